@@ -1,0 +1,55 @@
+//! Clocks that can be read and steered.
+//!
+//! A clock does what it is told ([`Steer`]) and says what it did ([`Applied`]); it decides nothing.
+
+use std::fmt;
+
+use ntp_proto::{
+    steer::{Applied, Steer},
+    time::{ClockMap, NtpTimestamp},
+};
+
+/// A clock that can be read and steered.
+pub trait Clock {
+    /// Reads the clock.
+    ///
+    /// # Errors
+    ///
+    /// [`ClockError`] if the clock cannot be read at all.
+    fn now(&self) -> Result<NtpTimestamp, ClockError>;
+
+    /// Carries out one command. What was done may be less than was asked (rates are limited and rounded), and
+    /// [`Applied`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`ClockError`] if nothing was done.
+    fn steer(&mut self, command: Steer) -> Result<Applied, ClockError>;
+
+    /// How to get this clock's time from the kernel's (`CLOCK_REALTIME`), in which packets are stamped. It holds until
+    /// the next [`steer`](Self::steer).
+    fn from_kernel(&self) -> ClockMap;
+}
+
+/// Why a clock did not do as it was told.
+#[derive(Debug)]
+pub enum ClockError {
+    /// The operating system forbids it.
+    NotPermitted,
+    /// The command makes no sense for this clock.
+    Invalid,
+    /// The operating system refused for another reason.
+    System(std::io::Error),
+}
+
+impl fmt::Display for ClockError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotPermitted => f.write_str("no permission to set the clock (needs CAP_SYS_TIME)"),
+            Self::Invalid => f.write_str("command not valid for this clock"),
+            Self::System(error) => write!(f, "system call failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ClockError {}

@@ -1,0 +1,64 @@
+//! Names and numbers that more than one layer speaks of.
+
+use core::fmt;
+
+/// Identifies one source (one NTP server we ask) for the life of the engine; never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u32);
+
+/// The identifier of a symmetric key (RFC 5905 section 7.3), never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyId(pub u32);
+
+/// The reference identifier of RFC 5905 section 7.3: an IPv4 address, a hash of an IPv6 address, four letters of a
+/// reference clock, or a kiss code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ReferenceId(pub [u8; 4]);
+
+impl fmt::Display for ReferenceId {
+    /// Eight hexadecimal digits, as chronyc prints it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08X}", u32::from_be_bytes(self.0))
+    }
+}
+
+/// Warning of a leap second at the end of the month (RFC 5905 section 7.3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Leap {
+    /// No warning.
+    None,
+    /// The last minute has 61 seconds.
+    Insert,
+    /// The last minute has 59 seconds.
+    Delete,
+    /// The clock is not synchronized.
+    #[default]
+    Unsynchronized,
+}
+
+/// What vouches for a source, from nothing to most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Trust {
+    /// Plain NTP: anybody on the path can lie.
+    #[default]
+    None,
+    /// A symmetric key shared by hand.
+    Key,
+    /// NTS, the certificate chained to a trusted root.
+    Pki,
+    /// As `Pki`, and DNSSEC vouches for the name.
+    Dnssec,
+    /// DNSSEC vouches for the certificate itself (RFC 6698).
+    Dane,
+}
+
+/// Which clock, and how near the wire, made a timestamp.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StampKind {
+    /// Read by this program around the system call.
+    Daemon,
+    /// Made by the kernel's network stack.
+    Kernel,
+    /// Made by the network interface.
+    Hardware,
+}

@@ -1,0 +1,23 @@
+//! NTP and NTS without IO.
+//!
+//! Everything in this crate is a value or a state machine: bytes, times, timestamps and random seeds go in,
+//! bytes and decisions come out. It knows no clock, no socket and no randomness of its own, so that a
+//! recorded or simulated run behaves as the real one does.
+//!
+//! Layers, each using only itself and the ones above it in this list:
+//!
+//! 0. values: [`time`], [`ids`], [`steer`], [`error`]
+//! 1. bytes: [`wire`]
+//! 2. NTS fields: [`nts`]
+//! 3. the client: `source`, `sample`, `filter`, `select`, `discipline`, `engine` (feature `std`)
+//! 4. the server: [`server`]
+//! 5. contracts: `pool` (feature `std`)
+#![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod error;
+pub mod ids;
+#[cfg(feature = "std")]
+pub mod pool;
+pub mod steer;
+pub mod time;

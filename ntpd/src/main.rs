@@ -1,0 +1,3 @@
+//! The time daemon.
+
+fn main() {}

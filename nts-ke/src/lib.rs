@@ -1,0 +1,2 @@
+//! NTS key establishment.
+#![forbid(unsafe_code)]

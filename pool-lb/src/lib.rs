@@ -1,0 +1,2 @@
+//! Pools by load-balanced key exchange.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Pools by DNS SRV records.
+#![forbid(unsafe_code)]

@@ -1,0 +1,1 @@
+//! Simulated world, contracts and interoperability tests.
