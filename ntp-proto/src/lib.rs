@@ -6,7 +6,7 @@
 //!
 //! Layers, each using only itself and the ones above it in this list:
 //!
-//! 0. values: [`time`], [`ids`], [`steer`], [`error`]
+//! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`error`]
 //! 1. bytes: [`wire`]
 //! 2. NTS fields: [`nts`]
 //! 3. the client: `source`, `sample`, `filter`, `select`, `discipline`, `engine` (feature `std`)
@@ -19,5 +19,6 @@ pub mod error;
 pub mod ids;
 #[cfg(feature = "std")]
 pub mod pool;
+pub mod status;
 pub mod steer;
 pub mod time;
