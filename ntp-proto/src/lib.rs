@@ -19,6 +19,8 @@ pub mod error;
 pub mod ids;
 #[cfg(feature = "std")]
 pub mod pool;
+mod secret;
 pub mod status;
 pub mod steer;
 pub mod time;
+pub mod wire;
