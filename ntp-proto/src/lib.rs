@@ -25,8 +25,10 @@ pub mod ids;
 pub mod pool;
 #[cfg(feature = "std")]
 pub mod sample;
+mod secret;
 #[cfg(feature = "std")]
 pub mod select;
 pub mod status;
 pub mod steer;
 pub mod time;
+pub mod wire;
