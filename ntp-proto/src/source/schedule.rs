@@ -84,9 +84,11 @@ impl Schedule {
         self.min.step(self.raised, self.min, self.max)
     }
 
-    /// A request goes out at `now`; `random` is uniform in 0..1.
-    pub(super) fn handle_request(&mut self, now: Monotonic, random: f64) {
-        let mut wait = self.poll.to_duration();
+    /// A request goes out at `now`; `random` is uniform in 0..1. If `urgent`, a source that answered before has stopped,
+    /// and the next request comes after the shortest interval.
+    pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, urgent: bool) {
+        let interval = if urgent { self.shortest() } else { self.poll };
+        let mut wait = interval.to_duration();
         if let Some(burst) = &mut self.burst {
             burst.sent += 1;
             if burst.sent >= BURST_MAX {
@@ -227,14 +229,14 @@ mod tests {
         let mut answered = Schedule::new(poll(6), poll(10), true, start);
         for _ in 0..4 {
             assert!(answered.in_burst());
-            answered.handle_request(start, 0.5);
+            answered.handle_request(start, 0.5, false);
             assert!(answered.next().unwrap().since(start) <= Duration::from_secs(2));
             answered.handle_sample(start, None, 1e-3, 1);
         }
         assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(64));
 
         let mut silent = Schedule::new(poll(6), poll(10), true, start);
-        (0..8).for_each(|_| silent.handle_request(start, 0.5));
+        (0..8).for_each(|_| silent.handle_request(start, 0.5, false));
         assert!(!silent.in_burst() && silent.next().unwrap().since(start) >= Duration::from_secs(60));
     }
 
