@@ -17,6 +17,7 @@
 
 pub mod error;
 pub mod ids;
+pub mod nts;
 #[cfg(feature = "std")]
 pub mod pool;
 mod secret;
