@@ -21,6 +21,7 @@ pub mod error;
 #[cfg(feature = "std")]
 pub mod filter;
 pub mod ids;
+pub mod nts;
 #[cfg(feature = "std")]
 pub mod pool;
 #[cfg(feature = "std")]

@@ -17,6 +17,16 @@ impl<const N: usize> Secret<N> {
         Some(secret)
     }
 
+    /// Copies `bytes`, which are no more than `N`.
+    pub(crate) fn from_array<const M: usize>(bytes: &[u8; M]) -> Self {
+        const { assert!(M <= N, "the secret is longer than its storage") };
+        let mut secret = Self { bytes: [0; N], len: M };
+        for (to, from) in secret.bytes.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        secret
+    }
+
     /// The bytes.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or(&self.bytes)

@@ -55,7 +55,7 @@ fn take<'a>(reader: &mut Reader<'a>, minimum: usize) -> Result<(u16, &'a [u8]), 
 /// # Errors
 /// [`WireError::Length`] for a field that is shorter than `minimum` or does not fit, [`WireError::Value`] for more than
 /// [`MAX_FIELDS`] of them.
-pub(crate) fn check(bytes: &[u8], left: usize, minimum: usize) -> Result<usize, WireError> {
+pub(super) fn check(bytes: &[u8], left: usize, minimum: usize) -> Result<usize, WireError> {
     let mut reader = Reader::new(bytes);
     for _ in 0..MAX_FIELDS {
         if reader.rest().len() <= left {
@@ -67,6 +67,14 @@ pub(crate) fn check(bytes: &[u8], left: usize, minimum: usize) -> Result<usize, 
         return Err(WireError::Value);
     }
     Ok(bytes.len().saturating_sub(reader.rest().len()))
+}
+
+/// Checks that `bytes`, the encrypted part of a packet, are extension fields and nothing else.
+///
+/// # Errors
+/// Those of [`check`]. Fields shorter than [`MIN_FIELD`] pass: no MAC can be mistaken for them here.
+pub(crate) fn fields_fill(bytes: &[u8]) -> Result<(), WireError> {
+    check(bytes, 0, HEADER_LEN).map(|_| ())
 }
 
 /// The extension fields of a packet, in order.

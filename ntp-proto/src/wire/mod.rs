@@ -20,6 +20,7 @@ mod packet;
 mod reader;
 mod writer;
 
+pub(crate) use extension::fields_fill;
 pub use extension::{Field, Fields, MAX_FIELDS, MIN_FIELD, MIN_LAST_FIELD, field};
 pub use header::{Header, Mode};
 pub use kiss::Kiss;
