@@ -17,6 +17,8 @@
 
 #[cfg(feature = "std")]
 pub mod discipline;
+#[cfg(feature = "std")]
+pub mod engine;
 pub mod error;
 #[cfg(feature = "std")]
 pub mod filter;
@@ -29,6 +31,8 @@ pub mod sample;
 mod secret;
 #[cfg(feature = "std")]
 pub mod select;
+#[cfg(feature = "std")]
+pub mod source;
 pub mod status;
 pub mod steer;
 pub mod time;

@@ -108,7 +108,7 @@ impl Association {
     pub(super) fn is_ready(&self) -> bool {
         match &self.state {
             State::None | State::Symmetric(_) => true,
-            State::Nts { keys, .. } => keys.as_ref().is_some_and(|keys| keys.cookies.len() > 0),
+            State::Nts { keys, .. } => keys.as_ref().is_some_and(|keys| !keys.cookies.is_empty()),
         }
     }
 
@@ -118,7 +118,7 @@ impl Association {
         let reason = match keys {
             None => KeysReason::None,
             Some(_) if *refused => KeysReason::Refused,
-            Some(keys) if keys.cookies.len() == 0 => KeysReason::NoCookies,
+            Some(keys) if keys.cookies.is_empty() => KeysReason::NoCookies,
             Some(_) => return None,
         };
         wish.make(now).then_some(reason)

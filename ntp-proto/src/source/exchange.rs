@@ -3,7 +3,7 @@
 use crate::{
     ids::StampKind,
     sample::{Exchange, ServerState},
-    time::{Monotonic, NtpTimestamp},
+    time::NtpTimestamp,
 };
 
 use super::request::TxToken;
@@ -22,7 +22,6 @@ pub(super) struct Sent {
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) token: TxToken,
-    pub(super) asked: Monotonic,
     /// Transmit timestamp of the request: 64 random bits that a reply in basic mode must return.
     pub(super) nonce: NtpTimestamp,
     /// Receive timestamp of a request in interleaved mode, random too, that a reply in that mode must return.

@@ -251,7 +251,7 @@ impl Source {
         let urgent = (1..=LOST_AFTER).contains(&self.reach.missed()) && self.filter.latest().is_some();
         if self.association.is_ready() {
             self.reach.handle_request();
-            if let Some((flight, datagram)) = self.request(now, rng) {
+            if let Some((flight, datagram)) = self.request(rng) {
                 self.counts.sent += 1;
                 actions.push(Action::Transmit(flight.token, datagram));
                 self.in_flight = Some(flight);
@@ -275,7 +275,7 @@ impl Source {
             }
         }
         let missed = self.reach.missed();
-        if missed > 0 && missed % LOST_AFTER == 0 {
+        if missed > 0 && missed.is_multiple_of(LOST_AFTER) {
             actions.push(Action::Lost(Loss::Unreachable));
         }
     }

@@ -1,21 +1,20 @@
 //! Requests.
 
-use arrayvec::ArrayVec;
 use chacha20::ChaCha12Rng;
 use rand_core::Rng;
 
 use super::{Source, exchange::InFlight};
 use crate::{
     ids::{Leap, ReferenceId, SourceId},
-    time::{Monotonic, NtpShort, NtpTimestamp},
+    time::{NtpShort, NtpTimestamp},
     wire::{Header, Mode},
 };
 
 /// Most bytes of a request: what every IPv6 path carries (RFC 8200 section 5) less the IPv6 and UDP headers.
-pub const MAX_REQUEST: usize = 1280 - 48;
+const MAX_REQUEST: usize = 1280 - 48;
 
 /// A request as it goes out.
-pub type Datagram = ArrayVec<u8, MAX_REQUEST>;
+pub type Datagram = Vec<u8>;
 
 /// Names a request, so that the time at which it left can be told later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +34,7 @@ impl Source {
     ///
     /// RFC 9109 section 3 asks for a random source port (the socket is the daemon's); the transmit timestamp is random
     /// too, which makes a second secret that a blind attacker would have to guess, and tells no one our time.
-    pub(super) fn request(&mut self, now: Monotonic, rng: &mut ChaCha12Rng) -> Option<(InFlight, Datagram)> {
+    pub(super) fn request(&mut self, rng: &mut ChaCha12Rng) -> Option<(InFlight, Datagram)> {
         self.sequence = self.sequence.wrapping_add(1);
         let token = TxToken { source: self.id, sequence: self.sequence };
         let nonce = nonzero(rng);
@@ -63,8 +62,8 @@ impl Source {
         let mut unique_id = [0; 32];
         rng.fill_bytes(&mut unique_id);
         let len = self.association.protect(&mut buffer, Header::LEN, &unique_id, rng)?;
-        let datagram = buffer.get(..len)?.iter().copied().collect();
-        let flight = InFlight { token, asked: now, nonce, interleaved_nonce, unique_id, sent: None, nak: false };
+        let datagram = buffer.get(..len)?.to_vec();
+        let flight = InFlight { token, nonce, interleaved_nonce, unique_id, sent: None, nak: false };
         Some((flight, datagram))
     }
 }

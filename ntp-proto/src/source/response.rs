@@ -185,13 +185,7 @@ impl Source {
     }
 
     /// Makes a sample of a good reply: of this exchange in basic mode, of the one before in interleaved mode.
-    fn complete(
-        &mut self,
-        arrival: &Arrival,
-        header: &Header,
-        sent: Sent,
-        kind: Match,
-    ) -> Result<Outcome, Refusal> {
+    fn complete(&mut self, arrival: &Arrival, header: &Header, sent: Sent, kind: Match) -> Result<Outcome, Refusal> {
         let this = Previous {
             sent,
             server_received: header.receive,
@@ -201,7 +195,7 @@ impl Source {
             sampled: kind == Match::Basic,
             missed: 0,
         };
-        let before = core::mem::replace(&mut self.previous, Some(this));
+        let before = self.previous.replace(this);
         let exchange = match kind {
             Match::Basic => Some(this.complete(header.transmit)),
             Match::Interleaved => {

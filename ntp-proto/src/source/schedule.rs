@@ -176,13 +176,10 @@ impl Schedule {
     /// Adds to the score and turns whole points into steps.
     fn add(&mut self, points: f64) {
         self.score += points;
-        let whole = if self.score >= 1.0 {
-            self.score.floor()
-        } else if self.score < 0.0 {
-            self.score.floor()
-        } else {
+        if (0.0..1.0).contains(&self.score) {
             return;
-        };
+        }
+        let whole = self.score.floor();
         #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
         let steps = whole as i8;
         let (shortest, before) = (self.shortest(), self.poll);
