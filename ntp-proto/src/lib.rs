@@ -15,10 +15,18 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(feature = "std")]
+pub mod discipline;
 pub mod error;
+#[cfg(feature = "std")]
+pub mod filter;
 pub mod ids;
 #[cfg(feature = "std")]
 pub mod pool;
+#[cfg(feature = "std")]
+pub mod sample;
+#[cfg(feature = "std")]
+pub mod select;
 pub mod status;
 pub mod steer;
 pub mod time;

@@ -1,0 +1,127 @@
+//! The time we believe in, and how the clock lies to it.
+
+use crate::{
+    sample::Shift,
+    steer::{Applied, Steer},
+    time::{ClockMap, NtpDuration, NtpTimestamp, Rate},
+};
+
+/// The engine's own timescale, carried as a straight line over the clock.
+///
+/// A correction moves the timescale at once; the clock follows later, by slewing or stepping. What the clock is told
+/// moves only the line between the two, by exactly what was applied, so that a slew in progress, a rounded rate or a
+/// refused command never look like an error of the sources. All samples and timestamps the engine keeps are readings
+/// of this timescale.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeline {
+    /// From the clock to the timescale.
+    map: ClockMap,
+    /// The rate the clock runs at now, relative to its oscillator.
+    applied: Rate,
+}
+
+impl Timeline {
+    /// Starts as the clock itself, which runs at `applied` relative to its oscillator.
+    #[must_use]
+    pub const fn new(applied: Rate) -> Self {
+        Self { map: ClockMap::IDENTITY, applied }
+    }
+
+    /// The line from the clock to the timescale.
+    #[must_use]
+    pub const fn map(&self) -> ClockMap {
+        self.map
+    }
+
+    /// The timescale's reading when the clock reads `clock`.
+    #[must_use]
+    pub fn at(&self, clock: NtpTimestamp) -> NtpTimestamp {
+        self.map.apply(clock)
+    }
+
+    /// How far the clock is behind the timescale when it reads `clock`.
+    #[must_use]
+    pub fn pending(&self, clock: NtpTimestamp) -> NtpDuration {
+        self.map.ahead(clock)
+    }
+
+    /// The rate relative to its oscillator at which the clock would keep up with the timescale.
+    #[must_use]
+    pub fn natural(&self) -> Rate {
+        Rate::new((1.0 + self.map.rate.get()) * (1.0 + self.applied.get()) - 1.0)
+    }
+
+    /// Believes from now on in a time `offset` seconds ahead that gains `frequency` s/s more; `clock` is the clock's
+    /// reading now. Returns what stored readings must be shifted by.
+    pub fn correct(&mut self, clock: NtpTimestamp, offset: f64, frequency: f64) -> Shift {
+        let shift = Shift { from: self.at(clock), offset, rate: frequency };
+        self.map = ClockMap {
+            since: clock,
+            offset: self.map.ahead(clock) + NtpDuration::from_seconds(offset),
+            rate: Rate::new((1.0 + self.map.rate.get()) * (1.0 + frequency) - 1.0),
+        };
+        shift
+    }
+
+    /// Takes word of what the clock did; the timescale itself goes on as if nothing had happened.
+    pub fn handle_applied(&mut self, applied: &Applied) {
+        let offset = self.map.ahead(applied.at);
+        match applied.command {
+            Steer::Frequency(rate) => {
+                let natural = self.natural().get();
+                self.applied = rate;
+                let rate = Rate::new((1.0 + natural) / (1.0 + rate.get()) - 1.0);
+                self.map = ClockMap { since: applied.at, offset, rate };
+            }
+            Steer::Step(by) => self.handle_jump(applied.at, by),
+            Steer::Status(_) => {}
+        }
+    }
+
+    /// Takes word that the clock jumped by `by` when it read `at`.
+    pub fn handle_jump(&mut self, at: NtpTimestamp, by: NtpDuration) {
+        self.map = ClockMap { since: at + by, offset: self.map.ahead(at) - by, rate: self.map.rate };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: f64) -> NtpTimestamp {
+        NtpTimestamp::from_bits(4_000_000_000 << 32) + NtpDuration::from_seconds(seconds)
+    }
+
+    fn near(a: NtpTimestamp, b: NtpTimestamp) -> bool {
+        (a - b).to_seconds().abs() < 2e-9
+    }
+
+    #[test]
+    fn steering_the_clock_does_not_move_the_timescale() {
+        let mut timeline = Timeline::new(Rate::from_ppm(10.0));
+        timeline.correct(at(0.0), 0.5, 20e-6);
+        assert!(near(timeline.at(at(0.0)), at(0.5)));
+        let natural = timeline.natural();
+        assert!((natural.to_ppm() - 30.0).abs() < 1e-3);
+
+        timeline.handle_applied(&Applied { command: Steer::Frequency(natural), at: at(0.0) });
+        assert!(near(timeline.at(at(1000.0)), at(1000.5)), "rate was taken over");
+
+        let slewing = Rate::new(natural.get() + 500e-6);
+        timeline.handle_applied(&Applied { command: Steer::Frequency(slewing), at: at(1000.0) });
+        // The clock gains 500 ppm on the timescale: after 1000 s of the timescale it reads 0.5 s more than it would.
+        assert!((timeline.at(at(2000.5)) - at(2000.5)).to_seconds().abs() < 1e-4);
+        assert!(timeline.pending(at(2000.5)).to_seconds().abs() < 1e-4);
+
+        timeline.handle_applied(&Applied { command: Steer::Frequency(natural), at: at(2000.5) });
+        timeline.handle_applied(&Applied { command: Steer::Step(NtpDuration::from_seconds(-3.0)), at: at(2100.0) });
+        assert!((timeline.at(at(2097.0)) - at(2100.0)).to_seconds().abs() < 1e-4);
+    }
+
+    #[test]
+    fn a_refused_command_changes_nothing() {
+        let mut timeline = Timeline::new(Rate::ZERO);
+        timeline.correct(at(0.0), 2.0, 5e-6);
+        assert!(near(timeline.at(at(1e6)), at(1e6 + 7.0)));
+    }
+}

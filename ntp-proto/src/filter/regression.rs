@@ -1,0 +1,257 @@
+//! Weighted linear regression with a memory that is as long as a straight line holds.
+//!
+//! Samples with long delays count little instead of being thrown away. When the signs of the residuals say that the
+//! clock bends (a runs test), the oldest samples go, until a line fits again: minutes after a change of temperature,
+//! hours in a quiet room.
+
+use arrayvec::ArrayVec;
+
+use super::{
+    Estimate, Filter, Surprise,
+    line::{Line, MIN_POINTS, Point, critical_runs, student_t},
+};
+use crate::{
+    sample::{Sample, Shift},
+    time::NtpTimestamp,
+};
+
+/// Most samples kept.
+const MAX_SAMPLES: usize = 64;
+/// The runs test leaves this many.
+const FLOOR: usize = 6;
+/// Frequency error of a clock nothing is known about, s/s.
+const UNKNOWN_SKEW: f64 = 2e-3;
+/// Least jitter believed, in seconds.
+const MIN_JITTER: f64 = 1e-9;
+/// Least skew believed, s/s.
+const MIN_SKEW: f64 = 1e-12;
+/// The delay at which a sample's weight has fallen to a quarter lies this share of the mean extra delay above the least.
+const DELAY_SCALE: f64 = 0.7;
+
+/// The regression filter; see the module.
+#[derive(Clone, Debug, Default)]
+pub struct Regression {
+    samples: ArrayVec<Sample, MAX_SAMPLES>,
+    fit: Option<Fit>,
+}
+
+/// A fitted line; `x` is in seconds relative to `origin`.
+#[derive(Clone, Copy, Debug)]
+struct Fit {
+    origin: NtpTimestamp,
+    line: Line,
+    count: usize,
+    runs: usize,
+}
+
+impl Regression {
+    fn least_delay(&self) -> f64 {
+        self.samples.iter().map(|s| s.delay).fold(f64::INFINITY, f64::min)
+    }
+
+    /// Points relative to `origin`, weighted by delay.
+    fn points(&self, origin: NtpTimestamp) -> ArrayVec<Point, MAX_SAMPLES> {
+        let least = self.samples.iter().map(Sample::peer_distance).fold(f64::INFINITY, f64::min);
+        let mut distances: ArrayVec<f64, MAX_SAMPLES> =
+            self.samples.iter().map(|s| s.peer_distance() - least).collect();
+        distances.sort_by(f64::total_cmp);
+        let median = distances.get(distances.len() / 2).copied().unwrap_or(0.0);
+        let scale = (median / DELAY_SCALE).clamp(MIN_JITTER, least.max(MIN_JITTER));
+        self.samples
+            .iter()
+            .map(|s| {
+                let excess = (s.peer_distance() - least) / scale;
+                Point { x: (s.at - origin).to_seconds(), y: s.offset, weight: (1.0 + excess).powi(-2) }
+            })
+            .collect()
+    }
+
+    /// Fits again, dropping old samples while the residuals are not random.
+    fn refit(&mut self) {
+        self.fit = loop {
+            let Some(latest) = self.samples.last() else { break None };
+            let origin = latest.at;
+            let points = self.points(origin);
+            let Some(line) = Line::fit(&points) else { break None };
+            let (count, runs) = (points.len(), line.runs(&points));
+            if count > FLOOR && runs < critical_runs(count) {
+                self.samples.remove(0);
+                continue;
+            }
+            break Some(Fit { origin, line, count, runs });
+        };
+    }
+
+    /// The sample that bounds the error best, aged to `now` by `skew`.
+    fn nearest(&self, now: NtpTimestamp, skew: f64) -> Option<(f64, &Sample)> {
+        self.samples
+            .iter()
+            .map(|s| (s.peer_distance() + skew * (now - s.at).to_seconds().abs(), s))
+            .min_by(|a, b| (a.0 + a.1.root_dispersion).total_cmp(&(b.0 + b.1.root_dispersion)))
+    }
+}
+
+impl Filter for Regression {
+    fn surprise(&self, sample: &Sample) -> Option<Surprise> {
+        let fit = self.fit?;
+        let x = (sample.at - fit.origin).to_seconds();
+        let variance = fit.line.variance_at(x, fit.count) + fit.line.variance;
+        Some(Surprise {
+            error: sample.offset - fit.line.at(x),
+            deviation: variance.sqrt().max(MIN_JITTER),
+            extra_delay: sample.delay - self.least_delay(),
+        })
+    }
+
+    fn handle_sample(&mut self, sample: Sample) {
+        if self.samples.is_full() {
+            self.samples.remove(0);
+        }
+        self.samples.push(sample);
+        self.refit();
+    }
+
+    fn handle_shift(&mut self, shift: &Shift) {
+        for sample in &mut self.samples {
+            *sample = sample.shifted(shift);
+        }
+        self.refit();
+    }
+
+    fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    fn estimate(&self, now: NtpTimestamp) -> Option<Estimate> {
+        let (first, latest) = (self.samples.first()?, self.samples.last()?);
+        let known = self.fit.map(|fit| {
+            let x = (now - fit.origin).to_seconds();
+            let spread = student_t(fit.count - MIN_POINTS + 1) * fit.line.slope_variance(fit.count).sqrt();
+            (fit, fit.line.at(x), fit.line.variance_at(x, fit.count), spread.clamp(MIN_SKEW, UNKNOWN_SKEW))
+        });
+        let skew = known.map_or(UNKNOWN_SKEW, |(_, _, _, skew)| skew);
+        let (peer_distance, nearest) = self.nearest(now, skew)?;
+        let age = (now - latest.at).to_seconds().max(0.0);
+        let best = self.samples.iter().min_by(|a, b| a.delay.total_cmp(&b.delay))?;
+        let (offset, deviation, frequency, jitter, runs) = match known {
+            Some((fit, offset, variance, _)) => {
+                (offset, variance.sqrt(), fit.line.slope, fit.line.variance.sqrt(), fit.runs)
+            }
+            // Too few for a line: the sample with the least delay speaks for all.
+            None => (best.offset, best.peer_distance() + skew * age, 0.0, best.peer_distance(), self.samples.len()),
+        };
+        Some(Estimate {
+            at: now,
+            offset,
+            offset_deviation: deviation.max(MIN_JITTER),
+            frequency,
+            skew,
+            jitter: jitter.max(MIN_JITTER),
+            peer_distance: peer_distance.max(deviation),
+            root_distance: 0.5 * nearest.root_delay + nearest.root_dispersion,
+            root_delay: nearest.root_delay + nearest.delay,
+            root_dispersion: nearest.root_dispersion + nearest.dispersion + (peer_distance - nearest.peer_distance()),
+            stratum: latest.stratum,
+            samples: self.samples.len(),
+            runs,
+            span: (latest.at - first.at).to_seconds(),
+            age,
+        })
+    }
+
+    fn latest(&self) -> Option<&Sample> {
+        self.samples.last()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::NtpDuration;
+
+    fn start() -> NtpTimestamp {
+        NtpTimestamp::from_bits(4_000_000_000 << 32)
+    }
+
+    fn sample(seconds: f64, offset: f64, delay: f64) -> Sample {
+        Sample {
+            at: start() + NtpDuration::from_seconds(seconds),
+            offset,
+            delay,
+            dispersion: 1e-7,
+            root_delay: 0.0,
+            root_dispersion: 0.0,
+            stratum: 1,
+        }
+    }
+
+    /// Deterministic noise in -1..1.
+    fn noise(n: i32) -> f64 {
+        (f64::from(n) * 12.9898).sin() * 43_758.547 % 1.0
+    }
+
+    #[test]
+    fn a_straight_clock_is_followed() {
+        let mut filter = Regression::default();
+        for n in 0..40 {
+            let t = f64::from(n) * 16.0;
+            filter.handle_sample(sample(t, 0.1 + 25e-6 * t + 1e-5 * noise(n), 1e-3));
+        }
+        let now = start() + NtpDuration::from_seconds(640.0);
+        let estimate = filter.estimate(now).unwrap();
+        assert!((estimate.offset - (0.1 + 25e-6 * 640.0)).abs() < 1e-5, "{estimate:?}");
+        assert!((estimate.frequency - 25e-6).abs() < estimate.skew);
+    }
+
+    #[test]
+    fn a_bend_shortens_the_memory() {
+        let mut filter = Regression::default();
+        for n in 0..30 {
+            filter.handle_sample(sample(f64::from(n) * 16.0, 1e-7 * noise(n), 1e-3));
+        }
+        let before = filter.estimate(start()).unwrap().samples;
+        assert!(before >= 12, "{before}");
+        for n in 30..50 {
+            filter.handle_sample(sample(f64::from(n) * 16.0, 1e-6 * f64::from(n - 30) + 1e-7 * noise(n), 1e-3));
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(800.0)).unwrap();
+        assert!(estimate.samples < before + 10, "{estimate:?}");
+        assert!((estimate.frequency - 1e-6 / 16.0).abs() < 2e-8, "{estimate:?}");
+    }
+
+    #[test]
+    fn long_delays_count_little() {
+        let mut filter = Regression::default();
+        for n in 0..20 {
+            let late = if n % 4 == 0 { 0.02 } else { 0.0 };
+            filter.handle_sample(sample(f64::from(n) * 16.0, late / 2.0 + 1e-6 * noise(n), 1e-3 + late));
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(320.0)).unwrap();
+        assert!(estimate.offset.abs() < 3e-4, "{estimate:?}");
+    }
+
+    #[test]
+    fn a_shift_moves_what_is_stored() {
+        let mut filter = Regression::default();
+        for n in 0..10 {
+            let t = f64::from(n) * 16.0;
+            filter.handle_sample(sample(t, 0.5 + 1e-5 * t, 1e-3));
+        }
+        let now = start() + NtpDuration::from_seconds(160.0);
+        let before = filter.estimate(now).unwrap();
+        let shift = Shift { from: now, offset: before.offset, rate: before.frequency };
+        filter.handle_shift(&shift);
+        let after = filter.estimate(shift.apply(now)).unwrap();
+        assert!(after.offset.abs() < 1e-9 && after.frequency.abs() < 1e-12, "{after:?}");
+        assert_eq!(after.samples, before.samples);
+    }
+
+    #[test]
+    fn one_sample_is_an_estimate_with_a_wide_margin() {
+        let mut filter = Regression::default();
+        assert_eq!(filter.estimate(start()), None);
+        filter.handle_sample(sample(0.0, 2.5, 0.04));
+        let estimate = filter.estimate(start()).unwrap();
+        assert!(estimate.offset.eq(&2.5) && estimate.peer_distance >= 0.02);
+    }
+}

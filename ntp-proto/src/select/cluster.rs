@@ -1,0 +1,43 @@
+//! The best of the sources that agree, and those near enough to help it.
+
+use super::Candidate;
+use crate::ids::SourceId;
+
+/// Error bound that one step of stratum is worth, in seconds.
+const STRATUM_WEIGHT: f64 = 1e-3;
+/// A new best source must beat the old one by this factor ...
+const RESELECT_RATIO: f64 = 2.0;
+/// ... and by this much, in seconds, so that equals do not take turns.
+const RESELECT_DISTANCE: f64 = 1e-4;
+/// Sources farther than this multiple of the best one's error bound do not improve it.
+const COMBINE_LIMIT: f64 = 3.0;
+/// Frequency by which two good clocks may differ, s/s.
+const MAX_CLOCK_ERROR: f64 = 1e-6;
+
+/// How good a source is, in seconds of error bound; lower is better.
+fn score(candidate: &Candidate, least_stratum: u8) -> f64 {
+    candidate.estimate.distance() + STRATUM_WEIGHT * f64::from(candidate.estimate.stratum.saturating_sub(least_stratum))
+}
+
+/// The position of the best candidate; the previous one is kept unless another is clearly better.
+pub(super) fn best(candidates: &[&Candidate], previous: Option<SourceId>) -> Option<usize> {
+    let least = candidates.iter().map(|c| c.estimate.stratum).min()?;
+    let scored = |index: usize| candidates.get(index).map_or(f64::INFINITY, |c| score(c, least));
+    let best = (0..candidates.len()).min_by(|&a, &b| scored(a).total_cmp(&scored(b)))?;
+    let kept = candidates.iter().position(|c| Some(c.id) == previous);
+    Some(match kept {
+        Some(old)
+            if scored(old) <= RESELECT_RATIO * scored(best) || scored(old) <= scored(best) + RESELECT_DISTANCE =>
+        {
+            old
+        }
+        Some(_) | None => best,
+    })
+}
+
+/// Whether `other` improves `best`.
+pub(super) fn combines(best: &Candidate, other: &Candidate) -> bool {
+    let (a, b) = (&best.estimate, &other.estimate);
+    b.distance() <= COMBINE_LIMIT * a.distance()
+        && (a.frequency - b.frequency).abs() <= COMBINE_LIMIT * (a.skew + b.skew + MAX_CLOCK_ERROR)
+}

@@ -1,0 +1,282 @@
+//! Which sources to believe.
+//!
+//! Trust goes before number: where any source is authenticated, only authenticated sources vote on the time, and the
+//! others are used only if the vote confirms them. Plain sources can thus never outvote authenticated ones, not even
+//! while those are silent.
+
+use crate::{
+    filter::Estimate,
+    ids::{SourceId, Trust},
+};
+
+mod cluster;
+mod combine;
+mod interval;
+mod verdict;
+
+pub use combine::Combined;
+use interval::{Interval, deepest};
+pub use verdict::Verdict;
+
+/// How an administrator wants a source to be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SelectOptions {
+    /// Measure it, never use it.
+    pub noselect: bool,
+    /// Use it rather than others that agree with it.
+    pub prefer: bool,
+    /// Let it vote as if it were authenticated.
+    pub trust: bool,
+    /// Follow no source unless this one agrees.
+    pub require: bool,
+}
+
+/// Limits of selection.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SelectConfig {
+    /// Fewest sources that must agree.
+    pub min_sources: usize,
+    /// Largest error bound of a source, in seconds.
+    pub max_distance: f64,
+    /// Largest spread of a source's measurements, in seconds.
+    pub max_jitter: f64,
+}
+
+impl Default for SelectConfig {
+    fn default() -> Self {
+        Self { min_sources: 1, max_distance: 3.0, max_jitter: 1.0 }
+    }
+}
+
+/// A source that has measurements and was found fit to vote, or the reason why not.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate {
+    /// Which source.
+    pub id: SourceId,
+    /// What its measurements say.
+    pub estimate: Estimate,
+    /// What vouches for it.
+    pub trust: Trust,
+    /// What the administrator wants.
+    pub options: SelectOptions,
+}
+
+/// The outcome.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    /// A verdict for every candidate, in their order.
+    pub verdicts: Vec<Verdict>,
+    /// The best source and the time of all that are used, if there is any.
+    pub chosen: Option<(SourceId, Combined)>,
+}
+
+/// What selection must know besides the candidates.
+#[derive(Clone, Copy, Debug)]
+pub struct Circumstances {
+    /// The best source of last time.
+    pub previous: Option<SourceId>,
+    /// Some source has not finished its first measurements.
+    pub starting: bool,
+    /// Some source is authenticated or trusted by option, whether or not it is among the candidates.
+    pub authenticated: bool,
+    /// Some required source is not among the candidates.
+    pub required_missing: bool,
+}
+
+/// Chooses among candidates.
+#[must_use]
+pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectConfig) -> Selection {
+    let mut verdicts: Vec<Verdict> = candidates.iter().map(|c| fitness(c, config)).collect();
+    let voters: Vec<usize> =
+        (0..candidates.len()).filter(|&i| verdicts[i] == Verdict::Selected && votes(&candidates[i], around)).collect();
+    let intervals: Vec<Interval> = voters.iter().map(|&i| interval(&candidates[i])).collect();
+    let overlap = deepest(&intervals).filter(|overlap| 2 * overlap.depth > voters.len());
+    let Some(overlap) = overlap else {
+        let verdict = if voters.is_empty() { Verdict::Untrusted } else { Verdict::NoMajority };
+        for (index, slot) in verdicts.iter_mut().enumerate() {
+            if *slot == Verdict::Selected {
+                *slot = if voters.contains(&index) { verdict } else { Verdict::Untrusted };
+            }
+        }
+        return Selection { verdicts, chosen: None };
+    };
+    for (candidate, verdict) in candidates.iter().zip(&mut verdicts).filter(|(_, v)| **v == Verdict::Selected) {
+        let own = interval(candidate);
+        if votes(candidate, around) {
+            if !own.agrees_with(&overlap.interval) {
+                *verdict = Verdict::Falseticker;
+            }
+        } else if !own.is_inside(&overlap.interval) {
+            *verdict = Verdict::Untrusted;
+        }
+    }
+    let chosen = choose(candidates, &mut verdicts, around, config);
+    Selection { verdicts, chosen }
+}
+
+/// Whether a candidate may take part at all; `Selected` stands for "yes, so far".
+fn fitness(candidate: &Candidate, config: &SelectConfig) -> Verdict {
+    if candidate.options.noselect {
+        Verdict::NotSelectable
+    } else if candidate.estimate.distance() > config.max_distance {
+        Verdict::Distant
+    } else if candidate.estimate.jitter > config.max_jitter {
+        Verdict::Jittery
+    } else {
+        Verdict::Selected
+    }
+}
+
+fn votes(candidate: &Candidate, around: &Circumstances) -> bool {
+    !around.authenticated || candidate.options.trust || candidate.trust > Trust::None
+}
+
+fn interval(candidate: &Candidate) -> Interval {
+    let (offset, distance) = (candidate.estimate.offset, candidate.estimate.distance());
+    Interval { low: offset - distance, high: offset + distance }
+}
+
+/// Picks the best of those that agree, unless something else is still wanted.
+fn choose(
+    candidates: &[Candidate],
+    verdicts: &mut [Verdict],
+    around: &Circumstances,
+    config: &SelectConfig,
+) -> Option<(SourceId, Combined)> {
+    let agreeing = |verdicts: &[Verdict]| -> Vec<usize> {
+        (0..candidates.len()).filter(|&i| verdicts.get(i) == Some(&Verdict::Selected)).collect()
+    };
+    let all = agreeing(verdicts);
+    let missing = around.required_missing
+        || candidates.iter().zip(verdicts.iter()).any(|(c, v)| c.options.require && *v != Verdict::Selected);
+    let wanted = if missing {
+        Some(Verdict::MissingRequired)
+    } else if all.len() < config.min_sources {
+        Some(Verdict::TooFew)
+    } else if around.starting && around.previous.is_none() {
+        Some(Verdict::Waiting)
+    } else {
+        None
+    };
+    if let Some(verdict) = wanted {
+        all.iter().for_each(|&i| verdicts[i] = verdict);
+        return None;
+    }
+    if all.iter().any(|&i| candidates[i].options.prefer) {
+        for &i in all.iter().filter(|&&i| !candidates[i].options.prefer) {
+            verdicts[i] = Verdict::NotPreferred;
+        }
+    }
+    let left = agreeing(verdicts);
+    let pool: Vec<&Candidate> = left.iter().map(|&i| &candidates[i]).collect();
+    let best = *pool.get(cluster::best(&pool, around.previous)?)?;
+    let mut others = Vec::new();
+    for &i in left.iter().filter(|&&i| candidates[i].id != best.id) {
+        if cluster::combines(best, &candidates[i]) {
+            verdicts[i] = Verdict::Combined;
+            others.push(&candidates[i]);
+        } else {
+            verdicts[i] = Verdict::NotCombined;
+        }
+    }
+    Some((best.id, combine::combine(best, &others)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::NtpTimestamp;
+
+    fn candidate(id: u32, offset: f64, distance: f64, trust: Trust) -> Candidate {
+        let estimate = Estimate {
+            at: NtpTimestamp::ZERO,
+            offset,
+            offset_deviation: distance / 10.0,
+            frequency: 0.0,
+            skew: 1e-6,
+            jitter: distance / 10.0,
+            peer_distance: distance,
+            root_distance: 0.0,
+            root_delay: 0.0,
+            root_dispersion: 0.0,
+            stratum: 2,
+            samples: 8,
+            runs: 4,
+            span: 100.0,
+            age: 1.0,
+        };
+        Candidate { id: SourceId(id), estimate, trust, options: SelectOptions::default() }
+    }
+
+    fn around(candidates: &[Candidate]) -> Circumstances {
+        Circumstances {
+            previous: None,
+            starting: false,
+            authenticated: candidates.iter().any(|c| c.trust > Trust::None || c.options.trust),
+            required_missing: false,
+        }
+    }
+
+    fn run(candidates: &[Candidate]) -> Selection {
+        select(candidates, &around(candidates), &SelectConfig::default())
+    }
+
+    #[test]
+    fn the_liar_is_found() {
+        let sources: Vec<_> =
+            [0.001, -0.001, 0.002, 0.5].iter().zip(1..).map(|(&o, id)| candidate(id, o, 0.01, Trust::None)).collect();
+        let selection = run(&sources);
+        assert_eq!(selection.verdicts[3], Verdict::Falseticker);
+        assert!(selection.verdicts[..3].iter().all(|v| v.is_used()));
+        assert!(selection.chosen.unwrap().1.offset.abs() < 0.002);
+    }
+
+    #[test]
+    fn two_against_two_move_nothing() {
+        let sources: Vec<_> =
+            [0.0, 0.0, 1.0, 1.0].iter().zip(1..).map(|(&o, id)| candidate(id, o, 0.01, Trust::None)).collect();
+        let selection = run(&sources);
+        assert_eq!(selection.chosen, None);
+        assert!(selection.verdicts.iter().all(|v| *v == Verdict::NoMajority));
+    }
+
+    #[test]
+    fn nine_plain_liars_do_not_outvote_one_authenticated_source() {
+        let mut sources: Vec<_> = (1..10).map(|id| candidate(id, 0.4, 0.01, Trust::None)).collect();
+        sources.push(candidate(10, 0.0, 0.02, Trust::Pki));
+        let selection = run(&sources);
+        assert_eq!(selection.chosen.unwrap().0, SourceId(10));
+        assert!(selection.verdicts[..9].iter().all(|v| *v == Verdict::Untrusted));
+    }
+
+    #[test]
+    fn plain_sources_wait_while_the_authenticated_are_silent() {
+        let sources: Vec<_> = (1..4).map(|id| candidate(id, 0.0, 0.01, Trust::None)).collect();
+        let silent = Circumstances { authenticated: true, ..around(&sources) };
+        let selection = select(&sources, &silent, &SelectConfig::default());
+        assert_eq!(selection.chosen, None);
+        assert!(selection.verdicts.iter().all(|v| *v == Verdict::Untrusted));
+    }
+
+    #[test]
+    fn options_are_obeyed() {
+        let mut sources: Vec<_> = (1..4).map(|id| candidate(id, 0.0, 0.01, Trust::None)).collect();
+        sources[0].options.noselect = true;
+        sources[2].options.prefer = true;
+        let selection = run(&sources);
+        assert_eq!(selection.verdicts, [Verdict::NotSelectable, Verdict::NotPreferred, Verdict::Selected]);
+
+        sources[1].options.require = true;
+        sources[1].estimate.peer_distance = 10.0;
+        let selection = run(&sources);
+        assert_eq!(selection.verdicts, [Verdict::NotSelectable, Verdict::Distant, Verdict::MissingRequired]);
+    }
+
+    #[test]
+    fn equals_do_not_take_turns() {
+        let sources = [candidate(1, 0.0, 0.010, Trust::None), candidate(2, 0.0, 0.011, Trust::None)];
+        let kept = Circumstances { previous: Some(SourceId(2)), ..around(&sources) };
+        assert_eq!(select(&sources, &kept, &SelectConfig::default()).chosen.unwrap().0, SourceId(2));
+        assert_eq!(run(&sources).chosen.unwrap().0, SourceId(1));
+    }
+}

@@ -1,0 +1,130 @@
+//! Why a source is used, or not.
+
+use core::fmt;
+
+/// What selection made of a source. Letters are those of chronyc's `selectdata`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// No measurement yet, or none left.
+    NoSamples,
+    /// It has not answered the last eight requests.
+    Unreachable,
+    /// Set to be measured only.
+    NotSelectable,
+    /// It says itself that it is not synchronized.
+    Unsynchronized,
+    /// Its error bound is above the limit.
+    Distant,
+    /// Its measurements spread too widely.
+    Jittery,
+    /// It told us to stay away.
+    Denied,
+    /// It follows us.
+    Loop,
+    /// There is no majority that agrees on a time.
+    NoMajority,
+    /// It disagrees with the majority.
+    Falseticker,
+    /// It is not authenticated, and the authenticated sources do not confirm it.
+    Untrusted,
+    /// It agrees, but others have not finished their first measurements.
+    Waiting,
+    /// It agrees, but more sources are needed.
+    TooFew,
+    /// It agrees, but a source marked as required does not.
+    MissingRequired,
+    /// It agrees, but another source is preferred.
+    NotPreferred,
+    /// It agrees, but its error bound or frequency is too far from the best one's to improve it.
+    NotCombined,
+    /// It agrees and its time is combined with the best one's.
+    Combined,
+    /// It is the best source.
+    Selected,
+}
+
+impl Verdict {
+    /// The state letter of chronyc's `selectdata`.
+    #[must_use]
+    pub const fn letter(self) -> char {
+        match self {
+            Self::NoSamples | Self::Unreachable => 'M',
+            Self::NotSelectable => 'N',
+            Self::Unsynchronized | Self::Denied | Self::Loop => 's',
+            Self::Distant => 'd',
+            Self::Jittery => '~',
+            Self::NoMajority | Self::Falseticker => 'x',
+            Self::Untrusted => 'T',
+            Self::Waiting => 'w',
+            Self::TooFew | Self::MissingRequired => 'W',
+            Self::NotPreferred => 'P',
+            Self::NotCombined => 'D',
+            Self::Combined => '+',
+            Self::Selected => '*',
+        }
+    }
+
+    /// The state letter of chronyc's `sources`.
+    #[must_use]
+    pub const fn short_letter(self) -> char {
+        match self {
+            Self::Selected => '*',
+            Self::Combined => '+',
+            Self::NoMajority | Self::Falseticker => 'x',
+            Self::Jittery => '~',
+            Self::Untrusted
+            | Self::Waiting
+            | Self::TooFew
+            | Self::MissingRequired
+            | Self::NotPreferred
+            | Self::NotCombined => '-',
+            Self::NoSamples
+            | Self::Unreachable
+            | Self::NotSelectable
+            | Self::Unsynchronized
+            | Self::Distant
+            | Self::Denied
+            | Self::Loop => '?',
+        }
+    }
+
+    /// Whether the source's time reaches the clock.
+    #[must_use]
+    pub const fn is_used(self) -> bool {
+        matches!(self, Self::Selected | Self::Combined)
+    }
+
+    /// Whether the fault lies with the source, so that another one may do better.
+    #[must_use]
+    pub const fn is_bad(self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable | Self::Unsynchronized | Self::Distant | Self::Jittery | Self::Falseticker | Self::Loop
+        )
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoSamples => "no measurement yet",
+            Self::Unreachable => "does not answer",
+            Self::NotSelectable => "set to be measured only",
+            Self::Unsynchronized => "says it is not synchronized",
+            Self::Distant => "error bound above the limit",
+            Self::Jittery => "measurements spread too widely",
+            Self::Denied => "refuses to serve us",
+            Self::Loop => "follows us",
+            Self::NoMajority => "no majority agrees on a time",
+            Self::Falseticker => "disagrees with the majority",
+            Self::Untrusted => "not authenticated and not confirmed by authenticated sources",
+            Self::Waiting => "agrees; waiting for the other sources' first measurements",
+            Self::TooFew => "agrees; more sources are needed",
+            Self::MissingRequired => "agrees; a required source is missing",
+            Self::NotPreferred => "agrees; another source is preferred",
+            Self::NotCombined => "agrees; too far from the best to improve it",
+            Self::Combined => "agrees; combined with the best",
+            Self::Selected => "best source",
+        })
+    }
+}

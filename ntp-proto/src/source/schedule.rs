@@ -1,0 +1,255 @@
+//! When to ask next.
+
+use core::time::Duration;
+
+use crate::{
+    filter::Surprise,
+    time::{Monotonic, PollInterval},
+};
+
+/// Samples after which the interval is worth lengthening.
+const TARGET_SAMPLES: f64 = 8.0;
+/// Score of a request without an answer.
+const MISSED_SCORE: f64 = 0.25;
+/// Good replies that end a burst.
+const BURST_GOOD: u8 = 4;
+/// Requests that end a burst.
+const BURST_MAX: u8 = 8;
+/// Longest time between the requests of a burst.
+const BURST_SPACING: Duration = Duration::from_secs(2);
+/// Good replies after which the interval a server asked for (kiss code RATE) is tried one step shorter again.
+const RATE_RECOVERY: u8 = 8;
+/// Intervals that a server's refusal keeps us away for, in steps of the poll interval.
+const RATE_PENALTY: u32 = 4;
+/// Share of an interval by which it is varied, so that clients do not ask in step.
+const JITTER: f64 = 0.02;
+
+/// The poll interval of one source and its next deadline.
+///
+/// A score rises with the samples the filter can use and falls with surprises; each whole point is one step of the
+/// interval.
+#[derive(Clone, Copy, Debug)]
+pub struct Schedule {
+    min: PollInterval,
+    max: PollInterval,
+    poll: PollInterval,
+    score: f64,
+    /// Steps above `min` that the server has asked for.
+    raised: i8,
+    good_since_raise: u8,
+    burst: Option<Burst>,
+    next: Option<Monotonic>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Burst {
+    good: u8,
+    sent: u8,
+}
+
+impl Schedule {
+    /// Starts at the shortest interval, `burst` with a burst, at `first`.
+    pub(super) fn new(min: PollInterval, max: PollInterval, burst: bool, first: Monotonic) -> Self {
+        Self {
+            min,
+            max: max.max(min),
+            poll: min,
+            score: 0.0,
+            raised: 0,
+            good_since_raise: 0,
+            burst: burst.then_some(Burst { good: 0, sent: 0 }),
+            next: Some(first),
+        }
+    }
+
+    /// When to ask next; `None` while the source rests.
+    #[must_use]
+    pub const fn next(&self) -> Option<Monotonic> {
+        self.next
+    }
+
+    /// The interval in force.
+    #[must_use]
+    pub const fn poll(&self) -> PollInterval {
+        self.poll
+    }
+
+    /// Whether a burst is under way.
+    #[must_use]
+    pub const fn in_burst(&self) -> bool {
+        self.burst.is_some()
+    }
+
+    fn shortest(&self) -> PollInterval {
+        self.min.step(self.raised, self.min, self.max)
+    }
+
+    /// A request goes out at `now`; `random` is uniform in 0..1.
+    pub(super) fn handle_request(&mut self, now: Monotonic, random: f64) {
+        let mut wait = self.poll.to_duration();
+        if let Some(burst) = &mut self.burst {
+            burst.sent += 1;
+            if burst.sent >= BURST_MAX {
+                self.burst = None;
+            } else {
+                wait = BURST_SPACING.min(wait / 4);
+            }
+        }
+        self.next = Some(now + wait.mul_f64(1.0 + JITTER * (2.0 * random - 1.0)));
+    }
+
+    /// The last request stayed without an answer.
+    pub(super) fn handle_miss(&mut self) {
+        if self.burst.is_none() {
+            self.add(MISSED_SCORE);
+        }
+    }
+
+    /// A good reply came: what was expected of it, its distance in seconds, and the samples the filter uses now.
+    pub(super) fn handle_sample(&mut self, now: Monotonic, surprise: Option<Surprise>, distance: f64, samples: usize) {
+        self.recover();
+        if let Some(burst) = &mut self.burst {
+            burst.good += 1;
+            if burst.good >= BURST_GOOD {
+                self.burst = None;
+                self.next = Some(now + self.poll.to_duration());
+            }
+            return;
+        }
+        if let Some(error) = surprise.map(|s| s.error.abs()).filter(|error| *error > distance) {
+            self.add(-(error / distance.max(f64::MIN_POSITIVE)).log2());
+            return;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "at most a few dozen samples")]
+        let step = (samples as f64 / TARGET_SAMPLES - 1.0) / TARGET_SAMPLES;
+        self.add(if step < 0.0 { 2.0 * step } else { step });
+    }
+
+    /// The server asked for fewer requests (kiss code RATE).
+    pub(super) fn handle_rate(&mut self, now: Monotonic) {
+        self.burst = None;
+        self.raised = self.raised.saturating_add(1).min(self.max.log2_seconds() - self.min.log2_seconds());
+        self.good_since_raise = 0;
+        self.poll = self.poll.max(self.shortest());
+        self.next = Some(now + self.poll.to_duration().saturating_mul(RATE_PENALTY));
+    }
+
+    /// Stays away until `until`.
+    pub(super) fn rest_until(&mut self, until: Monotonic) {
+        self.burst = None;
+        self.next = Some(until);
+    }
+
+    /// Asks no more until told to.
+    pub(super) fn stop(&mut self) {
+        self.burst = None;
+        self.next = None;
+    }
+
+    /// Asks at `at` and, if `burst`, a few times in quick succession.
+    pub(super) fn resume(&mut self, at: Monotonic, burst: bool) {
+        if burst {
+            self.burst = Some(Burst { good: 0, sent: 0 });
+        }
+        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// The clock or the path changed: measures at the shortest interval again.
+    pub(super) fn restart(&mut self, at: Monotonic) {
+        self.poll = self.shortest();
+        self.score = 0.0;
+        self.resume(at, true);
+    }
+
+    fn recover(&mut self) {
+        if self.raised > 0 {
+            self.good_since_raise += 1;
+            if self.good_since_raise >= RATE_RECOVERY {
+                self.good_since_raise = 0;
+                self.raised -= 1;
+            }
+        }
+    }
+
+    /// Adds to the score and turns whole points into steps.
+    fn add(&mut self, points: f64) {
+        self.score += points;
+        let whole = if self.score >= 1.0 {
+            self.score.floor()
+        } else if self.score < 0.0 {
+            self.score.floor()
+        } else {
+            return;
+        };
+        #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
+        let steps = whole as i8;
+        let (shortest, before) = (self.shortest(), self.poll);
+        self.poll = self.poll.step(steps, shortest, self.max);
+        self.score = if self.poll == before && steps > 0 { 1.0_f64.next_down() } else { self.score - whole };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn poll(log2: i8) -> PollInterval {
+        PollInterval::new(log2).unwrap()
+    }
+
+    fn schedule() -> Schedule {
+        Schedule::new(poll(6), poll(10), false, Monotonic::default())
+    }
+
+    #[test]
+    fn a_steady_source_is_asked_less_and_less() {
+        let mut schedule = schedule();
+        for _ in 0..200 {
+            schedule.handle_sample(Monotonic::default(), None, 1e-3, 40);
+        }
+        assert_eq!(schedule.poll(), poll(10));
+    }
+
+    #[test]
+    fn a_surprise_shortens_the_interval_at_once() {
+        let mut schedule = schedule();
+        for _ in 0..200 {
+            schedule.handle_sample(Monotonic::default(), None, 1e-3, 40);
+        }
+        let surprise = Surprise { error: 5e-3, deviation: 1e-4, extra_delay: 0.0 };
+        schedule.handle_sample(Monotonic::default(), Some(surprise), 1e-3, 40);
+        assert!(schedule.poll() < poll(9));
+    }
+
+    #[test]
+    fn a_burst_ends_after_four_answers_or_eight_requests() {
+        let start = Monotonic::default();
+        let mut answered = Schedule::new(poll(6), poll(10), true, start);
+        for _ in 0..4 {
+            assert!(answered.in_burst());
+            answered.handle_request(start, 0.5);
+            assert!(answered.next().unwrap().since(start) <= Duration::from_secs(2));
+            answered.handle_sample(start, None, 1e-3, 1);
+        }
+        assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(64));
+
+        let mut silent = Schedule::new(poll(6), poll(10), true, start);
+        (0..8).for_each(|_| silent.handle_request(start, 0.5));
+        assert!(!silent.in_burst() && silent.next().unwrap().since(start) >= Duration::from_secs(60));
+    }
+
+    #[test]
+    fn rate_raises_one_step_and_is_forgotten_after_good_replies() {
+        let mut schedule = schedule();
+        schedule.handle_rate(Monotonic::default());
+        assert_eq!(schedule.poll(), poll(7));
+        for _ in 0..20 {
+            schedule.handle_rate(Monotonic::default());
+        }
+        assert_eq!(schedule.poll(), poll(10), "never above the longest");
+        for _ in 0..4 * RATE_RECOVERY {
+            schedule.handle_sample(Monotonic::default(), None, 1e-3, 1);
+        }
+        assert_eq!(schedule.poll(), poll(6));
+    }
+}
