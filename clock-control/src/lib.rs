@@ -6,8 +6,24 @@ use std::fmt;
 
 use ntp_proto::{
     steer::{Applied, Steer},
-    time::{ClockMap, NtpTimestamp},
+    time::{ClockMap, NtpTimestamp, Rate},
 };
+
+#[cfg(target_os = "linux")]
+mod linux;
+mod precision;
+mod sim;
+mod soft;
+mod sys;
+
+#[cfg(target_os = "linux")]
+pub use linux::{SystemClock, permitted};
+pub use precision::measure_precision;
+pub use sim::{Oscillator, SimClock, Temperature};
+pub use soft::SoftClock;
+
+/// The fastest or slowest that any of these clocks is made to run against its oscillator: what Linux allows.
+pub const MAX_RATE: Rate = Rate::new(0.1);
 
 /// A clock that can be read and steered.
 pub trait Clock {
@@ -28,6 +44,7 @@ pub trait Clock {
 
     /// How to get this clock's time from the kernel's (`CLOCK_REALTIME`), in which packets are stamped. It holds until
     /// the next [`steer`](Self::steer).
+    #[expect(clippy::wrong_self_convention, reason = "the map leads from the kernel's clock")]
     fn from_kernel(&self) -> ClockMap;
 }
 
