@@ -246,7 +246,7 @@ mod tests {
             schedule.handle_rate(Monotonic::default());
         }
         assert_eq!(schedule.poll(), poll(10), "never above the longest");
-        for _ in 0..4 * RATE_RECOVERY {
+        for _ in 0..5 * RATE_RECOVERY {
             schedule.handle_sample(Monotonic::default(), None, 1e-3, 1);
         }
         assert_eq!(schedule.poll(), poll(6));
