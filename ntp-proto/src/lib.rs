@@ -15,12 +15,14 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod counters;
 pub mod error;
 pub mod ids;
 pub mod nts;
 #[cfg(feature = "std")]
 pub mod pool;
 mod secret;
+pub mod server;
 pub mod status;
 pub mod steer;
 pub mod time;
