@@ -67,13 +67,13 @@ fn plain() -> Vec<u8> {
 }
 
 fn symmetric_key() -> SymmetricKey {
-    SymmetricKey::new(KeyId(5), MacAlgorithm::AesCmac128, &[8; 16]).unwrap()
+    SymmetricKey::new(KeyId(5), MacAlgorithm::AesCmac128, &[8; 16]).expect("16 bytes")
 }
 
 fn symmetric() -> Vec<u8> {
     let mut request = plain();
     request.resize(68, 0);
-    symmetric_key().append(&mut request, Header::LEN).unwrap();
+    symmetric_key().append(&mut request, Header::LEN).expect("there is room");
     request
 }
 
@@ -86,14 +86,14 @@ fn keyring() -> Keyring {
 }
 
 fn nts(algorithm: AeadAlgorithm, placeholders: usize) -> Vec<u8> {
-    let key = |byte| AeadKey::new(algorithm, &[byte; 64][..algorithm.key_len()]).unwrap();
+    let key = |byte| AeadKey::new(algorithm, &[byte; 64][..algorithm.key_len()]).expect("the right length");
     let keys = SessionKeys { c2s: key(1), s2c: key(2) };
     let mut cookie = vec![0; Keyring::cookie_len(algorithm)];
-    keyring().issue(&keys, &[3; 16], &mut cookie).unwrap();
+    keyring().issue(&keys, &[3; 16], &mut cookie).expect("there is room");
     let seal = SealRequest { unique_id: &[4; 32], cookie: &cookie, placeholders, key: &keys.c2s, nonce: &[5; 16] };
     let mut request = plain();
     request.resize(2048, 0);
-    let len = seal_request(&mut request, Header::LEN, &seal).unwrap();
+    let len = seal_request(&mut request, Header::LEN, &seal).expect("there is room");
     request.truncate(len);
     request
 }
@@ -105,16 +105,16 @@ fn changed(mut request: Vec<u8>, at: usize) -> Vec<u8> {
 
 fn responder<'t>() -> Responder<'t> {
     let mut access = AccessTable::new();
-    access.add(Prefix::ALL_V4, Access::Allow).unwrap();
+    access.add(Prefix::ALL_V4, Access::Allow).expect("one rule fits");
     let mut responder = Responder::new(access, [9; 32]);
     responder.set_keyring(Some(keyring()));
-    responder.set_keys(&[symmetric_key()]).unwrap();
+    responder.set_keys(&[symmetric_key()]).expect("one key fits");
     responder
 }
 
 fn meta(n: u64) -> RxMeta {
     RxMeta {
-        peer: Ipv4Addr::from(u32::try_from(n).unwrap()).into(),
+        peer: Ipv4Addr::from(u32::try_from(n).expect("a small number")).into(),
         peer_port: 40_000,
         received: NtpTimestamp::from_bits((0xe000_0000 << 32) + (n << 20)),
         kind: StampKind::Kernel,
