@@ -311,6 +311,19 @@ mod tests {
     }
 
     #[test]
+    fn whoever_was_quiet_for_longest_makes_room() {
+        let slots = slots(WAYS);
+        let table = RateTable::new(&slots, limit(6, 1), &[1; 16]);
+        for n in 0..8 {
+            assert!(table.charge(address(n), at(f64::from(n))));
+        }
+        assert!(!table.charge(address(0), at(8.0)));
+        assert!(table.charge(address(8), at(9.0)));
+        assert!(!table.charge(address(0), at(10.0)), "still known");
+        assert!(table.charge(address(1), at(11.0)), "forgotten");
+    }
+
+    #[test]
     fn another_key_gives_another_order() {
         let slots = slots(8);
         let hashes = |key| RateTable::new(&slots, limit(0, 1), &[key; 16]).hash(address(1));
