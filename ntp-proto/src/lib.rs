@@ -6,7 +6,7 @@
 //!
 //! Layers, each using only itself and the ones above it in this list:
 //!
-//! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`error`]
+//! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`counters`], [`error`]
 //! 1. bytes: [`wire`]
 //! 2. NTS fields: [`nts`]
 //! 3. the client: `source`, `sample`, `filter`, `select`, `discipline`, `engine` (feature `std`)
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod counters;
 #[cfg(feature = "std")]
 pub mod discipline;
 #[cfg(feature = "std")]
@@ -31,6 +32,7 @@ pub mod sample;
 mod secret;
 #[cfg(feature = "std")]
 pub mod select;
+pub mod server;
 #[cfg(feature = "std")]
 pub mod source;
 pub mod status;

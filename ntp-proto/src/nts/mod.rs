@@ -11,6 +11,7 @@ mod open;
 mod seal;
 
 pub use aead::{AeadAlgorithm, AeadKey, AeadKeyLength, OpenError, TAG_LEN};
+pub(crate) use authenticator::{AuthenticatorError, Sender as NtsSender};
 pub use cookie::{CookieError, IssueError, SessionKeys};
 pub use jar::{Cookie, CookieJar};
 pub use keyring::Keyring;
