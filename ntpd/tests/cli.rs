@@ -1,4 +1,5 @@
 //! The program as it is called from a shell.
+#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     fs,

@@ -10,6 +10,7 @@ use super::{
     section::{Found, Section},
     values,
 };
+use crate::hex;
 
 /// Most keys in a file.
 const MAX_KEYS: usize = 1_024;
@@ -121,7 +122,7 @@ fn secret(data: &Data) -> Result<Vec<u8>, Wrong> {
     let wrong = |what: &str| Err(Wrong::new(what).accepted(SECRET));
     let Data::String(text) = data else { return wrong("expected a string") };
     let bytes = match text.split_once(':') {
-        Some(("hex", digits)) => match hex(digits) {
+        Some(("hex", digits)) => match hex::decode(digits) {
             Some(bytes) => bytes,
             None => return wrong("not pairs of hexadecimal digits"),
         },
@@ -133,15 +134,6 @@ fn secret(data: &Data) -> Result<Vec<u8>, Wrong> {
         return wrong("not 1 to 128 bytes long");
     }
     Ok(bytes)
-}
-
-fn hex(digits: &str) -> Option<Vec<u8>> {
-    let digits = digits.as_bytes();
-    if !digits.len().is_multiple_of(2) {
-        return None;
-    }
-    let value = |digit: &u8| char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    digits.chunks_exact(2).map(|pair| Some(value(pair.first()?)? << 4 | value(pair.last()?)?)).collect()
 }
 
 #[cfg(test)]
