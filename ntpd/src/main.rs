@@ -1,3 +1,9 @@
 //! The time daemon.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    ntpd::cli::run(&ntpd::cli::Cli::parse())
+}

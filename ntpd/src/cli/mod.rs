@@ -1,0 +1,153 @@
+//! The command line of `ntpd`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Origin, PoolModeName};
+
+mod check;
+
+/// Exit code of a command that failed; usage errors have 2, as clap gives them.
+pub const FAILED: u8 = 1;
+
+/// What `ntpd` is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq, Parser)]
+#[command(name = "ntpd", version, about = "Keeps this machine's clock right, and tells others the time")]
+#[command(args_conflicts_with_subcommands = false, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Read this configuration file alone, instead of /etc/ntpd/ntpd.toml and /etc/ntpd/conf.d/*.toml
+    #[arg(short, long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+
+    /// Never touch the system clock: keep time in this process only
+    #[arg(short = 'x', long = "no-clock", global = true)]
+    pub no_clock: bool,
+
+    /// Without a command: run the daemon in the foreground
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What to do instead of running the daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Check the configuration and change nothing
+    Check,
+    /// Print the configuration with all defaults
+    Explain,
+    /// Set the clock once and exit
+    Once,
+    /// Measure servers and print what they say; needs no configuration and no privilege
+    Query(QueryArgs),
+    /// Show the whole system on loopback; needs no privilege and no network
+    #[cfg(feature = "demo")]
+    Demo(DemoArgs),
+}
+
+/// Arguments of `ntpd query`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct QueryArgs {
+    /// Pools, servers or addresses to ask
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+}
+
+/// Arguments of `ntpd demo`.
+#[cfg(feature = "demo")]
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct DemoArgs {
+    /// How the client is to use the name of the pool
+    #[arg(long, value_enum, default_value_t = DemoMode::Auto)]
+    pub mode: DemoMode,
+    /// Print the result for a script
+    #[arg(long)]
+    pub json: bool,
+    /// Stay up at the end, so that other clients can try it
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// Pool modes of `ntpd demo`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DemoMode {
+    /// Find out
+    Auto,
+    /// Repeated key exchange with the name
+    Lb,
+    /// Plain NTP with the addresses of the name
+    Classic,
+}
+
+impl From<DemoMode> for PoolModeName {
+    fn from(mode: DemoMode) -> Self {
+        match mode {
+            DemoMode::Auto => Self::Auto,
+            DemoMode::Lb => Self::Lb,
+            DemoMode::Classic => Self::Classic,
+        }
+    }
+}
+
+impl Cli {
+    /// Which configuration is meant.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.config.clone().map_or(Origin::Standard, Origin::File)
+    }
+}
+
+/// Does what the command line asks for.
+#[must_use]
+pub fn run(cli: &Cli) -> ExitCode {
+    match &cli.command {
+        Some(Command::Check) => check::check(&cli.origin()),
+        Some(Command::Explain) => check::explain(&cli.origin()),
+        None => unsupported("running the daemon"),
+        Some(Command::Once) => unsupported("`once`"),
+        Some(Command::Query(_)) => unsupported("`query`"),
+        #[cfg(feature = "demo")]
+        Some(Command::Demo(_)) => unsupported("`demo`"),
+    }
+}
+
+fn unsupported(what: &str) -> ExitCode {
+    eprintln!("ntpd: {what} is not supported by this version");
+    ExitCode::from(FAILED)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::error::ErrorKind> {
+        Cli::try_parse_from(line.split(' ')).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command() {
+        let check = Cli { config: Some("a.toml".into()), no_clock: false, command: Some(Command::Check) };
+        assert_eq!(parse("ntpd check -c a.toml").as_ref(), Ok(&check));
+        assert_eq!(parse("ntpd -c a.toml check"), Ok(check));
+        let daemon = parse("ntpd -x").unwrap();
+        assert_eq!((daemon.no_clock, daemon.command.clone(), daemon.origin()), (true, None, Origin::Standard));
+        let query = Command::Query(QueryArgs { names: vec!["a".into(), "b".into()] });
+        assert_eq!(parse("ntpd query a b").unwrap().command, Some(query));
+        assert_eq!(parse("ntpd once -c x").unwrap().origin(), Origin::File("x".into()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in ["ntpd chekc", "ntpd -c", "ntpd query", "ntpd check extra", "ntpd -y", "ntpd demo --mode srv"] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! A configuration as a file in which nothing is left to defaults.
+
+use std::{
+    fmt::{Display, Write as _},
+    path::Path,
+    time::Duration,
+};
+
+use ntp_proto::{discipline::StepLimit, time::Rate};
+
+use super::{
+    ClockSettings, Config, Pool, Serve, ServeNts, Server, SourceOptions, check, sources,
+    values::{show_duration, word_for},
+};
+
+/// Writes the file. Reading it again makes the same configuration.
+pub(super) fn explain(config: &Config) -> String {
+    let mut out = Out(String::new());
+    for pool in &config.pools {
+        explain_pool(pool, &mut out);
+    }
+    for server in &config.servers {
+        explain_server(server, &mut out);
+    }
+    explain_clock(&config.clock, &mut out);
+    if let Some(serve) = &config.serve {
+        explain_serve(serve, &mut out);
+    }
+    out.head("[trust]");
+    out.string("certificates", word_for(check::ROOTS, &config.trust.certificates));
+    if let Some(file) = &config.trust.certificate_file {
+        out.path("certificate-file", file);
+    }
+    if let Some(file) = &config.key_file {
+        out.head("[keys]");
+        out.path("file", file);
+    }
+    out.head("[state]");
+    out.path("directory", &config.state_directory);
+    out.head("[control]");
+    out.path("socket", &config.control_socket);
+    out.head("[log]");
+    out.string("level", word_for(check::LEVELS, &config.log.level));
+    out.string("format", word_for(check::FORMATS, &config.log.format));
+    out.0
+}
+
+struct Out(String);
+
+impl Out {
+    fn line(&mut self, line: impl Display) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "{line}");
+    }
+
+    fn head(&mut self, head: &str) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.line(head);
+    }
+
+    fn plain(&mut self, key: &str, value: impl Display) {
+        self.line(format_args!("{key} = {value}"));
+    }
+
+    fn string(&mut self, key: &str, value: impl Display) {
+        self.plain(key, quote(&value.to_string()));
+    }
+
+    fn path(&mut self, key: &str, path: &Path) {
+        self.string(key, path.display());
+    }
+
+    fn list(&mut self, key: &str, values: impl IntoIterator<Item = impl Display>) {
+        let quoted: Vec<_> = values.into_iter().map(|value| quote(&value.to_string())).collect();
+        self.plain(key, format_args!("[{}]", quoted.join(", ")));
+    }
+}
+
+/// A TOML string.
+fn quote(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+/// Parts per million, without the digits that only the conversion made.
+fn ppm(rate: Rate) -> f64 {
+    (rate.to_ppm() * 1e6).round() / 1e6
+}
+
+fn explain_pool(pool: &Pool, out: &mut Out) {
+    out.head("[[pool]]");
+    out.string("name", &pool.name);
+    out.string("mode", word_for(sources::MODES, &pool.mode));
+    out.plain("count", pool.count);
+    out.string("nts", word_for(sources::NTS, &pool.nts));
+    out.plain("port", pool.port);
+    out.plain("ke-port", pool.ke_port);
+    explain_options(&pool.options, out);
+}
+
+fn explain_server(server: &Server, out: &mut Out) {
+    out.head("[[server]]");
+    let host = server.host.to_string();
+    let address =
+        if host.contains(':') { format!("[{host}]:{}", server.port) } else { format!("{host}:{}", server.port) };
+    out.string("address", address);
+    out.string("nts", word_for(sources::NTS, &server.nts));
+    out.plain("ke-port", server.ke_port);
+    if let Some(key) = server.key {
+        out.plain("key", key.0);
+    }
+    explain_options(&server.options, out);
+}
+
+fn explain_options(options: &SourceOptions, out: &mut Out) {
+    out.plain("min-poll", options.min_poll.log2_seconds());
+    out.plain("max-poll", options.max_poll.log2_seconds());
+    out.plain("iburst", options.iburst);
+    out.plain("burst", options.burst);
+    out.plain("interleaved", options.interleaved);
+    out.plain("version", options.version);
+    out.list("select", sources::select_words(options.select));
+}
+
+fn explain_clock(clock: &ClockSettings, out: &mut Out) {
+    out.head("[clock]");
+    let updates = match clock.step_limit {
+        StepLimit::Always => quote("always"),
+        StepLimit::Updates(updates) => updates.to_string(),
+    };
+    let threshold = quote(&show_duration(clock.step_threshold));
+    out.plain("step", format_args!("{{ threshold = {threshold}, updates = {updates} }}"));
+    out.plain("max-slew-rate", ppm(clock.max_slew_rate));
+    out.plain("max-frequency", ppm(clock.max_frequency));
+    out.string("max-distance", show_duration(Duration::from_secs_f64(clock.select.max_distance)));
+    out.string("max-jitter", show_duration(Duration::from_secs_f64(clock.select.max_jitter)));
+    out.plain("min-sources", clock.select.min_sources);
+    out.string("leap", word_for(check::LEAP, &clock.leap));
+}
+
+fn explain_serve(serve: &Serve, out: &mut Out) {
+    out.head("[serve]");
+    out.list("listen", &serve.listen);
+    out.list("allow", &serve.allow);
+    out.list("deny", &serve.deny);
+    match &serve.rate_limit {
+        None => out.plain("rate-limit", false),
+        Some(limit) => {
+            let interval = quote(&show_duration(limit.interval));
+            let (burst, leak) = (limit.burst, limit.leak);
+            let table = format_args!("{{ interval = {interval}, burst = {burst}, leak = {leak} }}").to_string();
+            out.plain("rate-limit", table);
+        }
+    }
+    out.plain("threads", serve.threads);
+    if let Some(nts) = &serve.nts {
+        explain_serve_nts(nts, out);
+    }
+}
+
+fn explain_serve_nts(nts: &ServeNts, out: &mut Out) {
+    out.head("[serve.nts]");
+    out.list("listen", &nts.listen);
+    out.path("certificate", &nts.certificate);
+    out.path("private-key", &nts.private_key);
+    if let Some(server) = &nts.ntp_server {
+        out.string("ntp-server", server);
+    }
+    if let Some(port) = nts.ntp_port {
+        out.plain("ntp-port", port);
+    }
+}

@@ -1,0 +1,313 @@
+//! `ntpd.toml`: what it may say, as plain typed data.
+//!
+//! A file goes through three steps: [`raw`] reads it into a tree that knows the place of every value, and merges the
+//! trees of several files; [`check`] turns the tree into a [`Config`], or into a complete list of [`Problem`]s;
+//! [`explain`] writes a [`Config`] back as a file in which nothing is left to defaults.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use ntp_proto::{
+    discipline::StepLimit,
+    ids::KeyId,
+    pool::Name,
+    select::{SelectConfig, SelectOptions},
+    time::{PollInterval, Rate},
+};
+
+mod check;
+mod explain;
+mod files;
+mod keys;
+mod problem;
+mod raw;
+mod section;
+mod sources;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use files::{Origin, load};
+pub use keys::{KeyEntry, KeyType};
+pub use problem::{Place, Problem, Problems, Wrong};
+
+/// The port of NTP (RFC 5905).
+pub const NTP_PORT: u16 = 123;
+
+/// The port of NTS key exchange (RFC 8915 section 7.1).
+pub const NTS_KE_PORT: u16 = 4460;
+
+/// Most `[[pool]]` entries.
+pub const MAX_POOLS: usize = 16;
+
+/// Most `[[server]]` entries.
+pub const MAX_SERVERS: usize = 64;
+
+/// Everything a configuration says, with defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Names that stand for several servers.
+    pub pools: Vec<Pool>,
+    /// Single servers.
+    pub servers: Vec<Server>,
+    /// How the clock is set.
+    pub clock: ClockSettings,
+    /// What is served, if anything.
+    pub serve: Option<Serve>,
+    /// What certificates are judged by.
+    pub trust: TrustSettings,
+    /// File with symmetric keys.
+    pub key_file: Option<PathBuf>,
+    /// Where state is kept over a restart.
+    pub state_directory: PathBuf,
+    /// Where `ntpctl` finds the daemon.
+    pub control_socket: PathBuf,
+    /// What is logged, and how.
+    pub log: LogSettings,
+}
+
+/// A valid configuration and what came with it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// The keys of [`Config::key_file`].
+    pub keys: Vec<KeyEntry>,
+    /// What is allowed, but probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// A name that stands for several servers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// The name.
+    pub name: Name,
+    /// How the name is turned into servers.
+    pub mode: PoolModeName,
+    /// How many servers are wanted, 1 to [`ntp_proto::pool::MAX_MEMBERS`].
+    pub count: usize,
+    /// Whether NTS is used.
+    pub nts: NtsUse,
+    /// Port for plain NTP.
+    pub port: u16,
+    /// Port for key exchange.
+    pub ke_port: u16,
+    /// How each of the servers is asked.
+    pub options: SourceOptions,
+}
+
+/// One server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// The server's name or address.
+    pub host: Host,
+    /// Port for plain NTP.
+    pub port: u16,
+    /// Port for key exchange.
+    pub ke_port: u16,
+    /// Whether NTS is used.
+    pub nts: NtsUse,
+    /// The symmetric key used instead.
+    pub key: Option<KeyId>,
+    /// How the server is asked.
+    pub options: SourceOptions,
+}
+
+/// A name, or the address itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Host {
+    /// To be resolved.
+    Name(Name),
+    /// As it is.
+    Address(IpAddr),
+}
+
+/// How a source is asked and used.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceOptions {
+    /// Shortest interval between requests.
+    pub min_poll: PollInterval,
+    /// Longest interval between requests, no shorter than `min_poll`.
+    pub max_poll: PollInterval,
+    /// Start with a burst of requests.
+    pub iburst: bool,
+    /// Send a burst at every poll.
+    pub burst: bool,
+    /// Interleaved mode (RFC 9769), where the server can.
+    pub interleaved: bool,
+    /// NTP version of requests, 3 or 4.
+    pub version: u8,
+    /// How the source is used in selection.
+    pub select: SelectOptions,
+}
+
+/// How a pool name is turned into servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolModeName {
+    /// Find out.
+    Auto,
+    /// Repeated key exchange with the name.
+    Lb,
+    /// The addresses of the name, plain NTP.
+    Classic,
+}
+
+/// Whether NTS is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NtsUse {
+    /// Where it is offered, and always where it was offered once.
+    Auto,
+    /// Always.
+    Require,
+    /// Never.
+    Off,
+}
+
+/// How the clock is set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClockSettings {
+    /// Offset from which on the clock is stepped rather than slewed.
+    pub step_threshold: Duration,
+    /// How many updates after start may step.
+    pub step_limit: StepLimit,
+    /// Fastest slew.
+    pub max_slew_rate: Rate,
+    /// Largest frequency error believed of this machine's oscillator.
+    pub max_frequency: Rate,
+    /// Limits of selection.
+    pub select: SelectConfig,
+    /// Whether leap seconds are passed on to the kernel.
+    pub leap: LeapUse,
+}
+
+/// What happens at a leap second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeapUse {
+    /// The kernel inserts or deletes it.
+    System,
+    /// Nothing; the clock is then corrected like any other error.
+    Ignore,
+}
+
+/// What is served to whom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Serve {
+    /// Where requests are taken.
+    pub listen: Vec<SocketAddr>,
+    /// Who is answered.
+    pub allow: Vec<IpNet>,
+    /// Who is not, as an exception from `allow`; the longer prefix counts.
+    pub deny: Vec<IpNet>,
+    /// Limit on each client.
+    pub rate_limit: Option<RateLimit>,
+    /// Server threads, 1 to 64.
+    pub threads: usize,
+    /// The NTS server, if there is to be one.
+    pub nts: Option<ServeNts>,
+}
+
+/// A limit on the requests of one client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// One request is allowed in this time on average.
+    pub interval: Duration,
+    /// Requests allowed at once.
+    pub burst: u16,
+    /// One in this many requests above the limit is answered all the same, so that nobody can lock out another by
+    /// sending requests in his name; 0 for none.
+    pub leak: u8,
+}
+
+/// An NTS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeNts {
+    /// Where key exchanges are taken.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub private_key: PathBuf,
+    /// NTP server to announce, if it is not the one the client connected to.
+    pub ntp_server: Option<Host>,
+    /// NTP port to announce, if it is not 123.
+    pub ntp_port: Option<u16>,
+}
+
+/// What certificates are judged by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustSettings {
+    /// Which roots count.
+    pub certificates: TrustRoots,
+    /// Roots of our own, PEM.
+    pub certificate_file: Option<PathBuf>,
+}
+
+/// Which roots count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrustRoots {
+    /// Those of the operating system.
+    System,
+    /// Those of the file.
+    File,
+    /// Both.
+    Both,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Least severe messages that are logged.
+    pub level: LogLevel,
+    /// Form of the messages.
+    pub format: LogFormat,
+}
+
+/// How severe a message must be to be logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what needs attention now.
+    Error,
+    /// And what may need it.
+    Warn,
+    /// And what changes.
+    Info,
+    /// And what happens.
+    Debug,
+    /// And every packet.
+    Trace,
+}
+
+/// Form of log messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// To the journal under systemd, as text otherwise.
+    Auto,
+    /// Lines of text.
+    Text,
+    /// Lines of JSON.
+    Json,
+    /// The journal's own protocol.
+    Journald,
+}
+
+impl Config {
+    /// This configuration as a file in which nothing is left to defaults.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        explain::explain(self)
+    }
+}
+
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => name.fmt(f),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! `pool` and `[[server]]`.
+
+use std::collections::BTreeMap;
+
+use ntp_proto::{ids::KeyId, pool::MAX_MEMBERS, select::SelectOptions, time::PollInterval};
+
+use super::{
+    MAX_POOLS, MAX_SERVERS, NTP_PORT, NTS_KE_PORT, NtsUse, Pool, PoolModeName, Server, SourceOptions,
+    problem::{Place, Report, Wrong},
+    raw::{Data, Entry, Table, Value},
+    section::{Found, Section},
+    values,
+};
+
+/// Words for [`PoolModeName`].
+pub(super) const MODES: &[(&str, PoolModeName)] =
+    &[("auto", PoolModeName::Auto), ("lb", PoolModeName::Lb), ("classic", PoolModeName::Classic)];
+
+/// Modes of later versions.
+const LATER_MODES: &[&str] = &["srv", "shared-cert", "ip-cert"];
+
+/// Words for [`NtsUse`].
+pub(super) const NTS: &[(&str, NtsUse)] = &[("auto", NtsUse::Auto), ("require", NtsUse::Require), ("off", NtsUse::Off)];
+
+/// What `select` may say.
+const SELECT: &[(&str, SelectOptions)] = &[
+    ("prefer", SelectOptions { prefer: true, ..NO_OPTIONS }),
+    ("trust", SelectOptions { trust: true, ..NO_OPTIONS }),
+    ("require", SelectOptions { require: true, ..NO_OPTIONS }),
+    ("noselect", SelectOptions { noselect: true, ..NO_OPTIONS }),
+];
+
+const NO_OPTIONS: SelectOptions = SelectOptions { noselect: false, prefer: false, trust: false, require: false };
+
+/// Poll intervals of chrony: 64 s to 1024 s.
+const DEFAULT_POLL: (i8, i8) = (6, 10);
+
+/// Members of a pool, unless the file says otherwise.
+const DEFAULT_COUNT: usize = 4;
+
+/// The words that make up these options.
+pub(super) fn select_words(options: SelectOptions) -> Vec<&'static str> {
+    let given = [options.prefer, options.trust, options.require, options.noselect];
+    SELECT.iter().zip(given).filter_map(|((word, _), given)| given.then_some(*word)).collect()
+}
+
+/// Reads `pool`: a name, a table, or a list of both.
+pub(super) fn pools(value: Option<Value>, report: &Report) -> Vec<Pool> {
+    let mut seen = BTreeMap::new();
+    entries("pool", "name", value, MAX_POOLS, report)
+        .into_iter()
+        .filter_map(|section| {
+            let (pool, place) = pool(section)?;
+            let first = unique(&mut seen, pool.name.to_string(), &place, "pool.name", report);
+            first.then_some(pool)
+        })
+        .collect()
+}
+
+/// Reads `server`: an address, a table, or a list of both.
+pub(super) fn servers(value: Option<Value>, report: &Report) -> Vec<Found<Server>> {
+    let mut seen = BTreeMap::new();
+    entries("server", "address", value, MAX_SERVERS, report)
+        .into_iter()
+        .filter_map(|section| {
+            let server = server(section)?;
+            let who = format!("{} port {}", server.value.host, server.value.port);
+            unique(&mut seen, who, &server.place, "server.address", report).then_some(server)
+        })
+        .collect()
+}
+
+/// Brings every form of one entry into that of a table.
+fn entries<'r>(key: &str, naming: &str, value: Option<Value>, most: usize, report: &'r Report) -> Vec<Section<'r>> {
+    let Some(value) = value else { return Vec::new() };
+    let place = value.place.clone();
+    let items = value.into_items();
+    if items.len() > most {
+        report.error(&place, key, Wrong::new(format!("{} entries, at most {most} are possible", items.len())));
+    }
+    let section = |Value { place, data }| {
+        let table = match data {
+            Data::Table(table) => table,
+            text @ Data::String(_) => {
+                let value = Value { place: place.clone(), data: text };
+                Table::from([(naming.to_owned(), Entry { key_place: place.clone(), value })])
+            }
+            other @ (Data::Integer(_) | Data::Float(_) | Data::Boolean(_) | Data::Datetime | Data::Array(_)) => {
+                let what = format!("expected a string or a table, found {}", other.kind());
+                let accepted = format!("\"{naming}\", a table with `{naming}`, or a list of them");
+                report.error(&place, key, Wrong::new(what).accepted(accepted));
+                return None;
+            }
+        };
+        Some(Section::new(key.to_owned(), place, table, report))
+    };
+    items.into_iter().take(most).filter_map(section).collect()
+}
+
+/// Whether `who` was not seen before.
+fn unique(seen: &mut BTreeMap<String, Place>, who: String, place: &Place, key: &str, report: &Report) -> bool {
+    let wrong = seen.get(&who).map(|first| Wrong::new(format!("`{who}` was given before, at {first}")));
+    match wrong {
+        Some(wrong) => {
+            report.error(place, key, wrong);
+            false
+        }
+        None => seen.insert(who, place.clone()).is_none(),
+    }
+}
+
+fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
+    let name = section.required("name", values::name);
+    let mode = section.field("mode", values::word_of(MODES, LATER_MODES)).map_or(PoolModeName::Auto, |mode| mode.value);
+    let count = section.field("count", values::integer(1..=i64::try_from(MAX_MEMBERS).unwrap_or(i64::MAX)));
+    let nts = section.field("nts", values::word(NTS));
+    let port = section.field("port", values::integer(1..=u16::MAX));
+    let ke_port = section.field("ke-port", values::integer(1..=u16::MAX));
+    let options = options(&mut section);
+
+    let nts = match (mode, nts) {
+        (PoolModeName::Classic, Some(Found { value: NtsUse::Require, place })) => {
+            let wrong = Wrong::new("mode \"classic\" is plain NTP").accepted("off, or another mode");
+            section.error(&place, "nts", wrong);
+            NtsUse::Off
+        }
+        (PoolModeName::Lb, Some(Found { value: NtsUse::Off, place })) => {
+            section.error(
+                &place,
+                "nts",
+                Wrong::new("mode \"lb\" needs NTS").accepted("auto, require, or mode \"classic\""),
+            );
+            NtsUse::Auto
+        }
+        (PoolModeName::Classic, _) => NtsUse::Off,
+        (PoolModeName::Auto | PoolModeName::Lb, given) => given.map_or(NtsUse::Auto, |nts| nts.value),
+    };
+    section.finish();
+
+    let name = name?;
+    let pool = Pool {
+        name: name.value,
+        mode,
+        count: count.and_then(|count| usize::try_from(count.value).ok()).unwrap_or(DEFAULT_COUNT),
+        nts,
+        port: port.map_or(NTP_PORT, |port| port.value),
+        ke_port: ke_port.map_or(NTS_KE_PORT, |port| port.value),
+        options,
+    };
+    Some((pool, name.place))
+}
+
+fn server(mut section: Section<'_>) -> Option<Found<Server>> {
+    let address = section.required("address", values::host_and_port);
+    let nts = section.field("nts", values::word(NTS));
+    let ke_port = section.field("ke-port", values::integer(1..=u16::MAX));
+    let key = section.field("key", values::integer(1..=u32::MAX));
+    let options = options(&mut section);
+
+    let nts = match (&key, nts) {
+        (Some(_), Some(Found { value: NtsUse::Require, place })) => {
+            section.error(&place, "nts", Wrong::new("a server has a symmetric key or NTS, not both").accepted("off"));
+            NtsUse::Off
+        }
+        (Some(_), _) => NtsUse::Off,
+        (None, given) => given.map_or(NtsUse::Auto, |nts| nts.value),
+    };
+    section.finish();
+
+    let Found { value: (host, port), place } = address?;
+    let server = Server {
+        host,
+        port: port.unwrap_or(NTP_PORT),
+        ke_port: ke_port.map_or(NTS_KE_PORT, |port| port.value),
+        nts,
+        key: key.map(|key| KeyId(key.value)),
+        options,
+    };
+    Some(Found { value: server, place })
+}
+
+fn options(section: &mut Section<'_>) -> SourceOptions {
+    let (min_poll, max_poll) = poll_range(section);
+    let mut flag = |key, default| section.field(key, values::boolean).map_or(default, |flag| flag.value);
+    let (iburst, burst, interleaved) = (flag("iburst", true), flag("burst", false), flag("interleaved", true));
+    let version = section.field("version", values::integer(3..=4_u8)).map_or(4, |version| version.value);
+    SourceOptions { min_poll, max_poll, iburst, burst, interleaved, version, select: select(section) }
+}
+
+/// Where only one end is given and lies beyond the other's default, the other follows, as in chrony.
+fn poll_range(section: &mut Section<'_>) -> (PollInterval, PollInterval) {
+    let default = |log2| PollInterval::new(log2).unwrap_or(PollInterval::MIN);
+    let (min, max) = (default(DEFAULT_POLL.0), default(DEFAULT_POLL.1));
+    match (section.field("min-poll", values::poll), section.field("max-poll", values::poll)) {
+        (Some(least), Some(most)) if least.value > most.value => {
+            let (least, most) = (least.value.log2_seconds(), most);
+            let what = format!("{} is less than `min-poll`, which is {least}", most.value.log2_seconds());
+            section.error(&most.place, "max-poll", Wrong::new(what));
+            (min, max)
+        }
+        (Some(least), Some(most)) => (least.value, most.value),
+        (Some(least), None) => (least.value, max.max(least.value)),
+        (None, Some(most)) => (min.min(most.value), most.value),
+        (None, None) => (min, max),
+    }
+}
+
+fn select(section: &mut Section<'_>) -> SelectOptions {
+    let mut all = NO_OPTIONS;
+    for Found { value, .. } in section.list("select", SELECT.len(), values::word(SELECT)).unwrap_or_default() {
+        all = SelectOptions {
+            noselect: all.noselect || value.noselect,
+            prefer: all.prefer || value.prefer,
+            trust: all.trust || value.trust,
+            require: all.require || value.require,
+        };
+    }
+    if all.noselect && all != (SelectOptions { noselect: true, ..NO_OPTIONS }) {
+        section.error(&section.place().clone(), "select", Wrong::new("`noselect` excludes the other words"));
+    }
+    all
+}
