@@ -17,8 +17,11 @@
 
 pub mod error;
 pub mod ids;
+pub mod nts;
 #[cfg(feature = "std")]
 pub mod pool;
+mod secret;
 pub mod status;
 pub mod steer;
 pub mod time;
+pub mod wire;
