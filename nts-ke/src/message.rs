@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use ntp_proto::nts::{Cookie, CookieJar};
+
 use crate::{
     error::{ErrorCode, Fault, KeError, NoOverlap},
     record::{Content, Limits, Record, RecordType, write, write_end, write_ids},
@@ -10,8 +12,8 @@ use crate::{
 /// The protocol id of NTPv4 (RFC 8915 section 7.7).
 pub const NTPV4: u16 = 0;
 
-/// Most cookies that are kept of a response, and that a server sends (RFC 8915 section 4.1.6: eight).
-pub const MAX_COOKIES: usize = 8;
+/// Most cookies that are kept of a response, and that a server sends: RFC 8915 section 4 wants eight.
+pub const MAX_COOKIES: usize = CookieJar::CAPACITY;
 
 /// Most warnings that are kept of a response.
 pub const MAX_WARNINGS: usize = 8;
@@ -161,8 +163,8 @@ pub enum Response<'a> {
 pub struct Grant<'a> {
     /// The AEAD algorithm chosen.
     pub algorithm: u16,
-    /// Cookies, each of at most [`crate::record::MAX_COOKIE_LENGTH`] octets.
-    pub cookies: &'a [Vec<u8>],
+    /// Cookies; those beyond [`MAX_COOKIES`] are not sent.
+    pub cookies: &'a [Cookie],
     /// The NTP server, if it is not this one.
     pub server: Option<&'a str>,
     /// Its port, if it is not 123.
@@ -209,7 +211,7 @@ impl Grant<'_> {
         write_ids(out, true, RecordType::NextProtocol, [NTPV4]);
         write_ids(out, true, RecordType::Aead, [self.algorithm]);
         for cookie in self.cookies.iter().take(MAX_COOKIES) {
-            write(out, false, RecordType::NewCookie, cookie);
+            write(out, false, RecordType::NewCookie, cookie.as_bytes());
         }
         if self.compliant_export {
             write(out, false, RecordType::CompliantExport, &[]);
@@ -229,7 +231,7 @@ pub struct Accepted {
     /// One of the algorithms offered.
     pub algorithm: u16,
     /// 1 to [`MAX_COOKIES`] cookies; more are dropped.
-    pub cookies: Vec<Vec<u8>>,
+    pub cookies: Vec<Cookie>,
     /// The NTP server, if not the one asked.
     pub server: Option<String>,
     /// Its port, if not 123.
@@ -281,7 +283,7 @@ impl Accepted {
                 Content::NextProtocol(ids) => once(&mut protocols, ids, record.kind)?,
                 Content::Aead(ids) => once(&mut algorithms, ids, record.kind)?,
                 Content::NewCookie(cookie) if accepted.cookies.len() < MAX_COOKIES => {
-                    accepted.cookies.push(cookie.to_vec());
+                    accepted.cookies.extend(Cookie::new(cookie));
                 }
                 Content::Server(name) => once(&mut accepted.server, name.to_owned(), record.kind)?,
                 Content::Port(port) => once(&mut accepted.port, port, record.kind)?,
@@ -365,7 +367,7 @@ mod tests {
     fn an_answer_with_a_server_name_has_the_known_bytes() {
         let bytes = hex("80010002 0000 80040002 000f 00050008 c0c0c0c0c0c0c0c0 00050008 c1c1c1c1c1c1c1c1
             80060006 622e74657374 80000000");
-        let cookies = [vec![0xc0; 8], vec![0xc1; 8]];
+        let cookies = [0xc0, 0xc1].map(|octet| Cookie::new(&[octet; 8]).unwrap());
         let grant =
             Grant { algorithm: 15, cookies: &cookies, server: Some("b.test"), port: None, compliant_export: false };
         assert_eq!(Response::Established(grant).encode(), bytes);

@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use ntp_proto::nts::Cookie;
+
 use crate::error::Fault;
 
 /// Octets of a record before its body: type with critical bit, then body length.
@@ -13,8 +15,8 @@ const CRITICAL: u16 = 0x8000;
 /// Longest server name we take (RFC 1035 section 3.1, textual form with final dot).
 pub const MAX_NAME_LENGTH: usize = 254;
 
-/// Longest cookie we take, in octets. RFC 8915 sets no bound; a cookie has to fit into an NTP packet eight times.
-pub const MAX_COOKIE_LENGTH: usize = 512;
+/// Longest cookie we take, in octets. RFC 8915 sets no bound.
+pub const MAX_COOKIE_LENGTH: usize = Cookie::MAX_LEN;
 
 /// Longest authentication token we take. Servers must accept 64
 /// (draft-ietf-ntp-nts-keyexchange-pool-01).
