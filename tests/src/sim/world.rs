@@ -14,7 +14,7 @@ use ntp_proto::{
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::{SelectConfig, SelectOptions},
-    server::{Responder, RxMeta, Verdict},
+    server::{Access, AccessTable, InterleaveSlot, InterleaveTable, Prefix, Responder, RxMeta, Verdict},
     source::{Authentication, NtsKeys, SourceConfig, TxToken},
     status::Status,
     steer::{ClockStatus, Steer},
@@ -217,9 +217,18 @@ impl World {
     }
 
     /// Adds a server.
+    ///
+    /// # Panics
+    ///
+    /// Never: an empty access table has room.
     pub fn add_server(&mut self, spec: ServerSpec) -> ServerId {
         let keyring = Keyring::new(&self.random.seed());
-        let mut responder = Responder::open_to_all(self.random.seed());
+        let mut access = AccessTable::new();
+        access.add(Prefix::ALL_V4, Access::Allow).expect("an empty table has room");
+        let mut responder = Responder::new(access, self.random.seed());
+        // A world is small and lives as long as its test: its tables may stay.
+        let slots: &'static [InterleaveSlot] = Box::leak((0..1024).map(|_| InterleaveSlot::default()).collect());
+        responder.set_interleave_table(Some(InterleaveTable::new(slots)));
         responder.set_keyring(Some(keyring.clone()));
         self.servers.push(Server { spec, responder, keyring, answers: 0 });
         ServerId(self.servers.len() - 1)
@@ -471,12 +480,12 @@ impl World {
             || true_time,
             &mut reply,
         );
-        let Verdict::Reply(sent) = verdict else { return };
+        let Verdict::Reply { len, want_transmit_stamp, .. } = verdict else { return };
         server.answers += 1;
-        if let Some(token) = sent.stamp {
-            server.responder.transmitted(token, true_time);
+        if let Some(token) = want_transmit_stamp {
+            server.responder.transmitted(&token, true_time);
         }
-        reply.truncate(sent.len);
+        reply.truncate(len);
         if let Some(time) = source.path.receive(&mut self.random) {
             let event = Event::AtClient { client: number, source: token.source, bytes: reply };
             self.schedule(self.now + time, event);
