@@ -83,22 +83,6 @@ impl Line {
     }
 }
 
-/// Fewest runs among `count` residuals that chance leaves with 95 %: if signs are independent and equally likely, the
-/// changes among them are binomial with `count - 1` trials.
-pub(super) fn critical_runs(count: usize) -> usize {
-    let trials = count.saturating_sub(1);
-    let mut changes = 0;
-    let mut term = 0.5_f64.powi(i32::try_from(trials).unwrap_or(i32::MAX));
-    let mut below = term;
-    #[expect(clippy::cast_precision_loss, reason = "at most a few dozen points")]
-    while below < 0.05 && changes < trials {
-        changes += 1;
-        term *= (trials - changes + 1) as f64 / changes as f64;
-        below += term;
-    }
-    changes + 1
-}
-
 /// Student's t at 99.95 % (one-sided) by degrees of freedom, 1 to 10, then selected values; the last holds beyond.
 const T_SMALL: [f64; 10] = [636.6, 31.60, 12.92, 8.610, 6.869, 5.959, 5.408, 5.041, 4.781, 4.587];
 const T_LARGE: [(usize, f64); 6] =
@@ -141,14 +125,6 @@ mod tests {
     fn points_at_one_moment_have_no_slope() {
         assert_eq!(Line::fit(&points(&[(1.0, 1.0, 1.0); 5])), None);
         assert_eq!(Line::fit(&points(&[(1.0, 1.0, 1.0), (2.0, 1.0, 1.0)])), None);
-    }
-
-    #[test]
-    fn few_runs_are_improbable() {
-        // P(no change in 5 signs) = 1/16 is above 5 %, in 6 signs 1/32 is below.
-        assert_eq!(critical_runs(5), 1);
-        assert_eq!(critical_runs(6), 2);
-        assert!(critical_runs(64) > 20 && critical_runs(64) < 32);
     }
 
     #[test]

@@ -1,14 +1,14 @@
-//! Weighted linear regression with a memory that is as long as a straight line holds.
+//! Weighted linear regression with the memory that has predicted best.
 //!
-//! Samples with long delays count little instead of being thrown away. When the signs of the residuals say that the
-//! clock bends (a runs test), the oldest samples go, until a line fits again: minutes after a change of temperature,
-//! hours in a quiet room.
+//! Samples with long delays count little instead of being thrown away. Lines are fitted to the newest samples in
+//! several lengths, and before a new sample is added, each line has to predict it. The length with the least mean
+//! squared error of prediction is used: a few samples while the clock bends, hours of them in a quiet room.
 
 use arrayvec::ArrayVec;
 
 use super::{
     Estimate, Filter, Surprise,
-    line::{Line, MIN_POINTS, Point, critical_runs, student_t},
+    line::{Line, MIN_POINTS, Point, student_t},
 };
 use crate::{
     sample::{Sample, Shift},
@@ -17,8 +17,10 @@ use crate::{
 
 /// Most samples kept.
 const MAX_SAMPLES: usize = 64;
-/// The runs test leaves this many.
-const FLOOR: usize = 6;
+/// Lengths of memory that compete, in samples.
+const MEMORIES: [usize; 8] = [4, 6, 9, 13, 19, 28, 42, MAX_SAMPLES];
+/// Weight of the newest error of prediction in a memory's mean.
+const SCORE_WEIGHT: f64 = 0.1;
 /// Frequency error of a clock nothing is known about, s/s.
 const UNKNOWN_SKEW: f64 = 2e-3;
 /// Least jitter believed, in seconds.
@@ -32,6 +34,8 @@ const DELAY_SCALE: f64 = 0.7;
 #[derive(Clone, Debug, Default)]
 pub struct Regression {
     samples: ArrayVec<Sample, MAX_SAMPLES>,
+    /// Mean squared error of prediction of each memory, in s².
+    scores: [Option<f64>; MEMORIES.len()],
     fit: Option<Fit>,
 }
 
@@ -66,20 +70,34 @@ impl Regression {
             .collect()
     }
 
-    /// Fits again, dropping old samples while the residuals are not random.
+    /// The newest `memory` of `points`, or as many as there are.
+    fn newest(points: &[Point], memory: usize) -> &[Point] {
+        &points[points.len().saturating_sub(memory)..]
+    }
+
+    /// Lets every memory predict `sample`, before that is added.
+    fn score(&mut self, sample: &Sample) {
+        let points = self.points(sample.at);
+        let least = self.least_delay();
+        // A late sample is a poor judge.
+        let weight = (least / sample.delay.max(least)).powi(2) * SCORE_WEIGHT;
+        for (memory, score) in MEMORIES.iter().zip(&mut self.scores) {
+            let Some(line) = Line::fit(Self::newest(&points, *memory)) else { continue };
+            let square = (sample.offset - line.at(0.0)).powi(2);
+            *score = Some(score.map_or(square, |mean| mean + weight * (square - mean)));
+        }
+    }
+
+    /// Fits again with the memory that has predicted best; of equals, the longest.
     fn refit(&mut self) {
-        self.fit = loop {
-            let Some(latest) = self.samples.last() else { break None };
-            let origin = latest.at;
-            let points = self.points(origin);
-            let Some(line) = Line::fit(&points) else { break None };
-            let (count, runs) = (points.len(), line.runs(&points));
-            if count > FLOOR && runs < critical_runs(count) {
-                self.samples.remove(0);
-                continue;
-            }
-            break Some(Fit { origin, line, count, runs });
-        };
+        let scored = MEMORIES.iter().zip(self.scores).filter_map(|(memory, score)| Some((*memory, score?)));
+        let best = scored.rev().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(MAX_SAMPLES, |(memory, _)| memory);
+        self.fit = self.samples.last().and_then(|latest| {
+            let points = self.points(latest.at);
+            let used = Self::newest(&points, best);
+            let line = Line::fit(used)?;
+            Some(Fit { origin: latest.at, line, count: used.len(), runs: line.runs(used) })
+        });
     }
 
     /// The sample that bounds the error best, aged to `now` by `skew`.
@@ -104,6 +122,7 @@ impl Filter for Regression {
     }
 
     fn handle_sample(&mut self, sample: Sample) {
+        self.score(&sample);
         if self.samples.is_full() {
             self.samples.remove(0);
         }
@@ -152,7 +171,7 @@ impl Filter for Regression {
             root_delay: nearest.root_delay + nearest.delay,
             root_dispersion: nearest.root_dispersion + nearest.dispersion + (peer_distance - nearest.peer_distance()),
             stratum: latest.stratum,
-            samples: self.samples.len(),
+            samples: self.fit.map_or(self.samples.len(), |fit| fit.count),
             runs,
             span: (latest.at - first.at).to_seconds(),
             age,
@@ -209,13 +228,11 @@ mod tests {
         for n in 0..30 {
             filter.handle_sample(sample(f64::from(n) * 16.0, 1e-7 * noise(n), 1e-3));
         }
-        let before = filter.estimate(start()).unwrap().samples;
-        assert!(before >= 12, "{before}");
         for n in 30..50 {
             filter.handle_sample(sample(f64::from(n) * 16.0, 1e-6 * f64::from(n - 30) + 1e-7 * noise(n), 1e-3));
         }
         let estimate = filter.estimate(start() + NtpDuration::from_seconds(800.0)).unwrap();
-        assert!(estimate.samples < before + 10, "{estimate:?}");
+        assert!(estimate.samples < 20, "{estimate:?}");
         assert!((estimate.frequency - 1e-6 / 16.0).abs() < 2e-8, "{estimate:?}");
     }
 

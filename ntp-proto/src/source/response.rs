@@ -9,7 +9,6 @@ use super::{
 use crate::{
     ids::{Leap, StampKind},
     sample::{Exchange, ServerState},
-    time::NtpDuration,
     wire::{Header, Kiss, Mode},
 };
 
@@ -17,6 +16,9 @@ use crate::{
 pub(super) const DENIED_REST: Duration = Duration::from_secs(24 * 3600);
 /// Longest round trip of a usable reply, in seconds.
 const MAX_DELAY: f64 = 3.0;
+/// Timestamps of one server may contradict each other by this much, in seconds: servers spread or mark the lowest bits,
+/// and their clocks have a resolution.
+const SERVER_SLACK: f64 = 1e-6;
 /// Longest time a server may take to answer, in seconds.
 const MAX_SERVER_INTERVAL: f64 = 4.0;
 /// Largest root distance of a server: MAXDISP of RFC 5905 section 7.3, in seconds.
@@ -237,7 +239,8 @@ fn check_server(header: &Header) -> Result<(), Refusal> {
     }
     let distance = header.root_delay.to_seconds() / 2.0 + header.root_dispersion.to_seconds();
     // RFC 5905 appendix A.5.1.1: "the server must be synchronized ... with reference time not later than transmit time".
-    let reference_is_late = !header.reference.is_zero() && header.transmit - header.reference < NtpDuration::ZERO;
+    let age = (header.transmit - header.reference).to_seconds();
+    let reference_is_late = !header.reference.is_zero() && age < -SERVER_SLACK;
     if distance >= MAX_ROOT_DISTANCE || reference_is_late {
         return Err(Refusal::RootDistance);
     }
@@ -249,7 +252,7 @@ fn check_server(header: &Header) -> Result<(), Refusal> {
 
 fn check_exchange(exchange: &Exchange) -> Result<(), Refusal> {
     let server = exchange.server_interval().to_seconds();
-    if !(0.0..=MAX_SERVER_INTERVAL).contains(&server) {
+    if !(-SERVER_SLACK..=MAX_SERVER_INTERVAL).contains(&server) {
         return Err(Refusal::ServerInterval);
     }
     let local = exchange.local_interval().to_seconds();
