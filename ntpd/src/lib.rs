@@ -5,6 +5,8 @@
 
 pub mod cli;
 pub mod config;
+pub mod net;
+pub mod now;
 pub mod state;
 
 mod hex;
