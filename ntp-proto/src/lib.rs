@@ -6,7 +6,7 @@
 //!
 //! Layers, each using only itself and the ones above it in this list:
 //!
-//! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`error`]
+//! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`counters`], [`error`]
 //! 1. bytes: [`wire`]
 //! 2. NTS fields: [`nts`]
 //! 3. the client: `source`, `sample`, `filter`, `select`, `discipline`, `engine` (feature `std`)
@@ -15,18 +15,27 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod counters;
 #[cfg(feature = "std")]
 pub mod discipline;
+#[cfg(feature = "std")]
+pub mod engine;
 pub mod error;
 #[cfg(feature = "std")]
 pub mod filter;
 pub mod ids;
+pub mod nts;
 #[cfg(feature = "std")]
 pub mod pool;
 #[cfg(feature = "std")]
 pub mod sample;
+mod secret;
 #[cfg(feature = "std")]
 pub mod select;
+pub mod server;
+#[cfg(feature = "std")]
+pub mod source;
 pub mod status;
 pub mod steer;
 pub mod time;
+pub mod wire;

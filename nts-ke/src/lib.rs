@@ -1,2 +1,18 @@
-//! NTS key establishment.
+//! NTS key establishment (RFC 8915 section 4) without IO.
+//!
+//! Octets, times and random numbers go in; octets, keys and errors come out. Nothing here opens a socket or reads a
+//! clock: the time at which a certificate is judged is an argument.
+//!
+//! A [`client::ClientSession`] or [`server::ServerSession`] lives as long as one connection. Only `tls`,
+//! `verify`, `export` and the constructor of [`server::ServerConfig`] speak to the TLS library.
 #![forbid(unsafe_code)]
+
+pub mod cert_time;
+pub mod client;
+pub mod error;
+mod export;
+pub mod message;
+pub mod record;
+pub mod server;
+mod tls;
+pub mod verify;

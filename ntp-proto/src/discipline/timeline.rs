@@ -21,10 +21,12 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// Starts as the clock itself, which runs at `applied` relative to its oscillator.
+    /// Starts at the clock's reading `clock`. The clock runs at `applied` relative to its oscillator, and is believed to
+    /// need `natural`.
     #[must_use]
-    pub const fn new(applied: Rate) -> Self {
-        Self { map: ClockMap::IDENTITY, applied }
+    pub fn new(clock: NtpTimestamp, applied: Rate, natural: Rate) -> Self {
+        let rate = Rate::new((1.0 + natural.get()) / (1.0 + applied.get()) - 1.0);
+        Self { map: ClockMap { since: clock, offset: NtpDuration::ZERO, rate }, applied }
     }
 
     /// The line from the clock to the timescale.
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn steering_the_clock_does_not_move_the_timescale() {
-        let mut timeline = Timeline::new(Rate::from_ppm(10.0));
+        let mut timeline = Timeline::new(at(0.0), Rate::from_ppm(10.0), Rate::from_ppm(10.0));
         timeline.correct(at(0.0), 0.5, 20e-6);
         assert!(near(timeline.at(at(0.0)), at(0.5)));
         let natural = timeline.natural();
@@ -120,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_refused_command_changes_nothing() {
-        let mut timeline = Timeline::new(Rate::ZERO);
+        let mut timeline = Timeline::new(at(0.0), Rate::ZERO, Rate::ZERO);
         timeline.correct(at(0.0), 2.0, 5e-6);
         assert!(near(timeline.at(at(1e6)), at(1e6 + 7.0)));
     }

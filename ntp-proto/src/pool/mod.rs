@@ -8,9 +8,13 @@ use std::net::SocketAddr;
 
 use crate::{ids::Trust, time::Monotonic};
 
+pub mod auto;
+pub mod classic;
 mod name;
+mod pace;
 
 pub use name::{InvalidName, Name};
+pub use pace::{Backoff, MAX_SHUNNED, Shunned};
 
 /// Most members one pool name may be asked for.
 pub const MAX_MEMBERS: usize = 16;
@@ -172,7 +176,8 @@ pub enum Output {
 /// After every `set_*` or `handle_*` call, call [`poll_output`](Self::poll_output) until it returns
 /// [`Output::Timeout`]. Every implementer is held to this by one contract suite.
 pub trait PoolMode {
-    /// Sets how many members are wanted, at most [`MAX_MEMBERS`].
+    /// Sets how many members are wanted, at most [`MAX_MEMBERS`]. If there are more, the daemon drops as many as it
+    /// likes with [`handle_leave`](Self::handle_leave); none joins before there are fewer.
     fn set_target(&mut self, members: usize);
     /// Takes the answer to a question asked earlier; answers to other questions are ignored.
     fn handle_answer(&mut self, now: Monotonic, id: QuestionId, answer: Answer);

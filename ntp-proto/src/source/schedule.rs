@@ -84,9 +84,11 @@ impl Schedule {
         self.min.step(self.raised, self.min, self.max)
     }
 
-    /// A request goes out at `now`; `random` is uniform in 0..1.
-    pub(super) fn handle_request(&mut self, now: Monotonic, random: f64) {
-        let mut wait = self.poll.to_duration();
+    /// A request goes out at `now`; `random` is uniform in 0..1. If `urgent`, a source that answered before has stopped,
+    /// and the next request comes after the shortest interval.
+    pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, urgent: bool) {
+        let interval = if urgent { self.shortest() } else { self.poll };
+        let mut wait = interval.to_duration();
         if let Some(burst) = &mut self.burst {
             burst.sent += 1;
             if burst.sent >= BURST_MAX {
@@ -174,13 +176,10 @@ impl Schedule {
     /// Adds to the score and turns whole points into steps.
     fn add(&mut self, points: f64) {
         self.score += points;
-        let whole = if self.score >= 1.0 {
-            self.score.floor()
-        } else if self.score < 0.0 {
-            self.score.floor()
-        } else {
+        if (0.0..1.0).contains(&self.score) {
             return;
-        };
+        }
+        let whole = self.score.floor();
         #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
         let steps = whole as i8;
         let (shortest, before) = (self.shortest(), self.poll);
@@ -227,14 +226,14 @@ mod tests {
         let mut answered = Schedule::new(poll(6), poll(10), true, start);
         for _ in 0..4 {
             assert!(answered.in_burst());
-            answered.handle_request(start, 0.5);
+            answered.handle_request(start, 0.5, false);
             assert!(answered.next().unwrap().since(start) <= Duration::from_secs(2));
             answered.handle_sample(start, None, 1e-3, 1);
         }
         assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(64));
 
         let mut silent = Schedule::new(poll(6), poll(10), true, start);
-        (0..8).for_each(|_| silent.handle_request(start, 0.5));
+        (0..8).for_each(|_| silent.handle_request(start, 0.5, false));
         assert!(!silent.in_burst() && silent.next().unwrap().since(start) >= Duration::from_secs(60));
     }
 
@@ -247,7 +246,7 @@ mod tests {
             schedule.handle_rate(Monotonic::default());
         }
         assert_eq!(schedule.poll(), poll(10), "never above the longest");
-        for _ in 0..4 * RATE_RECOVERY {
+        for _ in 0..5 * RATE_RECOVERY {
             schedule.handle_sample(Monotonic::default(), None, 1e-3, 1);
         }
         assert_eq!(schedule.poll(), poll(6));

@@ -1,420 +1,293 @@
-//! Sockets and batches.
-//!
-//! The kernel numbers the packets of a socket from 0 and returns the time each of them left with its number, by the
-//! socket's error queue. Packet contents are not returned with it, so this works without privilege everywhere.
+//! Sockets with kernel timestamps.
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
-    os::fd::{AsFd as _, BorrowedFd},
-    time::Duration,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
-use nix::sys::socket::{
-    TimestampingFlag, setsockopt,
-    sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, Timestamping},
-};
 use ntp_proto::{ids::StampKind, time::NtpTimestamp};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{
-    control,
-    sys::{self, Datagram, MAX_BATCH, MAX_DATAGRAM},
+    batch::{RxBatch, RxSlot, TxBatch},
+    sys,
 };
 use crate::now;
 
-/// Most times of sent packets that are read at once.
-const MAX_STAMPS: usize = 64;
-
-/// Messages of the error queue that are read in one call.
-const STAMPS_PER_CALL: usize = 16;
-
-/// What all sockets are stamped with.
-const STAMPING: TimestampingFlag = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
-    .union(TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE)
-    .union(TimestampingFlag::SOF_TIMESTAMPING_TX_SOFTWARE);
-
-/// How times of sent packets are told.
-const NUMBERED: TimestampingFlag =
-    TimestampingFlag::SOF_TIMESTAMPING_OPT_ID.union(TimestampingFlag::SOF_TIMESTAMPING_OPT_TSONLY);
-
-/// A received datagram.
-#[derive(Debug)]
-pub struct RxSlot<'b> {
-    /// Its contents; empty if it was longer than [`MAX_DATAGRAM`].
-    pub bytes: &'b mut [u8],
-    /// Who sent it.
-    pub peer: SocketAddr,
-    /// To which of our addresses.
-    pub local: Option<IpAddr>,
-    /// Number of the interface it came in by; 0 if unknown.
-    pub iface: u32,
-    /// When it came, on the kernel's clock.
-    pub received: NtpTimestamp,
-    /// Who stamped it.
-    pub kind: StampKind,
-}
-
-/// Room for received datagrams.
-pub struct RxBatch {
-    raw: Box<[Datagram]>,
-    filled: usize,
-    /// When the last call returned, for what the kernel did not stamp.
-    returned: NtpTimestamp,
-}
-
-impl RxBatch {
-    /// Makes room for `capacity` datagrams, 1 to 64.
-    #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        let raw = vec![Datagram::EMPTY; capacity.clamp(1, MAX_BATCH)].into_boxed_slice();
-        Self { raw, filled: 0, returned: NtpTimestamp::ZERO }
-    }
-
-    /// What was received last, in the order in which it came. Datagrams without an internet address are left out.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = RxSlot<'_>> {
-        let returned = self.returned;
-        self.raw.iter_mut().take(self.filled).filter_map(move |raw| {
-            let found = control::parse(raw.control.0.get(..raw.control_len).unwrap_or_default());
-            let peer = control::read_address(raw.name.get(..raw.name_len).unwrap_or_default())?;
-            let cut = raw.flags & libc::MSG_TRUNC != 0;
-            let length = if cut { 0 } else { raw.payload_len };
-            let (local, iface) = found.local.map_or((None, 0), |(local, iface)| (Some(local), iface));
-            let kind = if found.software.is_some() { StampKind::Kernel } else { StampKind::Daemon };
-            let received = found.software.unwrap_or(returned);
-            Some(RxSlot { bytes: raw.payload.get_mut(..length)?, peer, local, iface, received, kind })
-        })
-    }
-
-    /// Receives from `socket`; an interrupted wait counts as nothing received.
-    fn fill(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        self.filled = 0;
-        let received = sys::receive(socket, &mut self.raw, libc::MSG_WAITFORONE);
-        self.returned = now::realtime();
-        self.filled = received?;
-        Ok(self.filled)
-    }
-}
-
-/// Datagrams to be sent.
-pub struct TxBatch {
-    raw: Box<[Datagram]>,
-    ids: Box<[Option<u32>]>,
-    filled: usize,
-}
-
-impl TxBatch {
-    /// Makes room for `capacity` datagrams, 1 to 64.
-    #[must_use]
-    pub fn new(capacity: usize) -> Self {
-        let capacity = capacity.clamp(1, MAX_BATCH);
-        Self {
-            raw: vec![Datagram::EMPTY; capacity].into_boxed_slice(),
-            ids: vec![None; capacity].into_boxed_slice(),
-            filled: 0,
-        }
-    }
-
-    /// Forgets everything.
-    pub const fn clear(&mut self) {
-        self.filled = 0;
-    }
-
-    /// Adds a datagram from `local` (an address of ours, or the kernel's choice) to `peer`. `fill` writes it and says
-    /// how long it is; 0 adds nothing. `false` if the batch is full or nothing was added.
-    pub fn push(
-        &mut self,
-        peer: SocketAddr,
-        local: Option<IpAddr>,
-        iface: u32,
-        fill: impl FnOnce(&mut [u8; MAX_DATAGRAM]) -> usize,
-    ) -> bool {
-        let Some(raw) = self.raw.get_mut(self.filled) else { return false };
-        raw.payload_len = fill(&mut raw.payload).min(MAX_DATAGRAM);
-        if raw.payload_len == 0 {
-            return false;
-        }
-        raw.name_len = control::write_address(&mut raw.name, peer);
-        raw.control_len = local.map_or(0, |local| control::pin_source(&mut raw.control, local, iface));
-        self.filled += 1;
-        true
-    }
-
-    /// How many datagrams are to be sent.
-    #[must_use]
-    pub const fn len(&self) -> usize {
-        self.filled
-    }
-
-    /// Whether there is nothing to be sent.
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.filled == 0
-    }
-
-    /// The kernel's number for each datagram of the last sending, in the order they were added; `None` for one that was
-    /// not sent, or will not be stamped.
-    #[must_use]
-    pub fn ids(&self) -> &[Option<u32>] {
-        self.ids.get(..self.filled).unwrap_or_default()
-    }
-}
-
-/// When a packet left.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct SentStamp {
-    /// The kernel's number of the packet on its socket.
-    pub id: u32,
-    /// When it went to the device, on the kernel's clock.
-    pub sent: NtpTimestamp,
-}
-
-/// Room for the times of sent packets.
-pub struct SentStamps {
-    raw: Box<[Datagram]>,
-    stamps: Vec<SentStamp>,
-}
-
-impl Default for SentStamps {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl SentStamps {
-    /// Makes room.
-    #[must_use]
-    pub fn new() -> Self {
-        let raw = vec![Datagram::EMPTY; STAMPS_PER_CALL].into_boxed_slice();
-        Self { raw, stamps: Vec::with_capacity(MAX_STAMPS) }
-    }
-
-    /// What was read last.
-    #[must_use]
-    pub fn as_slice(&self) -> &[SentStamp] {
-        &self.stamps
-    }
-
-    /// Reads at most [`MAX_STAMPS`] messages of the error queue.
-    fn fill(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
-        self.stamps.clear();
-        for _ in 0..MAX_STAMPS / STAMPS_PER_CALL {
-            let read = match sys::receive(socket, &mut self.raw, libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT) {
-                Ok(read) => read,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error),
-            };
-            let found = self.raw.iter().take(read).filter_map(|raw| {
-                let found = control::parse(raw.control.0.get(..raw.control_len)?);
-                Some(SentStamp { id: found.sent_id?, sent: found.software? })
-            });
-            self.stamps.extend(found);
-            if read < STAMPS_PER_CALL {
-                break;
-            }
-        }
-        Ok(self.stamps.len())
-    }
-}
+/// Messages read from an error queue at one go; the rest waits for the next.
+const MAX_ERROR_MESSAGES: usize = 64;
+/// Receive buffer of a server socket, in bytes: some thousand requests.
+const SERVER_BUFFER: usize = 1 << 20;
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
-        setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
-    } else {
-        setsockopt(&socket, Ipv4PacketInfo, &true)?;
     }
     Ok(socket)
 }
 
-/// Asks for timestamps with numbers from 0; whether the kernel gives them.
-fn stamp(socket: &Socket) -> bool {
-    // The numbers start again only if they were off.
-    setsockopt(socket, Timestamping, &STAMPING).is_ok()
-        && setsockopt(socket, Timestamping, &(STAMPING | NUMBERED)).is_ok()
+/// Asks for timestamps; without them the daemon's own reading is used.
+fn ask_for_stamps(socket: &Socket, flags: u32) -> io::Result<()> {
+    sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, flags.cast_signed())
 }
 
-/// A socket that takes requests. Several may be bound to one address; the kernel then spreads clients over them.
-#[derive(Debug)]
-pub struct ServerSocket {
-    socket: Socket,
-    stamped: bool,
-    next_id: u32,
-}
-
-impl ServerSocket {
-    /// Binds to `address`. Receiving waits for at most `patience`.
-    ///
-    /// # Errors
-    ///
-    /// If the address is not ours, taken, or needs a privilege.
-    pub fn bind(address: SocketAddr, patience: Duration) -> io::Result<Self> {
-        let socket = open(address)?;
-        socket.set_reuse_port(true)?;
-        socket.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
-        socket.bind(&address.into())?;
-        let stamped = stamp(&socket);
-        Ok(Self { socket, stamped, next_id: 0 })
-    }
-
-    /// The address that is listened on.
-    ///
-    /// # Errors
-    ///
-    /// If the kernel does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        local_addr(&self.socket)
-    }
-
-    /// Whether the kernel stamps packets, as far as it has said.
-    #[must_use]
-    pub const fn is_stamped(&self) -> bool {
-        self.stamped
-    }
-
-    /// Waits for requests and takes those that are there; returns how many.
-    ///
-    /// # Errors
-    ///
-    /// [`io::ErrorKind::WouldBlock`] if none came in time, or what the kernel says.
-    pub fn recv_batch(&self, batch: &mut RxBatch) -> io::Result<usize> {
-        batch.fill(self.socket.as_fd())
-    }
-
-    /// Sends a batch and returns how many of its datagrams went. One that cannot be sent is passed over; if the
-    /// socket's buffer is full, so are all that follow it.
-    pub fn send_batch(&mut self, batch: &mut TxBatch) -> usize {
-        let TxBatch { raw, ids, filled } = batch;
-        let total = *filled;
-        if let Some(ids) = ids.get_mut(..total) {
-            ids.fill(None);
-        }
-        let (mut at, mut sent) = (0, 0);
-        // Every round sends or passes over at least one.
-        while let Some(rest) = raw.get_mut(at..total).filter(|rest| !rest.is_empty()) {
-            match sys::send(self.socket.as_fd(), rest, libc::MSG_DONTWAIT) {
-                Ok(0) => break,
-                Ok(went) => {
-                    self.number(ids.get_mut(at..at + went).unwrap_or_default());
-                    at += went;
-                    sent += went;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(_) => {
-                    at += 1;
-                    // Whether the kernel has numbered the failed one depends on where it failed: start again.
-                    self.stamped = self.stamped && stamp(&self.socket);
-                    self.next_id = 0;
-                    // Numbers from before would be taken for new ones.
-                    if let Some(ids) = ids.get_mut(..at) {
-                        ids.fill(None);
-                    }
-                }
-            }
-        }
-        sent
-    }
-
-    fn number(&mut self, ids: &mut [Option<u32>]) {
-        for id in ids {
-            *id = self.stamped.then_some(self.next_id);
-            self.next_id = self.next_id.wrapping_add(1);
-        }
-    }
-
-    /// Reads when earlier replies left; returns how many are told, at most 64.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel says.
-    pub fn recv_sent(&self, stamps: &mut SentStamps) -> io::Result<usize> {
-        stamps.fill(self.socket.as_fd())
-    }
-}
-
-/// A socket for one request to one server: its port is new and the kernel's random choice, so that an answer cannot be
-/// forged without knowing it (RFC 9109), and packets of others do not reach it.
+/// A socket for one request: connected, so that the kernel drops what others send, with a port that the kernel draws at
+/// random for each (RFC 9109 section 3).
 #[derive(Debug)]
 pub struct ClientSocket {
-    socket: AsyncFd<Socket>,
-    stamped: bool,
-}
-
-/// What came to a [`ClientSocket`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrived {
-    /// Datagrams in the [`RxBatch`].
-    pub replies: usize,
-    /// Times in the [`SentStamps`].
-    pub stamps: usize,
+    socket: Socket,
+    local: IpAddr,
 }
 
 impl ClientSocket {
-    /// Connects to `peer` from whatever address and port the kernel chooses.
+    /// Connects to `peer`.
     ///
     /// # Errors
     ///
-    /// If there is no way to `peer`, or no socket to be had.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime with IO.
+    /// If there is no route, no port or no descriptor left.
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
         let socket = open(peer)?;
-        socket.set_nonblocking(true)?;
+        let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        socket.bind(&SocketAddr::new(any, 0).into())?;
         socket.connect(&peer.into())?;
-        let stamped = stamp(&socket);
-        Ok(Self { socket: sys::watch(socket)?, stamped })
+        // One request per socket: the only transmit timestamp is its own.
+        let flags = libc::SOF_TIMESTAMPING_SOFTWARE
+            | libc::SOF_TIMESTAMPING_RX_SOFTWARE
+            | libc::SOF_TIMESTAMPING_TX_SOFTWARE
+            | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+        let _ = ask_for_stamps(&socket, flags);
+        let local = socket.local_addr()?.as_socket().map_or(any, |address| address.ip());
+        Ok(Self { socket, local })
     }
 
-    /// Our address and port.
+    /// Our own address on this path.
+    #[must_use]
+    pub const fn local(&self) -> IpAddr {
+        self.local
+    }
+
+    /// Sends the request and returns the time just before, by the kernel's clock.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel does not take it.
+    pub fn send(&self, bytes: &[u8]) -> io::Result<NtpTimestamp> {
+        let before = now::kernel();
+        self.socket.send(bytes)?;
+        Ok(before)
+    }
+
+    /// The kernel's transmit timestamp, if it has come.
+    pub fn sent_stamp(&self, batch: &mut RxBatch) -> Option<NtpTimestamp> {
+        let count = sys::recv_batch(self.socket.as_fd(), batch, libc::MSG_ERRQUEUE, now::kernel).ok()?;
+        let slots = batch.slots.iter().take(count);
+        slots.filter(|slot| slot.kind == StampKind::Kernel).map(|slot| slot.received).next_back()
+    }
+
+    /// Receives what is waiting.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if nothing is; `ConnectionRefused` and the like if an ICMP message says so.
+    pub fn recv(&self, batch: &mut RxBatch) -> io::Result<usize> {
+        sys::recv_batch(self.socket.as_fd(), batch, 0, now::kernel)
+    }
+}
+
+impl AsRawFd for ClientSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
+/// A transmit timestamp of a server socket, with the end of the packet it belongs to.
+#[derive(Debug)]
+pub struct SentStamp<'a> {
+    /// The looped packet, link and network headers in front.
+    pub frame: &'a [u8],
+    /// When it left, by the kernel's clock.
+    pub at: NtpTimestamp,
+}
+
+/// A socket that many clients send to. Several of them may share one address, one per thread.
+#[derive(Debug)]
+pub struct ServerSocket {
+    socket: Socket,
+}
+
+impl ServerSocket {
+    /// Binds to `address`.
+    ///
+    /// # Errors
+    ///
+    /// If the address is taken, not ours, or needs a privilege.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = open(address)?;
+        socket.set_reuse_port(true)?;
+        let _ = socket.set_recv_buffer_size(SERVER_BUFFER);
+        let fd = socket.as_fd();
+        match address {
+            SocketAddr::V4(_) => sys::set_option(fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
+            SocketAddr::V6(_) => sys::set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,
+        }
+        // Transmit timestamps are asked for packet by packet, and come with the packet itself, by which they are told
+        // apart.
+        let _ = ask_for_stamps(&socket, libc::SOF_TIMESTAMPING_SOFTWARE | libc::SOF_TIMESTAMPING_RX_SOFTWARE);
+        socket.bind(&address.into())?;
+        Ok(Self { socket })
+    }
+
+    /// The address bound to.
     ///
     /// # Errors
     ///
     /// If the kernel does not say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        local_addr(self.socket.get_ref())
+        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an internet address"))
     }
 
-    /// Whether the kernel stamps packets, as far as it has said.
-    #[must_use]
-    pub const fn is_stamped(&self) -> bool {
-        self.stamped
-    }
-
-    /// Sends a request. The first one has number 0, and so on.
+    /// Receives what is waiting, without allocating.
     ///
     /// # Errors
     ///
-    /// What the kernel says, perhaps of an earlier request: [`io::ErrorKind::ConnectionRefused`] if nobody listens.
-    pub fn send(&self, bytes: &[u8]) -> io::Result<()> {
-        let sent = self.socket.get_ref().send(bytes)?;
-        if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    /// `WouldBlock` if nothing is.
+    pub fn recv_batch(&self, batch: &mut RxBatch) -> io::Result<usize> {
+        sys::recv_batch(self.socket.as_fd(), batch, 0, now::kernel)
     }
 
-    /// Waits until replies came, or requests have left, and takes both. It may be dropped while it waits.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel says of the request: [`io::ErrorKind::ConnectionRefused`] if nobody listens.
-    pub async fn recv(&self, batch: &mut RxBatch, stamps: &mut SentStamps) -> io::Result<Arrived> {
-        loop {
-            let mut ready = self.socket.ready(Interest::READABLE | Interest::ERROR).await?;
-            let sent = stamps.fill(self.socket.as_fd())?;
-            let replies = match batch.fill(self.socket.as_fd()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                other => other?,
-            };
-            if replies > 0 || sent > 0 {
-                return Ok(Arrived { replies, stamps: sent });
+    /// Sends all packets of a batch, without allocating, and empties it. A packet that the kernel refuses is skipped, so
+    /// that it takes no others with it; returns how many were sent.
+    pub fn send_batch(&self, batch: &mut TxBatch) -> usize {
+        let (mut from, mut sent) = (0, 0);
+        while from < batch.len {
+            match sys::send_batch(self.socket.as_fd(), batch, from) {
+                Ok(0) | Err(_) => from += 1,
+                Ok(count) => {
+                    from += count;
+                    sent += count;
+                }
             }
-            ready.clear_ready();
+        }
+        batch.clear();
+        sent
+    }
+
+    /// Reads transmit timestamps that have come, a bounded number at one go.
+    pub fn sent_stamps(&self, batch: &mut RxBatch, mut handle: impl FnMut(SentStamp<'_>)) {
+        let mut left = MAX_ERROR_MESSAGES;
+        while left > 0 {
+            let Ok(count) = sys::recv_batch(self.socket.as_fd(), batch, libc::MSG_ERRQUEUE, now::kernel) else {
+                return;
+            };
+            if count == 0 {
+                return;
+            }
+            left = left.saturating_sub(count);
+            let stamped = |slot: &&mut RxSlot| slot.kind == StampKind::Kernel;
+            for slot in batch.packets().iter_mut().filter(stamped) {
+                let at = slot.received;
+                handle(SentStamp { frame: slot.bytes_mut(), at });
+            }
         }
     }
 }
 
-fn local_addr(socket: &Socket) -> io::Result<SocketAddr> {
-    socket.local_addr()?.as_socket().ok_or_else(|| io::ErrorKind::Unsupported.into())
+impl AsFd for ServerSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn loopback(v6: bool) -> SocketAddr {
+        if v6 { "[::1]:0" } else { "127.0.0.1:0" }.parse().unwrap()
+    }
+
+    /// Waits until `ready` gives something, a second at most.
+    fn wait<T>(mut ready: impl FnMut() -> Option<T>) -> T {
+        for _ in 0..1000 {
+            if let Some(value) = ready() {
+                return value;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("nothing came within a second");
+    }
+
+    #[test]
+    fn a_request_and_its_reply_are_stamped_on_both_sides() {
+        for v6 in [false, true] {
+            let server = ServerSocket::bind(loopback(v6)).unwrap();
+            let address = server.local_addr().unwrap();
+            let client = ClientSocket::connect(address).unwrap();
+            let (mut rx, mut tx) = (RxBatch::new(8), TxBatch::new(8));
+
+            let before = client.send(&[7; 48]).unwrap();
+            wait(|| server.recv_batch(&mut rx).ok());
+            let request = rx.packets()[0].clone();
+            assert_eq!(request.bytes[..request.len], [7; 48]);
+            assert_eq!(request.local, Some(address.ip()));
+
+            let slot = tx.free().unwrap();
+            slot.bytes[..48].fill(9);
+            (slot.len, slot.peer, slot.local, slot.stamp) = (48, request.peer, request.local, true);
+            slot.interface = 0;
+            tx.push();
+            assert_eq!(server.send_batch(&mut tx), 1);
+
+            wait(|| client.recv(&mut rx).ok());
+            let reply = rx.packets()[0].clone();
+            assert_eq!((reply.bytes[..reply.len].to_vec(), reply.peer), (vec![9; 48], address));
+            let sent = wait(|| client.sent_stamp(&mut rx));
+            assert!(sent.since(before).to_seconds() >= 0.0 && reply.received.since(sent).to_seconds() >= 0.0);
+
+            let mut replied = None;
+            wait(|| {
+                server.sent_stamps(&mut rx, |stamp| {
+                    assert!(stamp.frame.ends_with(&[9; 48]));
+                    replied = Some(stamp.at);
+                });
+                replied
+            });
+        }
+    }
+
+    #[test]
+    fn a_batch_is_taken_whole_and_its_order_kept() {
+        let server = ServerSocket::bind(loopback(false)).unwrap();
+        let client = ClientSocket::connect(server.local_addr().unwrap()).unwrap();
+        for n in 0..5 {
+            client.send(&[n; 48]).unwrap();
+        }
+        let mut rx = RxBatch::new(8);
+        wait(|| server.recv_batch(&mut rx).ok());
+        let firsts: Vec<u8> = rx.packets().iter_mut().map(|slot| slot.bytes_mut()[0]).collect();
+        assert_eq!(firsts, [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn every_request_leaves_from_another_port() {
+        let server = ServerSocket::bind(loopback(false)).unwrap();
+        let address = server.local_addr().unwrap();
+        let port = |_| {
+            let client = ClientSocket::connect(address).unwrap();
+            client.socket.local_addr().unwrap().as_socket().unwrap().port()
+        };
+        let ports: std::collections::BTreeSet<u16> = (0..20).map(port).collect();
+        assert!(ports.len() > 15, "{ports:?}");
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error() {
+        let taken = std::net::UdpSocket::bind(loopback(false)).unwrap();
+        let error = ServerSocket::bind(taken.local_addr().unwrap()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
 }

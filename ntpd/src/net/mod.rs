@@ -1,12 +1,8 @@
-//! UDP sockets that tell when a packet came and went.
-//!
-//! A batch is made once and then filled and emptied over and over; neither receiving nor sending allocates.
+//! Packets in and out, with the kernel's timestamps.
 
-mod control;
+mod batch;
 mod linux;
 mod sys;
-#[cfg(test)]
-mod tests;
 
-pub use linux::{Arrived, ClientSocket, RxBatch, RxSlot, SentStamp, SentStamps, ServerSocket, TxBatch};
-pub use sys::MAX_DATAGRAM;
+pub use batch::{MAX_BATCH, MAX_DATAGRAM, RxBatch, RxSlot, TxBatch, TxSlot};
+pub use linux::{ClientSocket, SentStamp, ServerSocket};

@@ -1,0 +1,326 @@
+//! The client: many sources, one clock.
+//!
+//! One law of use: call one `handle_*` method or command, then [`Engine::poll_output`] until it returns
+//! [`Output::Timeout`]; obey each output before asking for the next. The daemon and the simulated world do just that.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chacha20::ChaCha12Rng;
+use rand_core::SeedableRng;
+
+use crate::{
+    discipline::{Controller, StepLimit, StepPolicy, Timeline},
+    ids::{ReferenceId, SourceId, StampKind},
+    select::{SelectConfig, Verdict},
+    source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Refusal, Source, SourceConfig, TxToken},
+    status::Status,
+    steer::{Applied, Steer},
+    time::{Monotonic, NtpDuration, NtpTimestamp, Rate, UnixTime},
+    wire::Kiss,
+};
+
+mod report;
+mod timers;
+mod update;
+
+pub use report::{SourceReport, SourceState, Tracking};
+
+/// Most sources of one engine.
+pub const MAX_SOURCES: usize = 128;
+
+/// The present, by both clocks of this machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The monotonic clock.
+    pub monotonic: Monotonic,
+    /// The clock that is steered.
+    pub clock: NtpTimestamp,
+}
+
+/// What the engine is told at the start.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Limits of selection.
+    pub select: SelectConfig,
+    /// Offsets of at least this many seconds may be stepped ...
+    pub step_threshold: f64,
+    /// ... in this many updates.
+    pub step_limit: StepLimit,
+    /// Fastest slew.
+    pub max_slew: Rate,
+    /// Frequency the clock runs at now, relative to its oscillator.
+    pub applied: Rate,
+    /// Frequency and its error bound (s/s) from an earlier run.
+    pub saved_frequency: Option<(Rate, f64)>,
+    /// Precision of the clock, log2 seconds.
+    pub precision: i8,
+    /// A time known to be in the right era, such as when this program was built.
+    pub era: UnixTime,
+    /// Seed of everything random.
+    pub seed: [u8; 32],
+}
+
+/// A datagram's way here.
+#[derive(Clone, Copy, Debug)]
+pub struct RxInfo {
+    /// When it arrived, by the clock that is steered.
+    pub received: NtpTimestamp,
+    /// Who stamped it.
+    pub stamp: StampKind,
+    /// How a server that follows this machine would name it.
+    pub own_reference: ReferenceId,
+}
+
+/// What the engine wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Send this from a fresh port, and call [`Engine::handle_transmitted`] with the time at which it left.
+    Transmit(TxToken, Datagram),
+    /// Steer the clock, and call [`Engine::handle_steered`] with what it did.
+    Steer(Steer),
+    /// Exchange keys for this source, and call [`Engine::set_keys`].
+    NeedKeys(SourceId, KeysReason),
+    /// Find another server in this one's place.
+    Lost(SourceId, Loss),
+    /// Tell whoever watches.
+    Notice(Notice),
+    /// Nothing more until this time; then call [`Engine::handle_timeout`]. The text says what is waited for.
+    Timeout(Option<Monotonic>, &'static str),
+}
+
+/// Something worth a line in a log.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Notice {
+    /// This source is now the best.
+    Selected(SourceId),
+    /// No source can be used any more, or none yet.
+    NoSelection,
+    /// A source that was used disagrees with the majority.
+    Falseticker(SourceId),
+    /// The server sent a kiss code.
+    Kiss(SourceId, Kiss),
+    /// The clock is about to jump by this much.
+    Step(NtpDuration),
+    /// The clock is wrong by this much and will be slewed.
+    Wrong(NtpDuration),
+    /// The error bound grew so large that the clock no longer counts as synchronized.
+    Unsynchronized,
+    /// Somebody else made the clock jump.
+    Jump(NtpDuration),
+}
+
+/// The client engine; see the module.
+#[derive(Debug)]
+pub struct Engine {
+    select: SelectConfig,
+    era: UnixTime,
+    rng: ChaCha12Rng,
+    sources: BTreeMap<SourceId, Source>,
+    verdicts: BTreeMap<SourceId, Standing>,
+    next_id: u32,
+    timeline: Timeline,
+    discipline: Controller,
+    step: StepPolicy,
+    outputs: VecDeque<Output>,
+    slew_end: Option<Monotonic>,
+    refresh: Option<Monotonic>,
+    status: Status,
+    selected: Option<SourceId>,
+    history: History,
+}
+
+/// What selection made of a source, and for how long.
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    verdict: Verdict,
+    /// Updates in a row with a verdict that is the source's fault.
+    bad: u8,
+}
+
+/// What is shown of past updates.
+#[derive(Clone, Copy, Debug, Default)]
+struct History {
+    updates: u64,
+    last: Option<Monotonic>,
+    interval: f64,
+    last_offset: f64,
+    mean_square: Option<f64>,
+    synchronized: bool,
+}
+
+impl Engine {
+    /// Starts without sources. The first outputs set the saved frequency.
+    #[must_use]
+    pub fn new(config: EngineConfig, now: Now) -> Self {
+        let mut outputs = VecDeque::new();
+        let skew = config.saved_frequency.map(|(frequency, skew)| {
+            outputs.push_back(Output::Steer(Steer::Frequency(frequency)));
+            skew
+        });
+        let natural = config.saved_frequency.map_or(config.applied, |(frequency, _)| frequency);
+        let timeline = Timeline::new(now.clock, config.applied, natural);
+        Self {
+            select: config.select,
+            era: config.era,
+            rng: ChaCha12Rng::from_seed(config.seed),
+            sources: BTreeMap::new(),
+            verdicts: BTreeMap::new(),
+            next_id: 1,
+            timeline,
+            discipline: Controller::new(skew, config.max_slew),
+            step: StepPolicy::new(config.step_threshold, config.step_limit),
+            outputs,
+            slew_end: None,
+            refresh: None,
+            status: Status {
+                precision: config.precision,
+                max_distance: NtpDuration::from_seconds(config.select.max_distance),
+                ..Status::UNSYNCHRONIZED
+            },
+            selected: None,
+            history: History::default(),
+        }
+    }
+
+    /// Adds a source that is asked for the first time at `first`; `None` if there are [`MAX_SOURCES`] already.
+    pub fn add_source(&mut self, config: SourceConfig, first: Monotonic) -> Option<SourceId> {
+        if self.sources.len() >= MAX_SOURCES {
+            return None;
+        }
+        let id = SourceId(self.next_id);
+        self.next_id = self.next_id.checked_add(1)?;
+        self.sources.insert(id, Source::new(id, config, first));
+        Some(id)
+    }
+
+    /// Forgets a source.
+    pub fn remove_source(&mut self, now: Now, id: SourceId) {
+        if self.sources.remove(&id).is_some() {
+            self.verdicts.remove(&id);
+            self.reselect(now);
+        }
+    }
+
+    /// Gives a source fresh keys and cookies.
+    pub fn set_keys(&mut self, now: Monotonic, id: SourceId, keys: NtsKeys) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.set_keys(now, keys);
+        }
+    }
+
+    /// Asks a source again soon, `burst` several times in a row; also wakes one that was stopped.
+    pub fn refresh_source(&mut self, now: Monotonic, id: SourceId, burst: bool) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.refresh(now, burst);
+        }
+    }
+
+    /// Asks a source no more until it is refreshed.
+    pub fn stop_source(&mut self, id: SourceId) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.stop();
+        }
+    }
+
+    /// Makes up for what the clock is behind by one step, at once.
+    pub fn step_now(&mut self, now: Now) {
+        self.step.force();
+        self.follow(now);
+    }
+
+    /// Takes a datagram that came in on a source's socket. NTS opens it in place.
+    pub fn handle_datagram(&mut self, now: Now, id: SourceId, info: &RxInfo, payload: &mut [u8]) {
+        let arrival = Arrival {
+            now: now.monotonic,
+            received: self.timeline.at(info.received),
+            stamp: info.stamp,
+            own_reference: info.own_reference,
+        };
+        let Some(source) = self.sources.get_mut(&id) else { return };
+        let mut actions = Vec::new();
+        let result = source.handle_datagram(&arrival, payload, &mut actions);
+        self.obey(id, actions);
+        match result {
+            Ok(Outcome::Sampled) => self.update(now, id),
+            Ok(Outcome::Kissed(kiss)) => self.outputs.push_back(Output::Notice(Notice::Kiss(id, kiss))),
+            Err(Refusal::Unsynchronized | Refusal::Loop) => self.reselect(now),
+            Ok(Outcome::Noted) | Err(_) => {}
+        }
+    }
+
+    /// Takes the time at which a request left, by the clock that is steered. May be called again with a better stamp.
+    pub fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind) {
+        let at = self.timeline.at(at);
+        if let Some(source) = self.sources.get_mut(&token.source) {
+            source.handle_transmitted(token, at, stamp);
+        }
+    }
+
+    /// Takes word of what the clock did. A command that was refused is simply not reported.
+    pub fn handle_steered(&mut self, applied: &Applied) {
+        self.timeline.handle_applied(applied);
+    }
+
+    /// Takes word that the clock jumped by `by` when it read `at`, by nobody's command here. The time believed in stays,
+    /// and the sources are asked at once whether that is right.
+    pub fn handle_jump(&mut self, now: Now, at: NtpTimestamp, by: NtpDuration) {
+        self.timeline.handle_jump(at, by);
+        self.outputs.push_back(Output::Notice(Notice::Jump(by)));
+        for source in self.sources.values_mut() {
+            source.refresh(now.monotonic, true);
+        }
+        self.publish(now);
+    }
+
+    /// Takes word that the machine slept or moved, so that nothing measured before holds.
+    pub fn handle_interruption(&mut self, now: Now) {
+        for source in self.sources.values_mut() {
+            source.restart(now.monotonic);
+        }
+        self.reselect(now);
+    }
+
+    /// Takes word that time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let due: Vec<SourceId> = self.sources.keys().copied().collect();
+        for id in due {
+            let Some(source) = self.sources.get_mut(&id) else { continue };
+            let was_reachable = source.reach().is_reachable();
+            let actions = source.handle_timeout(now.monotonic, &mut self.rng);
+            let lost = was_reachable && !source.reach().is_reachable();
+            self.obey(id, actions);
+            if lost {
+                self.reselect(now);
+            }
+        }
+        if self.slew_end.is_some_and(|end| now.monotonic >= end) {
+            self.slew_end = None;
+            self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
+        }
+        if self.refresh.is_none_or(|at| now.monotonic >= at) {
+            self.publish(now);
+        }
+    }
+
+    /// The clock is left alone from now on: it keeps its natural frequency.
+    pub fn handle_shutdown(&mut self) {
+        self.slew_end = None;
+        self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
+    }
+
+    /// Returns the next thing to do.
+    pub fn poll_output(&mut self) -> Output {
+        self.outputs.pop_front().unwrap_or_else(|| {
+            let (at, why) = self.next_timeout();
+            Output::Timeout(at, why)
+        })
+    }
+
+    fn obey(&mut self, id: SourceId, actions: Vec<Action>) {
+        self.outputs.extend(actions.into_iter().map(|action| match action {
+            Action::Transmit(token, datagram) => Output::Transmit(token, datagram),
+            Action::NeedKeys(reason) => Output::NeedKeys(id, reason),
+            Action::Lost(loss) => Output::Lost(id, loss),
+        }));
+    }
+}

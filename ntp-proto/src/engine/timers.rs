@@ -1,0 +1,16 @@
+//! What the engine waits for.
+
+use super::Engine;
+use crate::time::Monotonic;
+
+impl Engine {
+    /// The earliest deadline, and what it is for.
+    pub(super) fn next_timeout(&self) -> (Option<Monotonic>, &'static str) {
+        let poll = self.sources.values().filter_map(|source| source.schedule().next()).min();
+        [(self.slew_end, "end of slew"), (self.refresh, "refresh of the clock's status"), (poll, "next request")]
+            .into_iter()
+            .filter_map(|(at, why)| at.map(|at| (at, why)))
+            .min()
+            .map_or((None, "nothing"), |(at, why)| (Some(at), why))
+    }
+}

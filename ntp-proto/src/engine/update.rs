@@ -1,0 +1,209 @@
+//! From a new sample to a steered clock.
+
+use core::time::Duration;
+
+use super::{Engine, Notice, Now, Output, Standing};
+use crate::{
+    discipline::{Discipline, LeapVote},
+    filter::Filter,
+    ids::{Leap, SourceId, Trust},
+    select::{Candidate, Circumstances, Combined, Selection, Verdict, select},
+    source::{Loss, Source},
+    status::Status,
+    steer::{ClockStatus, Steer},
+    time::{NtpDuration, NtpTimestamp, Rate},
+};
+
+/// Frequency error that any clock may develop between two updates, s/s.
+const MAX_CLOCK_ERROR: f64 = 1e-6;
+/// An offset above this is told about, in seconds.
+const NOTABLE_OFFSET: f64 = 1.0;
+/// Updates in a row with a bad verdict after which a source is worth replacing.
+const BAD_UPDATES: u8 = 4;
+/// The kernel lets its own error bound grow by 500 ppm, and calls the clock unsynchronized at 16 s: the bound is told anew
+/// long before that.
+const STATUS_INTERVAL: Duration = Duration::from_secs(64);
+/// Weight of the newest update in the mean square of offsets.
+const MEAN_WEIGHT: f64 = 0.1;
+
+impl Engine {
+    /// Takes the new sample of `id` into account.
+    pub(super) fn update(&mut self, now: Now, id: SourceId) {
+        let at = self.timeline.at(now.clock);
+        let selection = self.select_at(at);
+        let used = self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used());
+        match selection.chosen {
+            Some((best, combined)) if used => self.apply(now, best, &combined),
+            Some(_) => {}
+            None => self.publish(now),
+        }
+    }
+
+    /// Judges the sources again without a new sample.
+    pub(super) fn reselect(&mut self, now: Now) {
+        let at = self.timeline.at(now.clock);
+        let _ = self.select_at(at);
+        self.publish(now);
+    }
+
+    /// Chooses among the sources and keeps the verdicts.
+    fn select_at(&mut self, at: NtpTimestamp) -> Selection {
+        let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
+        let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
+        let circumstances = Circumstances {
+            previous: self.selected,
+            starting: self.sources.values().any(|source| source.schedule().in_burst()),
+            authenticated: self.sources.values().any(|s| s.config().trust > Trust::None || s.config().options.trust),
+            required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
+        };
+        let selection = select(&candidates, &circumstances, &self.select);
+        let ids: Vec<SourceId> = self.sources.keys().copied().collect();
+        for id in ids {
+            let judged = candidates.iter().position(|c| c.id == id).and_then(|i| selection.verdicts.get(i).copied());
+            let Some(verdict) = judged.or_else(|| self.sources.get(&id).map(unfit)) else { continue };
+            self.keep(id, verdict);
+        }
+        let best = selection.chosen.map(|(best, _)| best);
+        if best != self.selected {
+            self.selected = best;
+            self.outputs.push_back(Output::Notice(best.map_or(Notice::NoSelection, Notice::Selected)));
+        }
+        selection
+    }
+
+    fn keep(&mut self, id: SourceId, verdict: Verdict) {
+        let old = self.verdicts.get(&id).copied();
+        let bad = if verdict.is_bad() { old.map_or(0, |old| old.bad).saturating_add(1) } else { 0 };
+        self.verdicts.insert(id, Standing { verdict, bad });
+        if verdict == Verdict::Falseticker && old.is_none_or(|old| old.verdict != Verdict::Falseticker) {
+            self.outputs.push_back(Output::Notice(Notice::Falseticker(id)));
+        }
+        if bad == BAD_UPDATES && verdict != Verdict::Unreachable {
+            self.outputs.push_back(Output::Lost(id, Loss::Unusable));
+        }
+    }
+
+    /// Corrects the timeline, and has the clock follow.
+    fn apply(&mut self, now: Now, best: SourceId, combined: &Combined) {
+        let interval = self.history.last.map_or(1.0, |last| now.monotonic.since(last).as_secs_f64());
+        let correction = self.discipline.handle_combined(combined, interval);
+        let shift = self.timeline.correct(now.clock, correction.offset, correction.frequency);
+        for source in self.sources.values_mut() {
+            source.handle_shift(&shift);
+        }
+        let offset = correction.offset;
+        let history = &mut self.history;
+        history.updates += 1;
+        history.last = Some(now.monotonic);
+        history.interval = interval;
+        history.last_offset = offset;
+        history.mean_square = Some(match history.mean_square {
+            Some(mean) => mean + MEAN_WEIGHT * (offset.powi(2) - mean),
+            None => 0.0,
+        });
+        self.describe(now, best, combined);
+        self.follow(now);
+        self.publish(now);
+    }
+
+    /// Makes the clock follow the timeline: by a step where that is allowed, by a slew otherwise.
+    pub(super) fn follow(&mut self, now: Now) {
+        let pending = self.timeline.pending(now.clock);
+        let natural = self.timeline.natural();
+        if self.step.decide(pending.to_seconds()) {
+            self.slew_end = None;
+            self.outputs.push_back(Output::Notice(Notice::Step(pending)));
+            self.outputs.push_back(Output::Steer(Steer::Step(pending)));
+            self.outputs.push_back(Output::Steer(Steer::Frequency(natural)));
+            return;
+        }
+        if pending.to_seconds().abs() >= NOTABLE_OFFSET {
+            self.outputs.push_back(Output::Notice(Notice::Wrong(pending)));
+        }
+        let rate = match self.discipline.slew(pending.to_seconds()) {
+            Some((slew, duration)) => {
+                self.slew_end = Some(now.monotonic + duration);
+                Rate::new((1.0 + natural.get()) * (1.0 + slew.get()) - 1.0)
+            }
+            None => {
+                self.slew_end = None;
+                natural
+            }
+        };
+        self.outputs.push_back(Output::Steer(Steer::Frequency(rate)));
+    }
+
+    /// Writes down what we now say about our own clock.
+    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined) {
+        let reference_time = self.timeline.at(now.clock);
+        let mut vote = LeapVote::default();
+        for (id, standing) in &self.verdicts {
+            let reply = self.sources.get(id).and_then(Source::last_reply);
+            if let Some(reply) = reply.filter(|_| standing.verdict.is_used()) {
+                vote.add(reply.leap);
+            }
+        }
+        let Some(source) = self.sources.get(&best) else { return };
+        let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
+        let growth = self.discipline.skew() + self.discipline.residual_frequency().abs() + MAX_CLOCK_ERROR;
+        self.status = Status {
+            leap: vote.outcome(reference_time.to_unix(self.era)),
+            stratum: stratum.saturating_add(1),
+            root_delay: NtpDuration::from_seconds(combined.root_delay),
+            root_dispersion: NtpDuration::from_seconds(combined.root_dispersion + combined.offset_deviation),
+            dispersion_rate: Rate::new(growth),
+            reference_id: source.config().reference_id,
+            reference_time,
+            ..self.status
+        };
+    }
+
+    /// Tells the kernel how good the clock is, and notices when it is no longer good enough.
+    pub(super) fn publish(&mut self, now: Now) {
+        let at = self.timeline.at(now.clock);
+        let synchronized = self.status.synchronized_at(at);
+        if self.history.synchronized && !synchronized {
+            self.outputs.push_back(Output::Notice(Notice::Unsynchronized));
+        }
+        self.history.synchronized = synchronized;
+        let behind = self.timeline.pending(now.clock).abs();
+        let half_delay = NtpDuration::from_bits(self.status.root_delay.to_bits() / 2);
+        let max_error = self.status.root_dispersion_at(at) + half_delay + behind;
+        self.outputs.push_back(Output::Steer(Steer::Status(ClockStatus {
+            synchronized,
+            leap: if synchronized { self.status.leap } else { Leap::Unsynchronized },
+            max_error,
+            estimated_error: NtpDuration::from_seconds(self.history.mean_square.unwrap_or(0.0).sqrt()) + behind,
+            tai_offset: None,
+        })));
+        self.refresh = Some(now.monotonic + STATUS_INTERVAL);
+    }
+}
+
+/// A source that can be judged by its measurements.
+fn candidate(source: &Source, at: NtpTimestamp) -> Option<Candidate> {
+    if unfit(source) != Verdict::NoSamples {
+        return None;
+    }
+    Some(Candidate {
+        id: source.id(),
+        estimate: source.filter().estimate(at)?,
+        trust: source.config().trust,
+        options: source.config().options,
+    })
+}
+
+/// Why a source cannot be judged by its measurements; `NoSamples` if nothing else speaks against it.
+fn unfit(source: &Source) -> Verdict {
+    if source.is_denied() {
+        Verdict::Denied
+    } else if source.is_looping() {
+        Verdict::Loop
+    } else if source.is_unsynchronized() {
+        Verdict::Unsynchronized
+    } else if !source.reach().is_reachable() && source.counts().sent > 0 {
+        Verdict::Unreachable
+    } else {
+        Verdict::NoSamples
+    }
+}

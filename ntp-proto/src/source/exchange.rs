@@ -1,0 +1,71 @@
+//! Pairing requests with replies.
+
+use crate::{
+    ids::StampKind,
+    sample::{Exchange, ServerState},
+    time::NtpTimestamp,
+};
+
+use super::request::TxToken;
+
+/// Requests in interleaved mode without an answer after which basic mode is used again (RFC 9769 section 2).
+pub(super) const MAX_INTERLEAVED_MISSES: u8 = 4;
+
+/// When a request left, and who says so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) at: NtpTimestamp,
+    pub(super) stamp: StampKind,
+}
+
+/// The request that has no answer yet. There is at most one: a new request ends the wait for the last.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) token: TxToken,
+    /// Transmit timestamp of the request: 64 random bits that a reply in basic mode must return.
+    pub(super) nonce: NtpTimestamp,
+    /// Receive timestamp of a request in interleaved mode, random too, that a reply in that mode must return.
+    pub(super) interleaved_nonce: Option<NtpTimestamp>,
+    /// Unique identifier of an NTS request.
+    pub(super) unique_id: [u8; 32],
+    pub(super) sent: Option<Sent>,
+    /// An NTS NAK came in; it is not believed before the next poll.
+    pub(super) nak: bool,
+}
+
+/// The exchange before, which interleaved mode completes with the time at which its reply really left.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Previous {
+    pub(super) sent: Sent,
+    pub(super) server_received: NtpTimestamp,
+    pub(super) received: NtpTimestamp,
+    pub(super) stamp: StampKind,
+    pub(super) server: ServerState,
+    /// It has given a sample already, in basic mode.
+    pub(super) sampled: bool,
+    /// Requests since then that stayed without an answer.
+    pub(super) missed: u8,
+}
+
+impl Previous {
+    /// Completes the exchange with the server's transmit timestamp.
+    pub(super) fn complete(&self, server_sent: NtpTimestamp) -> Exchange {
+        Exchange {
+            sent: self.sent.at,
+            server_received: self.server_received,
+            server_sent,
+            received: self.received,
+            server: self.server,
+            local_error: stamp_error(self.sent.stamp).max(stamp_error(self.stamp)),
+        }
+    }
+}
+
+/// Error of a local timestamp in seconds: what a scheduler may do to a program, or an interrupt to the kernel.
+pub(super) const fn stamp_error(stamp: StampKind) -> f64 {
+    match stamp {
+        StampKind::Daemon => 2e-6,
+        StampKind::Kernel => 1e-7,
+        StampKind::Hardware => 1e-8,
+    }
+}

@@ -1,0 +1,426 @@
+//! One server that we ask for the time: what was sent to it, what came back, and what we make of that.
+
+use chacha20::ChaCha12Rng;
+use rand_core::Rng;
+
+use crate::{
+    filter::{Filter, SourceFilter},
+    ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
+    sample::{Exchange, Sample, Shift},
+    select::SelectOptions,
+    time::{Monotonic, NtpTimestamp, PollInterval},
+    wire::{Kiss, SymmetricKey},
+};
+
+mod association;
+mod exchange;
+mod reach;
+mod request;
+mod response;
+mod schedule;
+
+pub use association::{Association, KeysReason, NtsKeys};
+pub use reach::Reach;
+pub use request::{Datagram, TxToken};
+pub use response::{Refusal, RefusalCounts};
+pub use schedule::Schedule;
+
+use exchange::{InFlight, Previous};
+
+/// Requests without an answer after which a source counts as lost.
+const LOST_AFTER: u32 = 8;
+/// Refusals (DENY, RSTR) in a row after which an unauthenticated source is believed.
+const DENIALS_BELIEVED: u8 = 3;
+
+/// How a source's packets are authenticated.
+#[derive(Debug)]
+pub enum Authentication {
+    /// Not at all.
+    None,
+    /// With a key shared by hand.
+    Symmetric(SymmetricKey),
+    /// With NTS; the keys come later, by [`Source::set_keys`].
+    Nts,
+}
+
+/// What is known of a source beforehand.
+#[derive(Debug)]
+pub struct SourceConfig {
+    /// How the server is named in our own packets if we follow it: its IPv4 address, or the first four bytes of the MD5
+    /// of its IPv6 address (RFC 5905 section 7.3).
+    pub reference_id: ReferenceId,
+    /// Shortest poll interval.
+    pub min_poll: PollInterval,
+    /// Longest poll interval.
+    pub max_poll: PollInterval,
+    /// Start with a burst of requests.
+    pub burst: bool,
+    /// Use interleaved mode (RFC 9769) if the server can.
+    pub interleaved: bool,
+    /// Protocol version, 3 or 4.
+    pub version: u8,
+    /// How packets are authenticated.
+    pub authentication: Authentication,
+    /// What vouches for the server.
+    pub trust: Trust,
+    /// How it may be used.
+    pub options: SelectOptions,
+}
+
+/// Why a source should be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// It does not answer.
+    Unreachable,
+    /// It told us to stay away.
+    Denied,
+    /// It answers, with a time that cannot be used.
+    Unusable,
+}
+
+/// What a datagram did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// A new sample is in the filter.
+    Sampled,
+    /// A good reply that gives no sample of its own yet: interleaved mode is being entered.
+    Noted,
+    /// The server sent a kiss code instead of the time.
+    Kissed(Kiss),
+}
+
+/// Something a source wants done.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Send this.
+    Transmit(TxToken, Datagram),
+    /// Exchange keys.
+    NeedKeys(KeysReason),
+    /// Find another server.
+    Lost(Loss),
+}
+
+/// Packets of one source, counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PacketCounts {
+    /// Requests sent.
+    pub sent: u64,
+    /// Datagrams received.
+    pub received: u64,
+    /// Of those, replies to our requests.
+    pub valid: u64,
+    /// Of those, replies that gave a sample.
+    pub good: u64,
+    /// Requests stamped by the kernel or the interface.
+    pub stamped_sent: u64,
+    /// Datagrams stamped by the kernel or the interface.
+    pub stamped_received: u64,
+    /// Replies in interleaved mode.
+    pub interleaved: u64,
+}
+
+/// What the last good reply said, for display.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LastReply {
+    /// When it came.
+    pub at: Monotonic,
+    /// Leap warning.
+    pub leap: Leap,
+    /// Its reference identifier.
+    pub reference_id: ReferenceId,
+    /// Its reference timestamp.
+    pub reference_time: NtpTimestamp,
+    /// The exchange it completed, if it did.
+    pub exchange: Option<Exchange>,
+    /// Whether it was interleaved.
+    pub interleaved: bool,
+    /// Who stamped the request.
+    pub sent_stamp: StampKind,
+    /// Who stamped the reply.
+    pub received_stamp: StampKind,
+}
+
+/// A datagram's arrival.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Arrival {
+    /// When, by the monotonic clock.
+    pub(crate) now: Monotonic,
+    /// When, on the engine's timescale.
+    pub(crate) received: NtpTimestamp,
+    /// Who stamped it.
+    pub(crate) stamp: StampKind,
+    /// How a server that follows this machine would name it.
+    pub(crate) own_reference: ReferenceId,
+}
+
+/// One source. See the engine for the order of calls.
+#[derive(Debug)]
+pub struct Source {
+    id: SourceId,
+    config: SourceConfig,
+    association: Association,
+    schedule: Schedule,
+    reach: Reach,
+    filter: SourceFilter,
+    sequence: u32,
+    in_flight: Option<InFlight>,
+    previous: Option<Previous>,
+    last: Option<LastReply>,
+    unsynchronized: bool,
+    looping: bool,
+    denials: u8,
+    counts: PacketCounts,
+    refusals: RefusalCounts,
+    last_refusal: Option<Refusal>,
+}
+
+impl Source {
+    pub(crate) fn new(id: SourceId, mut config: SourceConfig, first: Monotonic) -> Self {
+        let authentication = core::mem::replace(&mut config.authentication, Authentication::None);
+        Self {
+            id,
+            association: Association::new(authentication),
+            schedule: Schedule::new(config.min_poll, config.max_poll, config.burst, first),
+            config,
+            reach: Reach::default(),
+            filter: SourceFilter::default(),
+            sequence: 0,
+            in_flight: None,
+            previous: None,
+            last: None,
+            unsynchronized: false,
+            looping: false,
+            denials: 0,
+            counts: PacketCounts::default(),
+            refusals: RefusalCounts::default(),
+            last_refusal: None,
+        }
+    }
+
+    /// Takes fresh keys and cookies from a key exchange.
+    pub(crate) fn set_keys(&mut self, now: Monotonic, keys: NtsKeys) {
+        self.association.set_keys(keys);
+        self.schedule.resume(now, self.filter.latest().is_none() && self.config.burst);
+    }
+
+    /// Asks again soon, `burst` several times.
+    pub(crate) fn refresh(&mut self, now: Monotonic, burst: bool) {
+        self.schedule.resume(now, burst);
+    }
+
+    /// Asks no more until [`refresh`](Self::refresh).
+    pub(crate) fn stop(&mut self) {
+        self.schedule.stop();
+        self.in_flight = None;
+    }
+
+    /// The clock or the path jumped: what was measured before does not count.
+    pub(crate) fn restart(&mut self, now: Monotonic) {
+        self.filter.reset();
+        self.in_flight = None;
+        self.previous = None;
+        if self.schedule.next().is_some() {
+            self.schedule.restart(now);
+        }
+    }
+
+    /// Moves everything stored to the changed timescale.
+    pub(crate) fn handle_shift(&mut self, shift: &Shift) {
+        self.filter.handle_shift(shift);
+        if let Some(sent) = self.in_flight.as_mut().and_then(|flight| flight.sent.as_mut()) {
+            sent.at = shift.apply(sent.at);
+        }
+        if let Some(previous) = &mut self.previous {
+            previous.sent.at = shift.apply(previous.sent.at);
+            previous.received = shift.apply(previous.received);
+        }
+    }
+
+    /// Makes the next request if it is time, and says what else is needed.
+    pub(crate) fn handle_timeout(&mut self, now: Monotonic, rng: &mut ChaCha12Rng) -> Vec<Action> {
+        let mut actions = Vec::new();
+        if self.schedule.next().is_none_or(|next| now < next) {
+            return actions;
+        }
+        if let Some(flight) = self.in_flight.take() {
+            self.handle_miss(&flight, &mut actions);
+        }
+        if let Some(reason) = self.association.keys_wanted(now) {
+            actions.push(Action::NeedKeys(reason));
+        }
+        let urgent = (1..=LOST_AFTER).contains(&self.reach.missed()) && self.filter.latest().is_some();
+        if self.association.is_ready() {
+            self.reach.handle_request();
+            if let Some((flight, datagram)) = self.request(rng) {
+                self.counts.sent += 1;
+                actions.push(Action::Transmit(flight.token, datagram));
+                self.in_flight = Some(flight);
+            }
+        }
+        let random = f64::from(rng.next_u32()) / f64::from(u32::MAX);
+        self.schedule.handle_request(now, random, urgent);
+        actions
+    }
+
+    fn handle_miss(&mut self, flight: &InFlight, actions: &mut Vec<Action>) {
+        self.schedule.handle_miss();
+        // RFC 8915 section 5.7: a client that receives an NTS NAK waits for a valid reply until the next poll.
+        if flight.nak {
+            self.association.handle_nak();
+        }
+        if let Some(previous) = &mut self.previous {
+            previous.missed += 1;
+            if previous.missed > exchange::MAX_INTERLEAVED_MISSES {
+                self.previous = None;
+            }
+        }
+        let missed = self.reach.missed();
+        if missed > 0 && missed.is_multiple_of(LOST_AFTER) {
+            actions.push(Action::Lost(Loss::Unreachable));
+        }
+    }
+
+    /// Takes the time at which a request left, on the engine's timescale. A better stamp replaces a poorer one.
+    pub(crate) fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind) {
+        let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.token == token) else { return };
+        if flight.sent.is_some_and(|sent| sent.stamp >= stamp) {
+            return;
+        }
+        if stamp > StampKind::Daemon {
+            self.counts.stamped_sent += 1;
+        }
+        flight.sent = Some(exchange::Sent { at, stamp });
+    }
+
+    /// Takes a datagram that came in on this source's socket.
+    pub(crate) fn handle_datagram(
+        &mut self,
+        arrival: &Arrival,
+        payload: &mut [u8],
+        actions: &mut Vec<Action>,
+    ) -> Result<Outcome, Refusal> {
+        self.counts.received += 1;
+        if arrival.stamp > StampKind::Daemon {
+            self.counts.stamped_received += 1;
+        }
+        let result = self.accept(arrival, payload);
+        match &result {
+            Ok(Outcome::Kissed(kiss)) => self.handle_kiss(*kiss, arrival.now, actions),
+            Ok(Outcome::Sampled | Outcome::Noted) => self.denials = 0,
+            Err(refusal) => {
+                self.refusals.add(*refusal);
+                self.last_refusal = Some(*refusal);
+                self.unsynchronized |= *refusal == Refusal::Unsynchronized;
+                self.looping |= *refusal == Refusal::Loop;
+            }
+        }
+        result
+    }
+
+    /// RFC 5905 section 7.4: DENY and RSTR ask a client to stop, RATE to slow down; other codes ask nothing. An
+    /// authenticated refusal is believed at once, an unauthenticated one only if it is repeated.
+    fn handle_kiss(&mut self, kiss: Kiss, now: Monotonic, actions: &mut Vec<Action>) {
+        match kiss {
+            Kiss::Rate => self.schedule.handle_rate(now),
+            Kiss::Deny | Kiss::Restrict => {
+                self.denials = self.denials.saturating_add(1);
+                self.schedule.rest_until(now + self.config.max_poll.to_duration());
+                if self.config.trust > Trust::None || self.denials >= DENIALS_BELIEVED {
+                    self.denials = DENIALS_BELIEVED;
+                    self.schedule.rest_until(now + response::DENIED_REST);
+                    actions.push(Action::Lost(Loss::Denied));
+                }
+            }
+            Kiss::NtsNak | Kiss::Other(_) => {}
+        }
+    }
+
+    fn handle_sample(&mut self, now: Monotonic, sample: Sample) {
+        let surprise = self.filter.surprise(&sample);
+        self.filter.handle_sample(sample);
+        let used = self.filter.estimate(sample.at).map_or(0, |estimate| estimate.samples);
+        self.schedule.handle_sample(now, surprise, sample.peer_distance(), used);
+        self.counts.good += 1;
+    }
+}
+
+/// What may be asked of a source.
+impl Source {
+    /// Its identifier.
+    #[must_use]
+    pub const fn id(&self) -> SourceId {
+        self.id
+    }
+
+    /// Its configuration; the secret part of it is elsewhere.
+    #[must_use]
+    pub const fn config(&self) -> &SourceConfig {
+        &self.config
+    }
+
+    /// Its schedule.
+    #[must_use]
+    pub const fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Its reachability.
+    #[must_use]
+    pub const fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// Its filter.
+    #[must_use]
+    pub const fn filter(&self) -> &SourceFilter {
+        &self.filter
+    }
+
+    /// Its packets, counted.
+    #[must_use]
+    pub const fn counts(&self) -> PacketCounts {
+        self.counts
+    }
+
+    /// Its refused packets, counted by reason.
+    #[must_use]
+    pub const fn refusals(&self) -> &RefusalCounts {
+        &self.refusals
+    }
+
+    /// Why its last refused packet was refused.
+    #[must_use]
+    pub const fn last_refusal(&self) -> Option<Refusal> {
+        self.last_refusal
+    }
+
+    /// What its last good reply said.
+    #[must_use]
+    pub const fn last_reply(&self) -> Option<&LastReply> {
+        self.last.as_ref()
+    }
+
+    /// Whether it says that it is not synchronized.
+    #[must_use]
+    pub const fn is_unsynchronized(&self) -> bool {
+        self.unsynchronized
+    }
+
+    /// Whether it follows us.
+    #[must_use]
+    pub const fn is_looping(&self) -> bool {
+        self.looping
+    }
+
+    /// Whether it told us to stay away.
+    #[must_use]
+    pub const fn is_denied(&self) -> bool {
+        self.denials >= DENIALS_BELIEVED
+    }
+
+    /// Its authentication, for display and saving.
+    #[must_use]
+    pub const fn association(&self) -> &Association {
+        &self.association
+    }
+}

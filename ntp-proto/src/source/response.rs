@@ -1,0 +1,261 @@
+//! Which replies are accepted.
+
+use core::{fmt, time::Duration};
+
+use super::{
+    Arrival, LastReply, Outcome, Source,
+    exchange::{Previous, Sent, stamp_error},
+};
+use crate::{
+    ids::{Leap, StampKind},
+    sample::{Exchange, ServerState},
+    time::NtpDuration,
+    wire::{Header, Kiss, Mode},
+};
+
+/// How long a server that told us to stay away is left alone.
+pub(super) const DENIED_REST: Duration = Duration::from_secs(24 * 3600);
+/// Longest round trip of a usable reply, in seconds.
+const MAX_DELAY: f64 = 3.0;
+/// Longest time a server may take to answer, in seconds.
+const MAX_SERVER_INTERVAL: f64 = 4.0;
+/// Largest root distance of a server: MAXDISP of RFC 5905 section 7.3, in seconds.
+const MAX_ROOT_DISTANCE: f64 = 16.0;
+/// Highest stratum that is synchronized: below MAXSTRAT of RFC 5905 section 7.3.
+const MAX_STRATUM: u8 = 15;
+
+/// The test that a packet failed. RFC 5905 section 8 and appendix A.5.1.1 number some of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// No NTP packet.
+    Malformed,
+    /// Not a server's reply, or of another version than the request.
+    Mode,
+    /// Nothing was asked, or it was answered already (TEST1).
+    NotAsked,
+    /// It does not answer our last request (TEST2).
+    Origin,
+    /// The request's time of departure is not known.
+    NoStamp,
+    /// It carries no authentication though it must (TEST5).
+    Unauthenticated,
+    /// Its authentication is wrong (TEST5).
+    Forged,
+    /// The server does not accept our cookie; believed only at the next poll.
+    NtsNak,
+    /// The server says it is not synchronized (TEST6).
+    Unsynchronized,
+    /// The server is too far from true time, or its timestamps contradict each other (TEST7).
+    RootDistance,
+    /// The server took too long, or replied before it was asked.
+    ServerInterval,
+    /// The round trip took too long.
+    Delay,
+    /// The server follows us.
+    Loop,
+}
+
+impl Refusal {
+    /// How many tests there are.
+    const COUNT: usize = Self::Loop as usize + 1;
+
+    /// All of them, in the order in which packets meet them.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Malformed,
+        Self::Mode,
+        Self::NotAsked,
+        Self::Origin,
+        Self::NoStamp,
+        Self::Unauthenticated,
+        Self::Forged,
+        Self::NtsNak,
+        Self::Unsynchronized,
+        Self::RootDistance,
+        Self::ServerInterval,
+        Self::Delay,
+        Self::Loop,
+    ];
+
+    /// A short name for scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Mode => "mode",
+            Self::NotAsked => "not-asked",
+            Self::Origin => "origin",
+            Self::NoStamp => "no-stamp",
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forged => "forged",
+            Self::NtsNak => "nts-nak",
+            Self::Unsynchronized => "unsynchronized",
+            Self::RootDistance => "root-distance",
+            Self::ServerInterval => "server-interval",
+            Self::Delay => "delay",
+            Self::Loop => "loop",
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "not an NTP packet",
+            Self::Mode => "not a reply of a server in our version",
+            Self::NotAsked => "nothing was asked, or it was answered already",
+            Self::Origin => "does not answer our last request",
+            Self::NoStamp => "time of departure of the request unknown",
+            Self::Unauthenticated => "not authenticated",
+            Self::Forged => "authentication wrong",
+            Self::NtsNak => "cookie not accepted by the server",
+            Self::Unsynchronized => "server not synchronized",
+            Self::RootDistance => "server too far from true time",
+            Self::ServerInterval => "server took too long",
+            Self::Delay => "round trip took too long",
+            Self::Loop => "server follows us",
+        })
+    }
+}
+
+/// Refused packets, counted by test.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefusalCounts([u64; Refusal::COUNT]);
+
+impl RefusalCounts {
+    pub(super) fn add(&mut self, refusal: Refusal) {
+        self.0[refusal as usize] += 1;
+    }
+
+    /// Packets that failed this test.
+    #[must_use]
+    pub const fn get(&self, refusal: Refusal) -> u64 {
+        self.0[refusal as usize]
+    }
+}
+
+/// How a reply relates to the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Match {
+    Basic,
+    Interleaved,
+}
+
+impl Source {
+    /// Puts a datagram through the tests, in this order: is it a reply, to what we asked, by whom we asked, and is what it
+    /// says usable. Until the third question is answered it changes nothing, so that forged packets cannot get in the
+    /// way of the true reply.
+    pub(super) fn accept(&mut self, arrival: &Arrival, payload: &mut [u8]) -> Result<Outcome, Refusal> {
+        let claimed = Header::read(payload).map_err(|_| Refusal::Malformed)?;
+        if claimed.mode != Mode::Server || claimed.version != self.config.version {
+            return Err(Refusal::Mode);
+        }
+        let kind = self.pair(&claimed)?;
+        let flight = self.in_flight.as_mut().ok_or(Refusal::NotAsked)?;
+        let header = self.association.check(payload, &flight.unique_id).inspect_err(|refusal| {
+            flight.nak |= *refusal == Refusal::NtsNak && super::association::is_nak(&claimed);
+        })?;
+        let sent = flight.sent;
+        self.in_flight = None;
+        self.counts.valid += 1;
+        if let Some(kiss) = Kiss::of(&header) {
+            return Ok(Outcome::Kissed(kiss));
+        }
+        check_server(&header)?;
+        // From here on the server is alive and synchronized, whatever this one reply is worth.
+        self.reach.handle_reply();
+        self.unsynchronized = false;
+        let sent = sent.ok_or(Refusal::NoStamp)?;
+        self.looping = header.stratum > 1 && header.reference_id == arrival.own_reference;
+        if self.looping {
+            return Err(Refusal::Loop);
+        }
+        self.complete(arrival, &header, sent, kind)
+    }
+
+    /// TEST2: the reply must return what only the request contained.
+    fn pair(&self, header: &Header) -> Result<Match, Refusal> {
+        let flight = self.in_flight.as_ref().ok_or(Refusal::NotAsked)?;
+        if header.origin == flight.nonce {
+            Ok(Match::Basic)
+        } else if flight.interleaved_nonce == Some(header.origin) {
+            Ok(Match::Interleaved)
+        } else {
+            Err(Refusal::Origin)
+        }
+    }
+
+    /// Makes a sample of a good reply: of this exchange in basic mode, of the one before in interleaved mode.
+    fn complete(&mut self, arrival: &Arrival, header: &Header, sent: Sent, kind: Match) -> Result<Outcome, Refusal> {
+        let this = Previous {
+            sent,
+            server_received: header.receive,
+            received: arrival.received,
+            stamp: arrival.stamp,
+            server: server_state(header),
+            sampled: kind == Match::Basic,
+            missed: 0,
+        };
+        let before = self.previous.replace(this);
+        let exchange = match kind {
+            Match::Basic => Some(this.complete(header.transmit)),
+            Match::Interleaved => {
+                self.counts.interleaved += 1;
+                // The exchange before gave its sample in basic mode already: twice would count it double.
+                before.filter(|before| !before.sampled).map(|before| before.complete(header.transmit))
+            }
+        };
+        self.last = Some(LastReply {
+            at: arrival.now,
+            leap: header.leap,
+            reference_id: header.reference_id,
+            reference_time: header.reference,
+            exchange,
+            interleaved: kind == Match::Interleaved,
+            sent_stamp: sent.stamp,
+            received_stamp: arrival.stamp,
+        });
+        let Some(exchange) = exchange else { return Ok(Outcome::Noted) };
+        check_exchange(&exchange)?;
+        self.handle_sample(arrival.now, exchange.sample());
+        Ok(Outcome::Sampled)
+    }
+}
+
+const fn server_state(header: &Header) -> ServerState {
+    ServerState {
+        precision: header.precision,
+        stratum: header.stratum,
+        root_delay: header.root_delay,
+        root_dispersion: header.root_dispersion,
+    }
+}
+
+/// TEST6 and TEST7: whether the server claims a time that can be used at all.
+fn check_server(header: &Header) -> Result<(), Refusal> {
+    if header.leap == Leap::Unsynchronized || header.stratum == 0 || header.stratum > MAX_STRATUM {
+        return Err(Refusal::Unsynchronized);
+    }
+    let distance = header.root_delay.to_seconds() / 2.0 + header.root_dispersion.to_seconds();
+    // RFC 5905 appendix A.5.1.1: "the server must be synchronized ... with reference time not later than transmit time".
+    let reference_is_late = !header.reference.is_zero() && header.transmit - header.reference < NtpDuration::ZERO;
+    if distance >= MAX_ROOT_DISTANCE || reference_is_late {
+        return Err(Refusal::RootDistance);
+    }
+    if header.receive.is_zero() || header.transmit.is_zero() {
+        return Err(Refusal::ServerInterval);
+    }
+    Ok(())
+}
+
+fn check_exchange(exchange: &Exchange) -> Result<(), Refusal> {
+    let server = exchange.server_interval().to_seconds();
+    if !(0.0..=MAX_SERVER_INTERVAL).contains(&server) {
+        return Err(Refusal::ServerInterval);
+    }
+    let local = exchange.local_interval().to_seconds();
+    // A reply cannot come before its request left, except by the error of the stamps.
+    if local < 0.0 || local - server > MAX_DELAY || local - server < -stamp_error(StampKind::Daemon).max(1e-3) {
+        return Err(Refusal::Delay);
+    }
+    Ok(())
+}

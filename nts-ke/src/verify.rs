@@ -1,0 +1,185 @@
+//! Whom to trust, and whether a certificate chain leads there.
+
+use core::fmt;
+use std::sync::Arc;
+
+use ntp_proto::time::UnixTime;
+use rustls::{
+    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::CryptoProvider,
+    pki_types::{self, CertificateDer, ServerName},
+    time_provider::TimeProvider,
+};
+
+use crate::error::{MAX_SHOWN_NAMES, TlsFault};
+
+/// Most certificates of a chain, the server's own included.
+pub const MAX_CHAIN_CERTIFICATES: usize = 8;
+
+/// Most octets of a chain.
+pub const MAX_CHAIN_OCTETS: usize = 65_536;
+
+/// The certificates that may vouch for a server. Nothing is trusted that was not given.
+#[derive(Clone, Debug)]
+pub struct TrustRoots {
+    store: Arc<RootCertStore>,
+    ignored: usize,
+}
+
+/// None of the certificates given can be a trust root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoUsableRoots {
+    /// How many were given.
+    pub given: usize,
+}
+
+impl fmt::Display for NoUsableRoots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.given {
+            0 => f.write_str("no trusted certificates"),
+            given => write!(f, "none of {given} trusted certificates can be read"),
+        }
+    }
+}
+
+impl core::error::Error for NoUsableRoots {}
+
+impl TrustRoots {
+    /// Takes certificates. Those that cannot be read are ignored, as system stores hold a few of them.
+    ///
+    /// # Errors
+    ///
+    /// [`NoUsableRoots`] if none is left.
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, NoUsableRoots> {
+        let given = certificates.len();
+        let mut store = RootCertStore::empty();
+        let (added, ignored) = store.add_parsable_certificates(certificates);
+        if added == 0 {
+            return Err(NoUsableRoots { given });
+        }
+        Ok(Self { store: Arc::new(store), ignored })
+    }
+
+    /// How many certificates are trusted.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.store.len()
+    }
+
+    /// Whether none is: never.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.store.is_empty()
+    }
+
+    /// How many of the certificates given could not be read.
+    #[must_use]
+    pub fn ignored(&self) -> usize {
+        self.ignored
+    }
+
+    pub(crate) fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, NoUsableRoots> {
+        let inner = WebPkiServerVerifier::builder_with_provider(self.store.clone(), provider).build();
+        Ok(Verifier { inner: inner.map_err(|_| NoUsableRoots { given: self.len() })? })
+    }
+}
+
+/// The usual verification (RFC 5280, RFC 6125 by subject alternative names), with bounds on what is looked at.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: pki_types::UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let octets = intermediates.iter().fold(end_entity.len(), |sum, one| sum.saturating_add(one.len()));
+        if intermediates.len() >= MAX_CHAIN_CERTIFICATES || octets > MAX_CHAIN_OCTETS {
+            return Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(ChainTooLong)))));
+        }
+        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+#[derive(Debug)]
+struct ChainTooLong;
+
+impl fmt::Display for ChainTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "more than {MAX_CHAIN_CERTIFICATES} certificates or {MAX_CHAIN_OCTETS} octets")
+    }
+}
+
+impl core::error::Error for ChainTooLong {}
+
+/// The time at which a session judges certificates, for its whole life.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct JudgedAt(pub(crate) UnixTime);
+
+impl TimeProvider for JudgedAt {
+    fn current_time(&self) -> Option<pki_types::UnixTime> {
+        // Times before 1970 are judged as 1970: no certificate is valid at either.
+        let seconds = u64::try_from(self.0.seconds).unwrap_or(0);
+        Some(pki_types::UnixTime::since_unix_epoch(core::time::Duration::from_secs(seconds)))
+    }
+}
+
+/// What the library says of a certificate, in our terms.
+pub(crate) fn certificate_fault(error: &CertificateError, judged_at: UnixTime) -> TlsFault {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is open, and its own words will do")]
+    match error {
+        CertificateError::Expired => TlsFault::Expired { not_after: None, judged_at },
+        CertificateError::ExpiredContext { not_after, .. } => {
+            TlsFault::Expired { not_after: Some(from_pki(*not_after)), judged_at }
+        }
+        CertificateError::NotValidYet => TlsFault::NotYetValid { not_before: None, judged_at },
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            TlsFault::NotYetValid { not_before: Some(from_pki(*not_before)), judged_at }
+        }
+        CertificateError::NotValidForNameContext { expected, presented } => TlsFault::WrongName {
+            expected: expected.to_str().into_owned(),
+            presented: presented.iter().take(MAX_SHOWN_NAMES).cloned().collect(),
+        },
+        CertificateError::UnknownIssuer => TlsFault::UnknownIssuer,
+        CertificateError::Revoked => TlsFault::Revoked,
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => TlsFault::WrongPurpose,
+        CertificateError::Other(other) if other.0.is::<ChainTooLong>() => TlsFault::ChainTooLong,
+        other => TlsFault::Certificate(other.to_string()),
+    }
+}
+
+fn from_pki(time: pki_types::UnixTime) -> UnixTime {
+    UnixTime { seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX), nanos: 0 }
+}

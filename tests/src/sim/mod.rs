@@ -1,0 +1,14 @@
+//! The virtual world: many clients and servers, their clocks, and the network between them, in simulated time.
+//!
+//! The clients are the real engine, the servers the real responder; only clocks and network are made up. A world is
+//! a function of its seed: the same seed gives the same run to the last bit.
+
+mod net;
+mod plot;
+mod random;
+mod world;
+
+pub use net::Path;
+pub use plot::Plot;
+pub use random::Random;
+pub use world::{ClientSpec, Point, ServerId, ServerSpec, SourceSpec, Trace, World, run_seeds};

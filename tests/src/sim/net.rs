@@ -1,0 +1,60 @@
+//! What the network does to a packet.
+
+use std::time::Duration;
+
+use super::Random;
+
+/// One client's way to one server and back. Times in seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Path {
+    /// Least time from client to server.
+    pub there: f64,
+    /// Least time from server to client.
+    pub back: f64,
+    /// Mean of the exponentially distributed queueing on top, each way.
+    pub jitter: f64,
+    /// Probability that a packet is lost, each way.
+    pub loss: f64,
+    /// Probability that a packet is held up.
+    pub spike: f64,
+    /// Mean time for which it is held up then.
+    pub spike_delay: f64,
+}
+
+impl Path {
+    /// The same least delay both ways.
+    #[must_use]
+    pub const fn symmetric(delay: f64, jitter: f64) -> Self {
+        Self { there: delay, back: delay, jitter, loss: 0.0, spike: 0.0, spike_delay: 0.0 }
+    }
+
+    /// A quiet local network: 100 µs each way, 20 µs of jitter.
+    #[must_use]
+    pub const fn lan() -> Self {
+        Self::symmetric(100e-6, 20e-6)
+    }
+
+    /// The Internet: 15 ms there, 17 ms back, 500 µs of jitter, some loss and spikes.
+    #[must_use]
+    pub const fn wan() -> Self {
+        Self { there: 0.015, back: 0.017, jitter: 500e-6, loss: 0.01, spike: 0.02, spike_delay: 0.02 }
+    }
+
+    /// Time to the server, or `None` if the packet is lost.
+    pub(super) fn send(&self, random: &mut Random) -> Option<Duration> {
+        self.cross(self.there, random)
+    }
+
+    /// Time back to the client, or `None` if the packet is lost.
+    pub(super) fn receive(&self, random: &mut Random) -> Option<Duration> {
+        self.cross(self.back, random)
+    }
+
+    fn cross(&self, least: f64, random: &mut Random) -> Option<Duration> {
+        // All is drawn every time, so that one packet's fate does not change the next one's.
+        let lost = random.chance(self.loss);
+        let held = if random.chance(self.spike) { random.exponential(self.spike_delay) } else { 0.0 };
+        let time = least + random.exponential(self.jitter) + held;
+        (!lost).then(|| Duration::from_secs_f64(time))
+    }
+}

@@ -1,0 +1,555 @@
+//! Events in simulated time.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap},
+    net::{IpAddr, Ipv4Addr},
+    time::Duration,
+};
+
+use clock_control::{Clock as _, Oscillator, SimClock};
+use ntp_proto::{
+    discipline::StepLimit,
+    engine::{Engine, EngineConfig, Now, Output, RxInfo},
+    ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
+    nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
+    select::{SelectConfig, SelectOptions},
+    server::{Responder, RxMeta, Verdict},
+    source::{Authentication, NtsKeys, SourceConfig, TxToken},
+    status::Status,
+    steer::{ClockStatus, Steer},
+    time::{ClockMap, Monotonic, NtpDuration, NtpTimestamp, PollInterval, Rate, UnixTime},
+};
+
+use super::{Path, Random};
+
+/// Where the world begins, on the Unix timescale: 2026-11-24.
+const START: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
+
+/// Names a server of the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ServerId(pub usize);
+
+/// A server.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerSpec {
+    /// How far its clock is from true time, in seconds; it does not know.
+    pub error: f64,
+    /// How fast that error grows, s/s.
+    pub drift: f64,
+    /// Its stratum.
+    pub stratum: u8,
+    /// What it says of leap seconds.
+    pub leap: Leap,
+    /// It answers no one before this time, in seconds.
+    pub silent_until: f64,
+    /// It answers no one after this time.
+    pub silent_from: f64,
+    /// It throws its cookie keys away before every answer, so that each NTS request gets a NAK.
+    pub forgets_keys: bool,
+}
+
+impl Default for ServerSpec {
+    fn default() -> Self {
+        Self {
+            error: 0.0,
+            drift: 0.0,
+            stratum: 1,
+            leap: Leap::None,
+            silent_until: 0.0,
+            silent_from: f64::INFINITY,
+            forgets_keys: false,
+        }
+    }
+}
+
+/// A source of a client.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceSpec {
+    /// Whom to ask.
+    pub server: ServerId,
+    /// The way there.
+    pub path: Path,
+    /// Shortest and longest poll interval, log2 seconds.
+    pub polls: (i8, i8),
+    /// Interleaved mode.
+    pub interleaved: bool,
+    /// Use NTS.
+    pub nts: bool,
+    /// How it may be used.
+    pub options: SelectOptions,
+}
+
+impl SourceSpec {
+    /// A plain source with the usual poll intervals.
+    #[must_use]
+    pub fn new(server: ServerId, path: Path) -> Self {
+        Self { server, path, polls: (6, 10), interleaved: false, nts: false, options: SelectOptions::default() }
+    }
+}
+
+/// A client.
+#[derive(Clone, Debug)]
+pub struct ClientSpec {
+    /// Its oscillator.
+    pub oscillator: Oscillator,
+    /// How far its clock is ahead at the start, in seconds.
+    pub offset: f64,
+    /// Whom it asks.
+    pub sources: Vec<SourceSpec>,
+    /// Updates that may step the clock by a second or more.
+    pub steps: StepLimit,
+}
+
+impl ClientSpec {
+    /// A client whose clock is 10 ms and 20 ppm wrong and wanders as a good quartz does.
+    #[must_use]
+    pub fn new(sources: Vec<SourceSpec>) -> Self {
+        let oscillator =
+            Oscillator { frequency: Rate::from_ppm(20.0), wander: Rate::new(1e-9), ..Oscillator::default() };
+        Self { oscillator, offset: 0.01, sources, steps: StepLimit::Updates(3) }
+    }
+}
+
+/// The error of a clock at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Point {
+    /// Seconds since the world began.
+    pub at: f64,
+    /// How far the clock is ahead of true time, in seconds.
+    pub error: f64,
+    /// The error bound that the client claims, in seconds; infinite while it is not synchronized.
+    pub bound: f64,
+}
+
+/// The error of a clock over time, once a second.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    /// In order of time.
+    pub points: Vec<Point>,
+}
+
+impl Trace {
+    fn after(&self, from: f64) -> impl Iterator<Item = &Point> {
+        self.points.iter().filter(move |p| p.at >= from)
+    }
+
+    /// Root mean square of the error from `from` on, in seconds.
+    #[must_use]
+    pub fn rms(&self, from: f64) -> f64 {
+        let (sum, count) = self.after(from).fold((0.0, 0.0), |(sum, count), p| (sum + p.error * p.error, count + 1.0));
+        if count > 0.0 { f64::sqrt(sum / count) } else { f64::NAN }
+    }
+
+    /// Largest error from `from` on, in seconds.
+    #[must_use]
+    pub fn max(&self, from: f64) -> f64 {
+        self.after(from).map(|p| p.error.abs()).fold(0.0, f64::max)
+    }
+
+    /// Points from `from` on at which the error is larger than claimed.
+    #[must_use]
+    pub fn broken_bounds(&self, from: f64) -> usize {
+        self.after(from).filter(|p| p.error.abs() > p.bound).count()
+    }
+}
+
+struct Server {
+    spec: ServerSpec,
+    responder: Responder<'static>,
+    keyring: Keyring,
+    answers: u64,
+}
+
+struct Client {
+    engine: Engine,
+    clock: SimClock,
+    sources: BTreeMap<SourceId, SourceSpec>,
+    trace: Trace,
+    kernel: Option<ClockStatus>,
+    steps: u32,
+    key_exchanges: u64,
+    cookies: Vec<Vec<u8>>,
+}
+
+enum Event {
+    Wake(usize),
+    AtServer { client: usize, token: TxToken, bytes: Vec<u8> },
+    AtClient { client: usize, source: SourceId, bytes: Vec<u8> },
+    Keys { client: usize, source: SourceId },
+    Sample,
+}
+
+/// The virtual world.
+pub struct World {
+    random: Random,
+    now: Duration,
+    queue: BinaryHeap<Reverse<(Duration, u64)>>,
+    events: BTreeMap<u64, Event>,
+    sequence: u64,
+    servers: Vec<Server>,
+    clients: Vec<Client>,
+    start: UnixTime,
+}
+
+impl World {
+    /// An empty world; its clients' clocks count from 2026-11-24.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::starting_at(seed, START)
+    }
+
+    /// An empty world that begins at another time.
+    #[must_use]
+    pub fn starting_at(seed: u64, start: UnixTime) -> Self {
+        let mut world = Self {
+            random: Random::new(seed),
+            now: Duration::ZERO,
+            queue: BinaryHeap::new(),
+            events: BTreeMap::new(),
+            sequence: 0,
+            servers: Vec::new(),
+            clients: Vec::new(),
+            start,
+        };
+        world.schedule(Duration::ZERO, Event::Sample);
+        world
+    }
+
+    /// Adds a server.
+    pub fn add_server(&mut self, spec: ServerSpec) -> ServerId {
+        let keyring = Keyring::new(&self.random.seed());
+        let mut responder = Responder::open_to_all(self.random.seed());
+        responder.set_keyring(Some(keyring.clone()));
+        self.servers.push(Server { spec, responder, keyring, answers: 0 });
+        ServerId(self.servers.len() - 1)
+    }
+
+    /// Adds a client and returns its number.
+    ///
+    /// # Panics
+    ///
+    /// If a poll interval of the specification is out of range.
+    pub fn add_client(&mut self, spec: ClientSpec) -> usize {
+        let mut clock = SimClock::new(
+            spec.oscillator,
+            self.random.bits(),
+            NtpTimestamp::from_unix(self.start),
+            NtpDuration::from_seconds(spec.offset),
+        )
+        .with_kernel_resolution();
+        clock.advance_to(self.monotonic());
+        let now = now_of(&clock, self.monotonic());
+        let mut engine = Engine::new(engine_config(&spec, self.start, self.random.seed()), now);
+        let mut sources = BTreeMap::new();
+        for (index, source) in spec.sources.iter().enumerate() {
+            let poll = |log2| PollInterval::new(log2).expect("poll interval in range");
+            let config = SourceConfig {
+                reference_id: reference_id(source.server),
+                min_poll: poll(source.polls.0),
+                max_poll: poll(source.polls.1),
+                burst: true,
+                interleaved: source.interleaved,
+                version: 4,
+                authentication: if source.nts { Authentication::Nts } else { Authentication::None },
+                trust: if source.nts { Trust::Pki } else { Trust::None },
+                options: source.options,
+            };
+            let first = now.monotonic + Duration::from_millis(200 + 50 * index as u64);
+            sources.extend(engine.add_source(config, first).map(|id| (id, *source)));
+        }
+        self.clients.push(Client {
+            engine,
+            clock,
+            sources,
+            trace: Trace::default(),
+            kernel: None,
+            steps: 0,
+            key_exchanges: 0,
+            cookies: Vec::new(),
+        });
+        let number = self.clients.len() - 1;
+        self.drain(number);
+        number
+    }
+
+    /// Lets time pass until `seconds` after the beginning.
+    pub fn run_until(&mut self, seconds: f64) {
+        let end = Duration::from_secs_f64(seconds);
+        while let Some(&Reverse((at, sequence))) = self.queue.peek() {
+            if at > end {
+                break;
+            }
+            self.queue.pop();
+            self.now = at;
+            if let Some(event) = self.events.remove(&sequence) {
+                self.handle(event);
+            }
+        }
+        self.now = end;
+    }
+
+    /// The trace of a client's clock.
+    #[must_use]
+    pub fn trace(&self, client: usize) -> &Trace {
+        &self.clients[client].trace
+    }
+
+    /// The engine of a client, and its present.
+    #[must_use]
+    pub fn engine(&self, client: usize) -> (&Engine, Now) {
+        let client = &self.clients[client];
+        let mut clock = client.clock.clone();
+        clock.advance_to(self.monotonic());
+        (&client.engine, now_of(&clock, self.monotonic()))
+    }
+
+    /// What a client last told its kernel.
+    #[must_use]
+    pub fn kernel_status(&self, client: usize) -> Option<ClockStatus> {
+        self.clients[client].kernel
+    }
+
+    /// How often a client's clock was stepped.
+    #[must_use]
+    pub fn steps(&self, client: usize) -> u32 {
+        self.clients[client].steps
+    }
+
+    /// Key exchanges a client asked for.
+    #[must_use]
+    pub fn key_exchanges(&self, client: usize) -> u64 {
+        self.clients[client].key_exchanges
+    }
+
+    /// Cookies a client has put on the wire.
+    #[must_use]
+    pub fn cookies_sent(&self, client: usize) -> &[Vec<u8>] {
+        &self.clients[client].cookies
+    }
+
+    /// Answers a server has given.
+    #[must_use]
+    pub fn answers(&self, server: ServerId) -> u64 {
+        self.servers[server.0].answers
+    }
+
+    /// Changes a server.
+    pub fn server_mut(&mut self, server: ServerId) -> &mut ServerSpec {
+        &mut self.servers[server.0].spec
+    }
+
+    fn monotonic(&self) -> Monotonic {
+        Monotonic::from_nanos(u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn schedule(&mut self, at: Duration, event: Event) {
+        self.sequence += 1;
+        self.queue.push(Reverse((at, self.sequence)));
+        self.events.insert(self.sequence, event);
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Wake(number) => {
+                let now = self.present(number);
+                self.clients[number].engine.handle_timeout(now);
+                self.drain(number);
+            }
+            Event::AtServer { client, token, bytes } => self.serve(client, token, bytes),
+            Event::AtClient { client, source, mut bytes } => {
+                let now = self.present(client);
+                let info =
+                    RxInfo { received: now.clock, stamp: StampKind::Kernel, own_reference: ReferenceId([10, 0, 0, 1]) };
+                self.clients[client].engine.handle_datagram(now, source, &info, &mut bytes);
+                self.drain(client);
+            }
+            Event::Keys { client, source } => self.give_keys(client, source),
+            Event::Sample => self.sample(),
+        }
+    }
+
+    /// Brings a client's clock up to date.
+    fn present(&mut self, number: usize) -> Now {
+        let monotonic = self.monotonic();
+        let clock = &mut self.clients[number].clock;
+        clock.advance_to(monotonic);
+        now_of(clock, monotonic)
+    }
+
+    fn sample(&mut self) {
+        for number in 0..self.clients.len() {
+            let now = self.present(number);
+            let client = &mut self.clients[number];
+            let tracking = client.engine.tracking(now);
+            let bound = tracking.root_dispersion.to_seconds()
+                + tracking.root_delay.to_seconds() / 2.0
+                + tracking.pending.to_seconds().abs();
+            client.trace.points.push(Point {
+                at: self.now.as_secs_f64(),
+                error: client.clock.true_error().to_seconds(),
+                bound: if tracking.synchronized { bound } else { f64::INFINITY },
+            });
+        }
+        self.schedule(self.now + Duration::from_secs(1), Event::Sample);
+    }
+
+    /// Obeys a client until it waits.
+    fn drain(&mut self, number: usize) {
+        loop {
+            let now = self.present(number);
+            match self.clients[number].engine.poll_output() {
+                Output::Transmit(token, bytes) => self.send(number, now, token, bytes),
+                Output::Steer(command) => {
+                    let client = &mut self.clients[number];
+                    match command {
+                        Steer::Status(status) => client.kernel = Some(status),
+                        Steer::Step(_) => client.steps += 1,
+                        Steer::Frequency(_) => {}
+                    }
+                    if let Ok(applied) = client.clock.steer(command) {
+                        client.engine.handle_steered(&applied);
+                    }
+                }
+                Output::NeedKeys(source, _) => {
+                    self.clients[number].key_exchanges += 1;
+                    let at = self.now + Duration::from_millis(60);
+                    self.schedule(at, Event::Keys { client: number, source });
+                }
+                Output::Lost(..) | Output::Notice(_) => {}
+                Output::Timeout(at, _) => {
+                    if let Some(at) = at {
+                        let at = Duration::from_nanos(at.to_nanos()).max(self.now);
+                        self.schedule(at, Event::Wake(number));
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, number: usize, now: Now, token: TxToken, bytes: Vec<u8>) {
+        let client = &mut self.clients[number];
+        client.engine.handle_transmitted(token, now.clock, StampKind::Kernel);
+        if let Some(cookie) = bytes.get(88..188).filter(|_| bytes.len() > 200) {
+            client.cookies.push(cookie.to_vec());
+        }
+        let Some(path) = client.sources.get(&token.source).map(|source| source.path) else { return };
+        if let Some(time) = path.send(&mut self.random) {
+            self.schedule(self.now + time, Event::AtServer { client: number, token, bytes });
+        }
+    }
+
+    fn serve(&mut self, number: usize, token: TxToken, mut bytes: Vec<u8>) {
+        let Some(source) = self.clients[number].sources.get(&token.source).copied() else { return };
+        let true_time = NtpTimestamp::from_unix(self.start)
+            + NtpDuration::from_nanos(i64::try_from(self.now.as_nanos()).unwrap_or(i64::MAX));
+        let monotonic = self.monotonic();
+        let fresh = self.random.seed();
+        let seconds = self.now.as_secs_f64();
+        let server = &mut self.servers[source.server.0];
+        let spec = server.spec;
+        if seconds < spec.silent_until || seconds >= spec.silent_from {
+            return;
+        }
+        if spec.forgets_keys {
+            server.keyring = Keyring::new(&fresh);
+            server.responder.set_keyring(Some(server.keyring.clone()));
+        }
+        let meta = RxMeta {
+            peer: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+            peer_port: 40_000,
+            received: true_time,
+            kind: StampKind::Kernel,
+            monotonic,
+        };
+        let mut reply = vec![0; 2048];
+        let verdict = server.responder.respond(
+            &mut bytes,
+            &meta,
+            &server_status(&spec, true_time, seconds),
+            || true_time,
+            &mut reply,
+        );
+        let Verdict::Reply(sent) = verdict else { return };
+        server.answers += 1;
+        if let Some(token) = sent.stamp {
+            server.responder.transmitted(token, true_time);
+        }
+        reply.truncate(sent.len);
+        if let Some(time) = source.path.receive(&mut self.random) {
+            let event = Event::AtClient { client: number, source: token.source, bytes: reply };
+            self.schedule(self.now + time, event);
+        }
+    }
+
+    /// Stands in for a key exchange: keys and cookies come from the server's own keyring.
+    fn give_keys(&mut self, number: usize, id: SourceId) {
+        let Some(source) = self.clients[number].sources.get(&id).copied() else { return };
+        let key = |secret: [u8; 32]| AeadKey::new(AeadAlgorithm::AesSivCmac256, &secret).expect("32 bytes are a key");
+        let keys = SessionKeys { c2s: key(self.random.seed()), s2c: key(self.random.seed()) };
+        let mut cookies = CookieJar::new();
+        for _ in 0..CookieJar::CAPACITY {
+            let mut nonce = [0; 16];
+            nonce.copy_from_slice(&self.random.seed()[..16]);
+            let mut cookie = [0; 256];
+            let keyring = &self.servers[source.server.0].keyring;
+            if let Ok(len) = keyring.issue(&keys, &nonce, &mut cookie) {
+                cookies.put(&cookie[..len]);
+            }
+        }
+        let monotonic = self.monotonic();
+        self.clients[number].engine.set_keys(monotonic, id, NtsKeys { keys, fallback: None, cookies });
+        self.drain(number);
+    }
+}
+
+/// Runs `run` for a few seeds, each of which is printed, so that a failure can be replayed: with `NTPD_SEED` set, only
+/// that seed is run.
+pub fn run_seeds(count: u64, mut run: impl FnMut(u64)) {
+    let chosen = std::env::var("NTPD_SEED").ok().and_then(|seed| seed.parse().ok());
+    for seed in chosen.map_or(0..count, |seed: u64| seed..seed + 1) {
+        eprintln!("seed {seed} (replay with NTPD_SEED={seed})");
+        run(seed);
+    }
+}
+
+fn now_of(clock: &SimClock, monotonic: Monotonic) -> Now {
+    Now { monotonic, clock: clock.now().unwrap_or(NtpTimestamp::ZERO) }
+}
+
+fn reference_id(server: ServerId) -> ReferenceId {
+    ReferenceId([192, 0, 2, u8::try_from(server.0).unwrap_or(u8::MAX)])
+}
+
+fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineConfig {
+    EngineConfig {
+        select: SelectConfig::default(),
+        step_threshold: 1.0,
+        step_limit: spec.steps,
+        max_slew: Rate::from_ppm(80_000.0),
+        applied: Rate::ZERO,
+        saved_frequency: None,
+        precision: -24,
+        era: start,
+        seed,
+    }
+}
+
+fn server_status(spec: &ServerSpec, true_time: NtpTimestamp, seconds: f64) -> Status {
+    Status {
+        leap: spec.leap,
+        stratum: spec.stratum,
+        precision: -24,
+        root_dispersion: NtpDuration::from_seconds(1e-6),
+        max_distance: NtpDuration::from_seconds(3.0),
+        reference_id: ReferenceId(*b"SIM\0"),
+        reference_time: true_time,
+        from_kernel: ClockMap {
+            since: true_time,
+            offset: NtpDuration::from_seconds(spec.error + spec.drift * seconds),
+            rate: Rate::ZERO,
+        },
+        ..Status::UNSYNCHRONIZED
+    }
+}
