@@ -1,7 +1,12 @@
-//! The time daemon: everything that touches the machine.
+//! The time daemon: everything that touches the outside world.
+//!
+//! Decisions about time are made in `ntp-proto` and the other protocol crates; this crate carries packets, answers and
+//! commands between them and the machine.
 
 pub mod cli;
 pub mod config;
 pub mod net;
 pub mod now;
 pub mod state;
+
+mod hex;
