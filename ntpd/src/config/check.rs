@@ -8,11 +8,17 @@ use std::{
 };
 
 use ipnet::IpNet;
-use ntp_proto::{discipline::StepLimit, select::SelectConfig, time::Rate};
+use ntp_proto::{
+    discipline::StepLimit,
+    select::SelectConfig,
+    server::{AccessTable, RateLimit},
+    time::Rate,
+    wire::mac::SymmetricKey,
+};
 
 use super::{
-    ClockSettings, Config, KeyEntry, LeapUse, LogFormat, LogLevel, LogSettings, RateLimit, Serve, ServeNts, Server,
-    TrustRoots, TrustSettings, files, keys,
+    ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, Serve, ServeNts, Server, TrustRoots,
+    TrustSettings, files, keys,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -27,8 +33,11 @@ const YEAR: Duration = Duration::from_secs(365 * 86_400);
 /// Most addresses to listen on.
 const MAX_LISTEN: usize = 16;
 
-/// Most prefixes in each of the lists of clients.
-const MAX_PREFIXES: usize = 1_024;
+/// Most prefixes of clients, those allowed and those denied together.
+const MAX_PREFIXES: usize = AccessTable::CAPACITY;
+
+/// Largest power of two in `leak`: one in so many refused requests is as good as none.
+const MAX_LEAK: u8 = 8;
 
 /// Longest path of a socket (`sun_path` of unix(7), with its final zero).
 const MAX_SOCKET_PATH: usize = 107;
@@ -44,9 +53,6 @@ const DEFAULT_MAX_SLEW: Rate = Rate::from_ppm(83_333.333);
 
 /// Largest frequency error of an oscillator (MAXFREQ of RFC 5905).
 const DEFAULT_MAX_FREQUENCY: Rate = Rate::from_ppm(500.0);
-
-/// Generous: a household behind one address never meets it.
-pub(super) const DEFAULT_RATE_LIMIT: RateLimit = RateLimit { interval: Duration::from_millis(125), burst: 32, leak: 2 };
 
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/ntpd";
 const DEFAULT_CONTROL_SOCKET: &str = "/run/ntpd/control.sock";
@@ -76,7 +82,7 @@ pub(super) const FORMATS: &[(&str, LogFormat)] = &[
 ];
 
 /// Checks a whole configuration; where something is wrong, what is returned means nothing.
-pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Vec<KeyEntry>) {
+pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Vec<SymmetricKey>) {
     let mut root = Section::new(String::new(), whole.clone(), table, report);
     let pools = sources::pools(root.raw("pool"), report);
     let servers = sources::servers(root.raw("server"), report);
@@ -139,7 +145,7 @@ fn path(text: Option<Found<String>>) -> Option<Found<PathBuf>> {
     Some(Found { value: directory.join(value), place })
 }
 
-fn key_file(mut section: Section<'_>, report: &Report) -> (Option<PathBuf>, Option<Vec<KeyEntry>>) {
+fn key_file(mut section: Section<'_>, report: &Report) -> (Option<PathBuf>, Option<Vec<SymmetricKey>>) {
     let file = path(section.required("file", path_text));
     let keys = file.as_ref().and_then(|Found { value, place }| match files::secret_text(value) {
         Ok((text, warning)) => {
@@ -155,11 +161,11 @@ fn key_file(mut section: Section<'_>, report: &Report) -> (Option<PathBuf>, Opti
     (file.map(|file| file.value), keys)
 }
 
-fn check_keys_of(servers: &[Found<Server>], file_given: bool, keys: Option<&[KeyEntry]>, report: &Report) {
+fn check_keys_of(servers: &[Found<Server>], file_given: bool, keys: Option<&[SymmetricKey]>, report: &Report) {
     for Found { value: server, place } in servers {
         let Some(id) = server.key else { continue };
         let wrong = match keys {
-            Some(keys) if keys.iter().any(|key| key.id == id) => continue,
+            Some(keys) if keys.iter().any(|key| key.id() == id) => continue,
             Some(_) => format!("no key {} in the file of keys", id.0),
             None if file_given => continue,
             None => "there is no file of keys: set `file` in `[keys]`".to_owned(),
@@ -220,6 +226,11 @@ fn serve(mut section: Section<'_>) -> Serve {
     let listen = listen(&mut section, super::NTP_PORT);
     let allow = prefixes(&mut section, "allow");
     let deny = prefixes(&mut section, "deny");
+    let rules = allow.len() + deny.len();
+    if rules > MAX_PREFIXES {
+        let what = format!("{rules} prefixes together with `deny`, at most {MAX_PREFIXES} are possible");
+        section.error(&section.place().clone(), "allow", Wrong::new(what));
+    }
     if allow.is_empty() {
         let what = "no client is allowed, so none will be answered";
         section.warning(&section.place().clone(), "allow", Wrong::new(what).accepted("prefixes, or \"all\""));
@@ -252,31 +263,34 @@ fn prefixes(section: &mut Section<'_>, key: &'static str) -> Vec<IpNet> {
 
 /// `false` is no limit; a table changes the default one.
 fn rate_limit(section: &mut Section<'_>) -> Option<RateLimit> {
-    let value = section.raw("rate-limit");
-    let (table, place) = match value {
-        None => return Some(DEFAULT_RATE_LIMIT),
-        Some(value) => match value.data {
-            Data::Boolean(false) => return None,
-            Data::Boolean(true) => return Some(DEFAULT_RATE_LIMIT),
-            Data::Table(table) => (table, value.place),
-            other @ (Data::String(_) | Data::Integer(_) | Data::Float(_) | Data::Datetime | Data::Array(_)) => {
-                let what = format!("expected a table, found {}", other.kind());
-                let accepted = "{ interval = \"125ms\", burst = 32, leak = 2 }, or false";
-                section.error(&value.place, "rate-limit", Wrong::new(what).accepted(accepted));
-                return None;
-            }
-        },
+    let default = RateLimit::DEFAULT;
+    let Some(value) = section.raw("rate-limit") else { return Some(default) };
+    let table = match value.data {
+        Data::Boolean(false) => return None,
+        Data::Boolean(true) => return Some(default),
+        Data::Table(table) => table,
+        other @ (Data::String(_) | Data::Integer(_) | Data::Float(_) | Data::Datetime | Data::Array(_)) => {
+            let what = format!("expected a table, found {}", other.kind());
+            let accepted = "{ interval = 0, burst = 32, leak = 1, kiss = false }, or false";
+            section.error(&value.place, "rate-limit", Wrong::new(what).accepted(accepted));
+            return None;
+        }
     };
-    let mut limit = section.subsection("rate-limit", place, table);
-    let interval = limit.field("interval", values::duration(MILLISECOND..=HOUR));
-    let burst = limit.field("burst", values::integer(1..=1_024_u16));
-    let leak = limit.field("leak", values::integer(0..=16_u8));
+    let mut limit = section.subsection("rate-limit", value.place, table);
+    let interval = limit.field("interval", values::poll).map_or(default.interval, |found| found.value);
+    let burst = limit.field("burst", values::integer(1..=u8::MAX)).map_or(default.burst, |found| found.value);
+    let leak_log2 = limit.field("leak", leak).map_or(default.leak_log2, |found| found.value);
+    let kiss = limit.field("kiss", values::boolean).map_or(default.kiss, |found| found.value);
     limit.finish();
-    Some(RateLimit {
-        interval: interval.map_or(DEFAULT_RATE_LIMIT.interval, |found| found.value),
-        burst: burst.map_or(DEFAULT_RATE_LIMIT.burst, |found| found.value),
-        leak: leak.map_or(DEFAULT_RATE_LIMIT.leak, |found| found.value),
-    })
+    Some(RateLimit { interval, burst, leak_log2, kiss })
+}
+
+/// As in chrony, a power of two; `false` answers none.
+fn leak(data: &Data) -> Result<Option<u8>, Wrong> {
+    if let Data::Boolean(false) = data {
+        return Ok(None);
+    }
+    values::integer(1..=MAX_LEAK)(data).map(Some).map_err(|wrong| wrong.accepted(format!("1 to {MAX_LEAK}, or false")))
 }
 
 fn serve_nts(mut section: Section<'_>) -> Option<ServeNts> {

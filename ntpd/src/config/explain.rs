@@ -147,9 +147,9 @@ fn explain_serve(serve: &Serve, out: &mut Out) {
     match &serve.rate_limit {
         None => out.plain("rate-limit", false),
         Some(limit) => {
-            let interval = quote(&show_duration(limit.interval));
-            let (burst, leak) = (limit.burst, limit.leak);
-            let table = format_args!("{{ interval = {interval}, burst = {burst}, leak = {leak} }}").to_string();
+            let leak = limit.leak_log2.map_or_else(|| "false".to_owned(), |log2| log2.to_string());
+            let (interval, burst, kiss) = (limit.interval.log2_seconds(), limit.burst, limit.kiss);
+            let table = format!("{{ interval = {interval}, burst = {burst}, leak = {leak}, kiss = {kiss} }}");
             out.plain("rate-limit", table);
         }
     }

@@ -1,8 +1,12 @@
 //! The file of symmetric keys.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use ntp_proto::ids::KeyId;
+use ntp_proto::{
+    ids::KeyId,
+    server::Responder,
+    wire::mac::{MacAlgorithm, SymmetricKey},
+};
 
 use super::{
     problem::{Place, Report, Wrong},
@@ -13,67 +17,21 @@ use super::{
 use crate::hex;
 
 /// Most keys in a file.
-const MAX_KEYS: usize = 1_024;
-
-/// Longest secret in bytes.
-const MAX_SECRET: usize = 128;
+const MAX_KEYS: usize = Responder::MAX_KEYS;
 
 const SECRET: &str = "\"hex:…\" or \"ascii:…\"";
 
-/// How a key is used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyType {
-    /// AES-CMAC with a 128-bit key (RFC 8573).
-    Aes128,
-    /// AES-CMAC with a 256-bit key.
-    Aes256,
-    /// SHA-256 of key and packet.
-    Sha256,
-    /// SHA-1 of key and packet, for old peers.
-    Sha1,
-    /// MD5 of key and packet, for old peers.
-    Md5,
-}
-
-/// Words for [`KeyType`].
-const TYPES: &[(&str, KeyType)] = &[
-    ("aes128", KeyType::Aes128),
-    ("aes256", KeyType::Aes256),
-    ("sha256", KeyType::Sha256),
-    ("sha1", KeyType::Sha1),
-    ("md5", KeyType::Md5),
+/// Words for [`MacAlgorithm`].
+const TYPES: &[(&str, MacAlgorithm)] = &[
+    ("aes128", MacAlgorithm::AesCmac128),
+    ("aes256", MacAlgorithm::AesCmac256),
+    ("sha256", MacAlgorithm::Sha256),
+    ("sha1", MacAlgorithm::Sha1),
+    ("md5", MacAlgorithm::Md5),
 ];
 
-impl KeyType {
-    /// Bytes a secret must have, where the algorithm says so.
-    const fn key_bytes(self) -> Option<usize> {
-        match self {
-            Self::Aes128 => Some(16),
-            Self::Aes256 => Some(32),
-            Self::Sha256 | Self::Sha1 | Self::Md5 => None,
-        }
-    }
-}
-
-/// A symmetric key. Its secret is not shown in messages.
-#[derive(Clone, PartialEq, Eq)]
-pub struct KeyEntry {
-    /// Its number, never 0.
-    pub id: KeyId,
-    /// How it is used.
-    pub kind: KeyType,
-    /// The secret, 1 to 128 bytes, of the length that `kind` needs.
-    pub secret: Vec<u8>,
-}
-
-impl fmt::Debug for KeyEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "KeyEntry({}, {:?})", self.id.0, self.kind)
-    }
-}
-
 /// Reads the keys of a file.
-pub(super) fn parse(file: &Path, text: &str, report: &Report) -> Vec<KeyEntry> {
+pub(super) fn parse(file: &Path, text: &str, report: &Report) -> Vec<SymmetricKey> {
     let table = raw::parse(file, text, report);
     let mut section = Section::new(String::new(), Place::whole(file), table, report);
     let tables = section.raw("key").map_or_else(Vec::new, raw::Value::into_items);
@@ -90,28 +48,33 @@ pub(super) fn parse(file: &Path, text: &str, report: &Report) -> Vec<KeyEntry> {
             continue;
         };
         let Some(Found { value, place }) = key(Section::new("key".to_owned(), place, table, report)) else { continue };
-        if let Some(first) = seen.get(&value.id) {
-            report.error(&place, "key.id", Wrong::new(format!("{} was given before, at {first}", value.id.0)));
+        if let Some(first) = seen.get(&value.id()) {
+            report.error(&place, "key.id", Wrong::new(format!("{} was given before, at {first}", value.id().0)));
         } else {
-            seen.insert(value.id, place);
+            seen.insert(value.id(), place);
             keys.push(value);
         }
     }
     keys
 }
 
-fn key(mut section: Section<'_>) -> Option<Found<KeyEntry>> {
+fn key(mut section: Section<'_>) -> Option<Found<SymmetricKey>> {
     let id = section.required("id", values::integer(1..=u32::MAX));
     let kind = section.required("type", values::word(TYPES));
     let secret = section.required("secret", secret);
     let entry = (|| {
         let (id, kind, secret) = (id?, kind?.value, secret?);
-        if let Some(bytes) = kind.key_bytes().filter(|&bytes| bytes != secret.value.len()) {
-            let what = format!("{} bytes, the type needs {bytes}", secret.value.len());
-            section.error(&secret.place, "secret", Wrong::new(what));
-            return None;
+        match SymmetricKey::new(KeyId(id.value), kind, &secret.value) {
+            Ok(key) => Some(Found { value: key, place: id.place }),
+            Err(_) => {
+                let (least, most) = kind.key_len();
+                let accepted =
+                    if least == most { format!("{least} bytes") } else { format!("{least} to {most} bytes") };
+                let what = format!("{} bytes are not right for the type", secret.value.len());
+                section.error(&secret.place, "secret", Wrong::new(what).accepted(accepted));
+                None
+            }
         }
-        Some(Found { value: KeyEntry { id: KeyId(id.value), kind, secret: secret.value }, place: id.place })
     })();
     section.finish();
     entry
@@ -130,9 +93,6 @@ fn secret(data: &Data) -> Result<Vec<u8>, Wrong> {
         Some(("ascii", _)) => return wrong("not only ASCII characters"),
         _ => return wrong("does not say how it is written"),
     };
-    if bytes.is_empty() || bytes.len() > MAX_SECRET {
-        return wrong("not 1 to 128 bytes long");
-    }
     Ok(bytes)
 }
 
@@ -140,7 +100,7 @@ fn secret(data: &Data) -> Result<Vec<u8>, Wrong> {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Vec<KeyEntry>, String> {
+    fn read(text: &str) -> Result<Vec<SymmetricKey>, String> {
         let report = Report::default();
         let keys = parse(Path::new("keys.toml"), text, &report);
         report.finish().map(|_| keys).map_err(|problems| problems.to_string())
@@ -153,9 +113,17 @@ mod tests {
              [[key]]\nid = 20\ntype = \"aes128\"\nsecret = \"hex:000102030405060708090a0b0c0d0eFF\"\n",
         )
         .unwrap();
-        assert_eq!(keys[0], KeyEntry { id: KeyId(1), kind: KeyType::Sha256, secret: b"a:b".to_vec() });
-        assert_eq!((keys[1].id, keys[1].secret.len(), keys[1].secret[15]), (KeyId(20), 16, 0xff));
-        assert!(!format!("{keys:?}").contains("97"), "the secret is not shown");
+        let mac = |key: &SymmetricKey| {
+            let mut packet = [0; 84];
+            let length = key.append(&mut packet, 48).unwrap();
+            packet[48..length].to_vec()
+        };
+        let same = |key: &SymmetricKey, id, algorithm, secret: &[u8]| {
+            mac(key) == mac(&SymmetricKey::new(KeyId(id), algorithm, secret).unwrap())
+        };
+        assert!(same(&keys[0], 1, MacAlgorithm::Sha256, b"a:b"));
+        let secret = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255];
+        assert!(same(&keys[1], 20, MacAlgorithm::AesCmac128, &secret));
         assert!(read("").unwrap().is_empty());
     }
 
@@ -170,7 +138,11 @@ mod tests {
             ),
             (
                 key("type = \"aes128\"\nsecret = \"ascii:hunter2\""),
-                "keys.toml:4:10: key.secret: 7 bytes, the type needs 16",
+                "keys.toml:4:10: key.secret: 7 bytes are not right for the type; accepted: 16 bytes",
+            ),
+            (
+                key("type = \"sha1\"\nsecret = \"hex:\""),
+                "keys.toml:4:10: key.secret: 0 bytes are not right for the type; accepted: 1 to 128 bytes",
             ),
             (
                 key("type = \"md5\"\nsecret = \"hunter2\""),

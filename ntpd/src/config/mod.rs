@@ -1,8 +1,8 @@
 //! `ntpd.toml`: what it may say, as plain typed data.
 //!
-//! A file goes through three steps: [`raw`] reads it into a tree that knows the place of every value, and merges the
-//! trees of several files; [`check`] turns the tree into a [`Config`], or into a complete list of [`Problem`]s;
-//! [`explain`] writes a [`Config`] back as a file in which nothing is left to defaults.
+//! A file goes through three steps: `raw` reads it into a tree that knows the place of every value, and merges the
+//! trees of several files; `check` turns the tree into a [`Config`], or into a complete list of [`Problem`]s;
+//! `explain` writes a [`Config`] back as a file in which nothing is left to defaults.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,7 +16,9 @@ use ntp_proto::{
     ids::KeyId,
     pool::Name,
     select::{SelectConfig, SelectOptions},
+    server::RateLimit,
     time::{PollInterval, Rate},
+    wire::mac::SymmetricKey,
 };
 
 mod check;
@@ -33,7 +35,6 @@ mod tests;
 mod values;
 
 pub use files::{Origin, load};
-pub use keys::{KeyEntry, KeyType};
 pub use problem::{Place, Problem, Problems, Wrong};
 
 /// The port of NTP (RFC 5905).
@@ -77,7 +78,7 @@ pub struct Loaded {
     /// The settings.
     pub config: Config,
     /// The keys of [`Config::key_file`].
-    pub keys: Vec<KeyEntry>,
+    pub keys: Vec<SymmetricKey>,
     /// What is allowed, but probably not meant.
     pub warnings: Vec<Problem>,
 }
@@ -199,7 +200,7 @@ pub enum LeapUse {
 pub struct Serve {
     /// Where requests are taken.
     pub listen: Vec<SocketAddr>,
-    /// Who is answered.
+    /// Who is answered; with `deny` at most [`AccessTable::CAPACITY`](ntp_proto::server::AccessTable::CAPACITY).
     pub allow: Vec<IpNet>,
     /// Who is not, as an exception from `allow`; the longer prefix counts.
     pub deny: Vec<IpNet>,
@@ -209,18 +210,6 @@ pub struct Serve {
     pub threads: usize,
     /// The NTS server, if there is to be one.
     pub nts: Option<ServeNts>,
-}
-
-/// A limit on the requests of one client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// One request is allowed in this time on average.
-    pub interval: Duration,
-    /// Requests allowed at once.
-    pub burst: u16,
-    /// One in this many requests above the limit is answered all the same, so that nobody can lock out another by
-    /// sending requests in his name; 0 for none.
-    pub leak: u8,
 }
 
 /// An NTS server.

@@ -136,8 +136,8 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[serve]\nallow = \"all\"\nlisten = \"0.0.0.0\"", "ntpd.toml:3:10: serve.listen: `0.0.0.0` cannot be listened on; accepted: an address with a port, such as \"0.0.0.0:123\" or \"[::]:123\"".into()),
         ("[serve]\nallow = \"all\"\nlisten = [\"[::]:123\", \"[::]:123\"]", "ntpd.toml:3:23: serve.listen: `[::]:123` was given before".into()),
         ("[serve]\nallow = [\"10.0.0.1/8\"]", "ntpd.toml:2:10: serve.allow: `10.0.0.1/8` has address bits beyond its length: is `10.0.0.0/8` meant?; accepted: an address or a prefix, such as \"192.0.2.0/24\" or \"2001:db8::/32\", or \"all\"".into()),
-        ("[serve]\nallow = \"all\"\nrate-limit = 5", "ntpd.toml:3:14: serve.rate-limit: expected a table, found an integer; accepted: { interval = \"125ms\", burst = 32, leak = 2 }, or false".into()),
-        ("[serve]\nallow = \"all\"\nrate-limit = { leak = 17 }", "ntpd.toml:3:23: serve.rate-limit.leak: 17 is out of range; accepted: 0 to 16".into()),
+        ("[serve]\nallow = \"all\"\nrate-limit = 5", "ntpd.toml:3:14: serve.rate-limit: expected a table, found an integer; accepted: { interval = 0, burst = 32, leak = 1, kiss = false }, or false".into()),
+        ("[serve]\nallow = \"all\"\nrate-limit = { leak = 9 }", "ntpd.toml:3:23: serve.rate-limit.leak: 9 is out of range; accepted: 1 to 8, or false".into()),
         ("[serve]\nallow = \"all\"\n[serve.nts]\nprivate-key = \"/x\"", "ntpd.toml:3:8: serve.nts.certificate: missing".into()),
         ("[serve.nts]\ncertificate = \"/nowhere/c.pem\"\nprivate-key = \"/nowhere/k.pem\"\n[serve]\nallow = \"all\"", "ntpd.toml:2:15: serve.nts.certificate: /nowhere/c.pem: cannot read this file: No such file or directory (os error 2)".into()),
         ("[trust]\ncertificates = \"file\"", "ntpd.toml:2:16: trust.certificates: needs `certificate-file`".into()),
@@ -251,7 +251,7 @@ fn keys_are_looked_up_and_protected() {
     let key = "[[key]]\nid = 7\ntype = \"sha1\"\nsecret = \"ascii:x\"";
     let etc = Etc::new().with("ntpd.toml", main).with("keys.toml", key);
     let loaded = etc.load().unwrap();
-    assert_eq!((loaded.keys[0].id, loaded.config.servers[0].nts), (KeyId(7), NtsUse::Off));
+    assert_eq!((loaded.keys[0].id(), loaded.config.servers[0].nts), (KeyId(7), NtsUse::Off));
     assert_eq!(loaded.config.key_file, Some(etc.0.path().join("keys.toml")), "relative to the file that names it");
 
     etc.write("keys.toml", key, 0o644);
@@ -409,7 +409,7 @@ proptest! {
                 listen: vec!["0.0.0.0:123".parse().unwrap(), "[fe80::1%2]:123".parse().unwrap()],
                 allow: vec!["10.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()],
                 deny: vec!["10.1.0.0/16".parse().unwrap()],
-                rate_limit: limited.then_some(RateLimit { interval: Duration::from_micros(1_500), burst: 9, leak: 0 }),
+                rate_limit: limited.then_some(RateLimit { interval: PollInterval::new(-3).unwrap(), burst: 9, leak_log2: None, kiss: true }),
                 threads: usize::from(threads % 64 + 1),
                 nts: with_nts.then_some(nts),
             }),

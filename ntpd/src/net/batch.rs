@@ -6,7 +6,7 @@ use ntp_proto::{ids::StampKind, time::NtpTimestamp};
 
 /// Most packets of one system call.
 pub const MAX_BATCH: usize = 32;
-/// Most bytes of a packet: longer ones are cut and refused as malformed.
+/// Most bytes of a packet; of a longer one nothing is kept.
 pub const MAX_DATAGRAM: usize = 2048;
 /// Bytes for control messages of one packet.
 pub(super) const CONTROL_LEN: usize = 512;

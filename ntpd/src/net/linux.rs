@@ -2,12 +2,13 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
 };
 
 use ntp_proto::{ids::StampKind, time::NtpTimestamp};
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::unix::AsyncFd;
 
 use super::{
     batch::{RxBatch, RxSlot, TxBatch},
@@ -26,6 +27,10 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(true)?;
     }
     Ok(socket)
+}
+
+fn not_internet() -> io::Error {
+    io::Error::other("not an internet address")
 }
 
 /// Asks for timestamps; without them the daemon's own reading is used.
@@ -49,8 +54,7 @@ impl ClientSocket {
     /// If there is no route, no port or no descriptor left.
     pub fn connect(peer: SocketAddr) -> io::Result<Self> {
         let socket = open(peer)?;
-        let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        socket.bind(&SocketAddr::new(any, 0).into())?;
+        // Connecting draws the port: a socket bound before would take packets of others until it is connected.
         socket.connect(&peer.into())?;
         // One request per socket: the only transmit timestamp is its own.
         let flags = libc::SOF_TIMESTAMPING_SOFTWARE
@@ -58,8 +62,22 @@ impl ClientSocket {
             | libc::SOF_TIMESTAMPING_TX_SOFTWARE
             | libc::SOF_TIMESTAMPING_OPT_TSONLY;
         let _ = ask_for_stamps(&socket, flags);
-        let local = socket.local_addr()?.as_socket().map_or(any, |address| address.ip());
+        let local = socket.local_addr()?.as_socket().ok_or_else(not_internet)?.ip();
         Ok(Self { socket, local })
+    }
+
+    /// Registers the socket with the runtime of the calling task. A reply makes it readable; a transmit timestamp, or
+    /// word that nobody listens, makes it ready for [`Interest::ERROR`](tokio::io::Interest::ERROR) alone.
+    ///
+    /// # Errors
+    ///
+    /// If the runtime's set takes no more.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO.
+    pub fn watch(self) -> io::Result<AsyncFd<Self>> {
+        sys::watch(self)
     }
 
     /// Our own address on this path.
@@ -145,7 +163,7 @@ impl ServerSocket {
     ///
     /// If the kernel does not say.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("not an internet address"))
+        self.socket.local_addr()?.as_socket().ok_or_else(not_internet)
     }
 
     /// Receives what is waiting, without allocating.
@@ -204,7 +222,10 @@ impl AsFd for ServerSocket {
 mod tests {
     use std::time::Duration;
 
+    use tokio::io::Interest;
+
     use super::*;
+    use crate::net::MAX_DATAGRAM;
 
     fn loopback(v6: bool) -> SocketAddr {
         if v6 { "[::1]:0" } else { "127.0.0.1:0" }.parse().unwrap()
@@ -282,6 +303,80 @@ mod tests {
         };
         let ports: std::collections::BTreeSet<u16> = (0..20).map(port).collect();
         assert!(ports.len() > 15, "{ports:?}");
+    }
+
+    #[tokio::test]
+    async fn stamps_and_refusals_wake_a_task_too() {
+        let peer = std::net::UdpSocket::bind(loopback(false)).unwrap();
+        let client = ClientSocket::connect(peer.local_addr().unwrap()).unwrap().watch().unwrap();
+        let mut rx = RxBatch::new(1);
+        let patience = Duration::from_secs(5);
+
+        client.get_ref().send(&[7; 48]).unwrap();
+        let mut ready = tokio::time::timeout(patience, client.ready(Interest::ERROR)).await.unwrap().unwrap();
+        assert!(client.get_ref().sent_stamp(&mut rx).is_some());
+        ready.clear_ready();
+
+        drop(peer);
+        client.get_ref().send(&[7; 48]).unwrap();
+        let refused = async {
+            loop {
+                let mut ready = client.ready(Interest::READABLE | Interest::ERROR).await.unwrap();
+                let _ = client.get_ref().sent_stamp(&mut rx);
+                let kind = client.get_ref().recv(&mut rx).unwrap_err().kind();
+                if kind != io::ErrorKind::WouldBlock {
+                    return kind;
+                }
+                ready.clear_ready();
+            }
+        };
+        assert_eq!(tokio::time::timeout(patience, refused).await.unwrap(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn replies_leave_from_the_address_that_was_asked() {
+        let server = ServerSocket::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+        let asked = SocketAddr::from(([127, 0, 0, 77], server.local_addr().unwrap().port()));
+        let client = ClientSocket::connect(asked).unwrap();
+        client.send(&[7; 48]).unwrap();
+        let (mut rx, mut tx) = (RxBatch::new(1), TxBatch::new(1));
+        wait(|| server.recv_batch(&mut rx).ok());
+        let request = rx.packets()[0].clone();
+        assert_eq!(request.local, Some(asked.ip()));
+        let slot = tx.free().unwrap();
+        (slot.len, slot.peer, slot.local) = (48, request.peer, request.local);
+        tx.push();
+        assert_eq!(server.send_batch(&mut tx), 1);
+        wait(|| client.recv(&mut rx).ok());
+        assert_eq!(rx.packets()[0].peer, asked);
+    }
+
+    #[test]
+    fn what_is_too_long_is_empty_and_the_next_is_whole() {
+        let server = ServerSocket::bind(loopback(false)).unwrap();
+        let client = std::net::UdpSocket::bind(loopback(false)).unwrap();
+        for length in [MAX_DATAGRAM + 1, 9_000, MAX_DATAGRAM, 0, 48] {
+            client.send_to(&vec![1; length], server.local_addr().unwrap()).unwrap();
+        }
+        let mut rx = RxBatch::new(8);
+        wait(|| server.recv_batch(&mut rx).ok());
+        let lengths: Vec<_> = rx.packets().iter().map(|slot| slot.len).collect();
+        assert_eq!(lengths, [0, 0, MAX_DATAGRAM, 0, 48]);
+    }
+
+    #[test]
+    fn what_cannot_be_sent_takes_no_others_with_it() {
+        let server = ServerSocket::bind(loopback(false)).unwrap();
+        let peer = std::net::UdpSocket::bind(loopback(false)).unwrap().local_addr().unwrap();
+        let other_family: SocketAddr = "[2001:db8::1]:123".parse().unwrap();
+        let not_ours = Some(IpAddr::from([192, 0, 2, 1]));
+        let mut tx = TxBatch::new(8);
+        for (to, from) in [(peer, None), (other_family, None), (peer, not_ours), (peer, None)] {
+            let slot = tx.free().unwrap();
+            (slot.len, slot.peer, slot.local) = (48, to, from);
+            tx.push();
+        }
+        assert_eq!(server.send_batch(&mut tx), 2);
     }
 
     #[test]

@@ -13,7 +13,12 @@ use ntp_proto::{
     time::{NtpTimestamp, UnixTime},
 };
 
-use super::batch::{Control, MAX_BATCH, NOWHERE, RxBatch, RxSlot, TxBatch, TxSlot};
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::{
+    batch::{Control, MAX_BATCH, NOWHERE, RxBatch, RxSlot, TxBatch, TxSlot},
+    linux::ClientSocket,
+};
 
 /// What control messages of a received packet say.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,6 +56,14 @@ pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Registers a socket with the runtime of the calling task, for reading and for its error queue.
+pub(super) fn watch(socket: ClientSocket) -> io::Result<AsyncFd<ClientSocket>> {
+    // SAFETY: a `ClientSocket` owns its descriptor: it is the same and stays open until the socket is dropped, which
+    // `AsyncFd` does only after it has taken the descriptor out of the runtime's set.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE | Interest::ERROR) };
+    watched.map_err(|refused| refused.into_parts().1)
+}
+
 /// Receives as many packets as are waiting and fit. `now` stands in where the kernel gave no timestamp.
 pub(super) fn recv_batch(
     socket: BorrowedFd<'_>,
@@ -86,7 +99,8 @@ pub(super) fn recv_batch(
     let Ok(received) = usize::try_from(received) else { return Err(io::Error::last_os_error()) };
     for index in 0..received.min(size) {
         let slot = &mut batch.slots[index];
-        slot.len = (headers[index].msg_len as usize).min(slot.bytes.len());
+        let cut = headers[index].msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+        slot.len = if cut { 0 } else { (headers[index].msg_len as usize).min(slot.bytes.len()) };
         slot.peer = from_storage(&names[index]).unwrap_or(NOWHERE);
         fill(slot, ancillary(&headers[index].msg_hdr), &now);
     }
@@ -122,7 +136,7 @@ fn ancillary(header: &libc::msghdr) -> Ancillary {
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 if let Some(info) = read::<libc::in_pktinfo>(data, room) {
-                    found.local = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr))));
+                    found.local = Some(IpAddr::V4(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr))));
                     found.interface = info.ipi_ifindex.unsigned_abs();
                 }
             }
