@@ -1,1 +1,3 @@
 //! Simulated world, contracts and interoperability tests.
+
+pub mod contract;
