@@ -1,6 +1,7 @@
 //! What every pool mode must do, whatever its way of finding servers.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     time::Duration,
@@ -26,6 +27,9 @@ const SERVERS: u8 = 40;
 
 /// Most questions in an hour in which none is answered.
 const MAX_ASKS_PER_HOUR: usize = 12;
+
+/// Most questions of one run: a mode that asks more does not wait.
+const MAX_ASKS: usize = 2_000;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -137,6 +141,7 @@ impl<M: PoolMode> Watched<M> {
             while let Some((id, question)) = self.open.first_key_value() {
                 let (id, answer) = (*id, world(self.now, question));
                 self.answer(id, answer);
+                assert!(self.asked.len() - before < MAX_ASKS, "asks without waiting");
             }
             let Some(at) = self.timeout.filter(|at| *at <= end) else { break };
             if at > self.now {
@@ -175,12 +180,8 @@ pub fn good(now: Monotonic, question: &Question) -> Answer {
         }
         Question::Services { .. } => {
             let target = |number| Name::parse(&server_name(number)).ok();
-            let records = (0..SERVERS).filter_map(target).map(|target| Service {
-                priority: 1,
-                weight: 1,
-                port: 4460,
-                target,
-            });
+            let records =
+                (0..SERVERS).filter_map(target).map(|target| Service { priority: 1, weight: 1, port: 4460, target });
             Answer::Services { records: records.collect(), until }
         }
         Question::KeyExchange(exchange) => {
@@ -221,6 +222,8 @@ pub fn holds<M: PoolMode>(make: impl Fn(u64) -> M) {
         ] {
             asks_ever_less_without_answers(make(seed), &answer);
         }
+        asks_no_server_too_often_that_gives_no_keys(make(seed));
+        exchanges_ever_less_if_keys_are_always_lost(make(seed));
     }
 }
 
@@ -298,6 +301,37 @@ fn asks_ever_less_without_answers(mode: impl PoolMode, answer: &Answer) {
     assert!((1..=MAX_ASKS_PER_HOUR).contains(&day), "{day} questions in a day of {answer:?}");
     watched.run(48 * HOUR, good);
     assert_eq!(watched.members.len(), 4, "does not recover");
+}
+
+fn asks_no_server_too_often_that_gives_no_keys(mode: impl PoolMode) {
+    let mut watched = Watched::new(mode, 4);
+    let asked = RefCell::new(BTreeMap::new());
+    watched.run(HOUR, |now, question| match question {
+        Question::KeyExchange(exchange) => {
+            *asked.borrow_mut().entry(exchange.server.clone()).or_insert(0_usize) += 1;
+            Answer::Failed(Failure::Protocol)
+        }
+        Question::Addresses { .. } | Question::Services { .. } => good(now, question),
+    });
+    for (server, times) in asked.take() {
+        assert!(times <= MAX_ASKS_PER_HOUR, "{server} was asked {times} times in an hour");
+    }
+}
+
+/// Whoever can make a server refuse all cookies must not make its clients flood it.
+fn exchanges_ever_less_if_keys_are_always_lost(mode: impl PoolMode) {
+    let mut watched = Watched::new(mode, 1);
+    watched.run(HOUR, good);
+    let before = watched.asked.len();
+    let poll = Duration::from_secs(64);
+    for _ in 0..24 * HOUR.as_secs() / poll.as_secs() {
+        for id in watched.members.keys().copied().collect::<Vec<_>>() {
+            watched.leave(id, Leave::KeysLost);
+        }
+        watched.run(poll, good);
+    }
+    assert!(watched.asked.len() - before <= 2 * MAX_ASKS_PER_HOUR);
+    assert_eq!(watched.members.len(), 1);
 }
 
 /// Something that may happen to a mode at any time.
@@ -397,12 +431,8 @@ impl Kind {
             }
             Self::Services(count) => {
                 let target = |number| Name::parse(&server_name(number)).ok();
-                let records = (0..*count).filter_map(target).map(|target| Service {
-                    priority: 1,
-                    weight: 0,
-                    port: 4460,
-                    target,
-                });
+                let records =
+                    (0..*count).filter_map(target).map(|target| Service { priority: 1, weight: 0, port: 4460, target });
                 Answer::Services { records: records.collect(), until }
             }
             Self::No(answer) => answer.clone(),
