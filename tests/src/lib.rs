@@ -1,3 +1,4 @@
 //! Simulated world, contracts and interoperability tests.
 
+pub mod contract;
 pub mod sim;

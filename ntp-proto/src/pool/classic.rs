@@ -164,7 +164,8 @@ impl ClassicPool {
                 Lookup::Until(until) => until,
                 Lookup::Due | Lookup::Asked(_) => None,
             });
-            self.retry_at = Some(until.min().map_or(wait, |until| wait.max(until)));
+            let news = until.min().map_or(wait, |until| until.min(now + SHUN));
+            self.retry_at = Some(if self.held.is_empty() { wait } else { wait.max(news) });
         }
     }
 
@@ -344,13 +345,22 @@ mod tests {
         pool.handle_leave(at(20), second[0].id, Leave::Denied);
         let (third, asked, timeout) = drain(&mut pool);
         assert_eq!((third, asked), (vec![], vec![]));
-        // Not asked again before the answer is out of date.
-        assert_eq!(timeout, Some(at(150)));
-        pool.handle_timeout(at(150));
+        pool.handle_timeout(timeout.unwrap());
+        // The one that did not answer is better than none; the one that denied is not. The answer is still good.
+        let (fourth, asked, _) = drain(&mut pool);
+        assert_eq!((labels(&fourth), asked), (vec!["192.0.2.1"], vec![]));
+    }
+
+    #[test]
+    fn a_short_pool_asks_again_when_the_answer_is_out_of_date() {
+        let mut pool = pool(&["a.example"]);
+        pool.set_target(2);
         let (_, asked, _) = drain(&mut pool);
-        pool.handle_answer(at(150), asked[0], addresses(&["198.51.100.1", "192.0.2.1"]));
-        // The one that did not answer is better than none; the one that denied is not.
-        assert_eq!(labels(&drain(&mut pool).0), ["192.0.2.1"]);
+        pool.handle_answer(START, asked[0], addresses(&["192.0.2.1"]));
+        let (_, asked, timeout) = drain(&mut pool);
+        assert_eq!((asked, timeout), (vec![], Some(at(150))));
+        pool.handle_timeout(at(150));
+        assert_eq!(drain(&mut pool).1.len(), 1);
     }
 
     #[test]

@@ -1,0 +1,187 @@
+#![expect(clippy::wildcard_enum_match_arm, reason = "any other output fails the test")]
+
+use ntp_proto::pool::Failure;
+
+use super::*;
+
+const START: Monotonic = Monotonic::from_nanos(1);
+
+fn at(seconds: u64) -> Monotonic {
+    START + Duration::from_secs(seconds)
+}
+
+fn pool(target: usize) -> SrvPool {
+    let mut pool = SrvPool::new(&Name::parse("time.example").unwrap(), 1).unwrap();
+    pool.set_target(target);
+    pool
+}
+
+fn services(hosts: &[&str]) -> Answer {
+    let record = |(place, host): (usize, &&str)| Service {
+        priority: u16::try_from(place).unwrap(),
+        weight: 1,
+        port: 4460 + u16::try_from(place).unwrap(),
+        target: Name::parse(host).unwrap(),
+    };
+    Answer::Services { records: hosts.iter().enumerate().map(record).collect(), until: at(300) }
+}
+
+fn server(name: &str, ip: u8, trust: Trust) -> Answer {
+    let addresses = vec![SocketAddr::from(([192, 0, 2, ip], 123))];
+    Answer::KeyExchange(Negotiated { ntp_server: name.into(), addresses, trust })
+}
+
+fn asked_services(pool: &mut SrvPool) -> QuestionId {
+    match pool.poll_output() {
+        Output::Ask(id, Question::Services { owner }) => {
+            assert_eq!(owner.as_str(), "_ntske._tcp.time.example");
+            id
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn asked_keys(pool: &mut SrvPool, host: &str, port: u16) -> QuestionId {
+    match pool.poll_output() {
+        Output::Ask(id, Question::KeyExchange(exchange)) => {
+            assert_eq!((exchange.server.as_str(), exchange.port), (host, port));
+            assert!(exchange.denied.is_empty() && exchange.addresses.is_none());
+            id
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn joined(pool: &mut SrvPool) -> Member {
+    match pool.poll_output() {
+        Output::Join(member) => member,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn waits(pool: &mut SrvPool) -> (Monotonic, &'static str) {
+    match pool.poll_output() {
+        Output::Timeout(Some(at), why) => (at, why),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_target_is_exchanged_with_under_its_own_name_and_port() {
+    let mut pool = pool(2);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(START, id, services(&["a.example", "b.example", "c.example"]));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(START, id, server("a.example", 1, Trust::Pki));
+    let member = joined(&mut pool);
+    assert_eq!((member.keys, member.trust, member.replaces), (Some(id), Trust::Dnssec, None));
+    // A target that is a server held already, by another name, counts once; so the third is tried.
+    let id = asked_keys(&mut pool, "b.example", 4461);
+    pool.handle_answer(START, id, server("b.example", 1, Trust::Pki));
+    let id = asked_keys(&mut pool, "c.example", 4462);
+    pool.handle_answer(START, id, server("c.example", 3, Trust::Dane));
+    assert_eq!(joined(&mut pool).trust, Trust::Dane);
+    assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
+}
+
+#[test]
+fn answers_without_vouched_records_choose_no_name_and_are_told_apart() {
+    for (answer, why) in [
+        (Answer::NoRecord, "service records: there are none"),
+        (Answer::Insecure, "service records: they are not signed"),
+        (Answer::Bogus, "service records: they are forged or broken"),
+        (Answer::Failed(Failure::Resolver), "service records: no answer"),
+    ] {
+        let mut pool = pool(1);
+        let mut now = START;
+        for wait in [16, 32, 64] {
+            let id = asked_services(&mut pool);
+            pool.handle_answer(now, id, answer.clone());
+            let (next, said) = waits(&mut pool);
+            assert!(said == why && (wait..=wait + wait / 8).contains(&next.since(now).as_secs()), "{said}");
+            now = next;
+            pool.handle_timeout(now);
+        }
+    }
+}
+
+#[test]
+fn records_of_the_last_good_answer_outlive_a_bad_one() {
+    let mut pool = pool(1);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(START, id, services(&["a.example", "b.example"]));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(START, id, server("a.example", 1, Trust::Pki));
+    let a = joined(&mut pool);
+    pool.handle_leave(at(10), a.id, Leave::Unreachable);
+    let (next, _) = waits(&mut pool);
+    pool.handle_timeout(next);
+    let id = asked_keys(&mut pool, "b.example", 4461);
+    pool.handle_answer(next, id, Answer::Failed(Failure::Connect));
+    // All targets are used up. One that was no good is better than none, and the records are not out of date.
+    let (next, _) = waits(&mut pool);
+    assert!(next < at(300));
+    pool.handle_timeout(next);
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(next, id, Answer::Failed(Failure::Connect));
+    let id = asked_keys(&mut pool, "b.example", 4461);
+    pool.handle_answer(at(290), id, Answer::Failed(Failure::Connect));
+    let (next, _) = waits(&mut pool);
+    pool.handle_timeout(next);
+    assert!(next > at(300));
+    let id = asked_services(&mut pool);
+    pool.handle_answer(next, id, Answer::Bogus);
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(next, id, server("a.example", 1, Trust::Pki));
+    joined(&mut pool);
+}
+
+#[test]
+fn a_member_that_gets_no_keys_does_not_keep_others_away() {
+    let mut pool = pool(2);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(START, id, services(&["a.example"]));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(START, id, server("a.example", 1, Trust::Pki));
+    let a = joined(&mut pool);
+    assert_eq!(waits(&mut pool), (at(300), "next look for members"));
+    pool.handle_leave(at(10), a.id, Leave::KeysLost);
+    pool.handle_timeout(at(300));
+    let id = asked_services(&mut pool);
+    pool.handle_answer(at(300), id, services(&["a.example", "b.example"]));
+    let id = asked_keys(&mut pool, "b.example", 4461);
+    pool.handle_answer(at(300), id, Answer::Failed(Failure::Connect));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(at(300), id, server("a.example", 1, Trust::Pki));
+    assert_eq!(joined(&mut pool).replaces, Some(a.id));
+}
+
+#[test]
+fn a_member_without_keys_gets_them_from_its_own_target() {
+    let mut pool = pool(1);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(START, id, services(&["a.example", "b.example"]));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(START, id, server("a.example", 1, Trust::Pki));
+    let a = joined(&mut pool);
+    pool.handle_leave(at(500), a.id, Leave::KeysLost);
+    let mut next = waits(&mut pool).0;
+    for _ in 0..3 {
+        pool.handle_timeout(next);
+        let id = asked_keys(&mut pool, "a.example", 4460);
+        pool.handle_answer(next, id, Answer::Failed(Failure::Protocol));
+        next = waits(&mut pool).0;
+    }
+    pool.handle_timeout(next);
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(next, id, server("a.example", 1, Trust::Pki));
+    let member = joined(&mut pool);
+    assert_eq!((member.replaces, member.keys, member.label), (Some(a.id), Some(id), a.label));
+    assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
+}
+
+#[test]
+fn a_name_too_long_for_service_records_is_refused() {
+    let long = Name::parse(&("a.".repeat(125) + "aa")).unwrap();
+    assert_eq!(SrvPool::new(&long, 1).map(|_| ()), Err(InvalidName));
+}
