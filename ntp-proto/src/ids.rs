@@ -1,6 +1,8 @@
 //! Names and numbers that more than one layer speaks of.
 
-use core::fmt;
+use core::{fmt, net::IpAddr};
+
+use md5::{Digest as _, Md5};
 
 /// Identifies one source (one NTP server we ask) for the life of the engine; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +16,22 @@ pub struct KeyId(pub u32);
 /// reference clock, or a kiss code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReferenceId(pub [u8; 4]);
+
+impl ReferenceId {
+    /// How a server is named in packets of those that follow it (RFC 5905 section 7.3): its IPv4 address, or the first
+    /// four bytes of the MD5 of its IPv6 address.
+    #[must_use]
+    pub fn of_address(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(address.octets()),
+            IpAddr::V6(address) => {
+                let digest: [u8; 16] = Md5::digest(address.octets()).into();
+                let [a, b, c, d, ..] = digest;
+                Self([a, b, c, d])
+            }
+        }
+    }
+}
 
 impl fmt::Display for ReferenceId {
     /// Eight hexadecimal digits, as chronyc prints it.
@@ -50,6 +68,26 @@ pub enum Trust {
     Dnssec,
     /// DNSSEC vouches for the certificate itself (RFC 6698).
     Dane,
+}
+
+impl Trust {
+    /// The word for it in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Key => "key",
+            Self::Pki => "pki",
+            Self::Dnssec => "dnssec",
+            Self::Dane => "dane",
+        }
+    }
+}
+
+impl fmt::Display for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 /// Which clock, and how near the wire, made a timestamp.

@@ -1,5 +1,8 @@
 //! The engine in the virtual world. Accuracy figures are of simulated clocks, so they do not depend on this machine.
 
+use std::collections::BTreeSet;
+
+use ntp_proto::{select::Verdict, time::UnixTime};
 use ntpd_tests::sim::{ClientSpec, Path, Plot, ServerSpec, SourceSpec, World, run_seeds};
 
 /// Where plots of failed or requested runs go.
@@ -35,5 +38,182 @@ fn a_lan_clock_is_held_within_100_us_rms() {
         plot("lan", seed, &world, client, rms > 100e-6 || broken > 0);
         assert!(rms < 100e-6, "rms {rms}");
         assert_eq!(broken, 0, "the true error must never exceed the claimed one");
+    });
+}
+
+fn lan_sources(world: &mut World, errors: &[f64]) -> Vec<SourceSpec> {
+    let add = |error: &f64| {
+        let server = world.add_server(ServerSpec { error: *error, ..ServerSpec::default() });
+        SourceSpec::new(server, Path::lan())
+    };
+    errors.iter().map(add).collect()
+}
+
+fn verdicts(world: &World, client: usize) -> Vec<Verdict> {
+    let (engine, now) = world.engine(client);
+    engine.sources(now).map(|report| report.verdict).collect()
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    let run = |seed| {
+        let mut world = World::new(seed);
+        let server = world.add_server(ServerSpec::default());
+        let client = world.add_client(ClientSpec::new(vec![SourceSpec::new(server, Path::wan())]));
+        world.run_until(7200.0);
+        world.trace(client).points.iter().map(|p| p.error.to_bits()).collect::<Vec<_>>()
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn a_liar_among_four_is_found_and_moves_nothing() {
+    run_seeds(5, |seed| {
+        let mut world = World::new(seed);
+        let sources = lan_sources(&mut world, &[0.0, 0.0, 0.0, 0.5]);
+        let client = world.add_client(ClientSpec { offset: 2.5, ..ClientSpec::new(sources) });
+        world.run_until(3600.0);
+        plot("liar", seed, &world, client, world.trace(client).max(60.0) > 1e-3);
+        assert!(world.trace(client).max(60.0) < 1e-3);
+        assert_eq!(world.steps(client), 1, "the 2.5 s at the start");
+        assert_eq!(verdicts(&world, client)[3], Verdict::Falseticker);
+    });
+}
+
+#[test]
+fn two_against_two_is_nobody_s_time() {
+    let mut world = World::new(1);
+    let sources = lan_sources(&mut world, &[0.0, 0.0, 1.5, 1.5]);
+    let client = world.add_client(ClientSpec { offset: 0.0, ..ClientSpec::new(sources) });
+    world.run_until(3600.0);
+    assert_eq!(world.steps(client), 0);
+    // Only the oscillator's own 20 ppm.
+    assert!(world.trace(client).max(0.0) < 0.1);
+    assert!(verdicts(&world, client).iter().all(|verdict| *verdict == Verdict::NoMajority));
+    assert!(!world.kernel_status(client).expect("the kernel was told").synchronized);
+}
+
+#[test]
+fn plain_liars_cannot_outvote_an_authenticated_server() {
+    let mut world = World::new(1);
+    let mut sources = lan_sources(&mut world, &[0.0, 0.7, 0.7, 0.7, 0.7, 0.7]);
+    sources[0].nts = true;
+    let client = world.add_client(ClientSpec::new(sources));
+    world.run_until(3600.0);
+    assert!(world.trace(client).max(60.0) < 1e-3);
+    assert!(verdicts(&world, client)[1..].iter().all(|verdict| *verdict == Verdict::Untrusted));
+
+    // And not by keeping it silent either.
+    let mut world = World::new(1);
+    let mut sources = lan_sources(&mut world, &[0.0, 0.7, 0.7]);
+    sources[0].nts = true;
+    world.server_mut(sources[0].server).silent_until = 1e9;
+    let client = world.add_client(ClientSpec::new(sources));
+    world.run_until(3600.0);
+    assert_eq!(world.steps(client), 0);
+    assert!(!world.kernel_status(client).expect("the kernel was told").synchronized);
+}
+
+#[test]
+fn time_goes_on_through_2036_and_2038() {
+    // Half an hour before the NTP era ends, and before signed 32-bit Unix seconds do.
+    for end in [2_085_978_496, 2_147_483_648] {
+        let mut world = World::starting_at(3, UnixTime { seconds: end - 1800, nanos: 0 });
+        let server = world.add_server(ServerSpec::default());
+        let client = world.add_client(ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]));
+        world.run_until(3.0 * 3600.0);
+        assert!(world.trace(client).max(120.0) < 1e-3, "around {end}");
+        assert_eq!(world.steps(client), 0);
+        assert!(world.kernel_status(client).expect("the kernel was told").synchronized);
+    }
+}
+
+#[test]
+fn offsets_are_stepped_at_the_start_and_slewed_later() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec::default());
+    let client =
+        world.add_client(ClientSpec { offset: -300.0, ..ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]) });
+    world.run_until(3600.0);
+    assert_eq!(world.steps(client), 1);
+    // The only server is 2 s off from now on: nobody else says so, but the clock may not jump any more.
+    world.server_mut(server).error = 2.0;
+    world.run_until(4.0 * 3600.0);
+    assert_eq!(world.steps(client), 1);
+    assert!((world.trace(client).points.last().expect("a trace").error - 2.0).abs() < 1e-3);
+}
+
+#[test]
+fn interleaved_mode_is_used_and_keeps_time() {
+    run_seeds(3, |seed| {
+        let mut world = World::new(seed);
+        let server = world.add_server(ServerSpec::default());
+        let source = SourceSpec { interleaved: true, polls: (4, 6), ..SourceSpec::new(server, Path::lan()) };
+        let client = world.add_client(ClientSpec::new(vec![source]));
+        world.run_until(2.0 * 3600.0);
+        let (engine, now) = world.engine(client);
+        let counts = engine.sources(now).next().expect("one source").source.counts();
+        assert!(counts.interleaved * 10 > counts.valid * 8, "{counts:?}");
+        assert!(world.trace(client).rms(1800.0) < 100e-6);
+    });
+}
+
+#[test]
+fn a_server_that_refuses_its_own_cookies_is_not_asked_for_keys_all_day() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec { forgets_keys: true, ..ServerSpec::default() });
+    let source = SourceSpec { nts: true, ..SourceSpec::new(server, Path::lan()) };
+    let client = world.add_client(ClientSpec::new(vec![source]));
+    world.run_until(86_400.0);
+    // 16 s, 32 s, ... 2^15 s: a dozen exchanges fill a day.
+    assert!((2..=14).contains(&world.key_exchanges(client)), "{}", world.key_exchanges(client));
+}
+
+#[test]
+fn no_cookie_is_sent_twice_and_loss_costs_few_key_exchanges() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec::default());
+    let path = Path { loss: 0.3, ..Path::lan() };
+    let source = SourceSpec { nts: true, polls: (4, 6), ..SourceSpec::new(server, path) };
+    let client = world.add_client(ClientSpec::new(vec![source]));
+    world.run_until(86_400.0);
+    let sent = world.cookies_sent(client);
+    let distinct: BTreeSet<_> = sent.iter().collect();
+    assert!(sent.len() > 1000, "{}", sent.len());
+    assert_eq!(sent.len(), distinct.len());
+    // Half of the exchanges are lost: only eight losses in a row use up the jar.
+    assert!(world.key_exchanges(client) <= 20, "{}", world.key_exchanges(client));
+}
+
+#[test]
+fn without_sources_the_bound_grows_and_stays_true() {
+    run_seeds(5, |seed| {
+        let mut world = World::new(seed);
+        let server = world.add_server(ServerSpec { silent_from: 6.0 * 3600.0, ..ServerSpec::default() });
+        let client = world.add_client(ClientSpec::new(vec![SourceSpec::new(server, Path::wan())]));
+        world.run_until(48.0 * 3600.0);
+        let trace = world.trace(client);
+        plot("holdover", seed, &world, client, trace.broken_bounds(60.0) > 0);
+        assert_eq!(trace.broken_bounds(60.0), 0);
+        // 42 h of a wandering oscillator.
+        assert!(trace.max(6.0 * 3600.0) < 0.5);
+        assert_eq!(verdicts(&world, client), [Verdict::Unreachable]);
+    });
+}
+
+#[test]
+fn a_wan_with_four_servers_keeps_its_promises() {
+    run_seeds(5, |seed| {
+        let mut world = World::new(seed);
+        let sources: Vec<_> =
+            (0..4).map(|_| SourceSpec::new(world.add_server(ServerSpec::default()), Path::wan())).collect();
+        let client = world.add_client(ClientSpec::new(sources));
+        world.run_until(12.0 * 3600.0);
+        let trace = world.trace(client);
+        plot("wan", seed, &world, client, trace.rms(3600.0) > 2e-3);
+        // 1 ms is the asymmetry of the path, which no client can see.
+        assert!(trace.rms(3600.0) < 1.5e-3, "{}", trace.rms(3600.0));
+        assert_eq!(trace.broken_bounds(60.0), 0);
     });
 }

@@ -222,6 +222,13 @@ impl Engine {
         }
     }
 
+    /// Changes the limits of selection.
+    pub fn set_select(&mut self, now: Now, select: SelectConfig) {
+        self.select = select;
+        self.status.max_distance = NtpDuration::from_seconds(select.max_distance);
+        self.reselect(now);
+    }
+
     /// Makes up for what the clock is behind by one step, at once.
     pub fn step_now(&mut self, now: Now) {
         self.step.force();
@@ -285,11 +292,12 @@ impl Engine {
         let due: Vec<SourceId> = self.sources.keys().copied().collect();
         for id in due {
             let Some(source) = self.sources.get_mut(&id) else { continue };
-            let was_reachable = source.reach().is_reachable();
+            let before = (source.reach().is_reachable(), source.schedule().in_burst());
             let actions = source.handle_timeout(now.monotonic, &mut self.rng);
-            let lost = was_reachable && !source.reach().is_reachable();
+            // A source that falls silent, or ends its first measurements without an answer, changes the vote.
+            let changed = before != (source.reach().is_reachable(), source.schedule().in_burst());
             self.obey(id, actions);
-            if lost {
+            if changed {
                 self.reselect(now);
             }
         }

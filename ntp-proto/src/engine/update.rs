@@ -29,21 +29,26 @@ const MEAN_WEIGHT: f64 = 0.1;
 impl Engine {
     /// Takes the new sample of `id` into account.
     pub(super) fn update(&mut self, now: Now, id: SourceId) {
-        let at = self.timeline.at(now.clock);
-        let selection = self.select_at(at);
-        let used = self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used());
-        match selection.chosen {
-            Some((best, combined)) if used => self.apply(now, best, &combined),
-            Some(_) => {}
-            None => self.publish(now),
-        }
+        self.judge(now, Some(id));
     }
 
     /// Judges the sources again without a new sample.
     pub(super) fn reselect(&mut self, now: Now) {
-        let at = self.timeline.at(now.clock);
-        let _ = self.select_at(at);
-        self.publish(now);
+        self.judge(now, None);
+    }
+
+    /// Selects, and corrects the clock if the sample of a source that is used is new, or if there is a selection at last.
+    fn judge(&mut self, now: Now, sampled: Option<SourceId>) {
+        let had_selection = self.selected.is_some();
+        let selection = self.select_at(self.timeline.at(now.clock));
+        let is_used = |id: &SourceId| self.verdicts.get(id).is_some_and(|standing| standing.verdict.is_used());
+        match selection.chosen {
+            Some((best, combined)) if !had_selection || sampled.as_ref().is_some_and(is_used) => {
+                self.apply(now, best, &combined);
+            }
+            Some(_) if sampled.is_some() => {}
+            Some(_) | None => self.publish(now),
+        }
     }
 
     /// Chooses among the sources and keeps the verdicts.

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     ids::{Leap, StampKind},
     sample::{Exchange, ServerState},
+    time::NtpTimestamp,
     wire::{Header, Kiss, Mode},
 };
 
@@ -238,9 +239,11 @@ fn check_server(header: &Header) -> Result<(), Refusal> {
         return Err(Refusal::Unsynchronized);
     }
     let distance = header.root_delay.to_seconds() / 2.0 + header.root_dispersion.to_seconds();
-    // RFC 5905 appendix A.5.1.1: "the server must be synchronized ... with reference time not later than transmit time".
-    let age = (header.transmit - header.reference).to_seconds();
-    let reference_is_late = !header.reference.is_zero() && age < -SERVER_SLACK;
+    // A server cannot have been set later than it answers. In interleaved mode the transmit timestamp is that of the reply
+    // before, so the receive timestamp counts as well.
+    let age = |timestamp: NtpTimestamp| (timestamp - header.reference).to_seconds();
+    let reference_is_late =
+        !header.reference.is_zero() && age(header.transmit).max(age(header.receive)) < -SERVER_SLACK;
     if distance >= MAX_ROOT_DISTANCE || reference_is_late {
         return Err(Refusal::RootDistance);
     }

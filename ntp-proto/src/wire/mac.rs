@@ -178,6 +178,13 @@ impl SymmetricKey {
         self.algorithm
     }
 
+    /// Whether the other is the same key with the same number. Takes the same time whichever bytes differ.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same: bool = self.secret.as_bytes().ct_eq(other.secret.as_bytes()).into();
+        self.id == other.id && self.algorithm == other.algorithm && same
+    }
+
     /// Appends a MAC over the first `len` bytes of `packet` and returns the new length. In NTPv4 a longer digest is cut
     /// to 160 bits, as RFC 7822 requires of every MAC; NTPv3 and older carry it whole.
     ///
