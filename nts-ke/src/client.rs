@@ -92,8 +92,6 @@ pub struct Established {
     pub server: Option<String>,
     /// Its port; 123 if `None`.
     pub port: Option<u16>,
-    /// Codes of warnings.
-    pub warnings: Vec<u16>,
     /// The time in which every certificate that the server showed is valid, if there is one.
     pub validity: Option<Validity>,
 }
@@ -246,7 +244,6 @@ impl ClientSession {
             cookies: accepted.cookies,
             server: accepted.server,
             port: accepted.port,
-            warnings: accepted.warnings,
             validity: self.channel.peer_validity(),
         })
     }

@@ -254,6 +254,8 @@ pub enum KeError {
     Protocol(Fault),
     /// The server answered with an Error record.
     Refused(ErrorCode),
+    /// The server answered with a Warning record of this code.
+    Warned(u16),
     /// Nothing in common.
     NoOverlap(NoOverlap),
     /// A deadline passed; the text says what was waited for.
@@ -268,7 +270,9 @@ impl KeError {
     pub const fn failure(&self) -> Failure {
         match self {
             Self::Tls(_) => Failure::Tls,
-            Self::Protocol(_) | Self::Refused(_) | Self::Timeout(_) | Self::Eof(_) => Failure::Protocol,
+            Self::Protocol(_) | Self::Refused(_) | Self::Warned(_) | Self::Timeout(_) | Self::Eof(_) => {
+                Failure::Protocol
+            }
             Self::NoOverlap(_) => Failure::Unsupported,
         }
     }
@@ -280,6 +284,7 @@ impl fmt::Display for KeError {
             Self::Tls(fault) => fault.fmt(f),
             Self::Protocol(fault) => write!(f, "protocol violated: {fault}"),
             Self::Refused(code) => write!(f, "refused with {code}"),
+            Self::Warned(code) => write!(f, "refused with unknown warning {code}"),
             Self::NoOverlap(what) => what.fmt(f),
             Self::Timeout(what) => write!(f, "timed out waiting for the {what}"),
             Self::Eof(what) => write!(f, "connection closed while waiting for the {what}"),

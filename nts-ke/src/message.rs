@@ -15,9 +15,6 @@ pub const NTPV4: u16 = 0;
 /// Most cookies that are kept of a response, and that a server sends: RFC 8915 section 4 wants eight.
 pub const MAX_COOKIES: usize = CookieJar::CAPACITY;
 
-/// Most warnings that are kept of a response.
-pub const MAX_WARNINGS: usize = 8;
-
 /// Most servers that a request denies, and that are kept of one.
 pub const MAX_DENIED: usize = 16;
 
@@ -238,8 +235,6 @@ pub struct Accepted {
     pub port: Option<u16>,
     /// Whether the server confirmed how AES-128-GCM-SIV keys are exported.
     pub compliant_export: bool,
-    /// Codes of warnings, at most [`MAX_WARNINGS`].
-    pub warnings: Vec<u16>,
 }
 
 impl fmt::Debug for Accepted {
@@ -250,7 +245,6 @@ impl fmt::Debug for Accepted {
             .field("cookies", &self.cookies.len())
             .field("server", &self.server)
             .field("port", &self.port)
-            .field("warnings", &self.warnings)
             .finish_non_exhaustive()
     }
 }
@@ -262,24 +256,19 @@ impl Accepted {
     ///
     /// # Errors
     ///
-    /// [`KeError::Refused`] for an Error record, [`KeError::NoOverlap`] for an empty list, and
+    /// [`KeError::Refused`] for an Error record, [`KeError::Warned`] for a Warning record, [`KeError::NoOverlap`] for an empty list, and
     /// [`KeError::Protocol`] with the first rule broken.
     pub fn parse<'a>(records: impl Iterator<Item = Record<'a>>, request: &Request) -> Result<Self, KeError> {
         let mut protocols = None;
         let mut algorithms = None;
-        let mut accepted = Self {
-            algorithm: 0,
-            cookies: Vec::new(),
-            server: None,
-            port: None,
-            compliant_export: false,
-            warnings: Vec::new(),
-        };
+        let mut accepted =
+            Self { algorithm: 0, cookies: Vec::new(), server: None, port: None, compliant_export: false };
         for record in records {
             match record.content()? {
                 // RFC 8915 section 4.1.3: the client "MUST NOT proceed to the Next Protocol".
                 Content::Error(code) => return Err(KeError::Refused(ErrorCode::from_number(code))),
-                Content::Warning(code) if accepted.warnings.len() < MAX_WARNINGS => accepted.warnings.push(code),
+                // RFC 8915 section 4.1.4 treats warning codes that are not recognized as errors, and defines none.
+                Content::Warning(code) => return Err(KeError::Warned(code)),
                 Content::NextProtocol(ids) => once(&mut protocols, ids, record.kind)?,
                 Content::Aead(ids) => once(&mut algorithms, ids, record.kind)?,
                 Content::NewCookie(cookie) if accepted.cookies.len() < MAX_COOKIES => {
@@ -296,11 +285,7 @@ impl Accepted {
                 | Content::FixedKeyRequest { .. }
                 | Content::ServerDeny(_)
                 | Content::Token(_) => return Err(Fault::Unexpected(record.kind).into()),
-                Content::EndOfMessage
-                | Content::Warning(_)
-                | Content::NewCookie(_)
-                | Content::KeepAlive
-                | Content::Unknown => {}
+                Content::EndOfMessage | Content::NewCookie(_) | Content::KeepAlive | Content::Unknown => {}
             }
         }
         let protocols = protocols.ok_or(Fault::Missing(RecordType::NextProtocol))?;
@@ -459,9 +444,15 @@ mod tests {
 
     #[test]
     fn answers_are_kept_within_bounds() {
-        let many = format!("80010002 0000 80040002 000f {} {}", "00050001 aa".repeat(400), "80030002 0007".repeat(20));
+        let many = format!("80010002 0000 80040002 000f {}", "00050001 aa".repeat(400));
         let accepted = accept(&format!("{many} 00080000 40010000 80000000")).unwrap();
-        assert_eq!((accepted.cookies.len(), accepted.warnings.len()), (MAX_COOKIES, MAX_WARNINGS));
+        assert_eq!(accepted.cookies.len(), MAX_COOKIES);
+    }
+
+    #[test]
+    fn a_warning_nobody_defined_is_an_error() {
+        let error = accept("80010002 0000 80040002 000f 00050001 aa 80030002 0007 80000000");
+        assert_eq!(error, Err(KeError::Warned(7)));
     }
 
     #[test]
