@@ -72,6 +72,12 @@ impl LbPool {
         }
     }
 
+    /// How many members it has.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.held.len()
+    }
+
     /// What the next exchange is for, if one is needed.
     fn need(&self) -> Option<Option<MemberId>> {
         let keys = self.held.iter().find(|held| held.keys_lost).map(|held| held.member.id);

@@ -33,6 +33,15 @@ const SHUN: Duration = Duration::from_secs(3600);
 /// How long a target is left alone that told us to go away.
 const SHUN_DENIED: Duration = Duration::from_secs(86_400);
 
+/// The owner of a pool's service records.
+///
+/// # Errors
+///
+/// [`InvalidName`] if the name is too long to have any.
+pub fn service_owner(name: &Name) -> Result<Name, InvalidName> {
+    Name::parse(&format!("{SERVICE}.{name}"))
+}
+
 /// Members from the targets of service records.
 #[derive(Clone, Debug)]
 pub struct SrvPool {
@@ -83,7 +92,7 @@ impl SrvPool {
     /// [`InvalidName`] if the name is too long to have service records.
     pub fn new(name: &Name, seed: u64) -> Result<Self, InvalidName> {
         Ok(Self {
-            owner: Name::parse(&format!("{SERVICE}.{name}"))?,
+            owner: service_owner(name)?,
             target: 0,
             records: Vec::new(),
             until: None,
@@ -101,6 +110,12 @@ impl SrvPool {
             next_question: 0,
             next_member: 0,
         })
+    }
+
+    /// How many members it has.
+    #[must_use]
+    pub fn members(&self) -> usize {
+        self.held.len()
     }
 
     fn short(&self) -> bool {

@@ -1,11 +1,16 @@
 //! One contract for all pool modes.
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use ntp_proto::pool::{
-    Answer, Failure, Leave, Name,
-    classic::{ClassicPool, Host},
+use ntp_proto::{
+    pool::{
+        Answer, Failure, Leave, MemberId, Name, Output, PoolMode, Question, QuestionId,
+        auto::NtsPolicy,
+        classic::{ClassicPool, Host},
+    },
+    time::Monotonic,
 };
-use ntpd_tests::contract::{Action, Kind, holds, interleaved};
+use ntpd::pool::{AutoPool, Target};
+use ntpd_tests::contract::{Action, Kind, START, holds, interleaved};
 use pool_lb::LbPool;
 use pool_srv::SrvPool;
 use proptest::{prelude::*, sample::select};
@@ -24,6 +29,74 @@ fn lb(seed: u64) -> LbPool {
 
 fn srv(seed: u64) -> SrvPool {
     SrvPool::new(&name(), seed).unwrap()
+}
+
+fn auto(seed: u64) -> AutoPool {
+    AutoPool::new(&Target { name: name(), port: 123, ke_port: 4460 }, NtsPolicy::Auto, None, seed)
+}
+
+/// A mode in a world where some questions have one answer only.
+#[derive(Debug)]
+struct Lacking<M> {
+    mode: M,
+    now: Monotonic,
+    answer: fn(&Question) -> Option<Answer>,
+}
+
+impl<M: PoolMode> PoolMode for Lacking<M> {
+    fn set_target(&mut self, members: usize) {
+        self.mode.set_target(members);
+    }
+
+    fn handle_answer(&mut self, now: Monotonic, id: QuestionId, answer: Answer) {
+        self.now = now;
+        self.mode.handle_answer(now, id, answer);
+    }
+
+    fn handle_leave(&mut self, now: Monotonic, member: MemberId, reason: Leave) {
+        self.now = now;
+        self.mode.handle_leave(now, member, reason);
+    }
+
+    fn handle_timeout(&mut self, now: Monotonic) {
+        self.now = now;
+        self.mode.handle_timeout(now);
+    }
+
+    fn poll_output(&mut self) -> Output {
+        loop {
+            match self.mode.poll_output() {
+                Output::Ask(id, question) => match (self.answer)(&question) {
+                    Some(answer) => self.mode.handle_answer(self.now, id, answer),
+                    None => return Output::Ask(id, question),
+                },
+                output @ (Output::Join(_) | Output::Timeout(..)) => return output,
+            }
+        }
+    }
+}
+
+/// Without service records.
+fn auto_lb(seed: u64) -> Lacking<AutoPool> {
+    let answer = |question: &Question| matches!(question, Question::Services { .. }).then_some(Answer::NoRecord);
+    Lacking { mode: auto(seed), now: START, answer }
+}
+
+/// Without NTS.
+fn auto_classic(seed: u64) -> Lacking<AutoPool> {
+    let answer = |question: &Question| match question {
+        Question::Services { .. } => Some(Answer::NoRecord),
+        Question::KeyExchange(_) => Some(Answer::Failed(Failure::Connect)),
+        Question::Addresses { .. } => None,
+    };
+    Lacking { mode: auto(seed), now: START, answer }
+}
+
+#[test]
+fn auto_holds_the_contract_on_every_route() {
+    holds(auto);
+    holds(auto_lb);
+    holds(auto_classic);
 }
 
 #[test]
@@ -67,6 +140,13 @@ fn action() -> impl Strategy<Value = Action> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn auto_bears_any_order(seed: u64, actions in proptest::collection::vec(action(), 0..120)) {
+        interleaved(auto(seed), &actions);
+        interleaved(auto_lb(seed), &actions);
+        interleaved(auto_classic(seed), &actions);
+    }
 
     #[test]
     fn classic_bears_any_order(seed: u64, actions in proptest::collection::vec(action(), 0..120)) {

@@ -25,6 +25,22 @@ impl Route {
             Self::Classic => false,
         }
     }
+
+    /// The word for it: that of the mode.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Srv => "srv",
+            Self::Lb => "lb",
+            Self::Classic => "classic",
+        }
+    }
+
+    /// The route that [`label`](Self::label) stands for.
+    #[must_use]
+    pub fn from_label(label: &str) -> Option<Self> {
+        [Self::Srv, Self::Lb, Self::Classic].into_iter().find(|route| route.label() == label)
+    }
 }
 
 /// What the administrator wants of NTS.
@@ -163,6 +179,14 @@ mod tests {
                 assert!(reached.iter().all(|route| route.is_nts()), "{reached:?}");
             }
         }
+    }
+
+    #[test]
+    fn labels_are_read_back() {
+        for route in ROUTES {
+            assert_eq!(Route::from_label(route.label()), Some(route));
+        }
+        assert_eq!(Route::from_label("auto"), None);
     }
 
     #[test]

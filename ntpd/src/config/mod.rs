@@ -152,6 +152,8 @@ pub struct SourceOptions {
 pub enum PoolModeName {
     /// Find out.
     Auto,
+    /// Service records of the name, key exchange with each target.
+    Srv,
     /// Repeated key exchange with the name.
     Lb,
     /// The addresses of the name, plain NTP.

@@ -13,11 +13,15 @@ use super::{
 };
 
 /// Words for [`PoolModeName`].
-pub(super) const MODES: &[(&str, PoolModeName)] =
-    &[("auto", PoolModeName::Auto), ("lb", PoolModeName::Lb), ("classic", PoolModeName::Classic)];
+pub(super) const MODES: &[(&str, PoolModeName)] = &[
+    ("auto", PoolModeName::Auto),
+    ("srv", PoolModeName::Srv),
+    ("lb", PoolModeName::Lb),
+    ("classic", PoolModeName::Classic),
+];
 
 /// Modes of later versions.
-const LATER_MODES: &[&str] = &["srv", "shared-cert", "ip-cert"];
+const LATER_MODES: &[&str] = &["shared-cert", "ip-cert"];
 
 /// Words for [`NtsUse`].
 pub(super) const NTS: &[(&str, NtsUse)] = &[("auto", NtsUse::Auto), ("require", NtsUse::Require), ("off", NtsUse::Off)];
@@ -124,17 +128,22 @@ fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
             section.error(&place, "nts", wrong);
             NtsUse::Off
         }
-        (PoolModeName::Lb, Some(Found { value: NtsUse::Off, place })) => {
-            section.error(
-                &place,
-                "nts",
-                Wrong::new("mode \"lb\" needs NTS").accepted("auto, require, or mode \"classic\""),
-            );
+        (PoolModeName::Srv | PoolModeName::Lb, Some(Found { value: NtsUse::Off, place })) => {
+            let what = format!("mode \"{}\" needs NTS", values::word_for(MODES, &mode));
+            section.error(&place, "nts", Wrong::new(what).accepted("auto, require, or mode \"classic\""));
             NtsUse::Auto
         }
         (PoolModeName::Classic, _) => NtsUse::Off,
-        (PoolModeName::Auto | PoolModeName::Lb, given) => given.map_or(NtsUse::Auto, |nts| nts.value),
+        (PoolModeName::Auto | PoolModeName::Srv | PoolModeName::Lb, given) => {
+            given.map_or(NtsUse::Auto, |nts| nts.value)
+        }
     };
+    if let Some(name) = name.as_ref().filter(|_| mode == PoolModeName::Srv)
+        && pool_srv::service_owner(&name.value).is_err()
+    {
+        let wrong = Wrong::new("the name is too long to have service records").accepted("lb, classic");
+        section.error(&name.place, "mode", wrong);
+    }
     section.finish();
 
     let name = name?;

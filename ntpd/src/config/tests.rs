@@ -107,10 +107,11 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("pool = \"192.0.2.1\"", "ntpd.toml:1:8: pool.name: `192.0.2.1` is an address, not a name: use `[[server]]` for single servers".into()),
         ("[[pool]]\ncount = 3", "ntpd.toml:1:1: pool.name: missing".into()),
         ("[[pool]]\nname = \"a\"\ncount = 17", "ntpd.toml:3:9: pool.count: 17 is out of range; accepted: 1 to 16".into()),
-        ("[[pool]]\nname = \"a\"\nmode = \"lbb\"", "ntpd.toml:3:8: pool.mode: unknown value `lbb`; accepted: auto, lb, classic".into()),
-        ("[[pool]]\nname = \"a\"\nmode = \"srv\"", "ntpd.toml:3:8: pool.mode: `srv` is not supported by this version; accepted: auto, lb, classic".into()),
+        ("[[pool]]\nname = \"a\"\nmode = \"lbb\"", "ntpd.toml:3:8: pool.mode: unknown value `lbb`; accepted: auto, srv, lb, classic".into()),
+        ("[[pool]]\nname = \"a\"\nmode = \"ip-cert\"", "ntpd.toml:3:8: pool.mode: `ip-cert` is not supported by this version; accepted: auto, srv, lb, classic".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"classic\"\nnts = \"require\"", "ntpd.toml:4:7: pool.nts: mode \"classic\" is plain NTP; accepted: off, or another mode".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"lb\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"lb\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
+        ("[[pool]]\nname = \"a\"\nmode = \"srv\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"srv\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nnts = true", "ntpd.toml:3:7: pool.nts: expected a string, found a boolean; accepted: auto, require, off".into()),
         ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: burst, count, iburst, interleaved, ke-port, max-poll, min-poll, mode, name, nts, port, select, version".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 18", "ntpd.toml:3:12: pool.min-poll: 18 is out of range; accepted: -4 to 17 (log2 of seconds)".into()),
@@ -318,7 +319,8 @@ fn arb_nts() -> impl Strategy<Value = NtsUse> {
 }
 
 fn arb_pool() -> impl Strategy<Value = Pool> {
-    let mode = prop_oneof![Just(PoolModeName::Auto), Just(PoolModeName::Lb), Just(PoolModeName::Classic)];
+    let modes = [PoolModeName::Auto, PoolModeName::Srv, PoolModeName::Lb, PoolModeName::Classic];
+    let mode = prop::sample::select(modes.to_vec());
     (0..99_u8, mode, 1..=16_usize, arb_nts(), any::<(u16, u16)>(), arb_options()).prop_map(
         |(name, mode, count, nts, (port, ke_port), options)| Pool {
             name: Name::parse(&format!("p{name}.example")).unwrap(),
@@ -326,7 +328,7 @@ fn arb_pool() -> impl Strategy<Value = Pool> {
             count,
             nts: match (mode, nts) {
                 (PoolModeName::Classic, _) => NtsUse::Off,
-                (PoolModeName::Lb, NtsUse::Off) => NtsUse::Auto,
+                (PoolModeName::Srv | PoolModeName::Lb, NtsUse::Off) => NtsUse::Auto,
                 (_, nts) => nts,
             },
             port: port.max(1),

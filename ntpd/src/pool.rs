@@ -1,0 +1,175 @@
+//! Which pool mode serves an entry of the configuration.
+//!
+//! A `[[server]]` is a pool of one. The choice is an enum, matched exhaustively: a new mode is one variant.
+
+use std::net::SocketAddr;
+
+use ntp_proto::{
+    pool::{
+        Answer, Leave, MemberId, Name, Output, PoolMode, QuestionId,
+        auto::{NtsPolicy, Route},
+        classic::{ClassicPool, Host},
+    },
+    time::Monotonic,
+};
+use pool_lb::LbPool;
+use pool_srv::SrvPool;
+
+use crate::config::{self, NtsUse, Pool, PoolModeName, Server};
+
+mod auto;
+
+pub use auto::{AutoPool, Target};
+
+/// What a mode is made from.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    way: Way,
+    members: usize,
+    seed: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Way {
+    Auto { target: Target, policy: NtsPolicy, remembered: Option<Route> },
+    Srv(Name),
+    Lb { server: Name, port: u16 },
+    Classic(Host),
+}
+
+impl Spec {
+    /// How a `[[pool]]` is served. `remembered` is the route by which its name was served before; `seed` decides random
+    /// choices and the jitter of waits.
+    #[must_use]
+    pub fn of_pool(pool: &Pool, remembered: Option<Route>, seed: u64) -> Self {
+        let name = pool.name.clone();
+        let target = Target { name: name.clone(), port: pool.port, ke_port: pool.ke_port };
+        let way = match (pool.mode, pool.nts) {
+            (PoolModeName::Auto, NtsUse::Auto) => Way::Auto { target, policy: NtsPolicy::Auto, remembered },
+            (PoolModeName::Auto, NtsUse::Require) => Way::Auto { target, policy: NtsPolicy::Require, remembered },
+            (PoolModeName::Srv, _) => Way::Srv(name),
+            (PoolModeName::Lb, _) => Way::Lb { server: name, port: pool.ke_port },
+            (PoolModeName::Classic, _) | (PoolModeName::Auto, NtsUse::Off) => {
+                Way::Classic(Host::Name { name, port: pool.port })
+            }
+        };
+        Self { way, members: pool.count, seed }
+    }
+
+    /// How a `[[server]]` is served. The arguments are those of [`of_pool`](Self::of_pool).
+    #[must_use]
+    pub fn of_server(server: &Server, remembered: Option<Route>, seed: u64) -> Self {
+        let plain = |host: &config::Host| match host {
+            config::Host::Name(name) => Host::Name { name: name.clone(), port: server.port },
+            config::Host::Address(address) => Host::Address(SocketAddr::new(*address, server.port)),
+        };
+        let nts = if server.key.is_some() { NtsUse::Off } else { server.nts };
+        let way = match (nts, &server.host) {
+            (NtsUse::Off, host) | (NtsUse::Auto, host @ config::Host::Address(_)) => Way::Classic(plain(host)),
+            (NtsUse::Auto, config::Host::Name(name)) => {
+                let target = Target { name: name.clone(), port: server.port, ke_port: server.ke_port };
+                Way::Auto { target, policy: NtsPolicy::Auto, remembered }
+            }
+            (NtsUse::Require, config::Host::Name(name)) => Way::Lb { server: name.clone(), port: server.ke_port },
+            (NtsUse::Require, config::Host::Address(address)) => {
+                Way::Lb { server: Name::from(*address), port: server.ke_port }
+            }
+        };
+        Self { way, members: 1, seed }
+    }
+}
+
+/// A pool mode.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there are a few of them, and they stay for the whole run")]
+pub enum Mode {
+    /// Whatever the name turns out to need.
+    Auto(AutoPool),
+    /// Plain NTP.
+    Classic(ClassicPool),
+    /// Repeated key exchange with one name.
+    Lb(LbPool),
+    /// Key exchange with the targets of service records.
+    Srv(SrvPool),
+}
+
+impl Mode {
+    /// Starts with no members, and with the configured number wanted.
+    #[must_use]
+    pub fn new(spec: Spec) -> Self {
+        let Spec { way, members, seed } = spec;
+        let mut mode = match way {
+            Way::Auto { target, policy, remembered } => Self::Auto(AutoPool::new(&target, policy, remembered, seed)),
+            // The configuration refuses names that are too long; they would have no members.
+            Way::Srv(name) => {
+                SrvPool::new(&name, seed).map_or_else(|_| Self::Classic(ClassicPool::new(Vec::new(), seed)), Self::Srv)
+            }
+            Way::Lb { server, port } => Self::Lb(LbPool::new(server, port, seed)),
+            Way::Classic(host) => Self::Classic(ClassicPool::new(vec![host], seed)),
+        };
+        mode.set_target(members);
+        mode
+    }
+
+    /// The mode in force, to be shown: that of the configuration, and in parentheses what `auto` came to.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Auto(pool) => match pool.learned() {
+                None => "auto",
+                Some(Route::Srv) => "auto (srv)",
+                Some(Route::Lb) => "auto (lb)",
+                Some(Route::Classic) => "auto (classic)",
+            },
+            Self::Classic(_) => Route::Classic.label(),
+            Self::Lb(_) => Route::Lb.label(),
+            Self::Srv(_) => Route::Srv.label(),
+        }
+    }
+
+    /// The route that works, to be remembered for the next run; `None` until it is known. That plain NTP works where
+    /// nothing else was tried says nothing of the name.
+    #[must_use]
+    pub fn learned(&self) -> Option<Route> {
+        match self {
+            Self::Auto(pool) => pool.learned(),
+            Self::Classic(_) => None,
+            Self::Lb(pool) => (pool.members() > 0).then_some(Route::Lb),
+            Self::Srv(pool) => (pool.members() > 0).then_some(Route::Srv),
+        }
+    }
+
+    fn inner(&mut self) -> &mut dyn PoolMode {
+        match self {
+            Self::Auto(pool) => pool,
+            Self::Classic(pool) => pool,
+            Self::Lb(pool) => pool,
+            Self::Srv(pool) => pool,
+        }
+    }
+}
+
+impl PoolMode for Mode {
+    fn set_target(&mut self, members: usize) {
+        self.inner().set_target(members);
+    }
+
+    fn handle_answer(&mut self, now: Monotonic, id: QuestionId, answer: Answer) {
+        self.inner().handle_answer(now, id, answer);
+    }
+
+    fn handle_leave(&mut self, now: Monotonic, member: MemberId, reason: Leave) {
+        self.inner().handle_leave(now, member, reason);
+    }
+
+    fn handle_timeout(&mut self, now: Monotonic) {
+        self.inner().handle_timeout(now);
+    }
+
+    fn poll_output(&mut self) -> Output {
+        self.inner().poll_output()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! `auto`: the mode that a name turns out to need.
+//!
+//! The decisions are those of [`ntp_proto::pool::auto`]; this runs the modes, shows it their answers, and keeps their
+//! numbers apart.
+
+use ntp_proto::{
+    pool::{
+        Answer, Leave, Member, MemberId, Name, Output, PoolMode, Question, QuestionId,
+        auto::{NtsPolicy, Route, Step, first, next},
+        classic::{ClassicPool, Host},
+    },
+    time::Monotonic,
+};
+use pool_lb::LbPool;
+use pool_srv::SrvPool;
+
+/// How many modes share the numbers of questions and members: each has those of one remainder.
+const ROUTES: u32 = 3;
+
+/// Most turns of one poll: each but the last begins the way anew, which happens once.
+const MAX_TURNS: usize = 2;
+
+/// Whose servers are wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The name.
+    pub name: Name,
+    /// Its port for plain NTP.
+    pub port: u16,
+    /// Its port for key exchange.
+    pub ke_port: u16,
+}
+
+/// Members by service records, by key exchange with the name itself or by plain NTP, whichever is the first to work.
+///
+/// What has worked is kept until all members are lost. Then the way begins anew; it never leads from NTS to plain NTP.
+#[derive(Clone, Debug)]
+pub struct AutoPool {
+    policy: NtsPolicy,
+    /// The last route that worked, in this run or an earlier one.
+    remembered: Option<Route>,
+    /// The same, in this run.
+    learned: Option<Route>,
+    at: Route,
+    /// Whether `at` has worked since the way began.
+    kept: bool,
+    target: usize,
+    /// `None` if the name is too long to have service records.
+    srv: Option<SrvPool>,
+    lb: LbPool,
+    classic: ClassicPool,
+    /// The open questions whose answers decide; every mode asks one of them at a time.
+    deciding: Vec<QuestionId>,
+    held: Vec<MemberId>,
+    /// When the last member was lost, until it is known whether another takes its place.
+    lost_at: Option<Monotonic>,
+}
+
+impl AutoPool {
+    /// Starts with no members. `remembered` is the route that worked in an earlier run; `seed` decides random choices and
+    /// the jitter of waits.
+    #[must_use]
+    pub fn new(target: &Target, policy: NtsPolicy, remembered: Option<Route>, seed: u64) -> Self {
+        let Target { name, port, ke_port } = target;
+        let mut pool = Self {
+            policy,
+            remembered,
+            learned: None,
+            at: first(policy),
+            kept: false,
+            target: 0,
+            srv: SrvPool::new(name, seed).ok(),
+            lb: LbPool::new(name.clone(), *ke_port, seed.rotate_left(21)),
+            classic: ClassicPool::new(vec![Host::Name { name: name.clone(), port: *port }], seed.rotate_left(42)),
+            deciding: Vec::new(),
+            held: Vec::new(),
+            lost_at: None,
+        };
+        pool.at = pool.beginning();
+        pool
+    }
+
+    /// The last route that worked in this run.
+    #[must_use]
+    pub const fn learned(&self) -> Option<Route> {
+        self.learned
+    }
+
+    fn beginning(&self) -> Route {
+        match first(self.policy) {
+            Route::Srv if self.srv.is_none() => Route::Lb,
+            route @ (Route::Srv | Route::Lb | Route::Classic) => route,
+        }
+    }
+
+    fn mode(&mut self, route: Route) -> Option<&mut dyn PoolMode> {
+        match route {
+            Route::Srv => self.srv.as_mut().map(|pool| pool as &mut dyn PoolMode),
+            Route::Lb => Some(&mut self.lb),
+            Route::Classic => Some(&mut self.classic),
+        }
+    }
+
+    fn follow(&mut self, now: Monotonic, route: Route, answer: &Answer) {
+        if route != self.at {
+            return;
+        }
+        match next(self.policy, self.remembered, route, answer) {
+            Step::Keep(route) => {
+                self.kept = true;
+                self.remembered = Some(route);
+                self.learned = Some(route);
+            }
+            Step::Try(route) if !self.kept => self.turn_to(now, route),
+            Step::Try(_) | Step::Wait => {}
+        }
+    }
+
+    fn turn_to(&mut self, now: Monotonic, route: Route) {
+        let (at, target) = (self.at, self.target);
+        if let Some(mode) = self.mode(at) {
+            mode.set_target(0);
+        }
+        self.at = route;
+        self.kept = false;
+        if let Some(mode) = self.mode(route) {
+            // It may have been asleep past the end of a wait.
+            mode.handle_timeout(now);
+            mode.set_target(target);
+        }
+    }
+
+    fn ask(&mut self, route: Route, id: QuestionId, question: Question) -> Output {
+        let id = QuestionId(outer(route, id.0));
+        let decides = match (&question, route) {
+            (Question::Services { .. }, Route::Srv)
+            | (Question::KeyExchange(_), Route::Lb)
+            | (Question::Addresses { .. }, Route::Classic) => true,
+            (
+                Question::Services { .. } | Question::KeyExchange(_) | Question::Addresses { .. },
+                Route::Srv | Route::Lb | Route::Classic,
+            ) => false,
+        };
+        if decides {
+            self.deciding.push(id);
+        }
+        Output::Ask(id, question)
+    }
+
+    fn join(&mut self, route: Route, member: Member) -> Output {
+        let id = MemberId(outer(route, member.id.0));
+        let replaces = member.replaces.map(|old| MemberId(outer(route, old.0)));
+        let keys = member.keys.map(|keys| QuestionId(outer(route, keys.0)));
+        self.held.retain(|held| Some(*held) != replaces);
+        self.held.push(id);
+        self.lost_at = None;
+        self.kept = true;
+        Output::Join(Member { id, replaces, keys, ..member })
+    }
+}
+
+/// The number that the outside knows for number `inner` of the mode on `route`. It would not be unique after 2^32/3 of
+/// them, which no wait between questions lets come.
+const fn outer(route: Route, inner: u32) -> u32 {
+    inner.wrapping_mul(ROUTES).wrapping_add(match route {
+        Route::Srv => 0,
+        Route::Lb => 1,
+        Route::Classic => 2,
+    })
+}
+
+const fn inner(outer: u32) -> (Route, u32) {
+    let route = match outer % ROUTES {
+        0 => Route::Srv,
+        1 => Route::Lb,
+        _ => Route::Classic,
+    };
+    (route, outer / ROUTES)
+}
+
+impl PoolMode for AutoPool {
+    fn set_target(&mut self, members: usize) {
+        self.target = members;
+        let at = self.at;
+        if let Some(mode) = self.mode(at) {
+            mode.set_target(members);
+        }
+    }
+
+    fn handle_answer(&mut self, now: Monotonic, id: QuestionId, answer: Answer) {
+        let (route, number) = inner(id.0);
+        let decides = self.deciding.contains(&id);
+        self.deciding.retain(|open| *open != id);
+        let Some(mode) = self.mode(route) else { return };
+        mode.handle_answer(now, QuestionId(number), answer.clone());
+        if decides {
+            self.follow(now, route, &answer);
+        }
+    }
+
+    fn handle_leave(&mut self, now: Monotonic, member: MemberId, reason: Leave) {
+        let (route, number) = inner(member.0);
+        if let Some(mode) = self.mode(route) {
+            mode.handle_leave(now, MemberId(number), reason);
+        }
+        let before = self.held.len();
+        if reason != Leave::KeysLost {
+            self.held.retain(|held| *held != member);
+        }
+        if self.held.is_empty() && before > 0 {
+            self.lost_at = Some(now);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Monotonic) {
+        let at = self.at;
+        if let Some(mode) = self.mode(at) {
+            mode.handle_timeout(now);
+        }
+    }
+
+    fn poll_output(&mut self) -> Output {
+        let mut output = Output::Timeout(None, "");
+        for _ in 0..MAX_TURNS {
+            let at = self.at;
+            output = self.mode(at).map_or(Output::Timeout(None, "another route"), |mode| mode.poll_output());
+            match output {
+                Output::Ask(id, question) => return self.ask(at, id, question),
+                Output::Join(member) => return self.join(at, member),
+                Output::Timeout(..) => {}
+            }
+            // Nobody takes the place of the last member now.
+            let Some(now) = self.lost_at.take() else { break };
+            let beginning = self.beginning();
+            if at == beginning {
+                self.kept = false;
+                break;
+            }
+            self.turn_to(now, beginning);
+        }
+        output
+    }
+}
