@@ -25,6 +25,7 @@ use ntp_proto::{
 };
 
 mod bind;
+pub mod keys;
 mod outstanding;
 mod published;
 mod settings;
