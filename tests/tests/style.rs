@@ -15,11 +15,12 @@ const MAX_FUNCTION_LINES: usize = 70;
 /// Files above the wanted 400 lines, tests left out: this number may only fall.
 const MAX_LARGE_FILES: usize = 1;
 /// Crates that may use `unsafe`, by file.
-const UNSAFE_FILES: [&str; 5] = [
+const UNSAFE_FILES: [&str; 6] = [
     "clock-control/src/sys.rs",
     "clock-control/src/linux.rs",
     "ntpd/src/net/sys.rs",
     "ntpd/tests/no_alloc_net.rs",
+    "ntpd/tests/no_alloc_serve.rs",
     "tests/tests/no_alloc.rs",
 ];
 /// Crates that know no clock, socket or randomness of their own.

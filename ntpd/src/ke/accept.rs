@@ -30,8 +30,6 @@ use super::{
 use crate::{now, serve::ListenError};
 
 mod session;
-#[cfg(test)]
-mod tests;
 
 use session::{Place, attend};
 
@@ -350,3 +348,6 @@ fn pause_after(error: &io::Error) -> Option<Duration> {
     let passing = error.raw_os_error().is_some_and(|code| of_one_connection.contains(&code));
     (!passing).then_some(PAUSE)
 }
+
+#[cfg(test)]
+mod tests;
