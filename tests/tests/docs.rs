@@ -8,7 +8,8 @@ fn root() -> &'static Path {
 
 /// Words between back quotes that look like paths of this repository.
 fn paths(text: &str) -> Vec<String> {
-    let tops = ["ntp-proto/", "nts-ke/", "pool-srv/", "pool-lb/", "clock-control/", "ntpd/", "tests/", "docs/", "packaging/"];
+    let tops =
+        ["ntp-proto/", "nts-ke/", "pool-srv/", "pool-lb/", "clock-control/", "ntpd/", "tests/", "docs/", "packaging/"];
     text.split('`')
         .skip(1)
         .step_by(2)

@@ -200,3 +200,24 @@ fn formats_and_server_need_no_allocator() {
     assert!(text.contains("#![cfg_attr(not(feature = \"std\"), no_std)]"));
     assert!(!text.contains("extern crate alloc"));
 }
+
+#[test]
+fn no_dependency_asks_for_a_newer_compiler_than_we_do() {
+    let output = Command::new(env!("CARGO"))
+        .current_dir(root())
+        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo speaks JSON");
+    let packages = metadata["packages"].as_array().expect("a list of packages");
+    let version = |text: &str| -> Vec<u32> { text.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
+    let ours = packages.iter().find(|package| package["name"] == "ntp-proto").expect("our own crate");
+    let ours = version(ours["rust_version"].as_str().expect("stated"));
+    let newer: Vec<String> = packages
+        .iter()
+        .filter(|package| package["rust_version"].as_str().is_some_and(|theirs| version(theirs) > ours))
+        .map(|package| format!("{} {} asks for {}", package["name"], package["version"], package["rust_version"]))
+        .collect();
+    assert!(newer.is_empty(), "{}", newer.join("\n"));
+}
