@@ -52,6 +52,26 @@ pub enum Trust {
     Dane,
 }
 
+impl Trust {
+    /// The word for it in configurations and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Key => "key",
+            Self::Pki => "pki",
+            Self::Dnssec => "dnssec",
+            Self::Dane => "dane",
+        }
+    }
+}
+
+impl fmt::Display for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// Which clock, and how near the wire, made a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StampKind {
