@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod net;
 pub mod now;
+pub mod observe;
 pub mod state;
 
 mod hex;
