@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod control;
 pub mod report;
+pub mod table;
 
 /// What the daemon knows of a source and the engine does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
