@@ -1,4 +1,4 @@
-//! Reports: plain values made of a [`View`](super::View), the same in the daemon, on the control socket and in `ntpctl`.
+//! Reports: plain values made of a [`View`], the same in the daemon, on the control socket and in `ntpctl`.
 //!
 //! Offsets have the sign of NTP: positive if the source is ahead of this clock.
 
