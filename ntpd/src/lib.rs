@@ -8,6 +8,7 @@ pub mod config;
 pub mod ke;
 pub mod net;
 pub mod now;
+pub mod observe;
 pub mod pool;
 pub mod serve;
 pub mod state;

@@ -8,7 +8,7 @@ use crate::{
     select::Verdict,
     source::Source,
     status::Status,
-    time::{ClockMap, NtpDuration, Rate},
+    time::{ClockMap, NtpDuration, Rate, UnixTime},
 };
 
 /// The state of the clock; the terms are those of chronyc's `tracking`.
@@ -103,6 +103,12 @@ impl Engine {
     #[must_use]
     pub const fn map(&self) -> ClockMap {
         self.timeline.map()
+    }
+
+    /// A time known to be in the right era, to read reference timestamps by.
+    #[must_use]
+    pub const fn era(&self) -> UnixTime {
+        self.era
     }
 
     /// One source.

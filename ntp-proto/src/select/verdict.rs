@@ -88,6 +88,31 @@ impl Verdict {
         }
     }
 
+    /// A short name for scripts.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NoSamples => "no-samples",
+            Self::Unreachable => "unreachable",
+            Self::NotSelectable => "not-selectable",
+            Self::Unsynchronized => "unsynchronized",
+            Self::Distant => "distant",
+            Self::Jittery => "jittery",
+            Self::Denied => "denied",
+            Self::Loop => "loop",
+            Self::NoMajority => "no-majority",
+            Self::Falseticker => "falseticker",
+            Self::Untrusted => "untrusted",
+            Self::Waiting => "waiting",
+            Self::TooFew => "too-few",
+            Self::MissingRequired => "missing-required",
+            Self::NotPreferred => "not-preferred",
+            Self::NotCombined => "not-combined",
+            Self::Combined => "combined",
+            Self::Selected => "selected",
+        }
+    }
+
     /// Whether the source's time reaches the clock.
     #[must_use]
     pub const fn is_used(self) -> bool {

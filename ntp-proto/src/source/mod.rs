@@ -6,7 +6,7 @@ use rand_core::Rng;
 use crate::{
     filter::{Filter, SourceFilter},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
-    sample::{Exchange, Sample, Shift},
+    sample::{Exchange, Sample, ServerState, Shift},
     select::SelectOptions,
     time::{Monotonic, NtpTimestamp, PollInterval},
     wire::{Kiss, SymmetricKey},
@@ -39,7 +39,7 @@ pub enum Authentication {
     None,
     /// With a key shared by hand.
     Symmetric(SymmetricKey),
-    /// With NTS; the keys come later, by [`Source::set_keys`].
+    /// With NTS; the keys come later, by [`Engine::set_keys`](crate::engine::Engine::set_keys).
     Nts,
 }
 
@@ -130,6 +130,10 @@ pub struct LastReply {
     pub reference_id: ReferenceId,
     /// Its reference timestamp.
     pub reference_time: NtpTimestamp,
+    /// Its poll interval, log2 seconds, as the server gives it.
+    pub poll: i8,
+    /// What it says of the server's clock.
+    pub server: ServerState,
     /// The exchange it completed, if it did.
     pub exchange: Option<Exchange>,
     /// Whether it was interleaved.

@@ -212,6 +212,8 @@ impl Source {
             leap: header.leap,
             reference_id: header.reference_id,
             reference_time: header.reference,
+            poll: header.poll,
+            server: this.server,
             exchange,
             interleaved: kind == Match::Interleaved,
             sent_stamp: sent.stamp,

@@ -185,6 +185,12 @@ impl SymmetricKey {
         self.id == other.id && self.algorithm == other.algorithm && same
     }
 
+    /// Bits of the key itself.
+    #[must_use]
+    pub fn bits(&self) -> usize {
+        self.secret.as_bytes().len().saturating_mul(8)
+    }
+
     /// Appends a MAC over the first `len` bytes of `packet` and returns the new length. In NTPv4 a longer digest is cut
     /// to 160 bits, as RFC 7822 requires of every MAC; NTPv3 and older carry it whole.
     ///

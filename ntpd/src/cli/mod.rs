@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::config::{Origin, PoolModeName};
 
 mod check;
+pub mod ctl;
 
 /// Exit code of a command that failed; usage errors have 2, as clap gives them.
 pub const FAILED: u8 = 1;

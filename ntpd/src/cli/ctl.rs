@@ -1,0 +1,332 @@
+//! The command line of `ntpctl`.
+
+use std::{
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+    time::Duration,
+};
+
+use clap::{Args, Parser, Subcommand};
+
+use super::FAILED;
+use crate::observe::{
+    control::{AskError, Change, Command, Reply, Show, ask},
+    report::TrackingReport,
+    table,
+};
+
+/// What `ntpctl` is asked to do.
+#[derive(Clone, Debug, PartialEq, Parser)]
+#[command(name = "ntpctl", version, about = "Watches and controls a running ntpd", disable_help_subcommand = true)]
+pub struct Ctl {
+    /// Print the report as JSON
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Show sources by address rather than by name
+    #[arg(short, long, global = true)]
+    pub numeric: bool,
+
+    /// Talk to the daemon that listens here
+    #[arg(long, value_name = "PATH", global = true, default_value = "/run/ntpd/control.sock")]
+    pub socket: PathBuf,
+
+    /// What to show or change
+    #[command(subcommand)]
+    pub command: CtlCommand,
+}
+
+/// The commands.
+#[derive(Clone, Debug, PartialEq, Subcommand)]
+pub enum CtlCommand {
+    /// Show the state of the clock
+    Tracking,
+    /// Show the sources, and why each is used or not
+    Sources,
+    /// Show what the measurements of each source say together
+    Sourcestats,
+    /// Show what selection went by
+    Selectdata,
+    /// Show how each source is authenticated
+    Authdata,
+    /// Show the last reply of each source
+    Ntpdata(OneSource),
+    /// Show what was served
+    Serverstats,
+    /// Count the sources that are asked
+    Activity,
+    /// Show the pools and their members
+    Pools(PoolsArgs),
+    /// Wait until the clock is synchronized
+    Waitsync(WaitArgs),
+    /// Step the clock now instead of slewing it
+    Makestep,
+    /// Read the configuration again and apply it, all or nothing
+    Reload,
+    /// Ask several times in a row
+    Burst(OneSource),
+    /// Ask again after `offline`
+    Online(OneSource),
+    /// Ask no more
+    Offline(OneSource),
+    /// Look names up again
+    Refresh(OneSource),
+    /// Make a new key for the cookies of the NTS server
+    Rekey,
+}
+
+/// A choice of sources.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct OneSource {
+    /// Name, address or pool; all sources without it
+    #[arg(value_name = "SOURCE")]
+    pub source: Option<String>,
+}
+
+/// Arguments of `pools`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct PoolsArgs {
+    /// Show the pools without it
+    #[command(subcommand)]
+    pub change: Option<PoolsChange>,
+}
+
+/// What can be changed about pools.
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+pub enum PoolsChange {
+    /// Forget that this name ever offered NTS, so that plain NTP may be used with it
+    Forget {
+        /// Name of the pool
+        #[arg(value_name = "NAME")]
+        name: String,
+    },
+}
+
+/// Arguments of `waitsync`; 0 means no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Args)]
+pub struct WaitArgs {
+    /// Give up after this many tries
+    #[arg(value_name = "MAX-TRIES", default_value_t = 0)]
+    pub max_tries: u32,
+    /// Largest remaining correction, in seconds
+    #[arg(value_name = "MAX-CORRECTION", default_value_t = 0.0, value_parser = limit)]
+    pub max_correction: f64,
+    /// Largest skew, in ppm
+    #[arg(value_name = "MAX-SKEW", default_value_t = 0.0, value_parser = limit)]
+    pub max_skew: f64,
+    /// Time between tries, in seconds, at least 0.1
+    #[arg(value_name = "INTERVAL", default_value_t = 10.0, value_parser = limit)]
+    pub interval: f64,
+}
+
+/// A number that can be a limit.
+fn limit(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
+        _ => Err("accepted: a number from 0 to 1000000000".to_owned()),
+    }
+}
+
+impl CtlCommand {
+    /// What to ask the daemon; `None` for what takes more than one question.
+    fn request(&self) -> Option<Command> {
+        let source = |one: &OneSource| one.source.clone();
+        Some(match self {
+            Self::Tracking => Command::Show(Show::Tracking),
+            Self::Sources => Command::Show(Show::Sources),
+            Self::Sourcestats => Command::Show(Show::SourceStats),
+            Self::Selectdata => Command::Show(Show::SelectData),
+            Self::Authdata => Command::Show(Show::AuthData),
+            Self::Ntpdata(one) => Command::Show(Show::NtpData { source: source(one) }),
+            Self::Serverstats => Command::Show(Show::ServerStats),
+            Self::Activity => Command::Show(Show::Activity),
+            Self::Pools(PoolsArgs { change: None }) => Command::Show(Show::Pools),
+            Self::Pools(PoolsArgs { change: Some(PoolsChange::Forget { name }) }) => {
+                Command::Change(Change::PoolsForget { name: name.clone() })
+            }
+            Self::Makestep => Command::Change(Change::MakeStep),
+            Self::Reload => Command::Change(Change::Reload),
+            Self::Burst(one) => Command::Change(Change::Burst { source: source(one) }),
+            Self::Online(one) => Command::Change(Change::Online { source: source(one) }),
+            Self::Offline(one) => Command::Change(Change::Offline { source: source(one) }),
+            Self::Refresh(one) => Command::Change(Change::Refresh { source: source(one) }),
+            Self::Rekey => Command::Change(Change::Rekey),
+            Self::Waitsync(_) => return None,
+        })
+    }
+}
+
+/// Does what the command line asks for.
+#[must_use]
+pub fn run(ctl: &Ctl) -> ExitCode {
+    let result = match (&ctl.command, ctl.command.request()) {
+        (CtlCommand::Waitsync(wait), _) => return wait_for_sync(ctl, wait),
+        (_, Some(command)) => ask(&ctl.socket, &command),
+        (_, None) => return ExitCode::from(FAILED),
+    };
+    match result {
+        Ok(reply) => print(&show(ctl, &reply, || table::render(&reply, ctl.numeric))),
+        Err(error) => fail(&error),
+    }
+}
+
+/// As JSON or in words, as it was asked for.
+fn show(ctl: &Ctl, reply: &Reply, words: impl FnOnce() -> String) -> String {
+    if ctl.json { reply.to_json().unwrap_or_default() + "\n" } else { words() }
+}
+
+fn fail(error: &AskError) -> ExitCode {
+    eprintln!("ntpctl: {}", table::printable(&error.to_string()));
+    ExitCode::from(FAILED)
+}
+
+/// Asks until the clock is synchronized well enough.
+fn wait_for_sync(ctl: &Ctl, wait: &WaitArgs) -> ExitCode {
+    let mut attempt = 0_u32;
+    loop {
+        attempt = attempt.saturating_add(1);
+        match ask(&ctl.socket, &Command::Show(Show::Tracking)) {
+            Ok(Reply::Tracking(report)) => {
+                let line = table::wait_line(attempt, &report) + "\n";
+                let met = wait.is_met(&report);
+                let printed = print(&show(ctl, &Reply::Tracking(report), || line));
+                if met || printed != ExitCode::SUCCESS {
+                    return printed;
+                }
+            }
+            Ok(_) => return fail(&AskError::NotUnderstood),
+            // A daemon that is about to start is waited for like one that is about to be synchronized.
+            Err(error @ (AskError::NotRunning(_) | AskError::Io(..))) => drop(fail(&error)),
+            Err(error) => return fail(&error),
+        }
+        if wait.max_tries > 0 && attempt >= wait.max_tries {
+            return ExitCode::from(FAILED);
+        }
+        thread::sleep(Duration::from_secs_f64(wait.interval.max(0.1)));
+    }
+}
+
+impl WaitArgs {
+    /// Whether the clock is good enough.
+    fn is_met(&self, report: &TrackingReport) -> bool {
+        let within = |value: f64, limit: f64| limit <= 0.0 || value.abs() <= limit;
+        report.synchronized
+            && within(report.pending_seconds, self.max_correction)
+            && within(report.skew_ppm, self.max_skew)
+    }
+}
+
+/// A reader that went away, as `head` does, is no failure.
+fn print(text: &str) -> ExitCode {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::observe::report::LeapWord;
+
+    fn parse(line: &str) -> Ctl {
+        Ctl::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Ctl::command().debug_assert();
+    }
+
+    #[test]
+    fn words_on_the_command_line_are_those_on_the_socket() {
+        for word in [
+            "tracking",
+            "sources",
+            "sourcestats",
+            "selectdata",
+            "authdata",
+            "ntpdata",
+            "serverstats",
+            "activity",
+            "pools",
+            "makestep",
+            "reload",
+            "burst",
+            "online",
+            "offline",
+            "refresh",
+            "rekey",
+        ] {
+            let ctl = parse(&format!("ntpctl --json {word}"));
+            assert_eq!(ctl.command.request().unwrap().word(), word);
+            assert!(ctl.json && ctl.socket.ends_with("control.sock"));
+        }
+        let forget = parse("ntpctl pools forget time.example --socket /a").command.request();
+        assert_eq!(forget, Some(Command::Change(Change::PoolsForget { name: "time.example".to_owned() })));
+        let one = parse("ntpctl ntpdata 192.0.2.1 -n").command.request();
+        assert_eq!(one, Some(Command::Show(Show::NtpData { source: Some("192.0.2.1".to_owned()) })));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_a_usage_error() {
+        for line in [
+            "ntpctl",
+            "ntpctl trakcing",
+            "ntpctl tracking x",
+            "ntpctl pools forget",
+            "ntpctl waitsync -1",
+            "ntpctl waitsync 1 inf",
+            "ntpctl waitsync 1 0 0 NaN",
+            "ntpctl --socket",
+        ] {
+            assert_eq!(Ctl::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn waiting_ends_when_all_limits_are_kept() {
+        let wait = |line: &str| {
+            let CtlCommand::Waitsync(wait) = parse(line).command else { panic!("{line}") };
+            wait
+        };
+        let mut report = TrackingReport {
+            synchronized: true,
+            reference_id: "7F7F0101".to_owned(),
+            reference: None,
+            stratum: 3,
+            reference_time_unix_seconds: None,
+            pending_seconds: -0.01,
+            last_offset_seconds: 0.0,
+            rms_offset_seconds: 0.0,
+            frequency_ppm: 0.0,
+            residual_frequency_ppm: 0.0,
+            skew_ppm: 5.0,
+            root_delay_seconds: 0.0,
+            root_dispersion_seconds: 0.0,
+            update_interval_seconds: 0.0,
+            updates: 1,
+            leap: LeapWord::Normal,
+            reason: None,
+        };
+        assert_eq!(
+            wait("ntpctl waitsync"),
+            WaitArgs { max_tries: 0, max_correction: 0.0, max_skew: 0.0, interval: 10.0 }
+        );
+        for (line, met) in [
+            ("ntpctl waitsync", true),
+            ("ntpctl waitsync 5 0.01", true),
+            ("ntpctl waitsync 5 0.009", false),
+            ("ntpctl waitsync 5 0 5 1", true),
+            ("ntpctl waitsync 5 0 4.9 1", false),
+        ] {
+            assert_eq!(wait(line).is_met(&report), met, "{line}");
+        }
+        report.synchronized = false;
+        assert!(!wait("ntpctl waitsync").is_met(&report));
+    }
+}

@@ -1,0 +1,334 @@
+//! What can be asked for.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ControlError, ErrorKind};
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Show something; anybody who can open the socket may.
+    Show(Show),
+    /// Change something; only the superuser and the daemon's own user may.
+    Change(Change),
+}
+
+/// Something to be shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each is the report of the same name")]
+pub enum Show {
+    Tracking,
+    Sources,
+    SourceStats,
+    SelectData,
+    AuthData,
+    /// Of one source, by name, address or pool, or of all.
+    NtpData {
+        source: Option<String>,
+    },
+    ServerStats,
+    Activity,
+    Pools,
+}
+
+/// Something to be changed. A `source` is a name, an address or a pool; `None` means all sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Make up for what the clock is behind by one step.
+    MakeStep,
+    /// Read the configuration again and apply it, all or nothing.
+    Reload,
+    /// Ask several times in a row.
+    Burst {
+        /// Which sources.
+        source: Option<String>,
+    },
+    /// Ask again regularly.
+    Online {
+        /// Which sources.
+        source: Option<String>,
+    },
+    /// Ask no more.
+    Offline {
+        /// Which sources.
+        source: Option<String>,
+    },
+    /// Look names up again.
+    Refresh {
+        /// Which sources.
+        source: Option<String>,
+    },
+    /// Make a new key for the cookies of the NTS server.
+    Rekey,
+    /// Forget that a pool's name ever offered NTS.
+    PoolsForget {
+        /// The pool.
+        name: String,
+    },
+}
+
+/// Every command, and the parameter it takes.
+const WORDS: [(&str, Parameter); 17] = [
+    ("tracking", Parameter::None),
+    ("sources", Parameter::None),
+    ("sourcestats", Parameter::None),
+    ("selectdata", Parameter::None),
+    ("authdata", Parameter::None),
+    ("ntpdata", Parameter::Source),
+    ("serverstats", Parameter::None),
+    ("activity", Parameter::None),
+    ("pools", Parameter::None),
+    ("makestep", Parameter::None),
+    ("reload", Parameter::None),
+    ("burst", Parameter::Source),
+    ("online", Parameter::Source),
+    ("offline", Parameter::Source),
+    ("refresh", Parameter::Source),
+    ("rekey", Parameter::None),
+    ("pools-forget", Parameter::Name),
+];
+
+/// What stands beside a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parameter {
+    None,
+    /// `source`, or nothing.
+    Source,
+    /// `name`.
+    Name,
+}
+
+/// A line, as it is read and written.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line {
+    command: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+}
+
+impl Command {
+    /// Reads a line without its end.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`] of kind [`BadRequest`](ErrorKind::BadRequest) or [`UnknownCommand`](ErrorKind::UnknownCommand),
+    /// which says what is accepted.
+    pub fn parse(line: &[u8]) -> Result<Self, ControlError> {
+        let line: Line = serde_json::from_slice(line).map_err(|error| {
+            let what = format!("not a request ({error}); accepted: one JSON object on each line, {}", examples());
+            ControlError::new(ErrorKind::BadRequest, what)
+        })?;
+        let Some((_, parameter)) = WORDS.iter().find(|(word, _)| *word == line.command) else {
+            let word: String = line.command.chars().take(64).flat_map(char::escape_debug).collect();
+            let what = format!("unknown command \"{word}\"; accepted: {}", words());
+            return Err(ControlError::new(ErrorKind::UnknownCommand, what));
+        };
+        let right = match parameter {
+            Parameter::None => line.source.is_none() && line.name.is_none(),
+            Parameter::Source => line.name.is_none(),
+            Parameter::Name => line.source.is_none() && line.name.is_some(),
+        };
+        if !right {
+            let accepted = match parameter {
+                Parameter::None => "nothing else",
+                Parameter::Source => "\"source\" or nothing else",
+                Parameter::Name => "\"name\" and nothing else",
+            };
+            let what = format!("wrong parameters; accepted beside \"{}\": {accepted}", line.command);
+            return Err(ControlError::new(ErrorKind::BadRequest, what));
+        }
+        Ok(Self::of(line))
+    }
+
+    /// Takes a line whose words are known to be right.
+    fn of(line: Line) -> Self {
+        let Line { command, source, name } = line;
+        match command.as_str() {
+            "tracking" => Self::Show(Show::Tracking),
+            "sources" => Self::Show(Show::Sources),
+            "sourcestats" => Self::Show(Show::SourceStats),
+            "selectdata" => Self::Show(Show::SelectData),
+            "authdata" => Self::Show(Show::AuthData),
+            "ntpdata" => Self::Show(Show::NtpData { source }),
+            "serverstats" => Self::Show(Show::ServerStats),
+            "activity" => Self::Show(Show::Activity),
+            "pools" => Self::Show(Show::Pools),
+            "makestep" => Self::Change(Change::MakeStep),
+            "reload" => Self::Change(Change::Reload),
+            "burst" => Self::Change(Change::Burst { source }),
+            "online" => Self::Change(Change::Online { source }),
+            "offline" => Self::Change(Change::Offline { source }),
+            "refresh" => Self::Change(Change::Refresh { source }),
+            "rekey" => Self::Change(Change::Rekey),
+            _ => Self::Change(Change::PoolsForget { name: name.unwrap_or_default() }),
+        }
+    }
+
+    /// The word for it.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self {
+            Self::Show(show) => match show {
+                Show::Tracking => "tracking",
+                Show::Sources => "sources",
+                Show::SourceStats => "sourcestats",
+                Show::SelectData => "selectdata",
+                Show::AuthData => "authdata",
+                Show::NtpData { .. } => "ntpdata",
+                Show::ServerStats => "serverstats",
+                Show::Activity => "activity",
+                Show::Pools => "pools",
+            },
+            Self::Change(change) => match change {
+                Change::MakeStep => "makestep",
+                Change::Reload => "reload",
+                Change::Burst { .. } => "burst",
+                Change::Online { .. } => "online",
+                Change::Offline { .. } => "offline",
+                Change::Refresh { .. } => "refresh",
+                Change::Rekey => "rekey",
+                Change::PoolsForget { .. } => "pools-forget",
+            },
+        }
+    }
+
+    /// The line that asks for it, with its end.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let (source, name) = match self {
+            Self::Show(Show::NtpData { source })
+            | Self::Change(
+                Change::Burst { source }
+                | Change::Online { source }
+                | Change::Offline { source }
+                | Change::Refresh { source },
+            ) => (source.clone(), None),
+            Self::Change(Change::PoolsForget { name }) => (None, Some(name.clone())),
+            Self::Show(_) | Self::Change(Change::MakeStep | Change::Reload | Change::Rekey) => (None, None),
+        };
+        // Three strings always make an object.
+        let line = Line { command: self.word().to_owned(), source, name };
+        serde_json::to_string(&line).unwrap_or_default() + "\n"
+    }
+
+    /// Whether this user may have it. Showing is for everybody whom the socket's own permissions let in.
+    #[must_use]
+    pub const fn is_permitted(&self, uid: u32, own_uid: u32) -> bool {
+        match self {
+            Self::Show(_) => true,
+            Self::Change(_) => uid == 0 || uid == own_uid,
+        }
+    }
+}
+
+fn words() -> String {
+    WORDS.map(|(word, _)| word).join(", ")
+}
+
+fn examples() -> String {
+    format!(r#"such as {{"command":"tracking"}}; commands: {}"#, words())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn all() -> Vec<Command> {
+        let mut all = Vec::new();
+        for (word, parameter) in WORDS {
+            let sources =
+                if parameter == Parameter::Source { vec![None, Some("a\"b\n".to_owned())] } else { vec![None] };
+            let name = (parameter == Parameter::Name).then(|| "time.example".to_owned());
+            all.extend(
+                sources
+                    .into_iter()
+                    .map(|source| Command::of(Line { command: word.to_owned(), source, name: name.clone() })),
+            );
+        }
+        all
+    }
+
+    #[test]
+    fn every_command_is_read_as_it_is_written() {
+        for command in all() {
+            let line = command.to_line();
+            assert_eq!(line.matches('\n').count(), 1);
+            assert_eq!(Command::parse(line.trim_end().as_bytes()), Ok(command));
+        }
+        let words: Vec<&str> = all().iter().map(Command::word).collect();
+        assert!(WORDS.iter().all(|(word, _)| words.contains(word)));
+    }
+
+    #[test]
+    fn errors_say_what_is_accepted() {
+        let error = |line: &str| {
+            let error = Command::parse(line.as_bytes()).unwrap_err();
+            (error.kind, error.message)
+        };
+        let (kind, message) = error(r#"{"command":"trakcing"}"#);
+        assert_eq!(kind, ErrorKind::UnknownCommand);
+        assert!(message.starts_with("unknown command \"trakcing\"; accepted: tracking, sources, "), "{message}");
+        assert!(message.ends_with(", rekey, pools-forget"), "{message}");
+
+        for (line, end) in [
+            (r#"{"command":"tracking","source":"a"}"#, "accepted beside \"tracking\": nothing else"),
+            (r#"{"command":"burst","name":"a"}"#, "accepted beside \"burst\": \"source\" or nothing else"),
+            (r#"{"command":"pools-forget"}"#, "accepted beside \"pools-forget\": \"name\" and nothing else"),
+        ] {
+            let (kind, message) = error(line);
+            assert_eq!(kind, ErrorKind::BadRequest);
+            assert!(message.ends_with(end), "{message}");
+        }
+        for line in ["", "tracking", "[]", "{}", "null", r#"{"command":"tracking","x":1}"#, r#"{"command":1}"#] {
+            let (kind, message) = error(line);
+            assert_eq!(kind, ErrorKind::BadRequest, "{line}");
+            assert!(
+                message.starts_with("not a request (") && message.contains("\"command\":\"tracking\""),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_long_wrong_word_is_not_repeated() {
+        let line = format!(r#"{{"command":"{}"}}"#, "x".repeat(4000));
+        assert!(Command::parse(line.as_bytes()).unwrap_err().message.len() < 400);
+    }
+
+    #[test]
+    fn only_root_and_the_daemon_may_change() {
+        for command in all() {
+            let may = |uid, own| command.is_permitted(uid, own);
+            let shows = matches!(command, Command::Show(_));
+            assert!(may(0, 990) && may(990, 990));
+            assert_eq!((may(1000, 990), may(u32::MAX, 990), may(1000, 0)), (shows, shows, shows));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_refused_in_one_line(bytes in prop::collection::vec(any::<u8>(), 0..512)) {
+            if let Err(error) = Command::parse(&bytes) {
+                prop_assert!(!error.message.contains('\n') && error.message.len() < 1024, "{}", error.message);
+            }
+        }
+
+        #[test]
+        fn objects_are_refused_or_mean_something(
+            word in prop_oneof![Just("tracking".to_owned()), Just("burst".to_owned()), ".*"],
+            source in prop::option::of(".*"),
+            name in prop::option::of(".*"),
+        ) {
+            let line = serde_json::to_vec(&Line { command: word.clone(), source, name }).unwrap();
+            match Command::parse(&line) {
+                Ok(command) => prop_assert_eq!(command.word(), word),
+                Err(error) => prop_assert!(!error.message.contains('\n')),
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What is shown of a running daemon, and how it is told what to do.
+//!
+//! The daemon's loop lends a [`View`] of its state; [`report`] makes reports of it, [`table`] puts reports into words and
+//! columns, and [`control`] carries them to whoever asks. No report holds a key, a cookie or anything else that a reply
+//! must return to be believed.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use ntp_proto::{
+    counters::ServerCounters,
+    engine::{Engine, Now},
+    ids::SourceId,
+    time::Monotonic,
+};
+use serde::{Deserialize, Serialize};
+
+pub mod control;
+pub mod report;
+pub mod table;
+
+/// What the daemon knows of a source and the engine does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceInfo {
+    /// The server's name as it was configured, or as its pool calls it.
+    pub name: String,
+    /// Where it is asked for the time.
+    pub address: SocketAddr,
+    /// The pool it belongs to.
+    pub pool: Option<String>,
+    /// The address of this machine that the last request left from.
+    pub local: Option<IpAddr>,
+    /// When keys were last exchanged with it.
+    pub keys_at: Option<Monotonic>,
+    /// Key exchanges tried since then.
+    pub key_attempts: u32,
+    /// What else keeps it from being used, such as why the last key exchange failed. No secrets.
+    pub note: Option<String>,
+}
+
+impl SourceInfo {
+    /// A source of which nothing more is known.
+    #[must_use]
+    pub const fn new(name: String, address: SocketAddr) -> Self {
+        Self { name, address, pool: None, local: None, keys_at: None, key_attempts: 0, note: None }
+    }
+
+    /// Whether `wanted` means this source: by its name, its address with or without the port, or its pool.
+    #[must_use]
+    pub fn answers_to(&self, wanted: &str) -> bool {
+        let is = |name: &str| name.eq_ignore_ascii_case(wanted);
+        is(&self.name)
+            || self.pool.as_deref().is_some_and(is)
+            || wanted.parse() == Ok(self.address.ip())
+            || wanted.parse() == Ok(self.address)
+    }
+}
+
+/// The sources that `wanted` means; all of them if it is `None`.
+#[must_use]
+pub fn find(sources: &BTreeMap<SourceId, SourceInfo>, wanted: Option<&str>) -> Vec<SourceId> {
+    sources.iter().filter(|(_, info)| wanted.is_none_or(|name| info.answers_to(name))).map(|(id, _)| *id).collect()
+}
+
+/// A configured server that is no source yet, for want of an address or of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// Its name as it was configured.
+    pub name: String,
+    /// What is missing, such as "the name does not exist".
+    pub reason: String,
+}
+
+/// What the daemon knows of a pool; its members are the sources whose `pool` is its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolInfo {
+    /// Its name.
+    pub name: String,
+    /// The mode that was configured.
+    pub mode: String,
+    /// The mode that `auto` has settled on.
+    pub settled: Option<String>,
+    /// How many members are wanted.
+    pub wanted: usize,
+    /// The name is remembered to offer NTS, so that plain NTP is not used with it.
+    pub nts_remembered: bool,
+    /// Why there are not as many members as wanted, as far as that is known.
+    pub note: Option<String>,
+}
+
+/// Key exchanges that the NTS-KE server took part in, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeCounters {
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections closed at once: too many at a time, or from an address that is not served.
+    pub refused: u64,
+    /// Sessions that ended in an error or took too long.
+    pub failed: u64,
+    /// Sessions that gave keys and cookies.
+    pub completed: u64,
+}
+
+/// Requests on the control socket, since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ControlCounters {
+    /// Requests read.
+    pub received: u64,
+    /// Of these, requests that were not understood, not permitted, or not carried out; and connections turned away.
+    pub refused: u64,
+}
+
+/// The state of the daemon, lent for one report.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The present.
+    pub now: Now,
+    /// The engine's sources by another name.
+    pub sources: &'a BTreeMap<SourceId, SourceInfo>,
+    /// Servers that are no sources yet.
+    pub unresolved: &'a [Unresolved],
+    /// The pools.
+    pub pools: &'a [PoolInfo],
+    /// What the server threads have counted together; `None` if nothing is served.
+    pub server: Option<ServerCounters>,
+    /// What the NTS-KE server has counted; `None` if there is none.
+    pub key_exchange: Option<KeCounters>,
+    /// What the control socket has counted.
+    pub control: ControlCounters,
+}
