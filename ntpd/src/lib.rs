@@ -8,6 +8,7 @@ pub mod config;
 pub mod net;
 pub mod now;
 pub mod pool;
+pub mod resolve;
 pub mod serve;
 pub mod state;
 
