@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod ke;
 pub mod net;
 pub mod now;
 pub mod pool;

@@ -25,12 +25,11 @@ use ntp_proto::{
 };
 
 mod bind;
+pub mod keys;
 mod outstanding;
 mod published;
 mod settings;
 mod status;
-#[cfg(test)]
-mod tests;
 mod thread;
 
 pub use bind::ListenError;
@@ -281,3 +280,6 @@ fn random<const N: usize>() -> Result<[u8; N], StartError> {
     getrandom::fill(&mut bytes).map_err(StartError::Random)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

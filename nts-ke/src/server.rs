@@ -220,6 +220,19 @@ pub enum Output {
     Timeout(Option<Monotonic>, &'static str),
 }
 
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The client has sent nothing, or a part of its ClientHello.
+    Hello,
+    /// The TLS handshake goes on.
+    Handshake,
+    /// The request is awaited.
+    Request,
+    /// The session is over; the answer may still be on its way.
+    Over,
+}
+
 /// The server's side of one key exchange over one connection.
 ///
 /// After every `handle_*` call, call [`poll_output`](Self::poll_output) until it returns [`Output::Timeout`].
@@ -249,6 +262,17 @@ impl ServerSession {
     pub fn new(config: Arc<ServerConfig>, now: Monotonic) -> Result<Self, TlsFault> {
         let channel = Channel::server(config.tls.clone())?;
         Ok(Self { config, channel, incoming: Incoming::new(Limits::REQUEST), started: now, state: State::Hello })
+    }
+
+    /// How far it has come.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        match self.state {
+            State::Hello => Stage::Hello,
+            State::Handshake => Stage::Handshake,
+            State::Request => Stage::Request,
+            State::Over(_) => Stage::Over,
+        }
     }
 
     /// When the connection must be closed even if the client has not taken all that was transmitted.

@@ -35,6 +35,7 @@ class Host:
         self.space = f"ntpd-it-{os.getpid()}-{name}"
         self.v4 = f"10.89.7.{number}"
         self.v6 = f"fd89:7::{number}"
+        self.names = [f"{name}.test", *(f"time{n}.{name}.test" for n in range(1, 4))]
         self.programs = []
 
     def command(self, *words):
@@ -84,7 +85,7 @@ class Lab:
             sh("ip", "netns", "add", host.space)
             etc = Path("/etc/netns") / host.space
             etc.mkdir(parents=True)
-            names = "".join(f"{h.v4} {h.name}.test\n" for h in self.hosts)
+            names = "".join(f"{h.v4} {' '.join(h.names)}\n" for h in self.hosts)
             (etc / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
             (etc / "resolv.conf").write_text("")
         a, b = self.hosts
@@ -120,7 +121,8 @@ class Lab:
             # PKCS#8 is what every peer reads.
             sh("openssl", "pkcs8", "-topk8", "-nocrypt", "-in", tls / f"{host.name}.ec", "-out", tls / f"{host.name}.key")
             sh("openssl", "req", "-new", "-key", tls / f"{host.name}.key", "-subj", f"/CN={name}", "-out", tls / "csr")
-            (tls / "ext").write_text(f"subjectAltName=DNS:{name}\nextendedKeyUsage=serverAuth\n")
+            names = ",".join(f"DNS:{name}" for name in host.names)
+            (tls / "ext").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth\n")
             sh("openssl", "x509", "-req", "-in", tls / "csr", "-CA", tls / "ca.pem", "-CAkey", tls / "ca.key",
                "-CAcreateserial", "-days", "20", "-extfile", tls / "ext", "-out", tls / f"{host.name}.crt")
             with open(tls / f"{host.name}.pem", "w") as chain:

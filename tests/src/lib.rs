@@ -1,4 +1,5 @@
 //! Simulated world, contracts and interoperability tests.
 
 pub mod contract;
+pub mod fuzz;
 pub mod sim;

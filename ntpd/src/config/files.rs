@@ -11,7 +11,7 @@ use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
-    Loaded, check,
+    Config, Loaded, check,
     problem::{Place, Problems, Report, Wrong},
     raw,
 };
@@ -55,6 +55,20 @@ pub fn load(origin: &Origin) -> Result<Loaded, Problems> {
     match origin {
         Origin::File(path) => load_files(path, None),
         Origin::Standard => load_directory(Path::new(DIRECTORY)),
+    }
+}
+
+impl Config {
+    /// Reads a configuration that stands in no file; `place` is how problems call it.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong, up to a limit.
+    pub fn parse(place: &str, text: &str) -> Result<Self, Problems> {
+        let (report, path) = (Report::default(), Path::new(place));
+        let table = raw::parse(path, text, &report);
+        let (config, _) = check::check(table, &Place::whole(path), &report);
+        report.finish().map(|_| config)
     }
 }
 

@@ -160,6 +160,19 @@ pub enum PoolModeName {
     Classic,
 }
 
+impl PoolModeName {
+    /// The word for it in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Srv => "srv",
+            Self::Lb => "lb",
+            Self::Classic => "classic",
+        }
+    }
+}
+
 /// Whether NTS is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NtsUse {

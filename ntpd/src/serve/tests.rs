@@ -116,11 +116,19 @@ fn opened(mut reply: Vec<u8>) -> Option<usize> {
     open_reply(&mut reply, &UNIQUE_ID, &s2c).ok().map(|authentic| authentic.cookies().count())
 }
 
-/// Waits until the counts say so, a second at most.
+/// Whether a request gets no reply.
+fn is_refused(socket: &UdpSocket, request: &[u8]) -> bool {
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let refused = exchange(socket, request).is_err();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    refused
+}
+
+/// Waits until the counts say so, five seconds at most.
 fn eventually(server: &Server, what: impl Fn(&Server) -> bool) {
     let started = Instant::now();
     while !what(server) {
-        assert!(started.elapsed() < Duration::from_secs(1), "{:?} {:?}", server.counters(), server.send_counters());
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?} {:?}", server.counters(), server.send_counters());
         std::thread::sleep(Duration::from_millis(1));
     }
 }
@@ -213,14 +221,17 @@ fn access_and_rate_limit_can_change() {
     let server = start(&["127.0.0.1:0"], 1, everybody());
     let socket = client(server.addresses()[0]);
     assert!(exchange(&socket, &plain(1)).is_ok());
-    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     server.set_access(&AccessTable::new());
-    assert!(exchange(&socket, &plain(1)).is_err());
+    assert!(is_refused(&socket, &plain(1)));
     let limit = RateLimit { interval: PollInterval::MAX, burst: 2, leak_log2: None, kiss: false };
     server.set(everybody().with_rate_limit(Some(limit)));
     assert_eq!(server.settings().rate_limit(), Some(limit));
-    let answers: Vec<bool> = (0..4).map(|_| exchange(&socket, &plain(1)).is_ok()).collect();
-    assert_eq!(answers, [true, true, false, false]);
+    for _ in 0..2 {
+        assert!(exchange(&socket, &plain(1)).is_ok());
+    }
+    for _ in 0..2 {
+        assert!(is_refused(&socket, &plain(1)));
+    }
     let counters = server.stop();
     assert_eq!((counters.dropped_access, counters.dropped_rate), (1, 2));
 }
@@ -297,7 +308,7 @@ fn a_flooded_address_does_not_starve_another_and_stopping_is_prompt() {
         }
         let started = Instant::now();
         let counters = server.stop();
-        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
         assert_eq!(counters.received, counters.replied());
         stop.store(true, Relaxed);
     });

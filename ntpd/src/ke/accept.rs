@@ -1,0 +1,353 @@
+//! The key-exchange server: connections in, sessions of `nts_ke` on them.
+
+use std::{
+    collections::BTreeMap,
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Poll,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use ntp_proto::{nts::Keyring, time::UnixTime};
+use nts_ke::{
+    cert_time::Validity,
+    server::{Deadlines, ServerConfig},
+};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinHandle, JoinSet},
+    time::sleep,
+};
+use tracing::{debug, warn};
+
+use super::{
+    admission::{Admission, ConnectionId, Decision, Limits, Refusal},
+    pair::{Identity, IdentityError, Look},
+};
+use crate::{now, serve::ListenError};
+
+mod session;
+
+use session::{Place, attend};
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// How long nothing is accepted after an error that will not go away at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the server does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// There is no address to serve.
+    NoAddress,
+    /// An address cannot be served.
+    Listen(ListenError),
+    /// Certificate or key cannot be used.
+    Identity(IdentityError),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAddress => f.write_str("no address to serve NTS key exchange on"),
+            Self::Listen(error) => error.fmt(f),
+            Self::Identity(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// What was counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeCounters {
+    /// Connections taken.
+    pub accepted: u64,
+    /// Connections refused because of what their host or network has already.
+    pub refused_peer: u64,
+    /// Connections refused for want of places.
+    pub refused_full: u64,
+    /// Connections closed to make place for others.
+    pub evicted: u64,
+    /// Exchanges that gave a client keys and cookies.
+    pub completed: u64,
+    /// Exchanges that failed in the TLS handshake, or because it took too long.
+    pub failed_handshake: u64,
+    /// Exchanges that failed later.
+    pub failed_request: u64,
+    /// Times that the system refused to hand out a connection.
+    pub accept_errors: u64,
+}
+
+/// What all connections see.
+struct Shared {
+    config: ArcSwap<ServerConfig>,
+    keyring: ArcSwap<Keyring>,
+    deadlines: Deadlines,
+    /// Neither lock is held while anything is waited for.
+    admission: Mutex<Admission>,
+    counters: Mutex<KeCounters>,
+}
+
+impl Shared {
+    fn admission(&self) -> MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counters(&self) -> MutexGuard<'_, KeCounters> {
+        self.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A running key-exchange server. It stops when dropped.
+pub struct KeServer {
+    shared: Arc<Shared>,
+    addresses: Vec<SocketAddr>,
+    /// The identity in use, and how its files looked when they were last read.
+    identity: Mutex<(Identity, Look)>,
+    task: JoinHandle<()>,
+}
+
+impl fmt::Debug for KeServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeServer").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+/// What a server is started with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where connections are taken.
+    pub listen: Vec<SocketAddr>,
+    /// Certificate, key and what is announced.
+    pub identity: Identity,
+    /// Who may have how many connections.
+    pub limits: Limits,
+    /// How long clients may take.
+    pub deadlines: Deadlines,
+}
+
+impl KeServer {
+    /// Starts to exchange keys. The addresses are bound and the files read before this returns, so privileges may be
+    /// dropped then. The certificate is judged at `judged_at`; leave that out as long as the time is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is served then.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time.
+    pub fn start(options: Options, keyring: Keyring, judged_at: Option<UnixTime>) -> Result<Self, StartError> {
+        let Options { listen, identity, limits, deadlines } = options;
+        if listen.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        let look = identity.look();
+        let config = identity.load(judged_at).map_err(StartError::Identity)?.with_deadlines(deadlines);
+        let mut listeners = Vec::with_capacity(listen.len());
+        for address in listen {
+            let failed = |cause| StartError::Listen(ListenError { service: "NTS key exchange", address, cause });
+            listeners.push(bind(address).map_err(failed)?);
+        }
+        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let shared = Arc::new(Shared {
+            config: ArcSwap::from_pointee(config),
+            keyring: ArcSwap::from_pointee(keyring),
+            deadlines,
+            admission: Mutex::new(Admission::new(limits)),
+            counters: Mutex::new(KeCounters::default()),
+        });
+        let places = limits.total;
+        let crowd = Crowd { shared: Arc::clone(&shared), tasks: JoinSet::new(), handles: BTreeMap::new(), places };
+        let task = tokio::spawn(crowd.accept_forever(listeners));
+        Ok(Self { shared, addresses, identity: Mutex::new((identity, look)), task })
+    }
+
+    /// The addresses served, with the ports that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Makes cookies with these keys from now on. The NTP server must know them already.
+    pub fn set_keyring(&self, keyring: Keyring) {
+        self.shared.keyring.store(Arc::new(keyring));
+    }
+
+    /// Shows this identity to new clients; exchanges that go on are not disturbed.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`]; the old identity stays in use then.
+    pub fn reload(&self, identity: Identity, judged_at: Option<UnixTime>) -> Result<Validity, IdentityError> {
+        let mut current = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
+        current.1 = identity.look();
+        let config = identity.load(judged_at)?.with_deadlines(self.shared.deadlines);
+        current.0 = identity;
+        let validity = config.validity();
+        self.shared.config.store(Arc::new(config));
+        Ok(validity)
+    }
+
+    /// Reads the files again if they look changed. To be called now and then; each change is tried once, so that files
+    /// replaced one after the other are complained of once.
+    pub fn reload_if_changed(&self, judged_at: Option<UnixTime>) -> Option<Result<Validity, IdentityError>> {
+        let (identity, look) = self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        (identity.look() != look).then(|| self.reload(identity, judged_at))
+    }
+
+    /// When the certificate in use is valid.
+    #[must_use]
+    pub fn validity(&self) -> Validity {
+        self.shared.config.load().validity()
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub fn counters(&self) -> KeCounters {
+        *self.shared.counters()
+    }
+
+    /// How many connections are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.shared.admission().open()
+    }
+
+    /// Closes all connections, and returns what was counted.
+    pub async fn stop(mut self) -> KeCounters {
+        self.task.abort();
+        // It ends by being told to.
+        let _ = (&mut self.task).await;
+        self.counters()
+    }
+}
+
+impl Drop for KeServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // For connections of an earlier run that the kernel still remembers; a port in use stays refused.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// All connections. Dropping it closes them.
+struct Crowd {
+    shared: Arc<Shared>,
+    tasks: JoinSet<()>,
+    /// To close one; some may have ended by themselves.
+    handles: BTreeMap<ConnectionId, AbortHandle>,
+    /// Most handles worth keeping.
+    places: usize,
+}
+
+impl Crowd {
+    /// No error ends this loop.
+    async fn accept_forever(mut self, listeners: Vec<TcpListener>) {
+        let mut turn = 0;
+        let mut troubled = false;
+        loop {
+            match accept(&listeners, &mut turn).await {
+                Ok((stream, peer)) => {
+                    troubled = false;
+                    self.admit(stream, peer.ip());
+                }
+                Err(error) => {
+                    self.shared.counters().accept_errors += 1;
+                    let Some(pause) = pause_after(&error) else { continue };
+                    if !troubled {
+                        warn!("NTS key exchange: cannot accept connections: {error}");
+                    }
+                    troubled = true;
+                    sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
+        while self.tasks.try_join_next().is_some() {}
+        let decision = self.shared.admission().handle_connection(now::monotonic(), peer);
+        let id = match decision {
+            Decision::Admit(id) => id,
+            Decision::Replace { admitted, evicted } => {
+                self.shared.counters().evicted += 1;
+                if let Some(handle) = self.handles.remove(&evicted) {
+                    handle.abort();
+                }
+                admitted
+            }
+            Decision::Refuse(refusal) => {
+                debug!("NTS key exchange with {peer} refused: {refusal:?}");
+                let mut counters = self.shared.counters();
+                match refusal {
+                    Refusal::Host | Refusal::Rate | Refusal::Network => counters.refused_peer += 1,
+                    Refusal::Full => counters.refused_full += 1,
+                }
+                // A reset, after which the kernel remembers nothing of it.
+                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                return;
+            }
+        };
+        self.shared.counters().accepted += 1;
+        let place = Place { shared: Arc::clone(&self.shared), id };
+        if self.handles.len() >= self.places {
+            self.handles.retain(|_, handle| !handle.is_finished());
+        }
+        self.handles.insert(id, self.tasks.spawn(attend(place, stream, peer)));
+    }
+}
+
+/// Accepts from any of the listeners, the next one first each time.
+async fn accept(listeners: &[TcpListener], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
+    *turn = turn.wrapping_add(1);
+    let first = *turn % listeners.len().max(1);
+    let (after, before) = listeners.split_at(first);
+    std::future::poll_fn(|context| {
+        for listener in before.iter().chain(after) {
+            if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// How long to wait after an error of `accept`: not at all if it was the fault of one connection (accept(2) passes on
+/// errors of the network), a while if the system has run out of something.
+fn pause_after(error: &io::Error) -> Option<Duration> {
+    let of_one_connection = [
+        libc::ECONNABORTED,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ENONET,
+        libc::EINTR,
+        libc::EPERM,
+    ];
+    let passing = error.raw_os_error().is_some_and(|code| of_one_connection.contains(&code));
+    (!passing).then_some(PAUSE)
+}
+
+#[cfg(test)]
+mod tests;

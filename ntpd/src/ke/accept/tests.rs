@@ -1,0 +1,437 @@
+//! Whole key exchanges over TCP on loopback.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use ntp_proto::{
+    nts::{AeadAlgorithm, Cookie, SealRequest, SessionKeys, open_reply, seal_request},
+    server::{Access, AccessTable, Prefix},
+};
+use nts_ke::{
+    client::{self, ClientConfig, ClientSession, Established, Order},
+    message::MAX_COOKIES,
+    server::InvalidPair,
+    verify::TrustRoots,
+};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::*;
+use crate::{
+    serve::{Server, Settings, keys::CookieKeys},
+    state::StateDirectory,
+};
+
+const NAME: &str = "ke.test";
+
+/// A directory with a certificate and key, and the roots that lead to them.
+struct Pki {
+    directory: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+    roots: TrustRoots,
+}
+
+impl Pki {
+    fn new() -> Self {
+        let mut parameters = CertificateParams::new(vec![]).unwrap();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = parameters.self_signed(&key).unwrap();
+        let roots = TrustRoots::new(vec![ca.der().clone()]).unwrap();
+        let pki = Self { directory: TempDir::new().unwrap(), issuer: Issuer::new(parameters, key), roots };
+        pki.issue(2040);
+        pki
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a new pair that ends with `year`.
+    fn issue(&self, year: i32) {
+        let (certificate, key) = self.pair(year);
+        fs::write(self.path("chain.pem"), certificate).unwrap();
+        self.write_key(&key);
+    }
+
+    fn write_key(&self, text: &str) {
+        fs::write(self.path("key.pem"), text).unwrap();
+        fs::set_permissions(self.path("key.pem"), fs::Permissions::from_mode(0o640)).unwrap();
+    }
+
+    fn pair(&self, year: i32) -> (String, String) {
+        let mut parameters = CertificateParams::new(vec![NAME.into()]).unwrap();
+        parameters.not_after = date_time_ymd(year, 12, 31);
+        let key = KeyPair::generate().unwrap();
+        (parameters.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            certificate: self.path("chain.pem"),
+            private_key: self.path("key.pem"),
+            ntp_server: Some("ntp.test".into()),
+            ntp_port: Some(4123),
+        }
+    }
+
+    fn start(&self, limits: Limits, deadlines: Deadlines) -> KeServer {
+        let listen = ["127.0.0.1:0", "[::1]:0"].map(|text| text.parse().unwrap()).to_vec();
+        let options = Options { listen, identity: self.identity(), limits, deadlines };
+        KeServer::start(options, keyring(), Some(now::unix())).unwrap()
+    }
+
+    fn session(&self) -> ClientSession {
+        let order = Order {
+            server: NAME,
+            algorithms: &[AeadAlgorithm::AesSivCmac256],
+            denied: &[],
+            judged_at: now::unix(),
+            deadline: now::monotonic() + Duration::from_secs(10),
+        };
+        ClientSession::new(&ClientConfig::new(&self.roots).unwrap(), &order).unwrap()
+    }
+
+    async fn exchange(&self, address: SocketAddr) -> Result<Box<Established>, String> {
+        self.exchange_in_pieces(address, usize::MAX).await
+    }
+
+    /// A client that sends at most `size` bytes at a time.
+    async fn exchange_in_pieces(&self, address: SocketAddr, size: usize) -> Result<Box<Established>, String> {
+        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        stream.set_nodelay(true).unwrap();
+        let mut session = self.session();
+        loop {
+            match session.poll_output() {
+                client::Output::Transmit(bytes) => {
+                    for piece in bytes.chunks(size) {
+                        stream.write_all(piece).await.map_err(|error| error.to_string())?;
+                        tokio::task::yield_now().await;
+                    }
+                    continue;
+                }
+                client::Output::Done(established) => return Ok(established),
+                client::Output::Failed(error) => return Err(error.to_string()),
+                client::Output::Timeout(_, _) => {}
+            }
+            let mut piece = [0; 4096];
+            match stream.read(&mut piece).await {
+                Ok(0) | Err(_) => session.handle_eof(now::monotonic()),
+                Ok(length) => session.handle_input(now::monotonic(), &piece[..length]),
+            }
+        }
+    }
+}
+
+fn keyring() -> Keyring {
+    Keyring::new(&[3; 32])
+}
+
+fn quick() -> Deadlines {
+    let [hello, handshake, request, total] = [100, 200, 300, 500].map(Duration::from_millis);
+    Deadlines { hello, handshake, request, total }
+}
+
+fn patient() -> Deadlines {
+    let [hello, handshake, request, total] = [60; 4].map(Duration::from_secs);
+    Deadlines { hello, handshake, request, total }
+}
+
+/// Waits until the server says so, five seconds at most.
+async fn eventually(server: &KeServer, what: impl Fn(&KeServer) -> bool) {
+    let started = Instant::now();
+    while !what(server) {
+        assert!(started.elapsed() < Duration::from_secs(5), "{:?}, {} open", server.counters(), server.open());
+        sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Waits until the server closes; returns how long that took.
+async fn closed(stream: &mut TcpStream) -> Duration {
+    let started = Instant::now();
+    let mut piece = [0; 4096];
+    while let Ok(1..) = stream.read(&mut piece).await {}
+    started.elapsed()
+}
+
+#[tokio::test]
+async fn clients_of_both_families_get_keys_and_cookies_that_open() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    for &address in server.addresses() {
+        let established = pki.exchange(address).await.unwrap();
+        assert_eq!(established.cookies.len(), MAX_COOKIES);
+        assert_eq!((established.server.as_deref(), established.port), (Some("ntp.test"), Some(4123)));
+        for cookie in &established.cookies {
+            let keys = keyring().open(cookie.as_bytes()).unwrap();
+            assert_eq!(keys.c2s.as_bytes(), established.keys.c2s.as_bytes());
+            assert_eq!(keys.s2c.as_bytes(), established.keys.s2c.as_bytes());
+        }
+    }
+    let mut rotated = keyring();
+    rotated.rotate(&[4; 32]);
+    server.set_keyring(rotated.clone());
+    let established = pki.exchange(server.addresses()[0]).await.unwrap();
+    assert!(keyring().open(established.cookies[0].as_bytes()).is_err());
+    assert!(rotated.open(established.cookies[0].as_bytes()).is_ok());
+    eventually(&server, |server| server.open() == 0).await;
+    let counters = server.stop().await;
+    assert_eq!(counters, KeCounters { accepted: 3, completed: 3, ..KeCounters::default() });
+}
+
+#[tokio::test]
+async fn cookies_are_good_at_the_ntp_server_and_after_a_restart_and_a_rotation() {
+    let pki = Pki::new();
+    let state = StateDirectory::open(&pki.path("state")).unwrap();
+    let mut access = AccessTable::new();
+    access.add(Prefix::ALL_V4, Access::Allow).unwrap();
+    let day = |day: i64| UnixTime { seconds: 2_000_000_000 + 86_400 * day, nanos: 0 };
+    let start = |day: UnixTime| {
+        let (mut keys, complaint) = CookieKeys::load(&state, day).unwrap();
+        assert!(complaint.is_none());
+        let tended = keys.tend(&state, day).unwrap();
+        assert!(tended.complaint.is_none());
+        let settings = Settings::new(access.clone()).with_keyring(Some(keys.keyring().clone()));
+        let ntp = Server::start(&["127.0.0.1:0".parse().unwrap()], 2, settings, Arc::default()).unwrap();
+        let ke = pki.start(Limits::default(), Deadlines::default());
+        ke.set_keyring(keys.keyring().clone());
+        (ntp, ke)
+    };
+    let (ntp, ke) = start(day(0));
+    let established = pki.exchange(ke.addresses()[0]).await.unwrap();
+    let cookies_from = |ntp: &Server, cookie: &Cookie| {
+        let mut request = vec![0; 1200];
+        request[0] = 4 << 3 | 3;
+        let unique_id = &[9; 32];
+        let SessionKeys { c2s, s2c } = &established.keys;
+        let seal = SealRequest { unique_id, cookie: cookie.as_bytes(), placeholders: 1, key: c2s, nonce: &[5; 16] };
+        let len = seal_request(&mut request, 48, &seal).unwrap();
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket.send_to(&request[..len], ntp.addresses()[0]).unwrap();
+        let len = socket.recv(&mut request).unwrap();
+        open_reply(&mut request[..len], unique_id, s2c).map(|reply| reply.cookies().count())
+    };
+    assert_eq!(cookies_from(&ntp, &established.cookies[0]), Ok(2));
+    drop((ntp, ke));
+    let (ntp, _ke) = start(day(1));
+    assert_eq!(cookies_from(&ntp, &established.cookies[1]), Ok(2));
+    assert_eq!(ntp.stop().replies_nts_nak, 0);
+}
+
+#[tokio::test]
+async fn one_byte_at_a_time_is_served_too() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    let established = pki.exchange_in_pieces(server.addresses()[0], 1).await.unwrap();
+    assert_eq!(established.cookies.len(), MAX_COOKIES);
+    assert_eq!(server.stop().await.completed, 1);
+}
+
+#[tokio::test]
+async fn the_silent_and_the_slow_meet_the_deadline_and_others_do_not_wait_for_them() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), quick());
+    let address = server.addresses()[0];
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let slow = TcpStream::connect(address).await.unwrap();
+    let (mut slow_in, mut slow_out) = slow.into_split();
+    let dribble = tokio::spawn(async move {
+        // The beginning of a TLS record that is never completed.
+        for byte in [22, 3, 1, 2, 0, 1, 0, 1].into_iter().chain(std::iter::repeat(0)) {
+            if slow_out.write_all(&[byte]).await.is_err() {
+                return;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(pki.exchange(address).await.is_ok());
+    assert!(closed(&mut silent).await < Duration::from_secs(5));
+    let mut piece = [0; 100];
+    while let Ok(1..) = slow_in.read(&mut piece).await {}
+    drop(slow_in);
+    dribble.await.unwrap();
+    eventually(&server, |server| server.open() == 0).await;
+    let counters = server.stop().await;
+    assert_eq!((counters.completed, counters.failed_handshake), (1, 2));
+}
+
+#[tokio::test]
+async fn garbage_and_other_protocols_are_turned_away() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    let noise: Vec<u8> = (0..5_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+    for bytes in [&b"GET / HTTP/1.1\r\n\r\n"[..], &noise, &[22, 3, 1, 0xff, 0xff], &[0; 100]] {
+        let mut stream = TcpStream::connect(server.addresses()[1]).await.unwrap();
+        // It may close before all is sent.
+        let _ = stream.write_all(bytes).await;
+        assert!(closed(&mut stream).await < Duration::from_secs(5));
+    }
+    assert!(pki.exchange(server.addresses()[1]).await.is_ok());
+    eventually(&server, |server| server.open() == 0).await;
+    let counters = server.stop().await;
+    assert_eq!((counters.completed, counters.failed_handshake, counters.failed_request), (1, 4, 0));
+}
+
+#[tokio::test]
+async fn limits_hold_and_places_are_given_back() {
+    let pki = Pki::new();
+    let limits = Limits { limit_loopback: true, ..Limits::default() };
+    let server = pki.start(limits, patient());
+    let address = server.addresses()[0];
+    let mut idle = Vec::new();
+    for _ in 0..6 {
+        // A refusal may come so fast that connecting fails.
+        idle.push(TcpStream::connect(address).await);
+    }
+    eventually(&server, |server| server.counters().refused_peer == 2).await;
+    assert_eq!(server.open(), 4);
+    assert!(pki.exchange(address).await.is_err());
+    // Another family, another host.
+    assert!(pki.exchange(server.addresses()[1]).await.is_ok());
+    idle.clear();
+    eventually(&server, |server| server.open() == 0).await;
+    assert!(pki.exchange(address).await.is_ok());
+    let counters = server.stop().await;
+    assert_eq!((counters.accepted, counters.refused_peer, counters.completed), (6, 3, 2));
+}
+
+#[tokio::test]
+async fn a_crowd_of_the_idle_does_not_keep_clients_out() {
+    let pki = Pki::new();
+    let server = pki.start(Limits { total: 20, ..Limits::default() }, patient());
+    let address = server.addresses()[0];
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    eventually(&server, |server| server.counters().accepted == 40).await;
+    assert_eq!((server.counters().evicted, server.open()), (24, 16));
+    assert!(closed(&mut idle[0]).await < Duration::from_secs(5), "the oldest was closed");
+    for _ in 0..5 {
+        assert!(pki.exchange(address).await.is_ok());
+    }
+    assert_eq!(server.counters().refused_full, 0);
+    assert_eq!(server.stop().await.completed, 5);
+    assert!(closed(&mut idle[39]).await < Duration::from_secs(5), "stopping closes all");
+}
+
+#[tokio::test]
+async fn a_new_pair_is_used_once_it_fits_and_the_old_one_until_then() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    let address = server.addresses()[0];
+    let judged_at = || Some(now::unix());
+    let first = server.validity();
+    assert!(server.reload_if_changed(judged_at()).is_none());
+
+    // First the certificate is replaced, then the key, as tools do.
+    let (certificate, key) = pki.pair(2041);
+    fs::write(pki.path("chain.pem"), &certificate).unwrap();
+    let error = server.reload_if_changed(judged_at()).unwrap().unwrap_err();
+    let directory = pki.directory.path().display();
+    assert_eq!(
+        error.to_string(),
+        format!("{directory}/key.pem: not the private key of the first certificate in {directory}/chain.pem")
+    );
+    assert!(server.reload_if_changed(judged_at()).is_none(), "complained of once");
+    assert_eq!((server.validity(), pki.exchange(address).await.is_ok()), (first, true));
+    pki.write_key(&key);
+    let second = server.reload_if_changed(judged_at()).unwrap().unwrap();
+    assert!(second.not_after > first.not_after);
+    assert_eq!(pki.exchange(address).await.unwrap().validity.unwrap().not_after, second.not_after);
+    assert_eq!(server.stop().await.failed_handshake, 0);
+}
+
+#[tokio::test]
+async fn every_fault_of_an_identity_names_its_file_and_changes_nothing() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    let good = pki.identity();
+    let write = |name: &str, text: &str, mode: u32| -> PathBuf {
+        fs::write(pki.path(name), text).unwrap();
+        fs::set_permissions(pki.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        pki.path(name)
+    };
+    let (certificate, key) = pki.pair(2041);
+    let (expired, expired_key) = pki.pair(2001);
+    let with_certificate = |file: &Path| Identity { certificate: file.to_path_buf(), ..pki.identity() };
+    let with_key = |file: &Path| Identity { private_key: file.to_path_buf(), ..pki.identity() };
+    for (identity, expected) in [
+        (with_certificate(&pki.path("none")), "none: No such file or directory (os error 2)"),
+        (with_certificate(&write("empty", "", 0o644)), "empty: no certificate"),
+        (with_certificate(&write("cut", &certificate[..200], 0o644)), "cut: not well-formed PEM"),
+        (with_certificate(&write("long", &certificate.repeat(3_000), 0o644)), "long: longer than 1048576 bytes"),
+        (with_key(&write("cert.pem", &certificate, 0o600)), "cert.pem: no private key"),
+        (
+            with_key(&write("open.pem", &key, 0o644)),
+            "open.pem: everybody may read or write this private key, so it is not used",
+        ),
+        (with_key(&write("cut.pem", &key[..100], 0o600)), "cut.pem: not well-formed PEM"),
+        (
+            Identity {
+                certificate: write("old", &expired, 0o644),
+                private_key: write("old.pem", &expired_key, 0o600),
+                ..pki.identity()
+            },
+            "old: ",
+        ),
+        (
+            Identity { ntp_server: Some("not a name".into()), ..pki.identity() },
+            "NTP server to announce: \"not a name\" is neither a host name nor an address",
+        ),
+    ] {
+        let error = server.reload(identity, Some(now::unix())).unwrap_err();
+        let text = error.to_string().replace(&format!("{}/", pki.directory.path().display()), "");
+        assert!(text.starts_with(expected), "{text}");
+        if expected == "old: " {
+            assert!(matches!(error, IdentityError::Certificate(_, InvalidPair::Expired(_))), "{error:?}");
+        }
+    }
+    assert!(pki.exchange(server.addresses()[0]).await.is_ok());
+    server.reload(good, None).unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_start_says_why() {
+    let pki = Pki::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let options = |listen| Options {
+        listen,
+        identity: pki.identity(),
+        limits: Limits::default(),
+        deadlines: Deadlines::default(),
+    };
+    let error = KeServer::start(options(vec![address]), keyring(), None).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!("cannot serve NTS key exchange on {address}: another program uses this port")
+    );
+    let error = KeServer::start(options(Vec::new()), keyring(), None).unwrap_err();
+    assert_eq!(error.to_string(), "no address to serve NTS key exchange on");
+    fs::remove_file(pki.path("key.pem")).unwrap();
+    let error = KeServer::start(options(vec!["127.0.0.1:0".parse().unwrap()]), keyring(), None).unwrap_err();
+    assert!(matches!(error, StartError::Identity(IdentityError::File(_, _))), "{error}");
+}
+
+#[test]
+fn only_what_is_the_fault_of_one_connection_is_passed_over_at_once() {
+    for (code, pauses) in [
+        (libc::EMFILE, true),
+        (libc::ENFILE, true),
+        (libc::ENOBUFS, true),
+        (libc::ENOMEM, true),
+        (libc::EINVAL, true),
+        (libc::ECONNABORTED, false),
+        (libc::EHOSTUNREACH, false),
+    ] {
+        assert_eq!(pause_after(&io::Error::from_raw_os_error(code)).is_some(), pauses, "{code}");
+    }
+    assert!(pause_after(&io::Error::other("unknown")).is_some());
+}

@@ -1,0 +1,169 @@
+//! The server's certificate and private key, from files.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use ntp_proto::time::UnixTime;
+use nts_ke::server::{InvalidPair, InvalidServer, ServerConfig};
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject as _},
+};
+
+use crate::config::ServeNts;
+
+/// Longest file.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Permission bits that let everybody read or write a file.
+const EVERYBODY: u32 = 0o006;
+
+/// What a key-exchange server shows its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Certificate chain, PEM, the server's own first.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub private_key: PathBuf,
+    /// NTP server to announce, if it is not the one the client connected to.
+    pub ntp_server: Option<String>,
+    /// NTP port to announce, if it is not 123.
+    pub ntp_port: Option<u16>,
+}
+
+impl From<&ServeNts> for Identity {
+    fn from(settings: &ServeNts) -> Self {
+        let ServeNts { listen: _, certificate, private_key, ntp_server, ntp_port } = settings;
+        Self {
+            certificate: certificate.clone(),
+            private_key: private_key.clone(),
+            ntp_server: ntp_server.as_ref().map(ToString::to_string),
+            ntp_port: *ntp_port,
+        }
+    }
+}
+
+/// Why an identity cannot be used.
+#[derive(Debug)]
+pub enum IdentityError {
+    /// A file cannot be read.
+    File(PathBuf, io::Error),
+    /// A file is longer than any certificate or key.
+    TooLong(PathBuf),
+    /// Everybody may read or write the private key.
+    Exposed(PathBuf),
+    /// A file is not PEM.
+    Syntax(PathBuf),
+    /// The file has no private key.
+    NoKey(PathBuf),
+    /// The certificate, in its file, cannot serve.
+    Certificate(PathBuf, InvalidPair),
+    /// The key, in its file, cannot serve.
+    Key(PathBuf, InvalidPair),
+    /// Two files that do not belong together.
+    Mismatch {
+        /// The certificate's.
+        certificate: PathBuf,
+        /// The key's.
+        private_key: PathBuf,
+    },
+    /// The name to announce.
+    Server(InvalidServer),
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file, cause) => write!(f, "{}: {cause}", file.display()),
+            Self::TooLong(file) => write!(f, "{}: longer than {MAX_BYTES} bytes", file.display()),
+            Self::Exposed(file) => {
+                write!(f, "{}: everybody may read or write this private key, so it is not used", file.display())
+            }
+            Self::Syntax(file) => write!(f, "{}: not well-formed PEM", file.display()),
+            Self::NoKey(file) => write!(f, "{}: no private key", file.display()),
+            Self::Certificate(file, cause) | Self::Key(file, cause) => write!(f, "{}: {cause}", file.display()),
+            Self::Mismatch { certificate, private_key } => write!(
+                f,
+                "{}: not the private key of the first certificate in {}",
+                private_key.display(),
+                certificate.display()
+            ),
+            Self::Server(cause) => write!(f, "NTP server to announce: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for IdentityError {}
+
+impl Identity {
+    /// Reads and checks everything. The certificate's life is judged at `judged_at`; leave that out as long as the time
+    /// is not known.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`] names the file and what is wrong with it.
+    pub fn load(&self, judged_at: Option<UnixTime>) -> Result<ServerConfig, IdentityError> {
+        let Self { certificate, private_key, ntp_server, ntp_port } = self;
+        let chain = CertificateDer::pem_slice_iter(&read(certificate, Secrecy::Public)?)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|_| IdentityError::Syntax(certificate.clone()))?;
+        let key = PrivateKeyDer::from_pem_slice(&read(private_key, Secrecy::Secret)?);
+        // The library's own words repeat lines of the file, which is secret.
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others are faults of syntax")]
+        let key = key.map_err(|error| match error {
+            pem::Error::NoItemsFound => IdentityError::NoKey(private_key.clone()),
+            _ => IdentityError::Syntax(private_key.clone()),
+        })?;
+        let config = ServerConfig::new(chain, key, judged_at).map_err(|cause| match cause {
+            InvalidPair::Mismatch => {
+                IdentityError::Mismatch { certificate: certificate.clone(), private_key: private_key.clone() }
+            }
+            InvalidPair::Key(_) => IdentityError::Key(private_key.clone(), cause),
+            InvalidPair::NoCertificate
+            | InvalidPair::ChainTooLong
+            | InvalidPair::Certificate(_)
+            | InvalidPair::Expired(_)
+            | InvalidPair::NotYetValid(_) => IdentityError::Certificate(certificate.clone(), cause),
+        })?;
+        config.with_ntp_server(ntp_server.clone(), *ntp_port).map_err(IdentityError::Server)
+    }
+
+    /// What the files look like from outside; if it changes, so may they have.
+    #[must_use]
+    pub fn look(&self) -> Look {
+        Look([&self.certificate, &self.private_key].map(|file| {
+            let metadata = file.metadata().ok()?;
+            Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+        }))
+    }
+}
+
+/// Inode, length and time of change of both files, as far as they exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look([Option<(u64, u64, i64, i64)>; 2]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Secrecy {
+    Public,
+    Secret,
+}
+
+fn read(path: &Path, secrecy: Secrecy) -> Result<Vec<u8>, IdentityError> {
+    let failed = |error| IdentityError::File(path.to_path_buf(), error);
+    let file = File::open(path).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode();
+    if secrecy == Secrecy::Secret && mode & EVERYBODY != 0 {
+        return Err(IdentityError::Exposed(path.to_path_buf()));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        return Err(IdentityError::TooLong(path.to_path_buf()));
+    }
+    Ok(bytes)
+}

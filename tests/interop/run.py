@@ -1,0 +1,483 @@
+#!/usr/bin/env python3
+"""Our client with every peer as server, every peer as client of our server, over all the ways both can.
+
+Runs as root; needs `tests/run` to have unpacked the peers, or NTPD_PEERS to say where they are.
+    run.py            all cases
+    run.py PATTERN    those whose name contains PATTERN
+"""
+
+import difflib
+import json
+import os
+import re
+import sys
+import traceback
+
+from lab import (CHRONYC, CHRONYD, KEY_HEX, NTPD_RS, NTPD_RS_CTL, NTPSEC, ROOT, Lab, chrony, chronyc, have, match, ntpctl, ours,
+                 sh, wait_for)
+
+CASES = []
+
+
+def case(function):
+    CASES.append(function)
+    return function
+
+
+def report(host, daemon, *words):
+    """A report of ours as data, or None while the daemon does not answer."""
+    text = ntpctl(host, daemon, "--json", *words)
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def synchronized(host, daemon):
+    tracking = report(host, daemon, "tracking")
+    return tracking if tracking and tracking.get("synchronized") else None
+
+
+def expect(truth, what, *evidence):
+    if not truth:
+        raise AssertionError(f"{what}: {evidence}")
+
+
+# Servers to measure against. Host a is the server, host b the client.
+
+def chrony_server(host, tag, extra=""):
+    return chrony(host, f"local stratum 3\nallow all\n{extra}", tag)
+
+
+def chrony_nts_server(host, tag, extra=""):
+    tls = host.lab.certificates
+    return chrony_server(host, tag, f"""
+ntsserverkey {tls}/{host.name}.key
+ntsservercert {tls}/{host.name}.pem
+{extra}""")
+
+
+def ntpsec_server(host, tag, extra=""):
+    lab = host.lab
+    config = lab.write(f"ntpsec-{tag}.conf", f"""
+server 127.127.1.0
+fudge 127.127.1.0 stratum 3
+restrict default
+{extra}
+""")
+    # A local clock driver counts as synchronized at once only with a short burst of polls.
+    return host.start(NTPSEC, "-n", "-g", "-c", config, log=f"ntpsec-{tag}.log")
+
+
+def ntpd_rs_server(host, tag):
+    lab = host.lab
+    tls = lab.certificates
+    config = lab.write(f"ntpd-rs-{tag}.toml", f"""
+[synchronization]
+local-stratum = 3
+[observability]
+log-level = "info"
+observation-path = "{lab.dir}/ntpd-rs-{tag}.sock"
+[[server]]
+listen = "0.0.0.0:123"
+[[nts-ke-server]]
+listen = "0.0.0.0:4460"
+certificate-chain-path = "{tls}/{host.name}.pem"
+private-key-path = "{tls}/{host.name}.key"
+""", 0o644)
+    return host.start(NTPD_RS, "-c", config, log=f"ntpd-rs-{tag}.log")
+
+
+FAST = 'min-poll = 1\nmax-poll = 2\n'
+
+
+def trust(lab):
+    return f'[trust]\ncertificates = "file"\ncertificate-file = "{lab.certificates}/ca.pem"\n'
+
+
+def keys(lab, tag, kind):
+    """A key file for us and one for chrony with the same key."""
+    ours_file = lab.write(f"keys-{tag}.toml", f'[[key]]\nid = 7\ntype = "{kind}"\nsecret = "hex:{KEY_HEX[kind]}"\n')
+    theirs = lab.write(f"keys-{tag}", f"7 {kind} HEX:{KEY_HEX[kind]}\n")
+    return ours_file, theirs
+
+
+def run_ours(lab, text, tag, wait=30):
+    daemon = ours(lab.b, text, tag)
+    tracking = wait_for(f"our client to synchronize ({tag})", lambda: synchronized(lab.b, daemon), wait)
+    expect(abs(tracking["last-offset-seconds"]) < 0.01, "one clock for both hosts: no offset", tracking)
+    return daemon, tracking
+
+
+@case
+def our_client_from_chrony_plain(lab):
+    chrony_server(lab.a, "s")
+    for tag, address in (("v4", lab.a.v4), ("v6", f"[{lab.a.v6}]")):
+        daemon, tracking = run_ours(lab, f'[[server]]\naddress = "{address}"\nnts = "off"\n{FAST}', tag)
+        expect(tracking["stratum"] == 4, "one below the server", tracking)
+        data = report(lab.b, daemon, "ntpdata")["sources"][0]
+        expect(data["stamped-sent"] > 0 and data["stamped-received"] > 0, "the kernel stamps", data)
+        daemon.terminate()
+        daemon.wait(5)
+        expect(daemon.returncode == 0, "SIGTERM ends cleanly", daemon.returncode)
+
+
+@case
+def our_client_from_chrony_interleaved(lab):
+    chrony_server(lab.a, "s")
+    daemon, _ = run_ours(lab, f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\ninterleaved = true\n{FAST}', "x")
+    count = lambda: report(lab.b, daemon, "ntpdata")["sources"][0]["interleaved"]
+    wait_for("interleaved replies", lambda: count() >= 3, 40)
+
+
+@case
+def our_client_from_chrony_with_keys(lab):
+    for kind in ("AES128", "SHA256", "SHA1", "MD5"):
+        ours_file, theirs = keys(lab, kind, kind)
+        server = chrony_server(lab.a, f"s-{kind}", f"keyfile {theirs}")
+        text = f'[[server]]\naddress = "{lab.a.v4}"\nkey = 7\n{FAST}[keys]\nfile = "{ours_file}"\n'
+        daemon, _ = run_ours(lab, text, f"k-{kind}")
+        auth = report(lab.b, daemon, "authdata")["sources"][0]
+        expect(auth["mode"].lower().startswith("sym") or auth["mode"].upper() == "SK", "authenticated by key", auth)
+        for program in (daemon, server):
+            program.terminate()
+            program.wait(5)
+
+
+@case
+def our_client_refuses_a_wrong_key(lab):
+    ours_file, _ = keys(lab, "right", "AES128")
+    theirs = lab.write("keys-wrong", "7 AES128 HEX:ffffffffffffffffffffffffffffffff\n")
+    chrony_server(lab.a, "s", f"keyfile {theirs}")
+    text = f'[[server]]\naddress = "{lab.a.v4}"\nkey = 7\n{FAST}[keys]\nfile = "{ours_file}"\n'
+    daemon = ours(lab.b, text, "wrong")
+    row = lambda: (report(lab.b, daemon, "ntpdata") or {"sources": [None]})["sources"][0]
+    wait_for("requests to go out", lambda: (row() or {}).get("sent", 0) >= 4, 30)
+    expect(row()["good"] == 0, "nothing is believed", row())
+    expect(synchronized(lab.b, daemon) is None, "not synchronized")
+
+
+@case
+def our_client_from_chrony_nts(lab):
+    chrony_nts_server(lab.a, "s")
+    daemon, _ = run_ours(lab, f'[[server]]\naddress = "a.test"\nnts = "require"\n{FAST}{trust(lab)}', "nts")
+    auth = report(lab.b, daemon, "authdata")["sources"][0]
+    expect(auth["mode"].upper() == "NTS" and auth["cookies"] == 8, "NTS with a full jar", auth)
+    wait_for("several NTS replies", lambda: report(lab.b, daemon, "ntpdata")["sources"][0]["good"] >= 6, 30)
+    expect(report(lab.b, daemon, "sources")["sources"][0]["trust"] == "pki", "vouched for by the certificate")
+    text = ntpctl(lab.b, daemon, "sources")
+    expect("^*" in text and "a.test" in text, "the table shows it", text)
+
+
+@case
+def our_pool_in_mode_auto_finds_nts_and_remembers_it(lab):
+    server = chrony_nts_server(lab.a, "s")
+    text = f'[[pool]]\nname = "a.test"\ncount = 2\n{FAST}{trust(lab)}'
+    daemon, _ = run_ours(lab, text, "auto", 60)
+    pools = report(lab.b, daemon, "pools")["pools"]
+    expect(pools[0]["nts-remembered"], "the name is remembered to offer NTS", pools)
+    expect([s["trust"] for s in report(lab.b, daemon, "sources")["sources"]] == ["pki"], "one member, authenticated")
+    server.terminate()
+    server.wait(5)
+
+
+@case
+def our_pool_in_mode_auto_uses_plain_ntp_where_there_is_no_nts(lab):
+    chrony_server(lab.a, "s")
+    daemon, _ = run_ours(lab, f'[[pool]]\nname = "a.test"\ncount = 2\n{FAST}{trust(lab)}', "auto", 60)
+    expect([s["trust"] for s in report(lab.b, daemon, "sources")["sources"]] == ["none"], "plain NTP")
+
+
+@case
+def our_client_refuses_a_certificate_of_somebody_else(lab):
+    tls = lab.certificates
+    chrony_server(lab.a, "s", f"ntsserverkey {tls}/b.key\nntsservercert {tls}/b.pem")
+    daemon = ours(lab.b, f'[[server]]\naddress = "a.test"\nnts = "require"\n{FAST}{trust(lab)}', "wrong")
+    said = lambda: match(r"certificate", ntpctl(lab.b, daemon, "sources") + lab.log("ours-wrong.log"))
+    wait_for("word of the certificate", said, 30)
+    expect(synchronized(lab.b, daemon) is None, "not synchronized")
+    expect(daemon.poll() is None, "time keeping goes on")
+
+
+@case
+def our_client_from_ntpsec(lab):
+    if not NTPSEC:
+        return "ntpsec is not here"
+    tls = lab.certificates
+    key_file, theirs = keys(lab, "sec", "AES128")
+    lab.write("keys-sec", f"7 AES-128 {KEY_HEX['AES128']}\n")
+    server = ntpsec_server(lab.a, "s", f"""
+keys {theirs}
+trustedkey 7
+nts enable
+nts key {tls}/a.key
+nts cert {tls}/a.pem
+nts cookie {lab.dir}/ntpsec-cookies
+""")
+    for tag, text in (
+        ("plain", f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}'),
+        ("key", f'[[server]]\naddress = "{lab.a.v4}"\nkey = 7\n{FAST}[keys]\nfile = "{key_file}"\n'),
+        ("nts", f'[[server]]\naddress = "a.test"\nnts = "require"\n{FAST}{trust(lab)}'),
+    ):
+        daemon, _ = run_ours(lab, text, tag, 90)
+        daemon.terminate()
+        daemon.wait(5)
+    expect(server.poll() is None, "the peer still runs", lab.log("ntpsec-s.log")[-2000:])
+
+
+@case
+def our_client_from_ntpd_rs(lab):
+    if not NTPD_RS:
+        return "ntpd-rs is not here"
+    ntpd_rs_server(lab.a, "s")
+    for tag, text in (
+        ("plain", f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}'),
+        ("nts", f'[[server]]\naddress = "a.test"\nnts = "require"\n{FAST}{trust(lab)}'),
+    ):
+        daemon, _ = run_ours(lab, text, tag, 60)
+        daemon.terminate()
+        daemon.wait(5)
+
+
+# Our server: host b runs our daemon on top of chronyd at host a, and peers at host a ask it.
+
+def our_server(lab, extra=""):
+    chrony_server(lab.a, "up", "port 11123")
+    tls = lab.certificates
+    text = f"""
+[[server]]
+address = "{lab.a.v4}:11123"
+nts = "off"
+{FAST}
+[serve]
+listen = ["0.0.0.0:123", "[::]:123"]
+allow = ["10.89.7.0/24", "fd89:7::/64"]
+[serve.nts]
+listen = ["0.0.0.0:4460"]
+certificate = "{tls}/b.pem"
+private-key = "{tls}/b.key"
+{extra}"""
+    daemon = ours(lab.b, text, "server")
+    wait_for("our server to synchronize", lambda: synchronized(lab.b, daemon), 30)
+    return daemon
+
+
+def chrony_client(lab, line, tag, extra="", wait=40):
+    client = chrony(lab.a, f"server {line} iburst minpoll 1 maxpoll 1\nport 0\n{extra}", tag)
+    selected = lambda: match(r"^\^,\*", chronyc(lab.a, client, "sources"))
+    try:
+        wait_for(f"chronyd to select our server ({tag})", selected, wait)
+    except AssertionError:
+        print(lab.log(f"chrony-{tag}.log")[-1500:], chronyc(lab.a, client, "ntpdata"))
+        raise
+    return client
+
+
+@case
+def chrony_from_our_server(lab):
+    daemon = our_server(lab)
+    chrony_client(lab, lab.b.v4, "plain")
+    chrony_client(lab, lab.b.v6, "v6")
+    client = chrony_client(lab, f"{lab.b.v4} xleave", "xleave")
+    interleaved = lambda: match(r"Interleaved\s+: Yes", lab.a.run(CHRONYC, "-n", "-h", client.socket, "ntpdata", check=False))
+    wait_for("chronyd to be in interleaved mode", interleaved, 30)
+    stats = report(lab.b, daemon, "serverstats")["ntp"]
+    expect(stats["interleaved"] > 0 and stats["replies-plain"] > 10, "our server counts", stats)
+
+
+@case
+def chrony_from_our_server_with_keys(lab):
+    ours_file, theirs = keys(lab, "all", "SHA256")
+    our_server(lab, f'[keys]\nfile = "{ours_file}"\n')
+    chrony_client(lab, f"{lab.b.v4} key 7", "key", f"keyfile {theirs}")
+
+
+@case
+def chrony_from_our_server_with_nts(lab):
+    daemon = our_server(lab)
+    capture = lab.dir / "nts.pcap"
+    sniffer = lab.b.start("tshark", "-q", "-i", "eth0", "-w", capture, log="tshark.log", shim=False) if have("tshark") else None
+    client = chrony_client(lab, "b.test nts", "nts", f"ntstrustedcerts {lab.certificates}/ca.pem")
+    data = chronyc(lab.a, client, "authdata")
+    expect(match(r"NTS,1,15,256|NTS,\d+,30,128", data), "NTS in use", data)
+    stats = report(lab.b, daemon, "serverstats")
+    expect(stats["ntp"]["replies-nts"] > 0 and stats["key-exchange"]["completed"] >= 1, "our server counts", stats)
+    if sniffer:
+        wait_for("more NTS replies", lambda: report(lab.b, daemon, "serverstats")["ntp"]["replies-nts"] > 8, 30)
+        sniffer.terminate()
+        sniffer.wait(10)
+        seen = sh("tshark", "-r", capture, "-Y", "ntp.ext", "-T", "fields", "-e", "ntp.ext.type")
+        expect(len(seen.splitlines()) > 8, "NTS fields were captured", seen)
+        wrong = sh("tshark", "-r", capture, "-Y", "ntp && (_ws.malformed || _ws.expert.severity == error)")
+        lines = [line for line in wrong.splitlines() if "NTP" in line]
+        expect(not lines, "tshark finds nothing wrong", lines)
+
+
+@case
+def ntpsec_from_our_server(lab):
+    if not NTPSEC:
+        return "ntpsec is not here"
+    daemon = our_server(lab)
+    for tag, line in (("plain", lab.b.v4), ("nts", f"b.test nts ca {lab.certificates}/ca.pem")):
+        stats = lab.dir / f"stats-{tag}"
+        stats.mkdir()
+        config = lab.write(f"ntpsec-{tag}.conf", f"""
+server {line} iburst minpoll 3 maxpoll 3
+statsdir {stats}/
+filegen peerstats file peerstats type none enable
+restrict default nopeer
+""")
+        client = lab.a.start(NTPSEC, "-n", "-g", "-c", config, log=f"ntpsec-{tag}.log")
+        # A peer's status word shows it selected: 6 is the system peer.
+        selected = lambda: match(r"^\d+ \S+ \S+ [0-9a-f]?[0-9a-f]?6[0-9a-f]{2} ", (stats / "peerstats").read_text()) \
+            if (stats / "peerstats").exists() else None
+        try:
+            wait_for(f"NTPsec to select our server ({tag})", selected, 60)
+        except AssertionError:
+            print(lab.log(f"ntpsec-{tag}.log")[-3000:])
+            raise
+        client.terminate()
+        client.wait(5)
+    served = report(lab.b, daemon, "serverstats")["ntp"]
+    expect(served["replies-nts"] > 0 and served["replies-plain"] > 0, "our server counts", served)
+
+
+@case
+def ntpd_rs_from_our_server(lab):
+    if not NTPD_RS:
+        return "ntpd-rs is not here"
+    daemon = our_server(lab)
+    for tag, source in (
+        ("plain", f'mode = "server"\naddress = "{lab.b.v4}"'),
+        ("nts", f'mode = "nts"\naddress = "b.test"\ncertificate-authority = "{lab.certificates}/ca.pem"'),
+    ):
+        config = lab.write(f"ntpd-rs-{tag}.toml", f"""
+[synchronization]
+minimum-agreeing-sources = 1
+[source-defaults]
+poll-interval-limits = {{ min = 4, max = 4 }}
+[observability]
+log-level = "info"
+observation-path = "{lab.dir}/rs-{tag}.sock"
+[[source]]
+{source}
+""", 0o644)
+        client = lab.a.start(NTPD_RS, "-c", config, log=f"ntpd-rs-{tag}.log")
+        before = report(lab.b, daemon, "serverstats")["ntp"]
+        counter = "replies-nts" if tag == "nts" else "replies-plain"
+        grown = lambda: report(lab.b, daemon, "serverstats")["ntp"][counter] >= before[counter] + 3
+        try:
+            wait_for(f"ntpd-rs to be answered ({tag})", grown, 60)
+            status = lambda: lab.a.run(NTPD_RS_CTL, "-c", config, "status", check=False)
+            wait_for(f"ntpd-rs to have measured ({tag})", lambda: match(r"offset|±", status()), 40)
+        except AssertionError:
+            print(lab.log(f"ntpd-rs-{tag}.log")[-3000:])
+            raise
+        client.terminate()
+        client.wait(5)
+
+
+@case
+def one_server_of_four_lies(lab):
+    for number in range(4):
+        chrony_server(lab.a, f"s{number}", f"port {1230 + number}")
+    servers = "".join(f'[[server]]\naddress = "{lab.a.v4}:{1230 + n}"\nnts = "off"\n{FAST}' for n in range(4))
+    daemon, _ = run_ours(lab, servers, "four")
+    rows = report(lab.b, daemon, "sources")["sources"]
+    expect(len(rows) == 4 and all(row["reason"] for row in rows), "every source has a reason", rows)
+
+
+@case
+def reload_is_all_or_nothing(lab):
+    chrony_server(lab.a, "s")
+    good = f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}'
+    daemon, _ = run_ours(lab, good, "reload")
+    text = daemon.config.read_text()
+    lab.write("ours-reload.toml", text.replace("min-poll", "min-pol"))
+    answer = ntpctl(lab.b, daemon, "reload")
+    expect("min-pol" in answer, "the error names the key", answer)
+    expect(len(report(lab.b, daemon, "sources")["sources"]) == 1, "the old configuration still runs")
+    lab.write("ours-reload.toml", text + f'[[server]]\naddress = "{lab.a.v6}"\nnts = "off"\n')
+    ntpctl(lab.b, daemon, "reload")
+    wait_for("the added server", lambda: len(report(lab.b, daemon, "sources")["sources"]) == 2, 10)
+    expect(synchronized(lab.b, daemon), "the first server went on undisturbed")
+
+
+@case
+def names_that_do_not_resolve_are_tried_again(lab):
+    chrony_server(lab.a, "s")
+    daemon = ours(lab.b, f'[[server]]\naddress = "late.test"\nnts = "off"\n{FAST}', "late")
+    said = lambda: match(r"late\.test", ntpctl(lab.b, daemon, "sources"))
+    wait_for("the name to be shown as unresolved", said, 20)
+    hosts = f"/etc/netns/{lab.b.space}/hosts"
+    with open(hosts, "a") as file:
+        file.write(f"{lab.a.v4} late.test\n")
+    wait_for("our client to synchronize once the name exists", lambda: synchronized(lab.b, daemon), 90)
+
+
+def shape(text):
+    """A transcript with everything that changes from run to run made alike."""
+    text = re.sub(r"[+-]?\d+(\.\d+)?", "0", text)
+    text = re.sub(r"\b[0-9A-F]{8}\b", "0", text)
+    text = re.sub(r"\b0(ns|us|ms|s)\b", "0s", text)
+    text = re.sub(r"\b(slow|fast)\b", "slow", text)
+    text = re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3}\b", "Day Mon", text)
+    text = re.sub(r"[ \t]+", " ", text)
+    return re.sub(r"^\^[*+]", "^*", text, flags=re.MULTILINE)
+
+
+@case
+def the_guide_shows_what_is_printed(lab):
+    """docs/guide/transcript.md is what `ntpd -x` with three NTS servers of chronyd prints, but for the numbers."""
+    tls = lab.certificates
+    for number in (1, 2, 3):
+        chrony_server(lab.a, f"s{number}", f"""
+port {1230 + number}
+ntsport {4460 + number}
+ntsserverkey {tls}/a.key
+ntsservercert {tls}/a.pem
+""")
+    servers = "".join(f"""
+[[server]]
+address = "time{n}.a.test"
+nts = "require"
+ke-port = {4460 + n}
+{FAST}""" for n in (1, 2, 3))
+    daemon, _ = run_ours(lab, servers + trust(lab), "guide", 60)
+    good = lambda: all(row["good"] >= 8 for row in report(lab.b, daemon, "ntpdata")["sources"])
+    wait_for("some measurements of each server", good, 60)
+    printed = "".join(f"$ ntpctl {word}\n{ntpctl(lab.b, daemon, word)}\n"
+                      for word in ("sources", "tracking", "authdata", "sourcestats", "activity"))
+    file = ROOT / "docs/guide/transcript.md"
+    text = f"# What `ntpctl` prints\n\nA run of `ntpd -x` with three NTS servers of chronyd; the tests compare it to a real run.\n\n```\n{printed.rstrip()}\n```\n"
+    if os.environ.get("NTPD_WRITE_TRANSCRIPT"):
+        file.write_text(text)
+    expect(shape(file.read_text()) == shape(text), "the guide's transcript is true", "\n".join(
+        difflib.unified_diff(shape(file.read_text()).splitlines(), shape(text).splitlines(), lineterm="")))
+
+
+def main():
+    wanted = [function for function in CASES if all(word in function.__name__ for word in sys.argv[1:])]
+    if not CHRONYD:
+        sys.exit("chronyd is not here: run tests/run as root")
+    passed, failed, skipped = 0, 0, 0
+    for function in wanted:
+        try:
+            with Lab() as lab:
+                reason = function(lab)
+            if reason:
+                skipped += 1
+                print(f"skip {function.__name__}: {reason}", flush=True)
+            else:
+                passed += 1
+                print(f"ok   {function.__name__}", flush=True)
+        except Exception:
+            failed += 1
+            print(f"FAIL {function.__name__}", flush=True)
+            traceback.print_exc()
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()
