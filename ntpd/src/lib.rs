@@ -10,6 +10,7 @@ pub mod net;
 pub mod now;
 pub mod observe;
 pub mod pool;
+pub mod resolve;
 pub mod serve;
 pub mod state;
 

@@ -1,0 +1,145 @@
+//! Names to addresses and to service records.
+//!
+//! Addresses come from the system's own resolver, so that `/etc/hosts`, mDNS and whatever else `nsswitch.conf` names
+//! count as for every other program. Service records come from the name servers themselves, and DNSSEC is validated
+//! here: nobody on the way, the local resolver included, can make a name lead elsewhere.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use hickory_resolver::proto::dnssec::TrustAnchors;
+use ntp_proto::pool::{Answer, Failure, Name};
+use tokio::{
+    sync::Semaphore,
+    task::spawn_blocking,
+    time::{error::Elapsed, timeout},
+};
+
+use crate::now;
+
+mod services;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use services::NameServers;
+
+/// How long a question may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long addresses are good for: the system's resolver does not tell.
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+/// Most addresses of one name.
+const MAX_ADDRESSES: usize = 32;
+
+/// Most questions to the system's resolver at a time. Each occupies a thread for as long as the system likes, which may
+/// be longer than [`DEADLINE`].
+const MAX_THREADS: usize = 16;
+
+/// Answers the questions of pool modes about names.
+#[derive(Clone, Debug)]
+pub struct Resolver {
+    /// Names that are answered from here alone.
+    hosts: Arc<BTreeMap<Name, Vec<IpAddr>>>,
+    threads: Arc<Semaphore>,
+    name_servers: Arc<NameServers>,
+}
+
+impl Resolver {
+    /// Asks the system, as it is configured at the time of each question.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::with_hosts(BTreeMap::new())
+    }
+
+    /// Answers these names itself, and asks the system about all others.
+    #[must_use]
+    pub fn with_hosts(hosts: BTreeMap<Name, Vec<IpAddr>>) -> Self {
+        Self {
+            hosts: Arc::new(hosts),
+            threads: Arc::new(Semaphore::new(MAX_THREADS)),
+            name_servers: Arc::new(NameServers::system()),
+        }
+    }
+
+    /// The same, but for service records it asks these name servers and trusts these keys.
+    #[must_use]
+    pub fn with_name_servers(self, servers: Vec<SocketAddr>, anchors: TrustAnchors) -> Self {
+        Self { name_servers: Arc::new(NameServers::fixed(servers, anchors)), ..self }
+    }
+
+    /// The addresses of a host, each with `port`, in the order of the answer. The text says for people what went wrong.
+    pub async fn addresses(&self, name: &Name, port: u16) -> (Answer, Option<String>) {
+        if let Some(address) = name.address() {
+            return answer(name, vec![SocketAddr::new(address, port)]);
+        }
+        if let Some(addresses) = self.hosts.get(name) {
+            return answer(name, addresses.iter().map(|address| SocketAddr::new(*address, port)).collect());
+        }
+        let text = match timeout(DEADLINE, self.ask_system(name, port)).await {
+            Ok(Ok(addresses)) => return answer(name, addresses),
+            Ok(Err(error)) if is_no_such_name(&error) => return no_address(name),
+            Ok(Err(error)) => error.to_string(),
+            Err(Elapsed { .. }) => format!("no answer in {} s", DEADLINE.as_secs()),
+        };
+        (Answer::Failed(Failure::Resolver), Some(format!("{name}: cannot be resolved: {text} (is there a network?)")))
+    }
+
+    /// Service records, if DNSSEC vouches for them. The text says for people what went wrong.
+    pub async fn services(&self, owner: &Name) -> (Answer, Option<String>) {
+        if services::host(owner).is_some_and(|host| self.hosts.contains_key(&host)) {
+            return (Answer::NoRecord, None);
+        }
+        self.name_servers.services(owner).await
+    }
+
+    async fn ask_system(&self, name: &Name, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let thread = self.threads.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let host = name.as_str().to_owned();
+        let ask = move || {
+            let _until_the_system_answers = thread;
+            (host.as_str(), port).to_socket_addrs().map(|addresses| addresses.take(4 * MAX_ADDRESSES).collect())
+        };
+        spawn_blocking(ask).await.map_err(io::Error::other)?
+    }
+}
+
+fn answer(name: &Name, found: Vec<SocketAddr>) -> (Answer, Option<String>) {
+    let mut addresses: Vec<SocketAddr> = Vec::new();
+    for address in found {
+        if !addresses.contains(&address) && addresses.len() < MAX_ADDRESSES {
+            addresses.push(address);
+        }
+    }
+    if addresses.is_empty() {
+        return no_address(name);
+    }
+    (Answer::Addresses { addresses, until: now::monotonic() + LIFETIME }, None)
+}
+
+fn no_address(name: &Name) -> (Answer, Option<String>) {
+    (Answer::NoRecord, Some(format!("{name}: no such host, or it has no address (is the name spelled right?)")))
+}
+
+/// What the C libraries say of a name that does not exist or has no address (`EAI_NONAME`, `EAI_NODATA`): glibc, musl,
+/// the BSDs. The standard library passes on their words, but not their numbers.
+const NO_SUCH_NAME: [&str; 6] = [
+    "Name or service not known",
+    "No address associated with hostname",
+    "Name does not resolve",
+    "Name has no usable address",
+    "nodename nor servname provided",
+    "no address associated with",
+];
+
+/// Any other word is a failure, from which nothing follows.
+fn is_no_such_name(error: &io::Error) -> bool {
+    let text = error.to_string();
+    NO_SUCH_NAME.iter().any(|words| text.contains(words))
+}
