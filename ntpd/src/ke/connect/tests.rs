@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    task::JoinHandle,
 };
 
 use super::*;
@@ -330,6 +331,21 @@ fn a_connection_that_breaks_does_not_count_as_no_server() {
         });
         let (failure, text) = problem(&pki.client(), &ask("ke.test", address.port()), GOOD).await;
         assert_eq!(failure, Failure::Protocol, "{text}");
+    });
+}
+
+/// The daemon runs exchanges and look-ups beside each other.
+#[test]
+fn exchanges_can_be_tasks() {
+    let beside = |task: &dyn Fn() -> JoinHandle<()>| block_on(async { task().abort() });
+    let client = Pki::new().client();
+    beside(&|| {
+        let client = client.clone();
+        tokio::spawn(async move { drop(client.exchange(&ask("nowhere.test", 1), GOOD).await) })
+    });
+    beside(&|| {
+        let resolver = client.resolver.clone();
+        tokio::spawn(async move { drop(resolver.services(&Name::parse("_ntske._tcp.ke.test").unwrap()).await) })
     });
 }
 
