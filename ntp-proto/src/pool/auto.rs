@@ -131,7 +131,14 @@ mod tests {
             Answer::Insecure,
             Answer::Bogus,
         ];
-        let failures = [Failure::Resolver, Failure::Connect, Failure::Tls, Failure::Protocol, Failure::Unsupported];
+        let failures = [
+            Failure::Resolver,
+            Failure::Network,
+            Failure::Connect,
+            Failure::Tls,
+            Failure::Protocol,
+            Failure::Unsupported,
+        ];
         all.extend(failures.map(Answer::Failed));
         all
     }

@@ -118,6 +118,8 @@ pub enum Answer {
 pub enum Failure {
     /// The resolver failed or did not answer in time.
     Resolver,
+    /// This machine has no way to the server.
+    Network,
     /// No connection to the key-exchange server.
     Connect,
     /// The key-exchange server's certificate or TLS is not acceptable.

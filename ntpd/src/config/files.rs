@@ -176,7 +176,7 @@ pub(super) fn secret_text(path: &Path) -> Result<(String, Option<Wrong>), Wrong>
 }
 
 /// Reads a chain of certificates, which is never empty.
-pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Wrong> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Wrong> {
     let (bytes, _) = read_bytes(path).map_err(|wrong| about(path, &wrong))?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match chain {

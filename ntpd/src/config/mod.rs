@@ -34,6 +34,7 @@ mod suggest;
 mod tests;
 mod values;
 
+pub(crate) use files::certificates;
 pub use files::{Origin, load};
 pub use problem::{Place, Problem, Problems, Wrong};
 

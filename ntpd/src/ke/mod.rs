@@ -2,4 +2,6 @@
 
 pub mod accept;
 pub mod admission;
+pub mod connect;
 pub mod pair;
+pub mod roots;

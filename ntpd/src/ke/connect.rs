@@ -1,0 +1,216 @@
+//! Key exchange as a client.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use ntp_proto::{
+    ids::Trust,
+    nts::{AeadAlgorithm, CookieJar},
+    pool::{Answer, KeyExchange, Name, Negotiated},
+    source::NtsKeys,
+    time::UnixTime,
+};
+use nts_ke::{
+    cert_time::Validity,
+    client::{ClientConfig, Established, Order},
+    error::KeError,
+    verify::{NoUsableRoots, TrustRoots},
+};
+use tokio::time::Instant;
+
+use super::roots::{self, RootsError};
+use crate::{
+    config::{NTP_PORT, TrustSettings},
+    resolve::Resolver,
+};
+
+mod problem;
+mod race;
+mod redirect;
+mod session;
+#[cfg(test)]
+mod tests;
+
+pub use problem::{Cause, KeProblem};
+use race::Race;
+
+/// How long connections and sessions with all addresses of a server may take together.
+const DEADLINE: Duration = Duration::from_secs(8);
+
+/// What is offered, best first. AES-SIV-CMAC-256 leads because every server has it and all derive its keys alike;
+/// AES-128-GCM-SIV saves octets, but some servers derive its keys in a way of their own; AES-SIV-CMAC-512 costs longer
+/// cookies for a strength that nobody needs of a timestamp.
+const ALGORITHMS: [AeadAlgorithm; 3] =
+    [AeadAlgorithm::AesSivCmac256, AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac512];
+
+/// Makes key exchanges.
+#[derive(Clone, Debug)]
+pub struct KeyExchanger {
+    config: ClientConfig,
+    resolver: Resolver,
+    deadline: Duration,
+}
+
+/// What a key exchange gave.
+#[derive(Debug)]
+pub struct Exchanged {
+    /// For the pool mode that asked.
+    pub negotiated: Negotiated,
+    /// For the source.
+    pub keys: NtsKeys,
+    /// The AEAD algorithm of the keys.
+    pub algorithm: AeadAlgorithm,
+    /// The time in which every certificate that the server showed is valid, if there is one.
+    pub validity: Option<Validity>,
+}
+
+impl KeyExchanger {
+    /// Trusts the certificates that the settings name.
+    ///
+    /// # Errors
+    ///
+    /// [`RootsError`] if there are none.
+    pub fn new(settings: &TrustSettings, resolver: Resolver) -> Result<Self, RootsError> {
+        let roots = roots::load(settings)?;
+        Self::with_roots(roots, resolver).map_err(|cause| RootsError::NoSystem(cause.to_string()))
+    }
+
+    /// Trusts these certificates.
+    ///
+    /// # Errors
+    ///
+    /// [`NoUsableRoots`] if they cannot be used.
+    pub fn with_roots(roots: TrustRoots, resolver: Resolver) -> Result<Self, NoUsableRoots> {
+        Ok(Self { config: ClientConfig::new(&roots)?, resolver, deadline: DEADLINE })
+    }
+
+    /// Exchanges keys once. Certificates are judged at `judged_at`. It takes no longer than a look-up of the server, 8 s,
+    /// and a look-up of the NTP server that the exchange names.
+    ///
+    /// # Errors
+    ///
+    /// [`KeProblem`] says why there are no keys.
+    pub async fn exchange(&self, question: &KeyExchange, judged_at: UnixTime) -> Result<Exchanged, KeProblem> {
+        let problem = |cause| KeProblem { server: question.server.clone(), port: question.port, cause };
+        let known = match &question.addresses {
+            Some(addresses) => addresses.clone(),
+            None => self.addresses(&question.server, question.port).await.map_err(problem)?,
+        };
+        let (peer, established) = self.establish(question, judged_at, &known).await.map_err(problem)?;
+        let addresses = self.ntp_addresses(question, peer, &known, &established).await.map_err(problem)?;
+
+        let Established { algorithm, keys, fallback_keys, cookies, server, validity, .. } = established;
+        let mut jar = CookieJar::new();
+        for cookie in &cookies {
+            jar.put(cookie.as_bytes());
+        }
+        let ntp_server = server.unwrap_or_else(|| question.server.to_string());
+        Ok(Exchanged {
+            negotiated: Negotiated { ntp_server, addresses, trust: Trust::Pki },
+            keys: NtsKeys { keys, fallback: fallback_keys, cookies: jar },
+            algorithm,
+            validity,
+        })
+    }
+
+    async fn addresses(&self, name: &Name, port: u16) -> Result<Vec<SocketAddr>, Cause> {
+        match self.resolver.addresses(name, port).await {
+            (Answer::Addresses { addresses, .. }, _) => Ok(addresses),
+            (
+                Answer::NoRecord
+                | Answer::Failed(_)
+                | Answer::Insecure
+                | Answer::Bogus
+                | Answer::KeyExchange(_)
+                | Answer::Services { .. },
+                text,
+            ) => Err(Cause::Name(text.unwrap_or_default())),
+        }
+    }
+
+    /// Connects to the addresses, and exchanges keys with the first that can.
+    async fn establish(
+        &self,
+        question: &KeyExchange,
+        judged_at: UnixTime,
+        addresses: &[SocketAddr],
+    ) -> Result<(SocketAddr, Established), Cause> {
+        let end = Instant::now() + self.deadline;
+        let mut race = Race::new(addresses);
+        let mut last = None;
+        // Ends: every round uses up an address.
+        while let Some((peer, stream)) = race.next(end).await {
+            let left = end.saturating_duration_since(Instant::now());
+            // One that stalls must leave time for the others.
+            let share = if race.is_over() { left } else { left / 2 };
+            let order = Order {
+                server: question.server.as_str(),
+                algorithms: &ALGORITHMS,
+                denied: &question.denied,
+                judged_at,
+                deadline: crate::now::monotonic() + share,
+            };
+            match session::run(&self.config, &order, stream, share).await {
+                Ok(established) => return Ok((peer, *established)),
+                Err(cause) if is_final(&cause) => return Err(cause),
+                Err(cause) => last = Some(cause),
+            }
+        }
+        Err(last.unwrap_or_else(|| race.into_cause(self.deadline)))
+    }
+
+    /// Where the NTP server answers, best first.
+    async fn ntp_addresses(
+        &self,
+        question: &KeyExchange,
+        peer: SocketAddr,
+        known: &[SocketAddr],
+        established: &Established,
+    ) -> Result<Vec<SocketAddr>, Cause> {
+        // RFC 8915 section 4.1.8: without a port record "the client SHALL assume a default of 123".
+        let port = established.port.unwrap_or(NTP_PORT);
+        if port == 0 {
+            return Err(Cause::BadNtpServer("port 0".to_owned()));
+        }
+        let found = match &established.server {
+            // RFC 8915 section 4.1.7: without a server record it is "the same IP address as the NTS-KE server".
+            None => known.to_vec(),
+            Some(text) => match text.parse::<IpAddr>() {
+                Ok(address) => vec![SocketAddr::new(address, port)],
+                Err(_) => {
+                    let name = Name::parse(text).map_err(|_| Cause::BadNtpServer(format!("{text:?}")))?;
+                    self.addresses(&name, port).await?
+                }
+            },
+        };
+        let to_ntp = |mut address: SocketAddr| {
+            address.set_port(port);
+            address
+        };
+        let mut addresses: Vec<_> = found.iter().copied().map(to_ntp).collect();
+        addresses.retain(|address| redirect::is_allowed(peer.ip(), address.ip()));
+        if addresses.is_empty() {
+            let named = established.server.clone().unwrap_or_else(|| question.server.to_string());
+            return Err(Cause::Redirect(named, found.iter().map(SocketAddr::ip).collect()));
+        }
+        let is_peer = |address: &SocketAddr| address.ip() == peer.ip();
+        addresses.sort_by_key(|address| !is_peer(address));
+        Ok(addresses)
+    }
+}
+
+/// Whether another address of the same server would say the same.
+fn is_final(cause: &Cause) -> bool {
+    match cause {
+        Cause::Session(error) => !matches!(error, KeError::Tls(_) | KeError::Timeout(_) | KeError::Eof(_)),
+        Cause::Stalled(..) | Cause::Broken(_) => false,
+        Cause::Name(_)
+        | Cause::Unreachable(_)
+        | Cause::NoConnection(_)
+        | Cause::Order(_)
+        | Cause::BadNtpServer(_)
+        | Cause::Redirect(..) => true,
+    }
+}

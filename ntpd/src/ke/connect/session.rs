@@ -1,0 +1,62 @@
+//! One session over one connection.
+
+use std::time::Duration;
+
+use nts_ke::{
+    client::{ClientConfig, ClientSession, Established, Order, Output},
+    error::KeError,
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+
+use super::Cause;
+use crate::now;
+
+/// Octets that are read at a time.
+const PIECE: usize = 4096;
+
+/// Lets the session and the server talk until one of them is done, for `time` at most.
+pub(super) async fn run(
+    config: &ClientConfig,
+    order: &Order<'_>,
+    mut stream: TcpStream,
+    time: Duration,
+) -> Result<Box<Established>, Cause> {
+    let end = Instant::now() + time;
+    let mut session = ClientSession::new(config, order).map_err(Cause::Order)?;
+    // Both sides speak in turn; nothing is gained by collecting small packets. It works without as well.
+    let _ = stream.set_nodelay(true);
+    let mut piece = [0; PIECE];
+    let mut broken = None;
+    // Ends: input is bounded by the session and by `end`, and so is what it makes the session say.
+    loop {
+        match session.poll_output() {
+            Output::Transmit(_) if broken.is_some() => {}
+            Output::Transmit(bytes) => match timeout_at(end, stream.write_all(&bytes)).await {
+                Ok(Ok(())) => {}
+                // What the server said before it closed may still be read, or the session may be done without it.
+                Ok(Err(error)) => broken = Some(error),
+                Err(_) => session.handle_timeout(now::monotonic().max(order.deadline)),
+            },
+            Output::Done(established) => return Ok(established),
+            Output::Failed(KeError::Timeout(owed)) => return Err(Cause::Stalled(owed, time)),
+            Output::Failed(KeError::Eof(_)) if broken.is_some() => return Err(broken.map_or_else(late, Cause::Broken)),
+            Output::Failed(error) => return Err(Cause::Session(error)),
+            Output::Timeout(None, _) => return Err(late()),
+            Output::Timeout(Some(deadline), _) => match timeout_at(end, stream.read(&mut piece)).await {
+                Ok(Ok(0)) => session.handle_eof(now::monotonic()),
+                Ok(Ok(length)) => session.handle_input(now::monotonic(), piece.get(..length).unwrap_or_default()),
+                Ok(Err(error)) => return Err(Cause::Broken(broken.unwrap_or(error))),
+                Err(_) => session.handle_timeout(now::monotonic().max(deadline)),
+            },
+        }
+    }
+}
+
+/// A session that is over has said so before.
+fn late() -> Cause {
+    Cause::Session(KeError::Eof("end of the session"))
+}
