@@ -4,14 +4,23 @@
 //! commands between them and the machine.
 
 pub mod cli;
+pub mod client;
+pub mod clock;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod ke;
+pub mod log;
 pub mod net;
 pub mod now;
 pub mod observe;
+pub mod oneshot;
 pub mod pool;
+pub mod privilege;
 pub mod resolve;
 pub mod serve;
+pub mod serving;
+pub mod start;
 pub mod state;
 
 mod hex;

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use ntpd::cli::{Cli, run};
 
 fn main() -> ExitCode {
-    ntpd::cli::run(&ntpd::cli::Cli::parse())
+    run(&Cli::parse())
 }

@@ -138,11 +138,27 @@ impl Server {
         settings: Settings,
         status: Arc<StatusCell>,
     ) -> Result<Self, StartError> {
+        Self::start_beside(&[], listen, threads, settings, status)
+    }
+
+    /// As [`start`](Self::start), while a server of this process still serves the addresses `held`: to change addresses or
+    /// threads without losing a request, start the new server beside the old one, then stop that.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is served then.
+    pub fn start_beside(
+        held: &[SocketAddr],
+        listen: &[SocketAddr],
+        threads: usize,
+        settings: Settings,
+        status: Arc<StatusCell>,
+    ) -> Result<Self, StartError> {
         if listen.is_empty() {
             return Err(StartError::NoAddress);
         }
         let threads = threads.clamp(1, MAX_THREADS);
-        let sockets = bind::bind(listen, threads)?;
+        let sockets = bind::bind(listen, held, threads)?;
         let local = |socket: &ServerSocket| socket.local_addr().ok();
         let shared = Arc::new(Shared {
             settings: ArcSwap::from_pointee(settings),

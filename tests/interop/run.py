@@ -112,7 +112,7 @@ def run_ours(lab, text, tag, wait=30):
 @case
 def our_client_from_chrony_plain(lab):
     chrony_server(lab.a, "s")
-    for tag, address in (("v4", lab.a.v4), ("v6", f"[{lab.a.v6}]")):
+    for tag, address in (("v4", lab.a.v4), ("v6", lab.a.v6)):
         daemon, tracking = run_ours(lab, f'[[server]]\naddress = "{address}"\nnts = "off"\n{FAST}', tag)
         expect(tracking["stratum"] == 4, "one below the server", tracking)
         data = report(lab.b, daemon, "ntpdata")["sources"][0]

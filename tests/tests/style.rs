@@ -211,7 +211,11 @@ fn no_dependency_asks_for_a_newer_compiler_than_we_do() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("cargo speaks JSON");
     let packages = metadata["packages"].as_array().expect("a list of packages");
-    let version = |text: &str| -> Vec<u32> { text.split('.').map(|part| part.parse().unwrap_or(0)).collect() };
+    let version = |text: &str| -> Vec<u32> {
+        let mut parts: Vec<u32> = text.split('.').map(|part| part.parse().unwrap_or(0)).collect();
+        parts.resize(3, 0);
+        parts
+    };
     let ours = packages.iter().find(|package| package["name"] == "ntp-proto").expect("our own crate");
     let ours = version(ours["rust_version"].as_str().expect("stated"));
     let newer: Vec<String> = packages

@@ -4,7 +4,12 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{Origin, PoolModeName};
+#[cfg(feature = "demo")]
+use crate::demo;
+use crate::{
+    config::{Origin, PoolModeName},
+    oneshot, start,
+};
 
 mod check;
 pub mod ctl;
@@ -104,17 +109,12 @@ pub fn run(cli: &Cli) -> ExitCode {
     match &cli.command {
         Some(Command::Check) => check::check(&cli.origin()),
         Some(Command::Explain) => check::explain(&cli.origin()),
-        None => unsupported("running the daemon"),
-        Some(Command::Once) => unsupported("`once`"),
-        Some(Command::Query(_)) => unsupported("`query`"),
+        None => start::run(&cli.origin(), cli.no_clock),
+        Some(Command::Once) => oneshot::once(&cli.origin(), cli.no_clock),
+        Some(Command::Query(query)) => oneshot::query(&query.names),
         #[cfg(feature = "demo")]
-        Some(Command::Demo(_)) => unsupported("`demo`"),
+        Some(Command::Demo(args)) => demo::run(args),
     }
-}
-
-fn unsupported(what: &str) -> ExitCode {
-    eprintln!("ntpd: {what} is not supported by this version");
-    ExitCode::from(FAILED)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, SocketAddr},
 };
 
@@ -55,6 +56,13 @@ impl SourceInfo {
             || self.pool.as_deref().is_some_and(is)
             || wanted.parse() == Ok(self.address.ip())
             || wanted.parse() == Ok(self.address)
+    }
+}
+
+impl fmt::Display for SourceInfo {
+    /// Name and address.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.name, self.address.ip())
     }
 }
 

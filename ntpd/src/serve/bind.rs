@@ -42,10 +42,14 @@ impl std::error::Error for ListenError {
     }
 }
 
-/// Binds one socket for each address and thread; the outer list is by thread.
-pub(super) fn bind(addresses: &[SocketAddr], threads: usize) -> Result<Vec<Vec<ServerSocket>>, ListenError> {
+/// Binds one socket for each address and thread; the outer list is by thread. Addresses in `held` are ours already.
+pub(super) fn bind(
+    addresses: &[SocketAddr],
+    held: &[SocketAddr],
+    threads: usize,
+) -> Result<Vec<Vec<ServerSocket>>, ListenError> {
     let failed = |address| move |cause| ListenError { service: "NTP", address, cause };
-    for &address in addresses {
+    for &address in addresses.iter().filter(|address| !held.contains(address)) {
         probe(address).map_err(failed(address))?;
     }
     let mut all: Vec<Vec<ServerSocket>> = (0..threads).map(|_| Vec::with_capacity(addresses.len())).collect();
@@ -102,16 +106,16 @@ mod tests {
     #[test]
     fn a_port_shared_with_another_server_counts_as_taken() {
         let first = ServerSocket::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = bind(&[first.local_addr().unwrap()], 1).unwrap_err();
+        let error = bind(&[first.local_addr().unwrap()], &[], 1).unwrap_err();
         assert_eq!(error.cause.kind(), io::ErrorKind::AddrInUse, "{error}");
-        let error = bind(&["192.0.2.1:0".parse().unwrap()], 1).unwrap_err();
+        let error = bind(&["192.0.2.1:0".parse().unwrap()], &[], 1).unwrap_err();
         assert_eq!(error.cause.kind(), io::ErrorKind::AddrNotAvailable, "{error}");
     }
 
     #[test]
     fn every_thread_has_the_same_addresses() {
         let addresses = ["127.0.0.1:0".parse().unwrap(), "[::1]:0".parse().unwrap()];
-        let all = bind(&addresses, 3).unwrap();
+        let all = bind(&addresses, &[], 3).unwrap();
         let names = |sockets: &Vec<ServerSocket>| -> Vec<SocketAddr> {
             sockets.iter().map(|socket| socket.local_addr().unwrap()).collect()
         };

@@ -43,7 +43,12 @@ impl CookieKeys {
         }
     }
 
-    fn fresh(now: UnixTime) -> Result<Self, getrandom::Error> {
+    /// Makes a new keyring.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no random bytes.
+    pub fn fresh(now: UnixTime) -> Result<Self, getrandom::Error> {
         Ok(Self { keyring: Keyring::new(&random()?), rotated_at: now.seconds, saved: false })
     }
 
@@ -87,6 +92,18 @@ impl CookieKeys {
         let complaint = if self.saved { None } else { self.save(state).err() };
         self.saved = complaint.is_none();
         Ok(Tended { rotated, complaint })
+    }
+
+    /// Makes a new key at once; [`tend`](Self::tend) saves it.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no random bytes; nothing is changed then.
+    pub fn rotate(&mut self, now: UnixTime) -> Result<(), getrandom::Error> {
+        self.keyring.rotate(&random()?);
+        self.rotated_at = now.seconds;
+        self.saved = false;
+        Ok(())
     }
 
     fn save(&self, state: &StateDirectory) -> Result<(), StateError> {

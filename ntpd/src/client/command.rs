@@ -1,0 +1,136 @@
+//! What `ntpctl` asks of the client side.
+
+use ntp_proto::{
+    counters::ServerCounters,
+    ids::SourceId,
+    pool::{Leave, PoolMode as _, auto::Route},
+};
+
+use super::{Client, members::Configured};
+use crate::{
+    now,
+    observe::{
+        ControlCounters, KeCounters, PoolInfo, Unresolved, View,
+        control::{Change, ControlError, ErrorKind, Reply, Show},
+        find,
+    },
+};
+
+/// What others have counted, for a report.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// The NTP server.
+    pub server: Option<ServerCounters>,
+    /// The key-exchange server.
+    pub key_exchange: Option<KeCounters>,
+    /// The control socket.
+    pub control: ControlCounters,
+}
+
+impl Client {
+    /// Makes a report.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`] if it is about a source that does not exist.
+    pub fn show(&mut self, show: &Show, counted: &Counted) -> Result<Reply, ControlError> {
+        let (pools, unresolved) = (self.pools(), self.unresolved());
+        let view = View {
+            now: self.clock.now(),
+            engine: &self.engine,
+            sources: &self.info,
+            unresolved: &unresolved,
+            pools: &pools,
+            server: counted.server,
+            key_exchange: counted.key_exchange,
+            control: counted.control,
+        };
+        Reply::show(show, &view)
+    }
+
+    fn pools(&self) -> Vec<PoolInfo> {
+        let info = |group: &super::Group| {
+            let Configured::Pool(pool) = &group.configured else { return None };
+            let name = pool.name.to_string();
+            let nts_remembered = self.store.remembered(&name).is_some_and(Route::is_nts);
+            Some(PoolInfo {
+                mode: pool.mode.name().to_owned(),
+                settled: group.mode.learned().map(|route| route.label().to_owned()),
+                wanted: pool.count,
+                nts_remembered,
+                note: group.problem.clone(),
+                name,
+            })
+        };
+        self.groups.values().filter_map(info).collect()
+    }
+
+    /// Names without any source.
+    fn unresolved(&self) -> Vec<Unresolved> {
+        let missing = |group: &super::Group| {
+            group.is_empty().then(|| Unresolved {
+                name: group.configured.name(),
+                reason: group.problem.clone().unwrap_or_else(|| "waiting for its first answer".into()),
+            })
+        };
+        self.groups.values().filter_map(missing).collect()
+    }
+
+    /// Changes something about the sources or the clock.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`] if it is about a source or pool that does not exist, or is not the client's to do.
+    pub fn change(&mut self, change: &Change) -> Result<(), ControlError> {
+        match change {
+            Change::MakeStep => {
+                let present = self.clock.now();
+                self.engine.step_now(present);
+            }
+            Change::Burst { source } | Change::Online { source } => {
+                let burst = matches!(change, Change::Burst { .. });
+                for id in self.find(source.as_deref())? {
+                    self.engine.refresh_source(now::monotonic(), id, burst);
+                }
+            }
+            Change::Offline { source } => {
+                for id in self.find(source.as_deref())? {
+                    self.engine.stop_source(id);
+                    self.waiting.remove(&id);
+                }
+            }
+            Change::Refresh { source } => self.look_up_again(source.as_deref())?,
+            Change::PoolsForget { name } => {
+                if !self.store.forget(name) {
+                    let what = format!("nothing is remembered of {name}");
+                    return Err(ControlError::new(ErrorKind::NotFound, what));
+                }
+                self.restart_group(name);
+            }
+            Change::Reload | Change::Rekey => {
+                return Err(ControlError::new(ErrorKind::Failed, "not for the client side"));
+            }
+        }
+        self.drain();
+        Ok(())
+    }
+
+    fn find(&self, wanted: Option<&str>) -> Result<Vec<SourceId>, ControlError> {
+        let found = find(&self.info, wanted);
+        match wanted {
+            Some(name) if found.is_empty() => Err(ControlError::no_source(name)),
+            Some(_) | None => Ok(found),
+        }
+    }
+
+    /// Asks the pools of these sources for others, while those go on.
+    fn look_up_again(&mut self, wanted: Option<&str>) -> Result<(), ControlError> {
+        for id in self.find(wanted)? {
+            let Some((number, member)) = self.member_of(id) else { continue };
+            let Some(group) = self.groups.get_mut(&number) else { continue };
+            group.mode.handle_leave(now::monotonic(), member, Leave::Unusable);
+            group.retire(member);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,416 @@
+//! From names to sources: runs the pool modes and starts, moves and drops sources as they say.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use ntp_proto::{
+    ids::{ReferenceId, SourceId, Trust},
+    pool::{Answer, Leave, Member, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId},
+    source::{Authentication, KeysReason, Loss, NtsKeys, SourceConfig},
+    time::Monotonic,
+    wire::SymmetricKey,
+};
+use rand_core::Rng as _;
+
+use super::{BUILT, Client, Event, leave};
+use crate::{
+    config::{Config, Pool, Server, SourceOptions},
+    now,
+    observe::SourceInfo,
+    pool::{Mode, Spec},
+};
+
+/// Key exchanges whose keys wait for their member; more than any mode has under way.
+const MAX_WAITING_KEYS: usize = 32;
+/// Time between the first requests of two sources, so that they do not leave in one burst.
+const STAGGER: Duration = Duration::from_millis(20);
+
+/// A question of a pool, answered.
+#[derive(Debug)]
+pub(super) struct Answered {
+    question: QuestionId,
+    answer: Answer,
+    /// What a key exchange gave.
+    keys: Option<Box<NtsKeys>>,
+    /// What went wrong, for people.
+    problem: Option<String>,
+}
+
+/// One `[[pool]]` or `[[server]]` of the configuration.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Configured {
+    Pool(Pool),
+    Server(Server),
+}
+
+impl Configured {
+    /// The name as written.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Pool(pool) => pool.name.to_string(),
+            Self::Server(server) => server.host.to_string(),
+        }
+    }
+
+    const fn options(&self) -> &SourceOptions {
+        match self {
+            Self::Pool(pool) => &pool.options,
+            Self::Server(server) => &server.options,
+        }
+    }
+
+    const fn count(&self) -> usize {
+        match self {
+            Self::Pool(pool) => pool.count,
+            Self::Server(_) => 1,
+        }
+    }
+}
+
+/// A configured name at work.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) configured: Configured,
+    key: Option<SymmetricKey>,
+    /// Finds members.
+    pub(super) mode: Mode,
+    pub(super) members: BTreeMap<MemberId, Active>,
+    /// Sources whose member has left: they go on until another one takes their place.
+    retiring: VecDeque<SourceId>,
+    keys: BTreeMap<QuestionId, NtsKeys>,
+    timeout: Option<Monotonic>,
+    /// The last thing that went wrong.
+    pub(super) problem: Option<String>,
+}
+
+impl Group {
+    /// Whether there is no source for this name.
+    pub(super) fn is_empty(&self) -> bool {
+        self.members.is_empty() && self.retiring.is_empty()
+    }
+
+    /// Lets a member's source go on until another one takes its place.
+    pub(super) fn retire(&mut self, member: MemberId) {
+        self.retiring.extend(self.members.remove(&member).map(|active| active.source));
+    }
+
+    fn sources(&self) -> Vec<SourceId> {
+        self.members.values().map(|active| active.source).chain(self.retiring.iter().copied()).collect()
+    }
+}
+
+/// A member with a source.
+#[derive(Debug)]
+pub(super) struct Active {
+    pub(super) source: SourceId,
+    pub(super) label: String,
+    addresses: Vec<SocketAddr>,
+    /// Which of the addresses is in use.
+    current: usize,
+}
+
+impl Client {
+    /// Starts everything the configuration names that does not run yet.
+    pub(super) fn add_groups(&mut self, config: &Config, keys: &[SymmetricKey]) {
+        let servers = config.servers.iter().cloned().map(Configured::Server);
+        for configured in config.pools.iter().cloned().map(Configured::Pool).chain(servers) {
+            let key = match &configured {
+                Configured::Server(Server { key: Some(id), .. }) => keys.iter().find(|key| key.id() == *id).cloned(),
+                Configured::Server(_) | Configured::Pool(_) => None,
+            };
+            let running =
+                self.groups.values().any(|group| group.configured == configured && same_key(&group.key, &key));
+            if !running {
+                self.add_group(configured, key);
+            }
+        }
+    }
+
+    fn add_group(&mut self, configured: Configured, key: Option<SymmetricKey>) {
+        let seed = self.random.next_u64();
+        let remembered = self.store.remembered(&configured.name());
+        let spec = match &configured {
+            Configured::Pool(pool) => Spec::of_pool(pool, remembered, seed),
+            Configured::Server(server) => Spec::of_server(server, remembered, seed),
+        };
+        let mut mode = Mode::new(spec);
+        mode.set_target(configured.count());
+        let group = Group {
+            configured,
+            key,
+            mode,
+            members: BTreeMap::new(),
+            retiring: VecDeque::new(),
+            keys: BTreeMap::new(),
+            timeout: None,
+            problem: None,
+        };
+        self.groups.insert(self.next_group, group);
+        self.next_group += 1;
+    }
+
+    /// Drops what the new configuration no longer names, and starts what it adds.
+    pub(super) fn replace_groups(&mut self, config: &Config, keys: &[SymmetricKey]) {
+        let wanted: Vec<Configured> = config
+            .pools
+            .iter()
+            .cloned()
+            .map(Configured::Pool)
+            .chain(config.servers.iter().cloned().map(Configured::Server))
+            .collect();
+        let gone: Vec<usize> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| {
+                let key = group.key.as_ref().map(SymmetricKey::id);
+                let fresh = keys.iter().find(|candidate| Some(candidate.id()) == key).cloned();
+                !wanted.contains(&group.configured) || !same_key(&group.key, &fresh)
+            })
+            .map(|(number, _)| *number)
+            .collect();
+        for number in gone {
+            let Some(group) = self.groups.remove(&number) else { continue };
+            group.sources().into_iter().for_each(|source| self.drop_source(source));
+        }
+        self.add_groups(config, keys);
+    }
+
+    /// Begins anew with a name.
+    pub(super) fn restart_group(&mut self, name: &str) {
+        let named = |(_, group): &(&usize, &Group)| group.configured.name() == name;
+        let Some(number) = self.groups.iter().find(named).map(|(number, _)| *number) else { return };
+        let Some(group) = self.groups.remove(&number) else { return };
+        group.sources().into_iter().for_each(|source| self.drop_source(source));
+        self.add_group(group.configured, group.key);
+    }
+
+    fn drop_source(&mut self, source: SourceId) {
+        self.waiting.remove(&source);
+        self.info.remove(&source);
+        let present = self.clock.now();
+        self.engine.remove_source(present, source);
+    }
+
+    /// Obeys the pool modes until all of them wait.
+    pub(super) fn drain_pools(&mut self) {
+        let numbers: Vec<usize> = self.groups.keys().copied().collect();
+        for number in numbers {
+            while let Some(group) = self.groups.get_mut(&number) {
+                match group.mode.poll_output() {
+                    PoolOutput::Ask(id, question) => self.ask(number, id, question),
+                    PoolOutput::Join(member) => self.join(number, member),
+                    PoolOutput::Timeout(at, _) => {
+                        group.timeout = at;
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn next_pool_timeout(&self) -> Option<Monotonic> {
+        self.groups.values().filter_map(|group| group.timeout).min()
+    }
+
+    pub(super) fn handle_pool_timeouts(&mut self) {
+        let present = now::monotonic();
+        for group in self.groups.values_mut().filter(|group| group.timeout.is_some_and(|at| at <= present)) {
+            group.timeout = None;
+            group.mode.handle_timeout(present);
+        }
+    }
+
+    fn ask(&mut self, number: usize, id: QuestionId, question: Question) {
+        let events = self.events.clone();
+        let resolver = self.resolver.clone();
+        let saved = match &question {
+            Question::KeyExchange(exchange) => self.take_saved(number, &exchange.denied),
+            Question::Addresses { .. } | Question::Services { .. } => None,
+        };
+        if let Some((negotiated, keys)) = saved {
+            let answer = Answer::KeyExchange(negotiated);
+            let answered = Answered { question: id, answer, keys: Some(Box::new(keys)), problem: None };
+            self.handle_answered(number, answered);
+            return;
+        }
+        let exchanger = self.exchanger.clone();
+        let present = self.clock.now();
+        let judged_at = self.engine.map().apply(present.clock).to_unix(BUILT);
+        tokio::spawn(async move {
+            let answered = match question {
+                Question::Addresses { name, port } => plain(id, resolver.addresses(&name, port).await),
+                Question::Services { owner } => plain(id, resolver.services(&owner).await),
+                Question::KeyExchange(exchange) => match exchanger.exchange(&exchange, judged_at).await {
+                    Ok(done) => Answered {
+                        question: id,
+                        answer: Answer::KeyExchange(done.negotiated),
+                        keys: Some(Box::new(done.keys)),
+                        problem: None,
+                    },
+                    Err(problem) => Answered {
+                        question: id,
+                        answer: Answer::Failed(problem.failure()),
+                        keys: None,
+                        problem: Some(format!("key exchange with {} failed: {problem}", exchange.server)),
+                    },
+                },
+            };
+            let _ = events.send(Event::Answered { group: number, answered }).await;
+        });
+    }
+
+    pub(super) fn handle_answered(&mut self, number: usize, answered: Answered) {
+        let present = now::monotonic();
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        let name = group.configured.name();
+        match (&answered.problem, &answered.answer) {
+            (Some(problem), _) if group.problem.as_ref() != Some(problem) => {
+                tracing::warn!("{name}: {problem}");
+                group.problem = Some(problem.clone());
+            }
+            (None, Answer::KeyExchange(_) | Answer::Addresses { .. } | Answer::Services { .. }) => group.problem = None,
+            (Some(_) | None, _) => {}
+        }
+        if let Some(keys) = answered.keys.filter(|_| group.keys.len() < MAX_WAITING_KEYS) {
+            group.keys.insert(answered.question, *keys);
+        }
+        group.mode.handle_answer(present, answered.question, answered.answer);
+        if let Some(route) = group.mode.learned() {
+            self.store.remember(&name, route);
+        }
+    }
+
+    /// Gives a member a source: the one it replaces if that asks the same server, a fresh one otherwise.
+    fn join(&mut self, number: usize, member: Member) {
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        let mut keys = member.keys.and_then(|question| group.keys.remove(&question));
+        let replaced = member.replaces.and_then(|id| group.members.remove(&id)).map(|active| active.source);
+        let at = |source: &SourceId| self.info.get(source).is_some_and(|info| member.addresses.contains(&info.address));
+        let retired = group.retiring.iter().copied().find(at).or_else(|| group.retiring.front().copied());
+        let kept = match (replaced.filter(at), &keys) {
+            // The same server with fresh keys goes on with all that was measured.
+            (Some(source), Some(_)) => Some(source),
+            (Some(_) | None, _) => None,
+        };
+        group.retiring.extend(replaced.filter(|source| kept != Some(*source)));
+        let Some(source) = kept.or_else(|| self.start(number, &member, keys.is_some())) else { return };
+        if let Some(keys) = keys.take() {
+            self.engine.set_keys(now::monotonic(), source, keys);
+            if let Some(info) = self.info.get_mut(&source) {
+                (info.keys_at, info.key_attempts, info.note) = (Some(now::monotonic()), 0, None);
+            }
+        }
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        let active = Active { source, label: member.label, addresses: member.addresses, current: 0 };
+        group.members.insert(member.id, active);
+        // One source that waits to be replaced makes room for a fresh one.
+        if let Some(gone) = retired.or_else(|| group.retiring.front().copied()).filter(|_| kept.is_none()) {
+            group.retiring.retain(|source| *source != gone);
+            self.drop_source(gone);
+        }
+    }
+
+    /// Starts a source for a member.
+    fn start(&mut self, number: usize, member: &Member, nts: bool) -> Option<SourceId> {
+        let group = self.groups.get(&number)?;
+        let address = *member.addresses.first()?;
+        let (authentication, trust) = match &group.key {
+            Some(key) => (Authentication::Symmetric(key.clone()), Trust::Key),
+            None if nts => (Authentication::Nts, member.trust),
+            None => (Authentication::None, Trust::None),
+        };
+        let config = source_config(group.configured.options(), address, authentication, trust);
+        let stagger = STAGGER.saturating_mul(u32::try_from(self.info.len()).unwrap_or(0));
+        let Some(source) = self.engine.add_source(config, now::monotonic() + stagger) else {
+            tracing::warn!("{}: too many sources", group.configured.name());
+            return None;
+        };
+        let pool = match &group.configured {
+            Configured::Pool(pool) => Some(pool.name.to_string()),
+            Configured::Server(_) => None,
+        };
+        let info = SourceInfo { pool, ..SourceInfo::new(member.label.clone(), address) };
+        tracing::info!(source = %info, "added source");
+        self.info.insert(source, info);
+        Some(source)
+    }
+
+    pub(super) fn member_of(&self, source: SourceId) -> Option<(usize, MemberId)> {
+        self.groups.iter().find_map(|(number, group)| {
+            let member = group.members.iter().find(|(_, active)| active.source == source)?;
+            Some((*number, *member.0))
+        })
+    }
+
+    pub(super) fn handle_keys_needed(&mut self, source: SourceId, reason: KeysReason) {
+        tracing::debug!(source = self.name(source), %reason, "keys wanted");
+        let Some((number, member)) = self.member_of(source) else { return };
+        if let Some(group) = self.groups.get_mut(&number) {
+            group.mode.handle_leave(now::monotonic(), member, Leave::KeysLost);
+        }
+        self.drain_pools();
+    }
+
+    /// A source is lost: the server's next address is tried, and when there is none left, another server.
+    pub(super) fn handle_lost(&mut self, source: SourceId, loss: Loss) {
+        let Some((number, member)) = self.member_of(source) else { return };
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        let next = group.members.get_mut(&member).filter(|_| loss == Loss::Unreachable).and_then(Active::next_address);
+        if let Some(next) = next {
+            if let Some(info) = self.info.get_mut(&source) {
+                tracing::info!(source = %info, address = %next, "no answer; trying the server's next address");
+                info.address = next;
+            }
+            self.engine.refresh_source(now::monotonic(), source, true);
+            return;
+        }
+        group.mode.handle_leave(now::monotonic(), member, leave(loss));
+        group.retire(member);
+        tracing::warn!(source = self.name(source), ?loss, "looking for another server");
+        self.drain_pools();
+    }
+}
+
+impl Active {
+    /// The next address of this server that was not tried yet.
+    fn next_address(&mut self) -> Option<SocketAddr> {
+        let next = self.addresses.get(self.current + 1).copied()?;
+        self.current += 1;
+        Some(next)
+    }
+}
+
+fn plain(question: QuestionId, (answer, problem): (Answer, Option<String>)) -> Answered {
+    Answered { question, answer, keys: None, problem }
+}
+
+/// Whether two keys are one: the same number, and the same secret as far as a packet can tell.
+fn same_key(a: &Option<SymmetricKey>, b: &Option<SymmetricKey>) -> bool {
+    match (a, b) {
+        (None, None) => true,
+        (Some(a), Some(b)) => a.is_same(b),
+        (Some(_), None) | (None, Some(_)) => false,
+    }
+}
+
+fn source_config(
+    options: &SourceOptions,
+    address: SocketAddr,
+    authentication: Authentication,
+    trust: Trust,
+) -> SourceConfig {
+    SourceConfig {
+        reference_id: ReferenceId::of_address(address.ip()),
+        min_poll: options.min_poll,
+        max_poll: options.max_poll,
+        burst: options.iburst,
+        interleaved: options.interleaved,
+        version: options.version,
+        authentication,
+        trust,
+        options: options.select,
+    }
+}

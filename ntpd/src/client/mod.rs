@@ -1,0 +1,349 @@
+//! The daemon's loop: carries packets, answers and commands between the engine and pools, which decide, and the
+//! machine, which does.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use chacha20::ChaCha12Rng;
+use ntp_proto::{
+    engine::{Engine, EngineConfig, Notice, Output, RxInfo, SourceReport, SourceState},
+    ids::{ReferenceId, SourceId, StampKind},
+    source::{Loss, TxToken},
+    steer::Steer,
+    time::{Monotonic, NtpTimestamp, UnixTime},
+    wire::SymmetricKey,
+};
+use rand_core::{Rng as _, SeedableRng as _};
+use tokio::{sync::mpsc, time::Instant};
+
+mod command;
+mod members;
+mod request;
+mod saved;
+mod watch;
+
+pub use command::Counted;
+use members::{Answered, Group};
+use request::{Received, Waiting};
+use watch::{ClockWatch, Disturbance};
+
+use crate::{
+    clock::LocalClock, config::Config, ke::connect::KeyExchanger, now, observe::SourceInfo, resolve::Resolver,
+    serve::StatusCell, state::StateDirectory,
+};
+
+/// Events that may wait for the loop; senders wait when it is full.
+const EVENTS: usize = 256;
+/// Longest time between two looks at the machine's clocks.
+const LONGEST_WAIT: Duration = Duration::from_secs(16);
+
+/// Something that happened while the loop waited.
+#[derive(Debug)]
+pub enum Event {
+    /// The kernel says when a request left.
+    Stamped {
+        /// Which request.
+        token: TxToken,
+        /// When, by the kernel's clock.
+        at: NtpTimestamp,
+    },
+    /// A datagram came in.
+    #[expect(private_interfaces, reason = "made and taken in this module alone")]
+    Received(Received),
+    /// A question of a pool was answered.
+    #[expect(private_interfaces, reason = "made and taken in this module alone")]
+    Answered {
+        /// Which group of sources asked.
+        group: usize,
+        /// The answer.
+        answered: Answered,
+    },
+}
+
+/// What the loop is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The clock that is kept.
+    pub clock: LocalClock,
+    /// Finds addresses and service records.
+    pub resolver: Resolver,
+    /// Exchanges keys.
+    pub exchanger: KeyExchanger,
+    /// Where the state of the clock is published for the server threads.
+    pub status: Arc<StatusCell>,
+    /// Where state is kept over a restart, if that is possible.
+    pub state: Option<Arc<StateDirectory>>,
+    /// Precision of the clock, log2 seconds.
+    pub precision: i8,
+    /// Seed of everything random.
+    pub seed: [u8; 32],
+}
+
+/// The daemon's client side; see the module.
+#[derive(Debug)]
+pub struct Client {
+    engine: Engine,
+    clock: LocalClock,
+    resolver: Resolver,
+    exchanger: KeyExchanger,
+    status: Arc<StatusCell>,
+    store: saved::Store,
+    groups: BTreeMap<usize, Group>,
+    next_group: usize,
+    info: BTreeMap<SourceId, SourceInfo>,
+    waiting: BTreeMap<SourceId, Waiting>,
+    watch: ClockWatch,
+    wake: Option<Monotonic>,
+    random: ChaCha12Rng,
+    events: mpsc::Sender<Event>,
+    inbox: mpsc::Receiver<Event>,
+    steering_failed: bool,
+}
+
+/// When this version was made, which puts every later time in the right era.
+const BUILT: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
+
+impl Client {
+    /// Starts the engine and the pools of a configuration.
+    #[must_use]
+    pub fn new(config: &Config, keys: &[SymmetricKey], mut parts: Parts) -> Self {
+        let present = parts.clock.now();
+        let store = saved::Store::open(parts.state.take());
+        let mut random = ChaCha12Rng::from_seed(parts.seed);
+        let mut seed = [0; 32];
+        random.fill_bytes(&mut seed);
+        let engine_config = EngineConfig {
+            select: config.clock.select,
+            step_threshold: config.clock.step_threshold.as_secs_f64(),
+            step_limit: config.clock.step_limit,
+            max_slew: config.clock.max_slew_rate,
+            applied: parts.clock.rate(),
+            saved_frequency: store.drift(),
+            precision: parts.precision,
+            era: BUILT,
+            seed,
+        };
+        let (events, inbox) = mpsc::channel(EVENTS);
+        let mut client = Self {
+            engine: Engine::new(engine_config, present),
+            clock: parts.clock,
+            resolver: parts.resolver,
+            exchanger: parts.exchanger,
+            status: parts.status,
+            store,
+            groups: BTreeMap::new(),
+            next_group: 0,
+            info: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            watch: ClockWatch::start(),
+            wake: None,
+            random,
+            events,
+            inbox,
+            steering_failed: false,
+        };
+        client.add_groups(config, keys);
+        client.drain();
+        client
+    }
+
+    /// Waits for the next event or deadline and handles it. Cancelling the wait loses nothing.
+    pub async fn step(&mut self) {
+        let wait = self.wake.map_or(LONGEST_WAIT, |wake| wake.since(now::monotonic()).min(LONGEST_WAIT));
+        tokio::select! {
+            Some(event) = self.inbox.recv() => self.handle(event),
+            () = tokio::time::sleep_until(Instant::now() + wait) => {
+                let present = self.clock.now();
+                self.engine.handle_timeout(present);
+                self.handle_pool_timeouts();
+            }
+        }
+        self.look_at_clocks();
+        self.drain();
+        self.save_if_due();
+    }
+
+    /// Takes a new configuration. What it names and what runs already goes on undisturbed.
+    pub fn reconfigure(&mut self, config: &Config, keys: &[SymmetricKey], exchanger: KeyExchanger) {
+        self.exchanger = exchanger;
+        let present = self.clock.now();
+        self.engine.set_select(present, config.clock.select);
+        self.replace_groups(config, keys);
+        self.drain();
+    }
+
+    /// Leaves the clock at its natural frequency and saves what a restart can use.
+    pub fn shut_down(&mut self) {
+        self.save_all();
+        self.engine.handle_shutdown();
+        self.drain();
+    }
+
+    /// Whether the clock has been corrected at least once.
+    #[must_use]
+    pub fn has_updated(&mut self) -> bool {
+        let present = self.clock.now();
+        self.engine.tracking(present).updates > 0
+    }
+
+    /// The last correction in seconds; positive if the clock was slow.
+    #[must_use]
+    pub fn last_offset(&mut self) -> f64 {
+        let present = self.clock.now();
+        self.engine.tracking(present).last_offset
+    }
+
+    /// Whether every name has sources, and none of them is still in its first measurements.
+    #[must_use]
+    pub fn has_measured_all(&mut self) -> bool {
+        let present = self.clock.now();
+        let measured = self.engine.sources(present).all(|report| report.state == SourceState::Online);
+        measured && self.groups.values().all(|group| !group.members.is_empty())
+    }
+
+    /// Shows every source with its estimate.
+    pub fn for_each_source(&mut self, mut show: impl FnMut(&SourceReport<'_>, &SourceInfo)) {
+        let present = self.clock.now();
+        for report in self.engine.sources(present) {
+            if let Some(info) = self.info.get(&report.source.id()) {
+                show(&report, info);
+            }
+        }
+    }
+
+    /// What keeps configured names from having sources.
+    pub fn problems(&self) -> impl Iterator<Item = &str> {
+        self.groups.values().filter_map(|group| group.problem.as_deref())
+    }
+
+    /// The pool modes in force.
+    #[must_use]
+    pub fn modes(&self) -> Vec<&'static str> {
+        self.groups.values().map(|group| group.mode.label()).collect()
+    }
+
+    /// The clock that is kept.
+    pub const fn clock_mut(&mut self) -> &mut LocalClock {
+        &mut self.clock
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Stamped { token, at } => {
+                let at = self.clock.from_kernel().apply(at);
+                self.engine.handle_transmitted(token, at, StampKind::Kernel);
+            }
+            Event::Received(mut received) => {
+                let info = RxInfo {
+                    received: self.clock.from_kernel().apply(received.at),
+                    stamp: received.stamp,
+                    own_reference: ReferenceId::of_address(received.local),
+                };
+                let present = self.clock.now();
+                self.engine.handle_datagram(present, received.source, &info, &mut received.bytes);
+            }
+            Event::Answered { group, answered } => self.handle_answered(group, answered),
+        }
+    }
+
+    /// Obeys the pools and the engine until both wait.
+    fn drain(&mut self) {
+        self.drain_pools();
+        loop {
+            match self.engine.poll_output() {
+                Output::Transmit(token, bytes) => self.transmit(token, &bytes),
+                Output::Steer(command) => self.steer(command),
+                Output::NeedKeys(source, reason) => self.handle_keys_needed(source, reason),
+                Output::Lost(source, loss) => self.handle_lost(source, loss),
+                Output::Notice(notice) => self.tell(notice),
+                Output::Timeout(at, _) => {
+                    self.wake = [at, self.next_pool_timeout()].into_iter().flatten().min();
+                    break;
+                }
+            }
+        }
+        self.publish();
+    }
+
+    fn transmit(&mut self, token: TxToken, bytes: &[u8]) {
+        let Some(peer) = self.info.get(&token.source).map(|info| info.address) else { return };
+        match request::send(peer, token, bytes, self.events.clone()) {
+            Ok(sent) => {
+                let at = self.clock.from_kernel().apply(sent.at);
+                self.engine.handle_transmitted(token, at, StampKind::Daemon);
+                self.waiting.insert(token.source, sent.task);
+            }
+            // A packet that cannot be sent is a packet lost: the engine notices when no reply comes.
+            Err(error) => tracing::debug!(%peer, %error, "request not sent"),
+        }
+    }
+
+    fn steer(&mut self, command: Steer) {
+        match self.clock.steer(command) {
+            Ok(applied) => {
+                if let (Steer::Step(by), true) = (applied.command, matches!(self.clock, LocalClock::System(_))) {
+                    self.watch.handle_own_step(by);
+                }
+                self.engine.handle_steered(&applied);
+                self.steering_failed = false;
+            }
+            Err(error) if !self.steering_failed => {
+                self.steering_failed = true;
+                tracing::error!(%error, "cannot steer the clock; run with -x to leave it alone");
+            }
+            Err(_) => {}
+        }
+        if let Some(rate) = self.clock.take_foreign_frequency() {
+            tracing::warn!(frequency_ppm = rate.to_ppm(), "another program steers this clock too");
+        }
+    }
+
+    fn publish(&mut self) {
+        let mut status = self.engine.status();
+        status.from_kernel = self.clock.from_kernel().then(&status.from_kernel);
+        self.status.publish(status);
+    }
+
+    fn look_at_clocks(&mut self) {
+        match self.watch.check() {
+            Some(Disturbance::Jump(at, by)) if self.clock.follows_kernel() => {
+                let present = self.clock.now();
+                self.engine.handle_jump(present, at, by);
+            }
+            Some(Disturbance::Sleep(slept)) => {
+                tracing::info!(seconds = slept.as_secs(), "the machine slept; measuring anew");
+                let present = self.clock.now();
+                self.engine.handle_interruption(present);
+            }
+            Some(Disturbance::Jump(..)) | None => {}
+        }
+    }
+
+    /// How a source is called in messages.
+    fn name(&self, id: SourceId) -> String {
+        self.info.get(&id).map_or_else(|| format!("source {}", id.0), ToString::to_string)
+    }
+
+    fn tell(&self, notice: Notice) {
+        match notice {
+            Notice::Selected(id) => tracing::info!(source = self.name(id), "selected source"),
+            Notice::NoSelection => tracing::warn!("no source can be used; keeping the last frequency"),
+            Notice::Falseticker(id) => tracing::warn!(source = self.name(id), "source disagrees with the majority"),
+            Notice::Kiss(id, code) => tracing::warn!(source = self.name(id), %code, "server sent a kiss code"),
+            Notice::Step(by) => tracing::warn!(seconds = by.to_seconds(), "stepping the clock"),
+            Notice::Wrong(by) => {
+                tracing::warn!(seconds = by.to_seconds(), "clock is wrong; slewing, since no step is allowed any more");
+            }
+            Notice::Unsynchronized => tracing::warn!("error bound too large: the clock is no longer synchronized"),
+            Notice::Jump(by) => tracing::warn!(seconds = by.to_seconds(), "somebody else made the clock jump"),
+        }
+    }
+}
+
+/// A loss in the terms of a pool.
+const fn leave(loss: Loss) -> ntp_proto::pool::Leave {
+    match loss {
+        Loss::Unreachable => ntp_proto::pool::Leave::Unreachable,
+        Loss::Denied => ntp_proto::pool::Leave::Denied,
+        Loss::Unusable => ntp_proto::pool::Leave::Unusable,
+    }
+}

@@ -1,0 +1,244 @@
+//! What is served to others: NTP by threads, NTS key exchange beside them.
+
+use std::{sync::Arc, time::Duration};
+
+use ntp_proto::{counters::ServerCounters, nts::Keyring, time::Monotonic, wire::SymmetricKey};
+use nts_ke::server::Deadlines;
+
+use crate::{
+    config::{Config, Serve, ServeNts},
+    ke::{
+        accept::{KeServer, Options},
+        admission::Limits,
+        pair::Identity,
+    },
+    now,
+    observe::KeCounters,
+    serve::{Server, Settings, StatusCell, keys::CookieKeys},
+    start::StartError,
+    state::StateDirectory,
+};
+
+/// Time between two looks at certificate files and the age of cookie keys.
+const TEND_INTERVAL: Duration = Duration::from_secs(60);
+
+/// The servers of this daemon, if any.
+#[derive(Debug)]
+pub struct Serving {
+    status: Arc<StatusCell>,
+    state: Option<Arc<StateDirectory>>,
+    cookies: Option<CookieKeys>,
+    config: Option<Serve>,
+    server: Option<Server>,
+    exchange: Option<KeServer>,
+    next_tending: Monotonic,
+}
+
+/// A new state of the servers that only needs to be put in force.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Option<Serve>,
+    settings: Option<Settings>,
+    /// Servers for addresses that were not served before; `None` keeps those that run.
+    server: Option<Server>,
+    exchange: Option<KeServer>,
+    cookies: Option<CookieKeys>,
+}
+
+impl Serving {
+    /// Starts what the configuration wants served.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names the address or file, and the cause.
+    pub fn start(
+        config: &Config,
+        keys: &[SymmetricKey],
+        state: Option<Arc<StateDirectory>>,
+        status: Arc<StatusCell>,
+    ) -> Result<Self, StartError> {
+        let next_tending = now::monotonic();
+        let mut serving =
+            Self { status, state, cookies: None, config: None, server: None, exchange: None, next_tending };
+        let prepared = serving.prepare(config, keys)?;
+        serving.commit(prepared);
+        Ok(serving)
+    }
+
+    /// Does everything that can fail: binds new addresses, reads certificates. What runs goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing has changed then.
+    pub fn prepare(&self, config: &Config, keys: &[SymmetricKey]) -> Result<Prepared, StartError> {
+        let Some(serve) = &config.serve else {
+            return Ok(Prepared { config: None, settings: None, server: None, exchange: None, cookies: None });
+        };
+        let cookies = match (&serve.nts, &self.cookies) {
+            (Some(_), None) => Some(self.load_cookies()?),
+            (Some(_), Some(_)) | (None, _) => None,
+        };
+        let keyring = cookies.as_ref().or(self.cookies.as_ref()).map(CookieKeys::keyring).cloned();
+        let keyring = keyring.filter(|_| serve.nts.is_some());
+        let settings =
+            Settings::from_config(serve, keys.to_vec()).map_err(StartError::new)?.with_keyring(keyring.clone());
+        let same_place = |old: &Serve| old.listen == serve.listen && old.threads == serve.threads;
+        let server = if self.config.as_ref().is_some_and(same_place) {
+            None
+        } else {
+            let status = Arc::clone(&self.status);
+            let held = self.server.as_ref().map_or(&[][..], Server::addresses);
+            let server = Server::start_beside(held, &serve.listen, serve.threads, settings.clone(), status);
+            Some(server.map_err(StartError::new)?)
+        };
+        let old = self.config.as_ref().and_then(|old| old.nts.as_ref());
+        let exchange = match (&serve.nts, keyring) {
+            (Some(nts), Some(keyring)) => self.prepare_exchange(old, nts, keyring)?,
+            (Some(_) | None, _) => None,
+        };
+        Ok(Prepared { config: Some(serve.clone()), settings: Some(settings), server, exchange, cookies })
+    }
+
+    /// A new key-exchange server, or `None` if the one that runs serves the same addresses; its files are checked anyhow.
+    fn prepare_exchange(
+        &self,
+        old: Option<&ServeNts>,
+        nts: &ServeNts,
+        keyring: Keyring,
+    ) -> Result<Option<KeServer>, StartError> {
+        if old.is_some_and(|old| old.listen == nts.listen) && self.exchange.is_some() {
+            identity(nts).load(None).map_err(StartError::new)?;
+            return Ok(None);
+        }
+        let options = Options {
+            listen: nts.listen.clone(),
+            identity: identity(nts),
+            limits: Limits::default(),
+            deadlines: Deadlines::default(),
+        };
+        // Not judged by a date: the time may not be known yet. Clients judge it anyhow.
+        KeServer::start(options, keyring, None).map(Some).map_err(StartError::new)
+    }
+
+    fn load_cookies(&self) -> Result<CookieKeys, StartError> {
+        let Some(state) = &self.state else { return CookieKeys::fresh(now::unix()).map_err(StartError::new) };
+        let (cookies, complaint) = CookieKeys::load(state, now::unix()).map_err(StartError::new)?;
+        if let Some(complaint) = complaint {
+            tracing::warn!("{complaint}; clients will exchange keys once more");
+        }
+        Ok(cookies)
+    }
+
+    /// Puts a prepared state in force. Requests under way are answered.
+    pub fn commit(&mut self, prepared: Prepared) {
+        if prepared.cookies.is_some() {
+            self.cookies = prepared.cookies;
+        }
+        match (prepared.server, prepared.settings) {
+            (Some(server), _) => self.server = Some(server),
+            (None, Some(settings)) => self.server.iter().for_each(|server| server.set(settings.clone())),
+            (None, None) => self.server = None,
+        }
+        let nts = prepared.config.as_ref().and_then(|config| config.nts.as_ref());
+        match (prepared.exchange, nts) {
+            (Some(exchange), _) => self.exchange = Some(exchange),
+            (None, Some(nts)) => {
+                if let Some(Err(error)) = self.exchange.as_ref().map(|exchange| exchange.reload(identity(nts), None)) {
+                    tracing::error!("certificate not changed: {error}");
+                }
+            }
+            (None, None) => self.exchange = None,
+        }
+        if let Some(exchange) = &self.exchange {
+            let (validity, now) = (exchange.validity(), now::unix());
+            if now < validity.not_before || now > validity.not_after {
+                tracing::warn!("by this machine's clock the certificate for NTS is not valid now");
+            }
+        }
+        self.config = prepared.config;
+        self.next_tending = now::monotonic();
+    }
+
+    /// When [`tend`](Self::tend) is to be called next.
+    #[must_use]
+    pub const fn next_tending(&self) -> Monotonic {
+        self.next_tending
+    }
+
+    /// Makes a new cookie key when it is time, and takes up certificates that were replaced.
+    pub fn tend(&mut self) {
+        self.next_tending = now::monotonic() + TEND_INTERVAL;
+        if let (Some(cookies), Some(state)) = (&mut self.cookies, &self.state) {
+            match cookies.tend(state, now::unix()) {
+                Ok(tended) => {
+                    if let Some(complaint) = tended.complaint {
+                        tracing::warn!("cookie keys not saved: {complaint}");
+                    }
+                    if tended.rotated {
+                        self.spread_keyring();
+                    }
+                }
+                Err(error) => tracing::warn!("no new cookie key: {error}"),
+            }
+        }
+        match self.exchange.as_ref().and_then(|exchange| exchange.reload_if_changed(None)) {
+            Some(Ok(_)) => tracing::info!("certificate for NTS replaced"),
+            Some(Err(error)) => tracing::error!("certificate not replaced, the old one stays in use: {error}"),
+            None => {}
+        }
+    }
+
+    /// Makes a new cookie key now; `false` if NTS is not served.
+    pub fn rekey(&mut self) -> bool {
+        let Some(cookies) = &mut self.cookies else { return false };
+        if let Err(error) = cookies.rotate(now::unix()) {
+            tracing::warn!("no new cookie key: {error}");
+            return false;
+        }
+        self.spread_keyring();
+        self.tend();
+        true
+    }
+
+    /// The NTP server learns a key before any cookie is made with it.
+    fn spread_keyring(&self) {
+        let Some(cookies) = &self.cookies else { return };
+        self.server.iter().for_each(|server| server.set_keyring(Some(cookies.keyring().clone())));
+        self.exchange.iter().for_each(|exchange| exchange.set_keyring(cookies.keyring().clone()));
+    }
+
+    /// What the NTP server has counted.
+    #[must_use]
+    pub fn counters(&self) -> Option<ServerCounters> {
+        self.server.as_ref().map(Server::counters)
+    }
+
+    /// What the key-exchange server has counted.
+    #[must_use]
+    pub fn key_exchange_counters(&self) -> Option<KeCounters> {
+        let counters = self.exchange.as_ref()?.counters();
+        Some(KeCounters {
+            accepted: counters.accepted,
+            refused: counters.refused_peer + counters.refused_full + counters.evicted,
+            failed: counters.failed_handshake + counters.failed_request,
+            completed: counters.completed,
+        })
+    }
+
+    /// Stops serving.
+    pub fn stop(&mut self) {
+        self.exchange = None;
+        if let Some(server) = self.server.take() {
+            server.stop();
+        }
+    }
+}
+
+fn identity(nts: &ServeNts) -> Identity {
+    Identity {
+        certificate: nts.certificate.clone(),
+        private_key: nts.private_key.clone(),
+        ntp_server: nts.ntp_server.as_ref().map(ToString::to_string),
+        ntp_port: nts.ntp_port,
+    }
+}

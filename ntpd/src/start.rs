@@ -1,0 +1,253 @@
+//! Bringing the daemon up, keeping it, and taking it down.
+
+use std::{fmt, process::ExitCode, sync::Arc};
+
+use clock_control::{SoftClock, SystemClock, measure_precision, permitted};
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinHandle,
+    time::Instant,
+};
+
+use crate::{
+    cli::FAILED,
+    client::{Client, Counted, Parts},
+    clock::LocalClock,
+    config::{Config, Loaded, Origin, Problems, load},
+    ke::connect::KeyExchanger,
+    log, now,
+    observe::control::{
+        Change, Command, ControlCounts, ControlError, ControlRequest, ControlServer, ErrorKind, QUEUE, Reply,
+    },
+    privilege::{self, Dropped},
+    resolve::Resolver,
+    serve::StatusCell,
+    serving::Serving,
+    state::StateDirectory,
+};
+
+/// Why the daemon does not run. The text tells an administrator what to do.
+#[derive(Debug)]
+pub struct StartError(String);
+
+impl StartError {
+    /// Takes what is told.
+    pub fn new(error: impl fmt::Display) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// 32 random bytes from the kernel.
+///
+/// # Errors
+///
+/// [`StartError`] if the kernel has none to give.
+pub fn random_seed() -> Result<[u8; 32], StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| StartError(format!("no randomness from the kernel: {error}")))?;
+    Ok(seed)
+}
+
+/// Opens the clock that is kept: the machine's own, or with `-x` one in this process alone.
+///
+/// # Errors
+///
+/// [`StartError`] if the machine's clock is wanted and may not be set.
+pub fn open_clock(no_clock: bool) -> Result<LocalClock, StartError> {
+    if no_clock {
+        return Ok(LocalClock::Soft(SoftClock::new()));
+    }
+    permitted().map_err(|error| {
+        StartError(format!("{error}; start as root or with that capability, or use -x to leave the clock alone"))
+    })?;
+    Ok(LocalClock::System(SystemClock::open().map_err(StartError::new)?))
+}
+
+/// Runs the daemon until it is told to end.
+#[must_use]
+pub fn run(origin: &Origin, no_clock: bool) -> ExitCode {
+    let loaded = match load(origin) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            eprint!("{problems}");
+            return ExitCode::from(FAILED);
+        }
+    };
+    log::start(loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match Daemon::start(origin, loaded, no_clock).and_then(|(runtime, mut daemon)| {
+        let result = runtime.block_on(daemon.serve());
+        // A look-up in progress may take longer than anybody wants to wait.
+        runtime.shutdown_background();
+        result
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Everything that was opened while there were still privileges.
+struct Daemon {
+    origin: Origin,
+    config: Config,
+    client: Client,
+    serving: Serving,
+    control: JoinHandle<std::io::Result<()>>,
+    control_counts: Arc<ControlCounts>,
+    requests: mpsc::Receiver<ControlRequest>,
+}
+
+impl Daemon {
+    fn start(origin: &Origin, loaded: Loaded, no_clock: bool) -> Result<(Runtime, Self), StartError> {
+        let Loaded { config, keys, .. } = loaded;
+        let clock = open_clock(no_clock)?;
+        let state = StateDirectory::open(&config.state_directory)
+            .inspect_err(|error| tracing::warn!("nothing will be kept over a restart: {error}"))
+            .ok()
+            .map(Arc::new);
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
+        let guard = runtime.enter();
+        let status = Arc::new(StatusCell::default());
+        let serving = Serving::start(&config, &keys, state.clone(), Arc::clone(&status))?;
+        let (sender, requests) = mpsc::channel(QUEUE);
+        let control = ControlServer::bind(&config.control_socket).map_err(StartError::new)?;
+        let control_counts = control.counts();
+        let owned = [config.state_directory.as_path(), config.control_socket.as_path()];
+        match privilege::drop(!no_clock, &owned).map_err(StartError::new)? {
+            Dropped::ToUser | Dropped::NothingToDrop => {}
+            Dropped::NoSuchUser => tracing::warn!("there is no user `{}`; running as root", privilege::USER),
+        }
+        let resolver = Resolver::system();
+        let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
+        let parts = Parts {
+            clock,
+            resolver,
+            exchanger,
+            status,
+            state,
+            precision: measure_precision(|| Some(now::kernel())).unwrap_or(-20),
+            seed: random_seed()?,
+        };
+        let client = Client::new(&config, &keys, parts);
+        let control = tokio::spawn(control.run(sender));
+        drop(guard);
+        let origin = origin.clone();
+        Ok((runtime, Self { origin, config, client, serving, control, control_counts, requests }))
+    }
+
+    async fn serve(&mut self) -> Result<(), StartError> {
+        let on = |kind| signal(kind).map_err(StartError::new);
+        let (mut hangup, mut terminate) = (on(SignalKind::hangup())?, on(SignalKind::terminate())?);
+        let mut interrupt = on(SignalKind::interrupt())?;
+        notify(&[sd_notify::NotifyState::Ready]);
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), "running");
+        loop {
+            tokio::select! {
+                () = self.client.step() => {}
+                () = tokio::time::sleep_until(Instant::now() + self.serving.next_tending().since(now::monotonic())) => {
+                    self.serving.tend();
+                }
+                Some(request) = self.requests.recv() => self.handle_control(request),
+                _ = received(&mut hangup) => {
+                    if let Err(error) = self.reload() {
+                        tracing::error!("configuration not changed: {error}");
+                    }
+                }
+                _ = received(&mut terminate) => break,
+                _ = received(&mut interrupt) => break,
+            }
+        }
+        notify(&[sd_notify::NotifyState::Stopping]);
+        tracing::info!("ending");
+        self.client.shut_down();
+        self.serving.stop();
+        // Dropping the socket removes its file.
+        self.control.abort();
+        let _ = (&mut self.control).await;
+        Ok(())
+    }
+
+    fn handle_control(&mut self, request: ControlRequest) {
+        let done = |what: &str| Ok(Reply::Done(what.to_owned()));
+        let failed = |what: String| Err(ControlError::new(ErrorKind::Failed, what));
+        let result = match &request.command {
+            Command::Show(show) => {
+                let counted = Counted {
+                    server: self.serving.counters(),
+                    key_exchange: self.serving.key_exchange_counters(),
+                    control: self.control_counts.get(),
+                };
+                self.client.show(show, &counted)
+            }
+            Command::Change(Change::Reload) => match self.reload() {
+                Ok(()) => done("configuration applied"),
+                Err(error) => failed(format!("configuration not changed: {error}")),
+            },
+            Command::Change(Change::Rekey) if self.serving.rekey() => done("cookies are made with a new key"),
+            Command::Change(Change::Rekey) => failed("NTS is not served".into()),
+            Command::Change(change) => self.client.change(change).and_then(|()| done("done")),
+        };
+        // Whoever asked may be gone.
+        let _ = request.reply.send(result);
+    }
+
+    /// Reads the configuration again and applies all of it, or nothing.
+    fn reload(&mut self) -> Result<(), StartError> {
+        notify(&[
+            sd_notify::NotifyState::Reloading,
+            sd_notify::NotifyState::monotonic_usec_now().map_err(StartError::new)?,
+        ]);
+        let result = self.apply();
+        notify(&[sd_notify::NotifyState::Ready]);
+        result
+    }
+
+    fn apply(&mut self) -> Result<(), StartError> {
+        let Loaded { config, keys, warnings } =
+            load(&self.origin).map_err(|problems: Problems| StartError(problems.to_string()))?;
+        if config.control_socket != self.config.control_socket || config.state_directory != self.config.state_directory
+        {
+            return Err(StartError("`control.socket` and `state.directory` only change with a restart".into()));
+        }
+        // What can fail comes first and replaces nothing yet.
+        let exchanger = KeyExchanger::new(&config.trust, Resolver::system()).map_err(StartError::new)?;
+        let serving = self.serving.prepare(&config, &keys)?;
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        self.serving.commit(serving);
+        self.client.reconfigure(&config, &keys, exchanger);
+        self.config = config;
+        tracing::info!("configuration applied");
+        Ok(())
+    }
+}
+
+async fn received(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        // The runtime is going away: nothing will ever come.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Tells the service manager, where there is one.
+fn notify(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "service manager not told");
+    }
+}
