@@ -1,7 +1,11 @@
 //! Messages to the administrator.
 
 use tracing_subscriber::{
-    Layer as _, filter::LevelFilter, fmt, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 use crate::config::{LogFormat, LogLevel, LogSettings};
