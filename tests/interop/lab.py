@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 # Programs that must not be found by their own name on the machine are unpacked here, not installed.
 PEERS = Path(os.environ.get("NTPD_PEERS", ROOT / "target" / "interop" / "peers"))
-OURS = Path(os.environ.get("NTPD_BIN", ROOT / "target" / "release"))
+OURS = Path(os.environ.get("NTPD_BIN", ROOT / "target" / "debug"))
 
 
 def sh(*command, check=True, **options):
@@ -167,7 +167,7 @@ def chrony(host, text, tag):
     """Starts chronyd with these lines on top of what a test needs."""
     lab = host.lab
     folder = lab.dir / f"chrony-{tag}"
-    folder.mkdir()
+    folder.mkdir(mode=0o750)
     config = lab.write(f"chrony-{tag}.conf", f"""
 pidfile {folder}/pid
 bindcmdaddress {folder}/sock

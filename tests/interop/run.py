@@ -60,21 +60,27 @@ ntsservercert {tls}/{host.name}.pem
 def ntpsec_server(host, tag, extra=""):
     lab = host.lab
     config = lab.write(f"ntpsec-{tag}.conf", f"""
-server 127.127.1.0
-fudge 127.127.1.0 stratum 3
+disable ntp
+tos orphan 5 orphanwait 1
 restrict default
 {extra}
 """)
-    # A local clock driver counts as synchronized at once only with a short burst of polls.
     return host.start(NTPSEC, "-n", "-g", "-c", config, log=f"ntpsec-{tag}.log")
 
 
 def ntpd_rs_server(host, tag):
+    """Follows a chronyd on another port: without a source it says itself that it is not synchronized."""
     lab = host.lab
     tls = lab.certificates
+    chrony_server(host, f"{tag}-up", "port 11123")
     config = lab.write(f"ntpd-rs-{tag}.toml", f"""
 [synchronization]
-local-stratum = 3
+minimum-agreeing-sources = 1
+[source-defaults]
+poll-interval-limits = {{ min = 4, max = 4 }}
+[[source]]
+mode = "server"
+address = "{host.v4}:11123"
 [observability]
 log-level = "info"
 observation-path = "{lab.dir}/ntpd-rs-{tag}.sock"
@@ -86,6 +92,14 @@ certificate-chain-path = "{tls}/{host.name}.pem"
 private-key-path = "{tls}/{host.name}.key"
 """, 0o644)
     return host.start(NTPD_RS, "-c", config, log=f"ntpd-rs-{tag}.log")
+
+
+def ntpd_rs_stratum(lab):
+    """Stratum that a plain request at host a gets."""
+    ask = ("import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(1); "
+           f"s.sendto(bytes([0x23]) + bytes(47), ('{lab.a.v4}', 123)); print(s.recv(100)[1])")
+    text = lab.b.run("python3", "-c", ask, check=False)
+    return int(text) if text.strip().isdigit() else 16
 
 
 FAST = 'min-poll = 1\nmax-poll = 2\n'
@@ -230,6 +244,8 @@ def our_client_from_ntpd_rs(lab):
     if not NTPD_RS:
         return "ntpd-rs is not here"
     ntpd_rs_server(lab.a, "s")
+    status = lambda: ntpd_rs_stratum(lab)
+    wait_for("ntpd-rs to follow its own source", lambda: status() not in (0, 16), 90)
     for tag, text in (
         ("plain", f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}'),
         ("nts", f'[[server]]\naddress = "a.test"\nnts = "require"\n{FAST}{trust(lab)}'),

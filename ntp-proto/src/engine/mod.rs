@@ -197,7 +197,7 @@ impl Engine {
     pub fn remove_source(&mut self, now: Now, id: SourceId) {
         if self.sources.remove(&id).is_some() {
             self.verdicts.remove(&id);
-            self.reselect(now);
+            self.reselect(now, None);
         }
     }
 
@@ -226,7 +226,7 @@ impl Engine {
     pub fn set_select(&mut self, now: Now, select: SelectConfig) {
         self.select = select;
         self.status.max_distance = NtpDuration::from_seconds(select.max_distance);
-        self.reselect(now);
+        self.reselect(now, None);
     }
 
     /// Makes up for what the clock is behind by one step, at once.
@@ -250,7 +250,7 @@ impl Engine {
         match result {
             Ok(Outcome::Sampled) => self.update(now, id),
             Ok(Outcome::Kissed(kiss)) => self.outputs.push_back(Output::Notice(Notice::Kiss(id, kiss))),
-            Err(Refusal::Unsynchronized | Refusal::Loop) => self.reselect(now),
+            Err(Refusal::Unsynchronized | Refusal::Loop) => self.reselect(now, Some(id)),
             Ok(Outcome::Noted) | Err(_) => {}
         }
     }
@@ -284,7 +284,7 @@ impl Engine {
         for source in self.sources.values_mut() {
             source.restart(now.monotonic);
         }
-        self.reselect(now);
+        self.reselect(now, None);
     }
 
     /// Takes word that time has passed.
@@ -298,7 +298,7 @@ impl Engine {
             let changed = before != (source.reach().is_reachable(), source.schedule().in_burst());
             self.obey(id, actions);
             if changed {
-                self.reselect(now);
+                self.reselect(now, None);
             }
         }
         if self.slew_end.is_some_and(|end| now.monotonic >= end) {

@@ -117,6 +117,12 @@ impl Engine {
         self.sources.get(&id).map(|source| self.report(now, source))
     }
 
+    /// Whether a source is authenticated by NTS; `None` if there is no such source.
+    #[must_use]
+    pub fn uses_nts(&self, id: SourceId) -> Option<bool> {
+        self.sources.get(&id).map(|source| source.association().is_nts())
+    }
+
     /// All sources, in the order in which they were added.
     pub fn sources(&self, now: Now) -> impl Iterator<Item = SourceReport<'_>> {
         self.sources.values().map(move |source| self.report(now, source))

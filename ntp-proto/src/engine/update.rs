@@ -18,8 +18,8 @@ use crate::{
 const MAX_CLOCK_ERROR: f64 = 1e-6;
 /// An offset above this is told about, in seconds.
 const NOTABLE_OFFSET: f64 = 1.0;
-/// Updates in a row with a bad verdict after which a source is worth replacing.
-const BAD_UPDATES: u8 = 4;
+/// Answers in a row with a bad verdict after which a source is worth replacing.
+const BAD_UPDATES: u8 = 8;
 /// The kernel lets its own error bound grow by 500 ppm, and calls the clock unsynchronized at 16 s: the bound is told anew
 /// long before that.
 const STATUS_INTERVAL: Duration = Duration::from_secs(64);
@@ -29,30 +29,28 @@ const MEAN_WEIGHT: f64 = 0.1;
 impl Engine {
     /// Takes the new sample of `id` into account.
     pub(super) fn update(&mut self, now: Now, id: SourceId) {
-        self.judge(now, Some(id));
-    }
-
-    /// Judges the sources again without a new sample.
-    pub(super) fn reselect(&mut self, now: Now) {
-        self.judge(now, None);
-    }
-
-    /// Selects, and corrects the clock if the sample of a source that is used is new, or if there is a selection at last.
-    fn judge(&mut self, now: Now, sampled: Option<SourceId>) {
         let had_selection = self.selected.is_some();
-        let selection = self.select_at(self.timeline.at(now.clock));
-        let is_used = |id: &SourceId| self.verdicts.get(id).is_some_and(|standing| standing.verdict.is_used());
+        let selection = self.select_at(self.timeline.at(now.clock), Some(id));
+        let is_used = self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used());
         match selection.chosen {
-            Some((best, combined)) if !had_selection || sampled.as_ref().is_some_and(is_used) => {
-                self.apply(now, best, &combined);
-            }
-            Some(_) if sampled.is_some() => {}
+            Some((best, combined)) if is_used || !had_selection => self.apply(now, best, &combined),
+            Some(_) => {}
+            None => self.publish(now),
+        }
+    }
+
+    /// Judges the sources again without a new sample; `heard` has answered with something that is none.
+    pub(super) fn reselect(&mut self, now: Now, heard: Option<SourceId>) {
+        let had_selection = self.selected.is_some();
+        let selection = self.select_at(self.timeline.at(now.clock), heard);
+        match selection.chosen {
+            Some((best, combined)) if !had_selection => self.apply(now, best, &combined),
             Some(_) | None => self.publish(now),
         }
     }
 
-    /// Chooses among the sources and keeps the verdicts.
-    fn select_at(&mut self, at: NtpTimestamp) -> Selection {
+    /// Chooses among the sources and keeps the verdicts. Only the source that was `heard` is held to a bad one.
+    fn select_at(&mut self, at: NtpTimestamp, heard: Option<SourceId>) -> Selection {
         let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         let circumstances = Circumstances {
@@ -66,7 +64,7 @@ impl Engine {
         for id in ids {
             let judged = candidates.iter().position(|c| c.id == id).and_then(|i| selection.verdicts.get(i).copied());
             let Some(verdict) = judged.or_else(|| self.sources.get(&id).map(unfit)) else { continue };
-            self.keep(id, verdict);
+            self.keep(id, verdict, heard == Some(id));
         }
         let best = selection.chosen.map(|(best, _)| best);
         if best != self.selected {
@@ -76,14 +74,15 @@ impl Engine {
         selection
     }
 
-    fn keep(&mut self, id: SourceId, verdict: Verdict) {
+    fn keep(&mut self, id: SourceId, verdict: Verdict, heard: bool) {
         let old = self.verdicts.get(&id).copied();
-        let bad = if verdict.is_bad() { old.map_or(0, |old| old.bad).saturating_add(1) } else { 0 };
+        let before = old.map_or(0, |old| old.bad);
+        let bad = if verdict.is_bad() { before.saturating_add(heard.into()) } else { 0 };
         self.verdicts.insert(id, Standing { verdict, bad });
         if verdict == Verdict::Falseticker && old.is_none_or(|old| old.verdict != Verdict::Falseticker) {
             self.outputs.push_back(Output::Notice(Notice::Falseticker(id)));
         }
-        if bad == BAD_UPDATES && verdict != Verdict::Unreachable {
+        if bad == BAD_UPDATES && before != bad && verdict != Verdict::Unreachable {
             self.outputs.push_back(Output::Lost(id, Loss::Unusable));
         }
     }

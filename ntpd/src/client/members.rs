@@ -286,26 +286,29 @@ impl Client {
     /// Gives a member a source: the one it replaces if that asks the same server, a fresh one otherwise.
     fn join(&mut self, number: usize, member: Member) {
         let Some(group) = self.groups.get_mut(&number) else { return };
-        let mut keys = member.keys.and_then(|question| group.keys.remove(&question));
+        let keys = member.keys.and_then(|question| group.keys.remove(&question));
         let replaced = member.replaces.and_then(|id| group.members.remove(&id)).map(|active| active.source);
         let at = |source: &SourceId| self.info.get(source).is_some_and(|info| member.addresses.contains(&info.address));
-        let retired = group.retiring.iter().copied().find(at).or_else(|| group.retiring.front().copied());
-        let kept = match (replaced.filter(at), &keys) {
-            // The same server with fresh keys goes on with all that was measured.
-            (Some(source), Some(_)) => Some(source),
-            (Some(_) | None, _) => None,
-        };
+        let authenticated = keys.is_some();
+        let returning = group.retiring.iter().copied().find(at);
+        let retired = returning.or_else(|| group.retiring.front().copied());
+        // The same server goes on with all that was measured, if it is asked in the same way.
+        let same = |source: &SourceId| at(source) && self.engine.uses_nts(*source) == Some(authenticated);
+        let kept = replaced.filter(same).or_else(|| returning.filter(same));
         group.retiring.extend(replaced.filter(|source| kept != Some(*source)));
         let Some(source) = kept.or_else(|| self.start(number, &member, keys.is_some())) else { return };
-        if let Some(keys) = keys.take() {
+        if let Some(keys) = keys {
             self.engine.set_keys(now::monotonic(), source, keys);
             if let Some(info) = self.info.get_mut(&source) {
                 (info.keys_at, info.key_attempts, info.note) = (Some(now::monotonic()), 0, None);
             }
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
-        let active = Active { source, label: member.label, addresses: member.addresses, current: 0 };
+        let in_use = self.info.get(&source).map(|info| info.address);
+        let current = member.addresses.iter().position(|address| Some(*address) == in_use).unwrap_or(0);
+        let active = Active { source, label: member.label, addresses: member.addresses, current };
         group.members.insert(member.id, active);
+        group.retiring.retain(|other| *other != source);
         // One source that waits to be replaced makes room for a fresh one.
         if let Some(gone) = retired.or_else(|| group.retiring.front().copied()).filter(|_| kept.is_none()) {
             group.retiring.retain(|source| *source != gone);

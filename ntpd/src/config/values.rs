@@ -108,7 +108,11 @@ pub(super) fn word_of<T: Copy>(
             };
             Wrong::new(what).accepted(accepted())
         };
-        words.iter().find(|(word, _)| word == written).map(|&(_, meaning)| meaning).ok_or_else(unknown)
+        words
+            .iter()
+            .find(|(word, _)| word.eq_ignore_ascii_case(written))
+            .map(|&(_, meaning)| meaning)
+            .ok_or_else(unknown)
     }
 }
 
