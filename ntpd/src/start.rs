@@ -79,7 +79,7 @@ pub fn run(origin: &Origin, no_clock: bool) -> ExitCode {
     let loaded = match load(origin) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprint!("{problems}");
+            eprintln!("{problems}");
             return ExitCode::from(FAILED);
         }
     };

@@ -110,6 +110,8 @@ pub(super) struct Active {
     addresses: Vec<SocketAddr>,
     /// Which of the addresses is in use.
     current: usize,
+    /// Its source asked for keys and has not got any yet.
+    wants_keys: bool,
 }
 
 impl Client {
@@ -254,7 +256,7 @@ impl Client {
                         question: id,
                         answer: Answer::Failed(problem.failure()),
                         keys: None,
-                        problem: Some(format!("key exchange with {} failed: {problem}", exchange.server)),
+                        problem: Some(problem.to_string()),
                     },
                 },
             };
@@ -266,13 +268,22 @@ impl Client {
         let present = now::monotonic();
         let Some(group) = self.groups.get_mut(&number) else { return };
         let name = group.configured.name();
-        match (&answered.problem, &answered.answer) {
-            (Some(problem), _) if group.problem.as_ref() != Some(problem) => {
-                tracing::warn!("{name}: {problem}");
-                group.problem = Some(problem.clone());
+        // Problems begin with the name that was asked for, which is often this one.
+        let problem = answered.problem.as_ref().map(|text| text.strip_prefix(&format!("{name}: ")).unwrap_or(text));
+        match (problem, &answered.answer) {
+            (Some(problem), _) => {
+                if group.problem.as_deref() != Some(problem) {
+                    tracing::warn!("{name}: {problem}");
+                    group.problem = Some(problem.to_owned());
+                }
+                for active in group.members.values().filter(|active| active.wants_keys) {
+                    let Some(info) = self.info.get_mut(&active.source) else { continue };
+                    info.key_attempts = info.key_attempts.saturating_add(1);
+                    info.note = Some(problem.to_owned());
+                }
             }
             (None, Answer::KeyExchange(_) | Answer::Addresses { .. } | Answer::Services { .. }) => group.problem = None,
-            (Some(_) | None, _) => {}
+            (None, _) => {}
         }
         if let Some(keys) = answered.keys.filter(|_| group.keys.len() < MAX_WAITING_KEYS) {
             group.keys.insert(answered.question, *keys);
@@ -304,7 +315,7 @@ impl Client {
             }
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
-        let active = Active { source, label: member.label, addresses: member.addresses, current: 0 };
+        let active = Active { source, label: member.label, addresses: member.addresses, current: 0, wants_keys: false };
         group.members.insert(member.id, active);
         // One source that waits to be replaced makes room for a fresh one.
         if let Some(gone) = retired.or_else(|| group.retiring.front().copied()).filter(|_| kept.is_none()) {
@@ -349,6 +360,9 @@ impl Client {
         tracing::debug!(source = self.name(source), %reason, "keys wanted");
         let Some((number, member)) = self.member_of(source) else { return };
         if let Some(group) = self.groups.get_mut(&number) {
+            if let Some(active) = group.members.get_mut(&member) {
+                active.wants_keys = true;
+            }
             group.mode.handle_leave(now::monotonic(), member, Leave::KeysLost);
         }
         self.drain_pools();

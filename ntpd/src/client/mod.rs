@@ -271,6 +271,9 @@ impl Client {
                 let at = self.clock.from_kernel().apply(sent.at);
                 self.engine.handle_transmitted(token, at, StampKind::Daemon);
                 self.waiting.insert(token.source, sent.task);
+                if let Some(info) = self.info.get_mut(&token.source) {
+                    info.local = Some(sent.local);
+                }
             }
             // A packet that cannot be sent is a packet lost: the engine notices when no reply comes.
             Err(error) => tracing::debug!(%peer, %error, "request not sent"),
