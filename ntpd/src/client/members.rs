@@ -15,7 +15,7 @@ use ntp_proto::{
 };
 use rand_core::Rng as _;
 
-use super::{BUILT, Client, Event, leave};
+use super::{BUILT, Client, Event, leave, lost_because};
 use crate::{
     config::{Config, Pool, Server, SourceOptions},
     now,
@@ -95,6 +95,12 @@ impl Group {
     /// Lets a member's source go on until another one takes its place.
     pub(super) fn retire(&mut self, member: MemberId) {
         self.retiring.extend(self.members.remove(&member).map(|active| active.source));
+    }
+
+    /// Sources that wait for new keys, or to be replaced.
+    fn dependent(&self) -> Vec<SourceId> {
+        let waiting = self.members.values().filter(|active| active.wants_keys).map(|active| active.source);
+        waiting.chain(self.retiring.iter().copied()).collect()
     }
 
     fn sources(&self) -> Vec<SourceId> {
@@ -276,8 +282,8 @@ impl Client {
                     tracing::warn!("{name}: {problem}");
                     group.problem = Some(problem.to_owned());
                 }
-                for active in group.members.values().filter(|active| active.wants_keys) {
-                    let Some(info) = self.info.get_mut(&active.source) else { continue };
+                for source in group.dependent() {
+                    let Some(info) = self.info.get_mut(&source) else { continue };
                     info.key_attempts = info.key_attempts.saturating_add(1);
                     info.note = Some(problem.to_owned());
                 }
@@ -383,7 +389,11 @@ impl Client {
         }
         group.mode.handle_leave(now::monotonic(), member, leave(loss));
         group.retire(member);
-        tracing::warn!(source = self.name(source), ?loss, "looking for another server");
+        let next = match &group.configured {
+            Configured::Pool(_) => "looking for another server",
+            Configured::Server(_) => "trying again later, as if for the first time",
+        };
+        tracing::warn!(source = self.name(source), "{}; {next}", lost_because(loss));
         self.drain_pools();
     }
 }

@@ -82,6 +82,12 @@ fn a_wrong_configuration_changes_nothing() {
         assert_eq!(addresses(&daemon.json(&["sources"])), [address.to_string()]);
         assert_eq!(daemon.json(&["tracking"])["synchronized"], true);
     }
+    place.configure(&(plain_entry(address) + "[clock]\nstep = { threshold = \"2s\" }\n"));
+    for _ in 0..2 {
+        let answer = daemon.ctl(&["reload"]);
+        let expected = "configuration applied; what changes with a restart only: clock.step\n";
+        assert_eq!((answer.code, answer.out.as_str()), (Some(0), expected), "{answer:?}");
+    }
     place.write("ntpd.toml", plain_entry(address) + "[state]\ndirectory = \"elsewhere\"\n");
     let answer = daemon.ctl(&["reload"]);
     assert!(answer.err.contains("only change with a restart"), "{answer:?}");
