@@ -30,7 +30,7 @@ pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
     let loaded = match load(origin) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprint!("{problems}");
+            eprintln!("{problems}");
             return ExitCode::from(FAILED);
         }
     };
@@ -48,7 +48,9 @@ pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
             |client| client.has_updated(),
             |client| {
                 let offset = client.last_offset();
-                println!("clock set; it was {} by {:.6} s", if offset < 0.0 { "fast" } else { "slow" }, offset.abs());
+                let (what, verb) = if no_clock { ("clock left alone (-x)", "is") } else { ("clock set", "was") };
+                let direction = if offset < 0.0 { "fast" } else { "slow" };
+                println!("{what}; it {verb} {direction} by {:.6} s", offset.abs());
             },
         )
     });
@@ -62,7 +64,7 @@ pub fn query(names: &[String]) -> ExitCode {
     let config = match Config::parse("command line", &list.concat()) {
         Ok(config) => config,
         Err(problems) => {
-            eprint!("{problems}");
+            eprintln!("{problems}");
             return ExitCode::from(2);
         }
     };

@@ -117,7 +117,7 @@ impl Serving {
             deadlines: Deadlines::default(),
         };
         // Not judged by a date: the time may not be known yet. Clients judge it anyhow.
-        KeServer::start(options, keyring, None).map(Some).map_err(StartError::new)
+        KeServer::start_beside(self.exchange.as_ref(), options, keyring, None).map(Some).map_err(StartError::new)
     }
 
     fn load_cookies(&self) -> Result<CookieKeys, StartError> {

@@ -79,7 +79,7 @@ pub fn run(origin: &Origin, no_clock: bool) -> ExitCode {
     let loaded = match load(origin) {
         Ok(loaded) => loaded,
         Err(problems) => {
-            eprint!("{problems}");
+            eprintln!("{problems}");
             return ExitCode::from(FAILED);
         }
     };
@@ -164,8 +164,9 @@ impl Daemon {
                 }
                 Some(request) = self.requests.recv() => self.handle_control(request),
                 _ = received(&mut hangup) => {
-                    if let Err(error) = self.reload() {
-                        tracing::error!("configuration not changed: {error}");
+                    match self.reload() {
+                        Ok(what) => tracing::info!("{what}"),
+                        Err(error) => tracing::error!("configuration not changed: {error}"),
                     }
                 }
                 _ = received(&mut terminate) => break,
@@ -195,7 +196,10 @@ impl Daemon {
                 self.client.show(show, &counted)
             }
             Command::Change(Change::Reload) => match self.reload() {
-                Ok(()) => done("configuration applied"),
+                Ok(what) => {
+                    tracing::info!("{what}");
+                    done(&what)
+                }
                 Err(error) => failed(format!("configuration not changed: {error}")),
             },
             Command::Change(Change::Rekey) if self.serving.rekey() => done("cookies are made with a new key"),
@@ -206,8 +210,9 @@ impl Daemon {
         let _ = request.reply.send(result);
     }
 
-    /// Reads the configuration again and applies all of it, or nothing.
-    fn reload(&mut self) -> Result<(), StartError> {
+    /// Reads the configuration again and applies all of it, or nothing. The text says so, and what has to wait for a
+    /// restart.
+    fn reload(&mut self) -> Result<String, StartError> {
         notify(&[
             sd_notify::NotifyState::Reloading,
             sd_notify::NotifyState::monotonic_usec_now().map_err(StartError::new)?,
@@ -217,7 +222,7 @@ impl Daemon {
         result
     }
 
-    fn apply(&mut self) -> Result<(), StartError> {
+    fn apply(&mut self) -> Result<String, StartError> {
         let Loaded { config, keys, warnings } =
             load(&self.origin).map_err(|problems: Problems| StartError(problems.to_string()))?;
         if config.control_socket != self.config.control_socket || config.state_directory != self.config.state_directory
@@ -232,10 +237,31 @@ impl Daemon {
         }
         self.serving.commit(serving);
         self.client.reconfigure(&config, &keys, exchanger);
-        self.config = config;
-        tracing::info!("configuration applied");
-        Ok(())
+        let later = changed_with_restart(&self.config, &config);
+        // What waits stays as it is, so that the next reload tells it again.
+        self.config = Config { log: self.config.log, clock: self.config.clock.clone(), ..config };
+        Ok(if later.is_empty() {
+            "configuration applied".to_owned()
+        } else {
+            format!("configuration applied; what changes with a restart only: {}", later.join(", "))
+        })
     }
+}
+
+/// Keys that differ, and that a running daemon does not take up.
+fn changed_with_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let (was, is) = (&old.clock, &new.clock);
+    let step = (was.step_threshold, was.step_limit) != (is.step_threshold, is.step_limit);
+    [
+        ("clock.step", step),
+        ("clock.max-slew-rate", was.max_slew_rate != is.max_slew_rate),
+        ("clock.max-frequency", was.max_frequency != is.max_frequency),
+        ("clock.leap", was.leap != is.leap),
+        ("log", old.log != new.log),
+    ]
+    .into_iter()
+    .filter_map(|(key, differs)| differs.then_some(key))
+    .collect()
 }
 
 async fn received(signal: &mut Signal) {

@@ -174,7 +174,7 @@ pub enum TlsFault {
     WrongName {
         /// The name it should be for.
         expected: String,
-        /// The names it is for, as the TLS library shows them, at most [`MAX_SHOWN_NAMES`].
+        /// The names it is for, at most [`MAX_SHOWN_NAMES`].
         presented: Vec<String>,
     },
     /// The chain does not end at a trusted root.
@@ -189,6 +189,8 @@ pub enum TlsFault {
     Certificate(String),
     /// The peer does not speak NTS key establishment (ALPN `ntske/1`).
     NoAlpn,
+    /// The peer does not speak TLS at all.
+    NoTls,
     /// The peer does not speak TLS 1.3.
     Version,
     /// The peer ended the handshake.
@@ -226,6 +228,7 @@ impl fmt::Display for TlsFault {
             Self::WrongPurpose => f.write_str("certificate not meant for a TLS server"),
             Self::Certificate(why) => write!(f, "bad certificate: {why}"),
             Self::NoAlpn => f.write_str("peer does not offer NTS key establishment (ALPN ntske/1)"),
+            Self::NoTls => f.write_str("peer does not speak TLS"),
             Self::Version => f.write_str("peer does not speak TLS 1.3"),
             Self::Alert(alert) => write!(f, "peer ended TLS with alert {alert:?}"),
             Self::TooMuchData => f.write_str("too much data"),

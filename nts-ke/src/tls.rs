@@ -11,7 +11,7 @@ use ntp_proto::{
     time::UnixTime,
 };
 use rustls::{
-    Connection, Error, PeerIncompatible,
+    Connection, Error, InvalidMessage, PeerIncompatible,
     client::{Resumption, TicketRequest},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName},
@@ -198,6 +198,9 @@ fn fault(error: Error, judged_at: UnixTime) -> TlsFault {
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::Tls13RequiredForQuic,
         ) => TlsFault::Version,
+        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => {
+            TlsFault::NoTls
+        }
         other => TlsFault::Other(other.to_string()),
     }
 }

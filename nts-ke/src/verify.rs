@@ -170,7 +170,7 @@ pub(crate) fn certificate_fault(error: &CertificateError, judged_at: UnixTime) -
         }
         CertificateError::NotValidForNameContext { expected, presented } => TlsFault::WrongName {
             expected: expected.to_str().into_owned(),
-            presented: presented.iter().take(MAX_SHOWN_NAMES).cloned().collect(),
+            presented: presented.iter().take(MAX_SHOWN_NAMES).map(|name| bare(name)).collect(),
         },
         CertificateError::UnknownIssuer => TlsFault::UnknownIssuer,
         CertificateError::Revoked => TlsFault::Revoked,
@@ -178,6 +178,12 @@ pub(crate) fn certificate_fault(error: &CertificateError, judged_at: UnixTime) -
         CertificateError::Other(other) if other.0.is::<ChainTooLong>() => TlsFault::ChainTooLong,
         other => TlsFault::Certificate(other.to_string()),
     }
+}
+
+/// A name without what the library puts around it, as in `DnsName("ke.example")`.
+fn bare(shown: &str) -> String {
+    let quoted = shown.split_once('"').and_then(|(_, rest)| rest.rsplit_once('"'));
+    quoted.map_or(shown, |(name, _)| name).to_owned()
 }
 
 fn from_pki(time: pki_types::UnixTime) -> UnixTime {

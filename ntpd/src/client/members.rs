@@ -15,7 +15,7 @@ use ntp_proto::{
 };
 use rand_core::Rng as _;
 
-use super::{BUILT, Client, Event, leave};
+use super::{BUILT, Client, Event, leave, lost_because};
 use crate::{
     config::{Config, Pool, Server, SourceOptions},
     now,
@@ -97,6 +97,12 @@ impl Group {
         self.retiring.extend(self.members.remove(&member).map(|active| active.source));
     }
 
+    /// Sources that wait for new keys, or to be replaced.
+    fn dependent(&self) -> Vec<SourceId> {
+        let waiting = self.members.values().filter(|active| active.wants_keys).map(|active| active.source);
+        waiting.chain(self.retiring.iter().copied()).collect()
+    }
+
     fn sources(&self) -> Vec<SourceId> {
         self.members.values().map(|active| active.source).chain(self.retiring.iter().copied()).collect()
     }
@@ -110,6 +116,8 @@ pub(super) struct Active {
     addresses: Vec<SocketAddr>,
     /// Which of the addresses is in use.
     current: usize,
+    /// Its source asked for keys and has not got any yet.
+    wants_keys: bool,
 }
 
 impl Client {
@@ -254,7 +262,7 @@ impl Client {
                         question: id,
                         answer: Answer::Failed(problem.failure()),
                         keys: None,
-                        problem: Some(format!("key exchange with {} failed: {problem}", exchange.server)),
+                        problem: Some(problem.to_string()),
                     },
                 },
             };
@@ -266,13 +274,22 @@ impl Client {
         let present = now::monotonic();
         let Some(group) = self.groups.get_mut(&number) else { return };
         let name = group.configured.name();
-        match (&answered.problem, &answered.answer) {
-            (Some(problem), _) if group.problem.as_ref() != Some(problem) => {
-                tracing::warn!("{name}: {problem}");
-                group.problem = Some(problem.clone());
+        // Problems begin with the name that was asked for, which is often this one.
+        let problem = answered.problem.as_ref().map(|text| text.strip_prefix(&format!("{name}: ")).unwrap_or(text));
+        match (problem, &answered.answer) {
+            (Some(problem), _) => {
+                if group.problem.as_deref() != Some(problem) {
+                    tracing::warn!("{name}: {problem}");
+                    group.problem = Some(problem.to_owned());
+                }
+                for source in group.dependent() {
+                    let Some(info) = self.info.get_mut(&source) else { continue };
+                    info.key_attempts = info.key_attempts.saturating_add(1);
+                    info.note = Some(problem.to_owned());
+                }
             }
             (None, Answer::KeyExchange(_) | Answer::Addresses { .. } | Answer::Services { .. }) => group.problem = None,
-            (Some(_) | None, _) => {}
+            (None, _) => {}
         }
         if let Some(keys) = answered.keys.filter(|_| group.keys.len() < MAX_WAITING_KEYS) {
             group.keys.insert(answered.question, *keys);
@@ -306,7 +323,7 @@ impl Client {
         let Some(group) = self.groups.get_mut(&number) else { return };
         let in_use = self.info.get(&source).map(|info| info.address);
         let current = member.addresses.iter().position(|address| Some(*address) == in_use).unwrap_or(0);
-        let active = Active { source, label: member.label, addresses: member.addresses, current };
+        let active = Active { source, label: member.label, addresses: member.addresses, current, wants_keys: false };
         group.members.insert(member.id, active);
         group.retiring.retain(|other| *other != source);
         // One source that waits to be replaced makes room for a fresh one.
@@ -352,6 +369,9 @@ impl Client {
         tracing::debug!(source = self.name(source), %reason, "keys wanted");
         let Some((number, member)) = self.member_of(source) else { return };
         if let Some(group) = self.groups.get_mut(&number) {
+            if let Some(active) = group.members.get_mut(&member) {
+                active.wants_keys = true;
+            }
             group.mode.handle_leave(now::monotonic(), member, Leave::KeysLost);
         }
         self.drain_pools();
@@ -372,7 +392,11 @@ impl Client {
         }
         group.mode.handle_leave(now::monotonic(), member, leave(loss));
         group.retire(member);
-        tracing::warn!(source = self.name(source), ?loss, "looking for another server");
+        let next = match &group.configured {
+            Configured::Pool(_) => "looking for another server",
+            Configured::Server(_) => "trying again later, as if for the first time",
+        };
+        tracing::warn!(source = self.name(source), "{}; {next}", lost_because(loss));
         self.drain_pools();
     }
 }

@@ -211,8 +211,9 @@ impl Client {
     }
 
     /// What keeps configured names from having sources.
-    pub fn problems(&self) -> impl Iterator<Item = &str> {
-        self.groups.values().filter_map(|group| group.problem.as_deref())
+    pub fn problems(&self) -> impl Iterator<Item = String> {
+        let named = |group: &Group| Some(format!("{}: {}", group.configured.name(), group.problem.as_ref()?));
+        self.groups.values().filter_map(named)
     }
 
     /// The pool modes in force.
@@ -271,6 +272,9 @@ impl Client {
                 let at = self.clock.from_kernel().apply(sent.at);
                 self.engine.handle_transmitted(token, at, StampKind::Daemon);
                 self.waiting.insert(token.source, sent.task);
+                if let Some(info) = self.info.get_mut(&token.source) {
+                    info.local = Some(sent.local);
+                }
             }
             // A packet that cannot be sent is a packet lost: the engine notices when no reply comes.
             Err(error) => tracing::debug!(%peer, %error, "request not sent"),
@@ -336,6 +340,15 @@ impl Client {
             Notice::Unsynchronized => tracing::warn!("error bound too large: the clock is no longer synchronized"),
             Notice::Jump(by) => tracing::warn!(seconds = by.to_seconds(), "somebody else made the clock jump"),
         }
+    }
+}
+
+/// A loss in words.
+const fn lost_because(loss: Loss) -> &'static str {
+    match loss {
+        Loss::Unreachable => "it does not answer",
+        Loss::Denied => "it refuses to serve us",
+        Loss::Unusable => "its time cannot be used",
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Sent {
     pub(super) task: Waiting,
     /// The time just before, by the kernel's clock.
     pub(super) at: NtpTimestamp,
+    /// The address of this machine that it left from.
+    pub(super) local: IpAddr,
 }
 
 /// A task that ends with its handle.
@@ -58,11 +60,12 @@ impl Drop for Waiting {
 pub(super) fn send(peer: SocketAddr, token: TxToken, bytes: &[u8], events: mpsc::Sender<Event>) -> io::Result<Sent> {
     let socket = ClientSocket::connect(peer)?;
     let at = socket.send(bytes)?;
+    let local = socket.local();
     let task = tokio::spawn(async move {
         // An error of the socket says no more than silence would.
         let _ = timeout(PATIENCE, wait(socket, token, events)).await;
     });
-    Ok(Sent { task: Waiting(task), at })
+    Ok(Sent { task: Waiting(task), at, local })
 }
 
 async fn wait(socket: ClientSocket, token: TxToken, events: mpsc::Sender<Event>) -> io::Result<()> {

@@ -107,6 +107,8 @@ impl Shared {
 pub struct KeServer {
     shared: Arc<Shared>,
     addresses: Vec<SocketAddr>,
+    /// Shared with the task that accepts, for a successor that is to listen at the same addresses.
+    listeners: Arc<Vec<TcpListener>>,
     /// The identity in use, and how its files looked when they were last read.
     identity: Mutex<(Identity, Look)>,
     task: JoinHandle<()>,
@@ -143,6 +145,25 @@ impl KeServer {
     ///
     /// Outside of a tokio runtime with IO and time.
     pub fn start(options: Options, keyring: Keyring, judged_at: Option<UnixTime>) -> Result<Self, StartError> {
+        Self::start_beside(None, options, keyring, judged_at)
+    }
+
+    /// As [`start`](Self::start), while `old` still serves: addresses of both are taken over, so that no connection is
+    /// refused in between.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; `old` goes on as before then.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time.
+    pub fn start_beside(
+        old: Option<&Self>,
+        options: Options,
+        keyring: Keyring,
+        judged_at: Option<UnixTime>,
+    ) -> Result<Self, StartError> {
         let Options { listen, identity, limits, deadlines } = options;
         if listen.is_empty() {
             return Err(StartError::NoAddress);
@@ -152,8 +173,11 @@ impl KeServer {
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             let failed = |cause| StartError::Listen(ListenError { service: "NTS key exchange", address, cause });
-            listeners.push(bind(address).map_err(failed)?);
+            let held = old.into_iter().flat_map(|old| old.listeners.iter());
+            let mut held = held.filter(|listener| listener.local_addr().is_ok_and(|held| held == address));
+            listeners.push(held.next().map_or_else(|| bind(address), share).map_err(failed)?);
         }
+        let listeners = Arc::new(listeners);
         let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
         let shared = Arc::new(Shared {
             config: ArcSwap::from_pointee(config),
@@ -164,8 +188,8 @@ impl KeServer {
         });
         let places = limits.total;
         let crowd = Crowd { shared: Arc::clone(&shared), tasks: JoinSet::new(), handles: BTreeMap::new(), places };
-        let task = tokio::spawn(crowd.accept_forever(listeners));
-        Ok(Self { shared, addresses, identity: Mutex::new((identity, look)), task })
+        let task = tokio::spawn(crowd.accept_forever(Arc::clone(&listeners)));
+        Ok(Self { shared, addresses, listeners, identity: Mutex::new((identity, look)), task })
     }
 
     /// The addresses served, with the ports that the system chose where 0 was asked for.
@@ -246,6 +270,11 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
+/// The same queue of connections once more: it lives until both are closed.
+fn share(listener: &TcpListener) -> io::Result<TcpListener> {
+    TcpListener::from_std(SockRef::from(listener).try_clone()?.into())
+}
+
 /// All connections. Dropping it closes them.
 struct Crowd {
     shared: Arc<Shared>,
@@ -258,7 +287,7 @@ struct Crowd {
 
 impl Crowd {
     /// No error ends this loop.
-    async fn accept_forever(mut self, listeners: Vec<TcpListener>) {
+    async fn accept_forever(mut self, listeners: Arc<Vec<TcpListener>>) {
         let mut turn = 0;
         let mut troubled = false;
         loop {

@@ -1,12 +1,13 @@
 //! Connections.
 
 use std::{
+    collections::VecDeque,
     io,
     os::unix::net::UnixListener as StdListener,
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,7 +17,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{UnixListener, UnixStream},
     sync::{mpsc, oneshot},
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 
@@ -104,6 +105,7 @@ impl ControlServer {
         let Self { listener, file: _file, counts, limits } = self;
         let listener = UnixListener::from_std(listener)?;
         let mut connections = JoinSet::new();
+        let mut guests = Guests::default();
         let mut complained = false;
         loop {
             let accepted = tokio::select! {
@@ -112,10 +114,16 @@ impl ControlServer {
             };
             while connections.try_join_next().is_some() {}
             match accepted {
-                Ok((stream, _)) if connections.len() < MAX_CONNECTIONS => {
+                Ok((stream, _)) if guests.make_room() => {
                     complained = false;
-                    let context = Context { requests: requests.clone(), counts: Arc::clone(&counts), limits };
-                    connections.spawn(context.converse(stream));
+                    let asking = Arc::default();
+                    let context = Context {
+                        requests: requests.clone(),
+                        counts: Arc::clone(&counts),
+                        limits,
+                        asking: Arc::clone(&asking),
+                    };
+                    guests.0.push_back(Guest { asking, task: connections.spawn(context.converse(stream)) });
                 }
                 Ok((stream, _)) => {
                     counts.refused.fetch_add(1, Ordering::Relaxed);
@@ -130,6 +138,31 @@ impl ControlServer {
                 }
             }
         }
+    }
+}
+
+/// The open connections, oldest first; at most [`MAX_CONNECTIONS`].
+#[derive(Default)]
+struct Guests(VecDeque<Guest>);
+
+struct Guest {
+    /// The daemon's loop owes it an answer.
+    asking: Arc<AtomicBool>,
+    task: AbortHandle,
+}
+
+impl Guests {
+    /// Makes room for one more. If all places are taken, the oldest connection without a request under way is closed:
+    /// whoever holds many, or does not read, must not keep others out.
+    fn make_room(&mut self) -> bool {
+        self.0.retain(|guest| !guest.task.is_finished());
+        if self.0.len() < MAX_CONNECTIONS {
+            return true;
+        }
+        let idle = self.0.iter().position(|guest| !guest.asking.load(Ordering::Relaxed));
+        let Some(guest) = idle.and_then(|place| self.0.remove(place)) else { return false };
+        guest.task.abort();
+        true
     }
 }
 
@@ -154,6 +187,7 @@ struct Context {
     requests: mpsc::Sender<ControlRequest>,
     counts: Arc<ControlCounts>,
     limits: Limits,
+    asking: Arc<AtomicBool>,
 }
 
 impl Context {
@@ -165,7 +199,9 @@ impl Context {
             let (answer, last) = match timeout(self.limits.idle, lines.next(&mut stream)).await {
                 Ok(Next::Line(request)) => {
                     self.counts.received.fetch_add(1, Ordering::Relaxed);
+                    self.asking.store(true, Ordering::Relaxed);
                     let answer = self.handle(&request, uid).await;
+                    self.asking.store(false, Ordering::Relaxed);
                     let last = matches!(
                         &answer,
                         Err(ControlError { kind: ErrorKind::BadRequest | ErrorKind::UnknownCommand, .. })
