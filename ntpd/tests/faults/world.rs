@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::Arc,
@@ -14,7 +14,7 @@ use std::{
 
 use nix::{
     sys::signal::{Signal, kill},
-    unistd::Pid,
+    unistd::{Pid, User, geteuid},
 };
 use ntp_proto::{
     ids::{Leap, ReferenceId},
@@ -29,7 +29,7 @@ use ntpd::{
         admission::Limits,
         pair::Identity,
     },
-    now,
+    now, privilege,
     serve::{Server, Settings, StatusCell},
 };
 use nts_ke::server::Deadlines;
@@ -100,6 +100,7 @@ impl Place {
     /// `text` is the configuration; where state and socket are is added.
     pub(crate) fn new(text: &str) -> Self {
         let place = Self { folder: TempDir::new().unwrap() };
+        give(place.folder.path());
         place.configure(text);
         place
     }
@@ -117,6 +118,7 @@ impl Place {
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
         file.write_all(text.as_ref()).unwrap();
+        give(&path);
         path
     }
 
@@ -176,6 +178,13 @@ impl Place {
             if answer.code == Some(0) { Ok(()) } else { Err(answer.err) }
         });
         daemon
+    }
+}
+
+/// Started as root, the daemon becomes its own user where there is one, and then must still be able to read.
+fn give(path: &Path) {
+    if let (true, Ok(Some(user))) = (geteuid().is_root(), User::from_name(privilege::USER)) {
+        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
     }
 }
 
