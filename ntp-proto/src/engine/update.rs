@@ -23,6 +23,11 @@ const BAD_UPDATES: u8 = 8;
 /// The kernel lets its own error bound grow by 500 ppm, and calls the clock unsynchronized at 16 s: the bound is told anew
 /// long before that.
 const STATUS_INTERVAL: Duration = Duration::from_secs(64);
+/// Poll intervals without an update after which nothing that was learnt about the oscillator is relied on.
+const HOLDOVER_AFTER: u32 = 4;
+/// How fast an oscillator that is left alone may go wrong: PHI of RFC 5905 section 7.3, in s/s. Counted from the last
+/// update, as there.
+const HOLDOVER_RATE: f64 = 15e-6;
 /// Weight of the newest update in the mean square of offsets.
 const MEAN_WEIGHT: f64 = 0.1;
 
@@ -53,10 +58,15 @@ impl Engine {
     fn select_at(&mut self, at: NtpTimestamp, heard: Option<SourceId>) -> Selection {
         let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
+        // What is only measured cannot vote, and cannot keep others from it.
+        let vouched = |s: &Source| s.config().trust > Trust::None || s.config().options.trust;
+        let authenticated = self.sources.values().any(|s| vouched(s) && !s.config().options.noselect);
+        let votes = |s: &Source| !s.config().options.noselect && (vouched(s) || !authenticated);
         let circumstances = Circumstances {
             previous: self.selected,
             starting: self.sources.values().any(|source| source.schedule().in_burst()),
-            authenticated: self.sources.values().any(|s| s.config().trust > Trust::None || s.config().options.trust),
+            authenticated,
+            configured_voters: self.sources.values().filter(|s| votes(s)).count(),
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
         };
         let selection = select(&candidates, &circumstances, &self.select);
@@ -105,7 +115,7 @@ impl Engine {
             Some(mean) => mean + MEAN_WEIGHT * (offset.powi(2) - mean),
             None => 0.0,
         });
-        self.describe(now, best, combined);
+        self.describe(now, best, combined, (combined.frequency - shift.rate).abs());
         self.follow(now);
         self.publish(now);
     }
@@ -137,8 +147,8 @@ impl Engine {
         self.outputs.push_back(Output::Steer(Steer::Frequency(rate)));
     }
 
-    /// Writes down what we now say about our own clock.
-    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined) {
+    /// Writes down what we now say about our own clock; `unbelieved` is the part of the frequency that was not applied.
+    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined, unbelieved: f64) {
         let reference_time = self.timeline.at(now.clock);
         let mut vote = LeapVote::default();
         for (id, standing) in &self.verdicts {
@@ -148,8 +158,9 @@ impl Engine {
             }
         }
         let Some(source) = self.sources.get(&best) else { return };
+        self.holdover = Some(now.monotonic + source.schedule().poll().to_duration().saturating_mul(HOLDOVER_AFTER));
         let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
-        let growth = self.discipline.skew() + self.discipline.residual_frequency().abs() + MAX_CLOCK_ERROR;
+        let growth = self.discipline.skew() + unbelieved + MAX_CLOCK_ERROR;
         self.status = Status {
             leap: vote.outcome(reference_time.to_unix(self.era)),
             stratum: stratum.saturating_add(1),
@@ -164,6 +175,10 @@ impl Engine {
 
     /// Tells the kernel how good the clock is, and notices when it is no longer good enough.
     pub(super) fn publish(&mut self, now: Now) {
+        if self.holdover.is_some_and(|at| now.monotonic >= at) {
+            self.holdover = None;
+            self.status.dispersion_rate = Rate::new(self.status.dispersion_rate.get().max(HOLDOVER_RATE));
+        }
         let at = self.timeline.at(now.clock);
         let synchronized = self.status.synchronized_at(at);
         if self.history.synchronized && !synchronized {
