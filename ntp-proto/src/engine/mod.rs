@@ -48,6 +48,8 @@ pub struct EngineConfig {
     pub step_limit: StepLimit,
     /// Fastest slew.
     pub max_slew: Rate,
+    /// Largest frequency that the oscillator may need, either way.
+    pub max_frequency: Rate,
     /// Frequency the clock runs at now, relative to its oscillator.
     pub applied: Rate,
     /// Frequency and its error bound (s/s) from an earlier run.
@@ -124,6 +126,8 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     slew_end: Option<Monotonic>,
     refresh: Option<Monotonic>,
+    /// When the clock counts as left alone, if no update comes before.
+    holdover: Option<Monotonic>,
     status: Status,
     selected: Option<SourceId>,
     history: History,
@@ -153,12 +157,12 @@ impl Engine {
     #[must_use]
     pub fn new(config: EngineConfig, now: Now) -> Self {
         let mut outputs = VecDeque::new();
-        let skew = config.saved_frequency.map(|(frequency, skew)| {
-            outputs.push_back(Output::Steer(Steer::Frequency(frequency)));
+        let natural = config.saved_frequency.map_or(config.applied, |(frequency, _)| frequency);
+        let timeline = Timeline::new(now.clock, config.applied, natural, config.max_frequency);
+        let skew = config.saved_frequency.map(|(_, skew)| {
+            outputs.push_back(Output::Steer(Steer::Frequency(timeline.natural())));
             skew
         });
-        let natural = config.saved_frequency.map_or(config.applied, |(frequency, _)| frequency);
-        let timeline = Timeline::new(now.clock, config.applied, natural);
         Self {
             select: config.select,
             era: config.era,
@@ -172,6 +176,7 @@ impl Engine {
             outputs,
             slew_end: None,
             refresh: None,
+            holdover: None,
             status: Status {
                 precision: config.precision,
                 max_distance: NtpDuration::from_seconds(config.select.max_distance),
@@ -305,7 +310,7 @@ impl Engine {
             self.slew_end = None;
             self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
         }
-        if self.refresh.is_none_or(|at| now.monotonic >= at) {
+        if self.refresh.is_none_or(|at| now.monotonic >= at) || self.holdover.is_some_and(|at| now.monotonic >= at) {
             self.publish(now);
         }
     }

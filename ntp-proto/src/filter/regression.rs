@@ -100,12 +100,12 @@ impl Regression {
         });
     }
 
-    /// The sample that bounds the error best, aged to `now` by `skew`.
+    /// The sample that bounds the error against the source best, aged to `now` by `skew`.
     fn nearest(&self, now: NtpTimestamp, skew: f64) -> Option<(f64, &Sample)> {
         self.samples
             .iter()
             .map(|s| (s.peer_distance() + skew * (now - s.at).to_seconds().abs(), s))
-            .min_by(|a, b| (a.0 + a.1.root_dispersion).total_cmp(&(b.0 + b.1.root_dispersion)))
+            .min_by(|a, b| a.0.total_cmp(&b.0))
     }
 }
 
@@ -159,6 +159,10 @@ impl Filter for Regression {
             // Too few for a line: the sample with the least delay speaks for all.
             None => (best.offset, best.peer_distance() + skew * age, 0.0, best.peer_distance(), self.samples.len()),
         };
+        // What bounds the error is one measurement; what is told is a line, which may pass beside it.
+        let beside = (offset - nearest.offset - frequency * (now - nearest.at).to_seconds()).abs();
+        let ageing = peer_distance - nearest.peer_distance();
+        // The source may have lost its own source since: of its distance only the newest word counts.
         Some(Estimate {
             at: now,
             offset,
@@ -166,10 +170,10 @@ impl Filter for Regression {
             frequency,
             skew,
             jitter: jitter.max(MIN_JITTER),
-            peer_distance: peer_distance.max(deviation),
-            root_distance: 0.5 * nearest.root_delay + nearest.root_dispersion,
-            root_delay: nearest.root_delay + nearest.delay,
-            root_dispersion: nearest.root_dispersion + nearest.dispersion + (peer_distance - nearest.peer_distance()),
+            peer_distance: (peer_distance + beside).max(deviation),
+            root_distance: 0.5 * latest.root_delay + latest.root_dispersion,
+            root_delay: latest.root_delay + nearest.delay,
+            root_dispersion: latest.root_dispersion + nearest.dispersion + ageing + beside,
             stratum: latest.stratum,
             samples: self.fit.map_or(self.samples.len(), |fit| fit.count),
             runs,

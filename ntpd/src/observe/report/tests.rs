@@ -47,6 +47,7 @@ impl Bench {
             step_threshold: 1.0,
             step_limit: StepLimit::Updates(3),
             max_slew: Rate::from_ppm(1000.0),
+            max_frequency: Rate::from_ppm(500.0),
             applied: Rate::ZERO,
             saved_frequency: None,
             precision: -25,
