@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use clock_control::Temperature;
 use ntp_proto::{
+    engine::SourceState,
+    ids::Leap,
     select::Verdict,
+    source::Loss,
     time::{Rate, UnixTime},
 };
 use ntpd_tests::sim::{ClientSpec, Path, Plot, ServerSpec, SourceSpec, World, run_seeds};
@@ -380,4 +383,120 @@ fn a_server_restart_costs_an_nts_client_one_key_exchange() {
         let report = engine.sources(now).next().expect("one source");
         assert!(report.estimate.expect("measurements").age < 128.0, "fallback {fallback_keys}");
     }
+}
+
+#[test]
+fn a_late_timer_does_not_carry_a_slew_too_far() {
+    for late in [0.0, 0.001, 0.02, 0.1] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec::default());
+        let spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
+        let client = world.add_client(ClientSpec { offset: 0.5, late, ..spec });
+        world.run_until(120.0);
+        assert!(world.trace(client).max(40.0) < 1e-3, "{late} s late: {} s", world.trace(client).max(40.0));
+    }
+}
+
+#[test]
+fn the_kernel_is_told_right_after_a_step() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec::default());
+    let spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
+    let client = world.add_client(ClientSpec { offset: -300.0, ..spec });
+    world.run_until(60.0);
+    assert_eq!(world.steps(client), 1);
+    for (at, told) in world.kernel_history(client) {
+        assert!(!told.synchronized || told.max_error.to_seconds() < 1.0, "at {at} s: {told:?}");
+    }
+    let first = world.kernel_history(client).iter().find(|(_, told)| told.synchronized).expect("synchronized at last");
+    assert!(first.0 < 10.0, "{first:?}");
+}
+
+#[test]
+fn servers_that_answer_nothing_of_use_are_lost() {
+    for kiss in [*b"INIT", *b"RATE"] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec { kiss: Some(kiss), ..ServerSpec::default() });
+        let client = world.add_client(ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]));
+        world.run_until(24.0 * HOUR);
+        assert!(world.lost(client).iter().any(|(_, loss)| *loss == Loss::Unusable), "{:?}", world.lost(client));
+    }
+}
+
+#[test]
+fn an_nts_source_without_keys_does_not_stay_selected() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec { keyless_from: 0.8 * HOUR, ..ServerSpec::default() });
+    let source = SourceSpec { nts: true, ..SourceSpec::new(server, Path::lan()) };
+    let client = world.add_client(ClientSpec::new(vec![source]));
+    world.run_until(HOUR);
+    assert_eq!(verdicts(&world, client), [Verdict::Selected]);
+    world.server_mut(server).silent_from = HOUR;
+    world.run_until(48.0 * HOUR);
+    assert_eq!(verdicts(&world, client), [Verdict::Unreachable]);
+    let (engine, now) = world.engine(client);
+    assert_eq!(engine.sources(now).next().expect("one source").state, SourceState::NoKeys);
+    assert!(world.lost(client).iter().any(|(_, loss)| *loss == Loss::Unreachable));
+}
+
+#[test]
+fn an_nts_source_that_is_only_measured_keeps_no_other_from_voting() {
+    let mut world = World::new(1);
+    let mut sources = lan_sources(&mut world, &[0.0, 0.0]);
+    sources[0].nts = true;
+    sources[0].options.noselect = true;
+    let client = world.add_client(ClientSpec::new(sources));
+    world.run_until(HOUR);
+    assert_eq!(verdicts(&world, client), [Verdict::NotSelectable, Verdict::Selected]);
+}
+
+#[test]
+fn an_inserted_second_is_one_jump_and_nothing_else() {
+    // Six hours before the end of 2026, as if a leap second were announced for then.
+    let start = UnixTime { seconds: 1_798_761_600 - 6 * 3600, nanos: 0 };
+    let mut world = World::starting_at(1, start);
+    let mut sources = lan_sources(&mut world, &[0.0, 0.0, 0.0]);
+    for source in &mut sources {
+        world.server_mut(source.server).leap = Leap::Insert;
+    }
+    let client = world.add_client(ClientSpec::new(sources.clone()));
+    world.run_until(6.0 * HOUR);
+    assert_eq!(world.kernel_status(client).expect("the kernel was told").leap, Leap::Insert);
+    for source in &sources {
+        let server = world.server_mut(source.server);
+        (server.error, server.leap) = (-1.0, Leap::None);
+    }
+    world.jump(client, -1.0, true);
+    world.run_until(10.0 * HOUR);
+    let trace = world.trace(client);
+    let worst = trace.points.iter().filter(|p| p.at > 6.0 * HOUR).map(|p| (p.error + 1.0).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-3, "{worst}");
+    assert_eq!(world.steps(client), 0);
+    assert_eq!(world.kernel_status(client).expect("the kernel was told").leap, Leap::None);
+}
+
+#[test]
+fn a_minority_of_constant_liars_moves_nothing() {
+    for count in 1..=9_usize {
+        for liars in 0..count.div_ceil(2) {
+            let mut world = World::new(count as u64);
+            let errors: Vec<_> = (0..count).map(|index| if index < liars { 0.5 } else { 0.0 }).collect();
+            let sources = lan_sources(&mut world, &errors);
+            let client = world.add_client(ClientSpec::new(sources));
+            world.run_until(HOUR);
+            assert!(world.trace(client).max(60.0) < 1e-3, "{liars} of {count}");
+            assert_eq!(world.steps(client), 0, "{liars} of {count}");
+            assert_bounded(&format!("{liars} of {count}"), &world, client, 60.0);
+        }
+    }
+}
+
+#[test]
+fn what_waits_does_not_pile_up() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec::default());
+    let source = SourceSpec { polls: (4, 4), ..SourceSpec::new(server, Path::lan()) };
+    world.add_client(ClientSpec::new(vec![source]));
+    world.run_until(8.0 * HOUR);
+    assert!(world.waiting() < 10, "{}", world.waiting());
 }

@@ -84,6 +84,11 @@ impl Timeline {
         }
     }
 
+    /// Takes word of a leap second, in which the clock went by `by` when it read `at`: the timescale goes with it.
+    pub fn handle_leap(&mut self, at: NtpTimestamp, by: NtpDuration) {
+        self.map = ClockMap { since: at + by, offset: self.map.ahead(at), rate: self.map.rate };
+    }
+
     /// Takes word that the clock jumped by `by` when it read `at`.
     pub fn handle_jump(&mut self, at: NtpTimestamp, by: NtpDuration) {
         self.map = ClockMap { since: at + by, offset: self.map.ahead(at) - by, rate: self.map.rate };

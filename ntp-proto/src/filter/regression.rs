@@ -7,12 +7,12 @@
 use arrayvec::ArrayVec;
 
 use super::{
-    Estimate, Filter, Surprise,
+    Estimate, Filter, Surprise, UNKNOWN_SKEW,
     line::{Line, MIN_POINTS, Point, student_t},
 };
 use crate::{
     sample::{Sample, Shift},
-    time::NtpTimestamp,
+    time::{NtpDuration, NtpTimestamp},
 };
 
 /// Most samples kept.
@@ -21,8 +21,6 @@ const MAX_SAMPLES: usize = 64;
 const MEMORIES: [usize; 8] = [4, 6, 9, 13, 19, 28, 42, MAX_SAMPLES];
 /// Weight of the newest error of prediction in a memory's mean.
 const SCORE_WEIGHT: f64 = 0.1;
-/// Frequency error of a clock nothing is known about, s/s.
-const UNKNOWN_SKEW: f64 = 2e-3;
 /// Least jitter believed, in seconds.
 const MIN_JITTER: f64 = 1e-9;
 /// Least skew believed, s/s.
@@ -137,6 +135,13 @@ impl Filter for Regression {
         self.refit();
     }
 
+    fn handle_leap(&mut self, by: NtpDuration) {
+        for sample in &mut self.samples {
+            sample.at = sample.at + by;
+        }
+        self.refit();
+    }
+
     fn reset(&mut self) {
         *self = Self::default();
     }
@@ -190,7 +195,6 @@ impl Filter for Regression {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::NtpDuration;
 
     fn start() -> NtpTimestamp {
         NtpTimestamp::from_bits(4_000_000_000 << 32)

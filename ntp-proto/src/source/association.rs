@@ -110,6 +110,13 @@ impl Association {
         }
     }
 
+    /// Forgets how long to wait before keys are wanted again: somebody asked, or the network is another one.
+    pub(super) fn forget_backoff(&mut self) {
+        if let State::Nts { wish, .. } = &mut self.state {
+            *wish = Wish::default();
+        }
+    }
+
     /// Whether a request can be made now.
     pub(super) fn is_ready(&self) -> bool {
         match &self.state {

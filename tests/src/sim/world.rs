@@ -392,6 +392,12 @@ impl World {
         &self.clients[client].lost
     }
 
+    /// Events that are still to come.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.events.len()
+    }
+
     /// Lets a client's engine be told something.
     pub fn command(&mut self, client: usize, tell: impl FnOnce(&mut Engine, Now)) {
         let now = self.present(client);

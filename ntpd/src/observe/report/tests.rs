@@ -331,7 +331,7 @@ fn tracking_says_why_nothing_is_selected() {
 
     let first = bench.plain("b.example", None);
     assert_eq!(reason(&bench).unwrap(), "the only source, b.example, cannot be used: no measurement yet");
-    bench.engine.stop_source(first);
+    bench.engine.stop_source(bench.now, first);
     assert_eq!(reason(&bench).unwrap(), "the only source, b.example, cannot be used: not asked (offline)");
 
     bench.plain("c.example", Some(0.0));
