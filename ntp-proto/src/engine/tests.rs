@@ -100,7 +100,7 @@ impl Bench {
                 }
                 Output::Steer(command) => self.engine.handle_steered(&Applied { command, at: at(self.seconds) }),
                 Output::Timeout(deadline, _) => return deadline,
-                other => self.outputs.push(other),
+                other @ (Output::NeedKeys(..) | Output::Lost(..) | Output::Notice(_)) => self.outputs.push(other),
             }
         }
     }
