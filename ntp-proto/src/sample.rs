@@ -53,8 +53,10 @@ pub struct Sample {
     pub stratum: u8,
 }
 
-/// Frequency error allowed for while a packet is under way: PHI of RFC 5905 section 7.3, in s/s.
-const FREQUENCY_TOLERANCE: f64 = 15e-6;
+/// Frequency error allowed for in a clock that nothing is known about: PHI of RFC 5905 section 7.3, in s/s.
+pub(crate) const FREQUENCY_TOLERANCE: f64 = 15e-6;
+/// Frequency error that any clock may develop between two updates, and by which two good clocks may differ, s/s.
+pub(crate) const MAX_CLOCK_ERROR: f64 = 1e-6;
 
 impl Exchange {
     /// Time from request to reply as we see it.

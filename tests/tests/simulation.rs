@@ -1,8 +1,15 @@
 //! The engine in the virtual world. Accuracy figures are of simulated clocks, so they do not depend on this machine.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use ntp_proto::{select::Verdict, time::UnixTime};
+use clock_control::Temperature;
+use ntp_proto::{
+    engine::SourceState,
+    ids::Leap,
+    select::Verdict,
+    source::Loss,
+    time::{Rate, UnixTime},
+};
 use ntpd_tests::sim::{ClientSpec, Path, Plot, ServerSpec, SourceSpec, World, run_seeds};
 
 /// Where plots of failed or requested runs go.
@@ -216,4 +223,280 @@ fn a_wan_with_four_servers_keeps_its_promises() {
         assert!(trace.rms(3600.0) < 1.5e-3, "{}", trace.rms(3600.0));
         assert_eq!(trace.broken_bounds(60.0), 0);
     });
+}
+
+const HOUR: f64 = 3600.0;
+
+/// The error bound must hold in every second from `from` on.
+fn assert_bounded(name: &str, world: &World, client: usize, from: f64) {
+    let trace = world.trace(client);
+    let after = || trace.points.iter().filter(|point| point.at >= from);
+    let worst = after().max_by(|a, b| (a.error.abs() / a.bound).total_cmp(&(b.error.abs() / b.bound)));
+    assert_eq!(trace.broken_bounds(from), 0, "{name}: of {}, worst {worst:?}", after().count());
+}
+
+#[test]
+fn one_that_is_left_of_five_does_not_move_the_clock() {
+    let mut world = World::new(1);
+    let sources = lan_sources(&mut world, &[0.0, 0.0, 0.0, 0.0, 0.5]);
+    let client = world.add_client(ClientSpec::new(sources.clone()));
+    world.run_until(HOUR);
+    for honest in &sources[..4] {
+        world.server_mut(honest.server).silent_from = HOUR;
+    }
+    world.run_until(8.0 * HOUR);
+    assert!(world.trace(client).max(HOUR) < 0.05, "{}", world.trace(client).max(HOUR));
+    assert_eq!(verdicts(&world, client)[4], Verdict::TooFew);
+    assert_bounded("one left", &world, client, 60.0);
+}
+
+#[test]
+fn a_liar_beside_a_wide_honest_server_moves_nothing() {
+    let mut world = World::new(1);
+    let sources = lan_sources(&mut world, &[0.0, 0.0, 0.06]);
+    world.server_mut(sources[0].server).bound = 0.1;
+    let client = world.add_client(ClientSpec { offset: 0.0, ..ClientSpec::new(sources) });
+    world.run_until(2.0 * HOUR);
+    assert!(world.trace(client).max(60.0) < 0.5, "only the oscillator moves it");
+    assert!(!world.kernel_status(client).expect("the kernel was told").synchronized);
+}
+
+#[test]
+fn the_bound_holds_while_temperature_goes_up_and_down() {
+    for (ppm, period) in [(0.2, HOUR), (1.0, HOUR), (1.0, 2.0 * HOUR), (3.0, 24.0 * HOUR), (0.3, 1000.0)] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec::default());
+        let mut spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
+        spec.oscillator.temperature = Some(temperature(ppm, period));
+        let client = world.add_client(spec);
+        world.run_until(24.0 * HOUR);
+        assert_bounded(&format!("{ppm} ppm in {period} s"), &world, client, 60.0);
+    }
+}
+
+fn temperature(ppm: f64, period: f64) -> Temperature {
+    Temperature { amplitude: Rate::from_ppm(ppm), period: Duration::from_secs_f64(period), turns: 0.0 }
+}
+
+#[test]
+fn the_bound_holds_when_sources_are_lost_and_temperature_changes() {
+    for ppm in [2.0, 5.0] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec { silent_from: 6.0 * HOUR, ..ServerSpec::default() });
+        let mut spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
+        spec.oscillator.temperature = Some(temperature(ppm, 24.0 * HOUR));
+        let client = world.add_client(spec);
+        world.run_until(48.0 * HOUR);
+        assert_bounded(&format!("{ppm} ppm"), &world, client, 6.0 * HOUR);
+    }
+}
+
+#[test]
+fn the_bound_holds_when_the_path_gets_longer_one_way() {
+    for (sources, changed) in [(1, 1), (4, 1), (4, 4)] {
+        for seconds in [0.001, 0.01, 0.1] {
+            let mut world = World::new(1);
+            let specs: Vec<_> =
+                (0..sources).map(|_| SourceSpec::new(world.add_server(ServerSpec::default()), Path::wan())).collect();
+            let client = world.add_client(ClientSpec::new(specs));
+            world.run_until(4.0 * HOUR);
+            for index in 0..changed {
+                world.path_mut(client, index).expect("a path").there += seconds;
+            }
+            world.run_until(16.0 * HOUR);
+            assert_bounded(&format!("{changed} of {sources} by {seconds} s"), &world, client, 60.0);
+        }
+    }
+}
+
+#[test]
+fn the_bound_holds_when_a_server_loses_its_own_source() {
+    for drift in [2e-7, 1e-6, 5e-6] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec::default());
+        let client = world.add_client(ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]));
+        let from = 4.0 * HOUR;
+        world.run_until(from);
+        // It says that its error may grow twice as fast as it does.
+        let spec = world.server_mut(server);
+        (spec.error, spec.drift) = (-drift * from, drift);
+        (spec.bound, spec.bound_rate) = (1e-6 - 2.0 * drift * from, 2.0 * drift);
+        world.run_until(48.0 * HOUR);
+        assert_bounded(&format!("drift {drift}"), &world, client, 60.0);
+    }
+}
+
+#[test]
+fn the_bound_holds_when_the_saved_frequency_was_wrong() {
+    for ppm in [2.0, 10.0] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec::default());
+        let saved_frequency = Some((Rate::from_ppm(-20.0 + ppm), 1e-8));
+        let spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
+        let client = world.add_client(ClientSpec { saved_frequency, offset: 1e-3, ..spec });
+        world.run_until(HOUR);
+        assert_bounded(&format!("{ppm} ppm"), &world, client, 5.0);
+    }
+}
+
+#[test]
+fn the_bound_holds_where_paths_pull_apart() {
+    let mut world = World::new(1);
+    let straight = world.add_server(ServerSpec::default());
+    let mut sources = vec![SourceSpec::new(straight, Path::symmetric(0.010, 1e-5))];
+    for _ in 0..3 {
+        let crooked = Path { there: 0.0555, back: 0.001, ..Path::symmetric(0.0, 1e-5) };
+        sources.push(SourceSpec::new(world.add_server(ServerSpec::default()), crooked));
+    }
+    let client = world.add_client(ClientSpec { offset: 0.0, ..ClientSpec::new(sources) });
+    world.run_until(2.0 * HOUR);
+    assert_bounded("crooked paths", &world, client, 60.0);
+}
+
+#[test]
+fn no_server_bends_the_frequency_beyond_the_limit() {
+    for drift in [1e-3, 9e-2] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec { drift, ..ServerSpec::default() });
+        let source = SourceSpec { polls: (4, 6), ..SourceSpec::new(server, Path::lan()) };
+        let client = world.add_client(ClientSpec::new(vec![source]));
+        world.run_until(HOUR);
+        let (engine, now) = world.engine(client);
+        let frequency = engine.tracking(now).frequency;
+        assert!(frequency.to_ppm().abs() <= 500.000_001, "{frequency:?}");
+    }
+}
+
+#[test]
+fn a_server_restart_costs_an_nts_client_one_key_exchange() {
+    for fallback_keys in [false, true] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec::default());
+        let source = SourceSpec { nts: true, polls: (4, 6), ..SourceSpec::new(server, Path::lan()) };
+        let client = world.add_client(ClientSpec { fallback_keys, ..ClientSpec::new(vec![source]) });
+        world.run_until(HOUR);
+        let before = world.key_exchanges(client);
+        world.forget_keys(server);
+        world.run_until(HOUR + 300.0);
+        assert_eq!(world.key_exchanges(client), before + 1, "fallback {fallback_keys}");
+        let (engine, now) = world.engine(client);
+        let report = engine.sources(now).next().expect("one source");
+        assert!(report.estimate.expect("measurements").age < 128.0, "fallback {fallback_keys}");
+    }
+}
+
+#[test]
+fn a_late_timer_does_not_carry_a_slew_too_far() {
+    for late in [0.0, 0.001, 0.02, 0.1] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec::default());
+        let spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
+        let client = world.add_client(ClientSpec { offset: 0.5, late, ..spec });
+        world.run_until(120.0);
+        assert!(world.trace(client).max(40.0) < 1e-3, "{late} s late: {} s", world.trace(client).max(40.0));
+    }
+}
+
+#[test]
+fn the_kernel_is_told_right_after_a_step() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec::default());
+    let spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
+    let client = world.add_client(ClientSpec { offset: -300.0, ..spec });
+    world.run_until(60.0);
+    assert_eq!(world.steps(client), 1);
+    for (at, told) in world.kernel_history(client) {
+        assert!(!told.synchronized || told.max_error.to_seconds() < 1.0, "at {at} s: {told:?}");
+    }
+    let first = world.kernel_history(client).iter().find(|(_, told)| told.synchronized).expect("synchronized at last");
+    assert!(first.0 < 10.0, "{first:?}");
+}
+
+#[test]
+fn servers_that_answer_nothing_of_use_are_lost() {
+    for kiss in [*b"INIT", *b"RATE"] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec { kiss: Some(kiss), ..ServerSpec::default() });
+        let client = world.add_client(ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]));
+        world.run_until(24.0 * HOUR);
+        assert!(world.lost(client).iter().any(|(_, loss)| *loss == Loss::Unusable), "{:?}", world.lost(client));
+    }
+}
+
+#[test]
+fn an_nts_source_without_keys_does_not_stay_selected() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec { keyless_from: 0.8 * HOUR, ..ServerSpec::default() });
+    let source = SourceSpec { nts: true, ..SourceSpec::new(server, Path::lan()) };
+    let client = world.add_client(ClientSpec::new(vec![source]));
+    world.run_until(HOUR);
+    assert_eq!(verdicts(&world, client), [Verdict::Selected]);
+    world.server_mut(server).silent_from = HOUR;
+    world.run_until(48.0 * HOUR);
+    assert_eq!(verdicts(&world, client), [Verdict::Unreachable]);
+    let (engine, now) = world.engine(client);
+    assert_eq!(engine.sources(now).next().expect("one source").state, SourceState::NoKeys);
+    assert!(world.lost(client).iter().any(|(_, loss)| *loss == Loss::Unreachable));
+}
+
+#[test]
+fn an_nts_source_that_is_only_measured_keeps_no_other_from_voting() {
+    let mut world = World::new(1);
+    let mut sources = lan_sources(&mut world, &[0.0, 0.0]);
+    sources[0].nts = true;
+    sources[0].options.noselect = true;
+    let client = world.add_client(ClientSpec::new(sources));
+    world.run_until(HOUR);
+    assert_eq!(verdicts(&world, client), [Verdict::NotSelectable, Verdict::Selected]);
+}
+
+#[test]
+fn an_inserted_second_is_one_jump_and_nothing_else() {
+    // Six hours before the end of 2026, as if a leap second were announced for then.
+    let start = UnixTime { seconds: 1_798_761_600 - 6 * 3600, nanos: 0 };
+    let mut world = World::starting_at(1, start);
+    let mut sources = lan_sources(&mut world, &[0.0, 0.0, 0.0]);
+    for source in &mut sources {
+        world.server_mut(source.server).leap = Leap::Insert;
+    }
+    let client = world.add_client(ClientSpec::new(sources.clone()));
+    world.run_until(6.0 * HOUR);
+    assert_eq!(world.kernel_status(client).expect("the kernel was told").leap, Leap::Insert);
+    for source in &sources {
+        let server = world.server_mut(source.server);
+        (server.error, server.leap) = (-1.0, Leap::None);
+    }
+    world.jump(client, -1.0, true);
+    world.run_until(10.0 * HOUR);
+    let trace = world.trace(client);
+    let worst = trace.points.iter().filter(|p| p.at > 6.0 * HOUR).map(|p| (p.error + 1.0).abs()).fold(0.0, f64::max);
+    assert!(worst < 1e-3, "{worst}");
+    assert_eq!(world.steps(client), 0);
+    assert_eq!(world.kernel_status(client).expect("the kernel was told").leap, Leap::None);
+}
+
+#[test]
+fn a_minority_of_constant_liars_moves_nothing() {
+    for count in 1..=9_usize {
+        for liars in 0..count.div_ceil(2) {
+            let mut world = World::new(count as u64);
+            let errors: Vec<_> = (0..count).map(|index| if index < liars { 0.5 } else { 0.0 }).collect();
+            let sources = lan_sources(&mut world, &errors);
+            let client = world.add_client(ClientSpec::new(sources));
+            world.run_until(HOUR);
+            assert!(world.trace(client).max(60.0) < 1e-3, "{liars} of {count}");
+            assert_eq!(world.steps(client), 0, "{liars} of {count}");
+            assert_bounded(&format!("{liars} of {count}"), &world, client, 60.0);
+        }
+    }
+}
+
+#[test]
+fn what_waits_does_not_pile_up() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec::default());
+    let source = SourceSpec { polls: (4, 4), ..SourceSpec::new(server, Path::lan()) };
+    world.add_client(ClientSpec::new(vec![source]));
+    world.run_until(8.0 * HOUR);
+    assert!(world.waiting() < 10, "{}", world.waiting());
 }

@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::{select::Combined, time::Rate};
+use crate::{filter::UNKNOWN_SKEW, select::Combined, time::Rate};
 
 /// A correction of the timeline.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,8 +43,6 @@ pub struct Controller {
 const MEMORY: f64 = 3.0;
 /// A new frequency with a skew above this is not used, s/s.
 const MAX_UPDATE_SKEW: f64 = 1e-3;
-/// Frequency error of a clock nothing is known about, s/s.
-const UNKNOWN_SKEW: f64 = 2e-3;
 /// An offset as large as its own deviation is made up for in this many update intervals.
 const CORRECTION_TIME_RATIO: f64 = 1.5;
 /// Shortest slew, in seconds.

@@ -1,6 +1,9 @@
 //! Whether a leap second is coming.
 
-use crate::{ids::Leap, time::UnixTime};
+use crate::{
+    ids::Leap,
+    time::{NtpDuration, UnixTime},
+};
 
 /// Counts what the sources say about a leap second.
 #[derive(Clone, Copy, Debug, Default)]
@@ -11,6 +14,10 @@ pub struct LeapVote {
 
 /// Seconds in a day.
 const DAY: i64 = 86_400;
+/// An inserted second is a jump back by one second to within this, in seconds.
+const TOLERANCE: f64 = 0.1;
+/// Seconds after midnight in which the jump may be noticed at last.
+const NOTICED_WITHIN: i64 = 64;
 
 impl LeapVote {
     /// Takes the warning of one source that is used.
@@ -29,6 +36,14 @@ impl LeapVote {
     pub fn outcome(&self, now: UnixTime) -> Leap {
         if 2 * self.insert > self.votes && is_leap_day(now) { Leap::Insert } else { Leap::None }
     }
+}
+
+/// Whether a jump by `by`, noticed when the clock read `at` without it, is the second that is inserted at midnight.
+#[must_use]
+pub fn is_inserted_second(at: UnixTime, by: NtpDuration) -> bool {
+    // A clock that is a little slow jumps a little early.
+    let since_midnight = (at.seconds + 1).rem_euclid(DAY) - 1;
+    (by.to_seconds() + 1.0).abs() < TOLERANCE && since_midnight <= NOTICED_WITHIN
 }
 
 /// Whether `now` lies in 30 June or 31 December (UTC).
@@ -77,6 +92,17 @@ mod tests {
         vote.add(Leap::Delete);
         vote.add(Leap::Unsynchronized);
         assert_eq!(vote.outcome(day(1_483_185_600)), Leap::None);
+    }
+
+    #[test]
+    fn only_a_second_at_midnight_is_inserted() {
+        let back = |seconds: f64| NtpDuration::from_seconds(-seconds);
+        for (after, by, expected) in
+            [(0, 1.0, true), (-1, 1.0, true), (30, 1.01, true), (3600, 1.0, false), (-60, 1.0, false), (0, 2.0, false)]
+        {
+            assert_eq!(is_inserted_second(day(1_483_228_800 + after), back(by)), expected, "{after} s, {by} s");
+        }
+        assert!(!is_inserted_second(day(1_483_228_800), back(-1.0)));
     }
 
     #[test]

@@ -10,6 +10,6 @@ mod step;
 mod timeline;
 
 pub use controller::{Controller, Correction, Discipline};
-pub use leap::LeapVote;
+pub use leap::{LeapVote, is_inserted_second};
 pub use step::{StepLimit, StepPolicy};
 pub use timeline::Timeline;

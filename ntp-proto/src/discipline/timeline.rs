@@ -18,15 +18,17 @@ pub struct Timeline {
     map: ClockMap,
     /// The rate the clock runs at now, relative to its oscillator.
     applied: Rate,
+    /// Largest rate the oscillator may need.
+    max_frequency: Rate,
 }
 
 impl Timeline {
     /// Starts at the clock's reading `clock`. The clock runs at `applied` relative to its oscillator, and is believed to
-    /// need `natural`.
+    /// need `natural`, now and later at most `max_frequency` either way.
     #[must_use]
-    pub fn new(clock: NtpTimestamp, applied: Rate, natural: Rate) -> Self {
-        let rate = Rate::new((1.0 + natural.get()) / (1.0 + applied.get()) - 1.0);
-        Self { map: ClockMap { since: clock, offset: NtpDuration::ZERO, rate }, applied }
+    pub fn new(clock: NtpTimestamp, applied: Rate, natural: Rate, max_frequency: Rate) -> Self {
+        let rate = relative(natural.clamp(max_frequency), applied);
+        Self { map: ClockMap { since: clock, offset: NtpDuration::ZERO, rate }, applied, max_frequency }
     }
 
     /// The line from the clock to the timescale.
@@ -54,13 +56,16 @@ impl Timeline {
     }
 
     /// Believes from now on in a time `offset` seconds ahead that gains `frequency` s/s more; `clock` is the clock's
-    /// reading now. Returns what stored readings must be shifted by.
+    /// reading now. No oscillator is so bad as to need more than the largest frequency: what is above is left out. Returns
+    /// what stored readings must be shifted by.
     pub fn correct(&mut self, clock: NtpTimestamp, offset: f64, frequency: f64) -> Shift {
-        let shift = Shift { from: self.at(clock), offset, rate: frequency };
+        let natural = self.natural();
+        let wanted = Rate::new((1.0 + natural.get()) * (1.0 + frequency) - 1.0).clamp(self.max_frequency);
+        let shift = Shift { from: self.at(clock), offset, rate: relative(wanted, natural).get() };
         self.map = ClockMap {
             since: clock,
             offset: self.map.ahead(clock) + NtpDuration::from_seconds(offset),
-            rate: Rate::new((1.0 + self.map.rate.get()) * (1.0 + frequency) - 1.0),
+            rate: relative(wanted, self.applied),
         };
         shift
     }
@@ -70,14 +75,18 @@ impl Timeline {
         let offset = self.map.ahead(applied.at);
         match applied.command {
             Steer::Frequency(rate) => {
-                let natural = self.natural().get();
+                let natural = self.natural();
                 self.applied = rate;
-                let rate = Rate::new((1.0 + natural) / (1.0 + rate.get()) - 1.0);
-                self.map = ClockMap { since: applied.at, offset, rate };
+                self.map = ClockMap { since: applied.at, offset, rate: relative(natural, rate) };
             }
             Steer::Step(by) => self.handle_jump(applied.at, by),
             Steer::Status(_) => {}
         }
+    }
+
+    /// Takes word of a leap second, in which the clock went by `by` when it read `at`: the timescale goes with it.
+    pub fn handle_leap(&mut self, at: NtpTimestamp, by: NtpDuration) {
+        self.map = ClockMap { since: at + by, offset: self.map.ahead(at), rate: self.map.rate };
     }
 
     /// Takes word that the clock jumped by `by` when it read `at`.
@@ -86,9 +95,16 @@ impl Timeline {
     }
 }
 
+/// How much faster a clock at `rate` runs than one at `base`, both relative to the same oscillator.
+fn relative(rate: Rate, base: Rate) -> Rate {
+    Rate::new((1.0 + rate.get()) / (1.0 + base.get()) - 1.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX: Rate = Rate::from_ppm(500.0);
 
     fn at(seconds: f64) -> NtpTimestamp {
         NtpTimestamp::from_bits(4_000_000_000 << 32) + NtpDuration::from_seconds(seconds)
@@ -100,7 +116,7 @@ mod tests {
 
     #[test]
     fn steering_the_clock_does_not_move_the_timescale() {
-        let mut timeline = Timeline::new(at(0.0), Rate::from_ppm(10.0), Rate::from_ppm(10.0));
+        let mut timeline = Timeline::new(at(0.0), Rate::from_ppm(10.0), Rate::from_ppm(10.0), MAX);
         timeline.correct(at(0.0), 0.5, 20e-6);
         assert!(near(timeline.at(at(0.0)), at(0.5)));
         let natural = timeline.natural();
@@ -121,8 +137,17 @@ mod tests {
     }
 
     #[test]
+    fn no_oscillator_needs_more_than_the_largest_frequency() {
+        let mut timeline = Timeline::new(at(0.0), Rate::ZERO, Rate::from_ppm(-9000.0), MAX);
+        assert!((timeline.natural().to_ppm() + 500.0).abs() < 1e-6);
+        let shift = timeline.correct(at(0.0), 0.0, 0.09);
+        assert!((timeline.natural().to_ppm() - 500.0).abs() < 1e-6);
+        assert!((shift.rate - 1000e-6).abs() < 1e-6, "readings move with the timescale, not with the wish");
+    }
+
+    #[test]
     fn a_refused_command_changes_nothing() {
-        let mut timeline = Timeline::new(at(0.0), Rate::ZERO, Rate::ZERO);
+        let mut timeline = Timeline::new(at(0.0), Rate::ZERO, Rate::ZERO, MAX);
         timeline.correct(at(0.0), 2.0, 5e-6);
         assert!(near(timeline.at(at(1e6)), at(1e6 + 7.0)));
     }

@@ -9,10 +9,10 @@ use chacha20::ChaCha12Rng;
 use rand_core::SeedableRng;
 
 use crate::{
-    discipline::{Controller, StepLimit, StepPolicy, Timeline},
-    ids::{ReferenceId, SourceId, StampKind},
+    discipline::{Controller, StepLimit, StepPolicy, Timeline, is_inserted_second},
+    ids::{Leap, ReferenceId, SourceId, StampKind},
     select::{SelectConfig, Verdict},
-    source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Refusal, Source, SourceConfig, TxToken},
+    source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, TxToken},
     status::Status,
     steer::{Applied, Steer},
     time::{Monotonic, NtpDuration, NtpTimestamp, Rate, UnixTime},
@@ -27,6 +27,9 @@ pub use report::{SourceReport, SourceState, Tracking};
 
 /// Most sources of one engine.
 pub const MAX_SOURCES: usize = 128;
+
+/// What a slew may leave of an offset, in seconds: the next update takes care of it.
+const NEGLIGIBLE_REST: f64 = 10e-6;
 
 /// The present, by both clocks of this machine.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,8 @@ pub struct EngineConfig {
     pub step_limit: StepLimit,
     /// Fastest slew.
     pub max_slew: Rate,
+    /// Largest frequency that the oscillator may need, either way.
+    pub max_frequency: Rate,
     /// Frequency the clock runs at now, relative to its oscillator.
     pub applied: Rate,
     /// Frequency and its error bound (s/s) from an earlier run.
@@ -124,6 +129,8 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     slew_end: Option<Monotonic>,
     refresh: Option<Monotonic>,
+    /// When the clock counts as left alone, if no update comes before.
+    holdover: Option<Monotonic>,
     status: Status,
     selected: Option<SourceId>,
     history: History,
@@ -153,12 +160,12 @@ impl Engine {
     #[must_use]
     pub fn new(config: EngineConfig, now: Now) -> Self {
         let mut outputs = VecDeque::new();
-        let skew = config.saved_frequency.map(|(frequency, skew)| {
-            outputs.push_back(Output::Steer(Steer::Frequency(frequency)));
+        let natural = config.saved_frequency.map_or(config.applied, |(frequency, _)| frequency);
+        let timeline = Timeline::new(now.clock, config.applied, natural, config.max_frequency);
+        let skew = config.saved_frequency.map(|(_, skew)| {
+            outputs.push_back(Output::Steer(Steer::Frequency(timeline.natural())));
             skew
         });
-        let natural = config.saved_frequency.map_or(config.applied, |(frequency, _)| frequency);
-        let timeline = Timeline::new(now.clock, config.applied, natural);
         Self {
             select: config.select,
             era: config.era,
@@ -172,6 +179,7 @@ impl Engine {
             outputs,
             slew_end: None,
             refresh: None,
+            holdover: None,
             status: Status {
                 precision: config.precision,
                 max_distance: NtpDuration::from_seconds(config.select.max_distance),
@@ -215,10 +223,11 @@ impl Engine {
         }
     }
 
-    /// Asks a source no more until it is refreshed.
-    pub fn stop_source(&mut self, id: SourceId) {
+    /// Asks a source no more until it is refreshed. Meanwhile its time is not used.
+    pub fn stop_source(&mut self, now: Now, id: SourceId) {
         if let Some(source) = self.sources.get_mut(&id) {
             source.stop();
+            self.reselect(now, None);
         }
     }
 
@@ -249,8 +258,11 @@ impl Engine {
         self.obey(id, actions);
         match result {
             Ok(Outcome::Sampled) => self.update(now, id),
-            Ok(Outcome::Kissed(kiss)) => self.outputs.push_back(Output::Notice(Notice::Kiss(id, kiss))),
-            Err(Refusal::Unsynchronized | Refusal::Loop) => self.reselect(now, Some(id)),
+            Ok(Outcome::Kissed(kiss)) => {
+                self.outputs.push_back(Output::Notice(Notice::Kiss(id, kiss)));
+                self.reselect(now, Some(id));
+            }
+            Err(refusal) if refusal.is_an_answer() => self.reselect(now, Some(id)),
             Ok(Outcome::Noted) | Err(_) => {}
         }
     }
@@ -266,21 +278,37 @@ impl Engine {
     /// Takes word of what the clock did. A command that was refused is simply not reported.
     pub fn handle_steered(&mut self, applied: &Applied) {
         self.timeline.handle_applied(applied);
+        if let Steer::Step(by) = applied.command {
+            // What was told before the step counted all that was pending as an error.
+            self.tell(applied.at + by);
+        }
     }
 
     /// Takes word that the clock jumped by `by` when it read `at`, by nobody's command here. The time believed in stays,
     /// and the sources are asked at once whether that is right.
     pub fn handle_jump(&mut self, now: Now, at: NtpTimestamp, by: NtpDuration) {
-        self.timeline.handle_jump(at, by);
-        self.outputs.push_back(Output::Notice(Notice::Jump(by)));
-        for source in self.sources.values_mut() {
-            source.refresh(now.monotonic, true);
+        if self.is_leap(at, by) {
+            self.timeline.handle_leap(at, by);
+            self.status.leap = Leap::None;
+            self.status.reference_time = self.status.reference_time + by;
+            self.sources.values_mut().for_each(|source| source.handle_leap(by));
+        } else {
+            self.timeline.handle_jump(at, by);
+            self.outputs.push_back(Output::Notice(Notice::Jump(by)));
         }
+        self.sources.values_mut().for_each(|source| source.recheck(now.monotonic));
         self.publish(now);
     }
 
-    /// Takes word that the machine slept or moved, so that nothing measured before holds.
+    /// Whether a jump by `by`, noticed when the clock read `at`, is the leap second that was announced: the kernel inserts
+    /// it, and so does everybody else.
+    fn is_leap(&self, at: NtpTimestamp, by: NtpDuration) -> bool {
+        self.status.leap == Leap::Insert && is_inserted_second(at.to_unix(self.era), by)
+    }
+
+    /// Takes word that the machine slept or moved, so that nothing measured before holds, nor what was said of the clock.
     pub fn handle_interruption(&mut self, now: Now) {
+        self.status.leap = Leap::Unsynchronized;
         for source in self.sources.values_mut() {
             source.restart(now.monotonic);
         }
@@ -292,20 +320,26 @@ impl Engine {
         let due: Vec<SourceId> = self.sources.keys().copied().collect();
         for id in due {
             let Some(source) = self.sources.get_mut(&id) else { continue };
-            let before = (source.reach().is_reachable(), source.schedule().in_burst());
+            let before = (source.is_answering(), source.reach().is_reachable(), source.schedule().in_burst());
             let actions = source.handle_timeout(now.monotonic, &mut self.rng);
             // A source that falls silent, or ends its first measurements without an answer, changes the vote.
-            let changed = before != (source.reach().is_reachable(), source.schedule().in_burst());
+            let changed =
+                before != (source.is_answering(), source.reach().is_reachable(), source.schedule().in_burst());
             self.obey(id, actions);
             if changed {
                 self.reselect(now, None);
             }
         }
         if self.slew_end.is_some_and(|end| now.monotonic >= end) {
-            self.slew_end = None;
-            self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
+            // A late timer, or a rate that the kernel rounded, leaves something.
+            if self.timeline.pending(now.clock).to_seconds().abs() > NEGLIGIBLE_REST {
+                self.slew(now);
+            } else {
+                self.slew_end = None;
+                self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
+            }
         }
-        if self.refresh.is_none_or(|at| now.monotonic >= at) {
+        if self.refresh.is_none_or(|at| now.monotonic >= at) || self.holdover.is_some_and(|at| now.monotonic >= at) {
             self.publish(now);
         }
     }
@@ -332,3 +366,6 @@ impl Engine {
         }));
     }
 }
+
+#[cfg(test)]
+mod tests;

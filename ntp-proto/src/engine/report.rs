@@ -131,7 +131,7 @@ impl Engine {
     fn report<'a>(&self, now: Now, source: &'a Source) -> SourceReport<'a> {
         let state = if source.schedule().next().is_none() {
             SourceState::Offline
-        } else if source.association().is_nts() && source.association().nts_keys().is_none() {
+        } else if source.lacks_keys() {
             SourceState::NoKeys
         } else if source.schedule().in_burst() {
             SourceState::Burst

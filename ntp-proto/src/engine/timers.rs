@@ -7,10 +7,15 @@ impl Engine {
     /// The earliest deadline, and what it is for.
     pub(super) fn next_timeout(&self) -> (Option<Monotonic>, &'static str) {
         let poll = self.sources.values().filter_map(|source| source.schedule().next()).min();
-        [(self.slew_end, "end of slew"), (self.refresh, "refresh of the clock's status"), (poll, "next request")]
-            .into_iter()
-            .filter_map(|(at, why)| at.map(|at| (at, why)))
-            .min()
-            .map_or((None, "nothing"), |(at, why)| (Some(at), why))
+        [
+            (self.slew_end, "end of slew"),
+            (self.refresh, "refresh of the clock's status"),
+            (self.holdover, "end of what the last update is good for"),
+            (poll, "next request"),
+        ]
+        .into_iter()
+        .filter_map(|(at, why)| at.map(|at| (at, why)))
+        .min()
+        .map_or((None, "nothing"), |(at, why)| (Some(at), why))
     }
 }

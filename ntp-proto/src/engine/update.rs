@@ -7,6 +7,7 @@ use crate::{
     discipline::{Discipline, LeapVote},
     filter::Filter,
     ids::{Leap, SourceId, Trust},
+    sample::{FREQUENCY_TOLERANCE, MAX_CLOCK_ERROR},
     select::{Candidate, Circumstances, Combined, Selection, Verdict, select},
     source::{Loss, Source},
     status::Status,
@@ -14,8 +15,6 @@ use crate::{
     time::{NtpDuration, NtpTimestamp, Rate},
 };
 
-/// Frequency error that any clock may develop between two updates, s/s.
-const MAX_CLOCK_ERROR: f64 = 1e-6;
 /// An offset above this is told about, in seconds.
 const NOTABLE_OFFSET: f64 = 1.0;
 /// Answers in a row with a bad verdict after which a source is worth replacing.
@@ -23,6 +22,10 @@ const BAD_UPDATES: u8 = 8;
 /// The kernel lets its own error bound grow by 500 ppm, and calls the clock unsynchronized at 16 s: the bound is told anew
 /// long before that.
 const STATUS_INTERVAL: Duration = Duration::from_secs(64);
+/// The error at which the kernel itself calls the clock unsynchronized, in seconds.
+const MAX_KERNEL_ERROR: f64 = 16.0;
+/// Poll intervals without an update after which nothing that was learnt about the oscillator is relied on.
+const HOLDOVER_AFTER: u32 = 4;
 /// Weight of the newest update in the mean square of offsets.
 const MEAN_WEIGHT: f64 = 0.1;
 
@@ -53,17 +56,24 @@ impl Engine {
     fn select_at(&mut self, at: NtpTimestamp, heard: Option<SourceId>) -> Selection {
         let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
+        // What is only measured cannot vote, and cannot keep others from it.
+        let vouched = |s: &Source| s.config().trust > Trust::None || s.config().options.trust;
+        let authenticated = self.sources.values().any(|s| vouched(s) && !s.config().options.noselect);
+        let votes = |s: &Source| {
+            s.schedule().next().is_some() && !s.config().options.noselect && (vouched(s) || !authenticated)
+        };
         let circumstances = Circumstances {
             previous: self.selected,
             starting: self.sources.values().any(|source| source.schedule().in_burst()),
-            authenticated: self.sources.values().any(|s| s.config().trust > Trust::None || s.config().options.trust),
+            authenticated,
+            configured_voters: self.sources.values().filter(|s| votes(s)).count(),
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
         };
         let selection = select(&candidates, &circumstances, &self.select);
         let ids: Vec<SourceId> = self.sources.keys().copied().collect();
         for id in ids {
             let judged = candidates.iter().position(|c| c.id == id).and_then(|i| selection.verdicts.get(i).copied());
-            let Some(verdict) = judged.or_else(|| self.sources.get(&id).map(unfit)) else { continue };
+            let verdict = judged.or_else(|| self.sources.get(&id).and_then(unfit)).unwrap_or(Verdict::NoSamples);
             self.keep(id, verdict, heard == Some(id));
         }
         let best = selection.chosen.map(|(best, _)| best);
@@ -77,7 +87,9 @@ impl Engine {
     fn keep(&mut self, id: SourceId, verdict: Verdict, heard: bool) {
         let old = self.verdicts.get(&id).copied();
         let before = old.map_or(0, |old| old.bad);
-        let bad = if verdict.is_bad() { before.saturating_add(heard.into()) } else { 0 };
+        // A source that answers and has no measurements answers nothing of use.
+        let is_bad = verdict.is_bad() || verdict == Verdict::NoSamples;
+        let bad = if is_bad { before.saturating_add(heard.into()) } else { 0 };
         self.verdicts.insert(id, Standing { verdict, bad });
         if verdict == Verdict::Falseticker && old.is_none_or(|old| old.verdict != Verdict::Falseticker) {
             self.outputs.push_back(Output::Notice(Notice::Falseticker(id)));
@@ -105,7 +117,7 @@ impl Engine {
             Some(mean) => mean + MEAN_WEIGHT * (offset.powi(2) - mean),
             None => 0.0,
         });
-        self.describe(now, best, combined);
+        self.describe(now, best, combined, (combined.frequency - shift.rate).abs());
         self.follow(now);
         self.publish(now);
     }
@@ -124,6 +136,13 @@ impl Engine {
         if pending.to_seconds().abs() >= NOTABLE_OFFSET {
             self.outputs.push_back(Output::Notice(Notice::Wrong(pending)));
         }
+        self.slew(now);
+    }
+
+    /// Starts to make up for what the clock is behind.
+    pub(super) fn slew(&mut self, now: Now) {
+        let pending = self.timeline.pending(now.clock);
+        let natural = self.timeline.natural();
         let rate = match self.discipline.slew(pending.to_seconds()) {
             Some((slew, duration)) => {
                 self.slew_end = Some(now.monotonic + duration);
@@ -137,8 +156,8 @@ impl Engine {
         self.outputs.push_back(Output::Steer(Steer::Frequency(rate)));
     }
 
-    /// Writes down what we now say about our own clock.
-    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined) {
+    /// Writes down what we now say about our own clock; `unbelieved` is the part of the frequency that was not applied.
+    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined, unbelieved: f64) {
         let reference_time = self.timeline.at(now.clock);
         let mut vote = LeapVote::default();
         for (id, standing) in &self.verdicts {
@@ -148,8 +167,9 @@ impl Engine {
             }
         }
         let Some(source) = self.sources.get(&best) else { return };
+        self.holdover = Some(now.monotonic + source.schedule().poll().to_duration().saturating_mul(HOLDOVER_AFTER));
         let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
-        let growth = self.discipline.skew() + self.discipline.residual_frequency().abs() + MAX_CLOCK_ERROR;
+        let growth = self.discipline.skew() + unbelieved + MAX_CLOCK_ERROR;
         self.status = Status {
             leap: vote.outcome(reference_time.to_unix(self.era)),
             stratum: stratum.saturating_add(1),
@@ -164,15 +184,27 @@ impl Engine {
 
     /// Tells the kernel how good the clock is, and notices when it is no longer good enough.
     pub(super) fn publish(&mut self, now: Now) {
-        let at = self.timeline.at(now.clock);
-        let synchronized = self.status.synchronized_at(at);
+        if self.holdover.is_some_and(|at| now.monotonic >= at) {
+            self.holdover = None;
+            // Counted from the last update, as in RFC 5905 section 11.2.
+            self.status.dispersion_rate = Rate::new(self.status.dispersion_rate.get().max(FREQUENCY_TOLERANCE));
+        }
+        let synchronized = self.status.synchronized_at(self.timeline.at(now.clock));
         if self.history.synchronized && !synchronized {
             self.outputs.push_back(Output::Notice(Notice::Unsynchronized));
         }
         self.history.synchronized = synchronized;
-        let behind = self.timeline.pending(now.clock).abs();
+        self.tell(now.clock);
+        self.refresh = Some(now.monotonic + STATUS_INTERVAL);
+    }
+
+    /// Tells the kernel how good the clock is where it reads `clock`.
+    pub(super) fn tell(&mut self, clock: NtpTimestamp) {
+        let at = self.timeline.at(clock);
+        let behind = self.timeline.pending(clock).abs();
         let half_delay = NtpDuration::from_bits(self.status.root_delay.to_bits() / 2);
         let max_error = self.status.root_dispersion_at(at) + half_delay + behind;
+        let synchronized = self.status.synchronized_at(at) && max_error.to_seconds() < MAX_KERNEL_ERROR;
         self.outputs.push_back(Output::Steer(Steer::Status(ClockStatus {
             synchronized,
             leap: if synchronized { self.status.leap } else { Leap::Unsynchronized },
@@ -180,13 +212,12 @@ impl Engine {
             estimated_error: NtpDuration::from_seconds(self.history.mean_square.unwrap_or(0.0).sqrt()) + behind,
             tai_offset: None,
         })));
-        self.refresh = Some(now.monotonic + STATUS_INTERVAL);
     }
 }
 
 /// A source that can be judged by its measurements.
 fn candidate(source: &Source, at: NtpTimestamp) -> Option<Candidate> {
-    if unfit(source) != Verdict::NoSamples {
+    if unfit(source).is_some() {
         return None;
     }
     Some(Candidate {
@@ -197,17 +228,19 @@ fn candidate(source: &Source, at: NtpTimestamp) -> Option<Candidate> {
     })
 }
 
-/// Why a source cannot be judged by its measurements; `NoSamples` if nothing else speaks against it.
-fn unfit(source: &Source) -> Verdict {
+/// Why a source cannot be judged by its measurements, if there is a reason.
+fn unfit(source: &Source) -> Option<Verdict> {
     if source.is_denied() {
-        Verdict::Denied
+        Some(Verdict::Denied)
     } else if source.is_looping() {
-        Verdict::Loop
+        Some(Verdict::Loop)
     } else if source.is_unsynchronized() {
-        Verdict::Unsynchronized
-    } else if !source.reach().is_reachable() && source.counts().sent > 0 {
-        Verdict::Unreachable
+        Some(Verdict::Unsynchronized)
+    } else if source.schedule().next().is_none() {
+        Some(Verdict::Unreachable)
+    } else if source.reach().is_reachable() || source.reach().missed() == 0 {
+        None
     } else {
-        Verdict::NoSamples
+        Some(if source.is_answering() { Verdict::NoSamples } else { Verdict::Unreachable })
     }
 }

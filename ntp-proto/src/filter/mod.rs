@@ -4,13 +4,16 @@
 
 use crate::{
     sample::{Sample, Shift},
-    time::NtpTimestamp,
+    time::{NtpDuration, NtpTimestamp},
 };
 
 mod line;
 mod regression;
 
 pub use regression::Regression;
+
+/// Frequency error of a clock nothing is known about, s/s.
+pub(crate) const UNKNOWN_SKEW: f64 = 2e-3;
 
 /// The filter every source uses.
 pub type SourceFilter = Regression;
@@ -79,6 +82,9 @@ pub trait Filter: Default {
 
     /// Takes word that the engine's timescale changed: nothing is forgotten, everything stored is moved.
     fn handle_shift(&mut self, shift: &Shift);
+
+    /// Takes word of a leap second: the engine's timescale and the source's went `by` ahead together.
+    fn handle_leap(&mut self, by: NtpDuration);
 
     /// Forgets everything.
     fn reset(&mut self);

@@ -7,12 +7,12 @@
 use arrayvec::ArrayVec;
 
 use super::{
-    Estimate, Filter, Surprise,
+    Estimate, Filter, Surprise, UNKNOWN_SKEW,
     line::{Line, MIN_POINTS, Point, student_t},
 };
 use crate::{
     sample::{Sample, Shift},
-    time::NtpTimestamp,
+    time::{NtpDuration, NtpTimestamp},
 };
 
 /// Most samples kept.
@@ -21,8 +21,6 @@ const MAX_SAMPLES: usize = 64;
 const MEMORIES: [usize; 8] = [4, 6, 9, 13, 19, 28, 42, MAX_SAMPLES];
 /// Weight of the newest error of prediction in a memory's mean.
 const SCORE_WEIGHT: f64 = 0.1;
-/// Frequency error of a clock nothing is known about, s/s.
-const UNKNOWN_SKEW: f64 = 2e-3;
 /// Least jitter believed, in seconds.
 const MIN_JITTER: f64 = 1e-9;
 /// Least skew believed, s/s.
@@ -100,12 +98,12 @@ impl Regression {
         });
     }
 
-    /// The sample that bounds the error best, aged to `now` by `skew`.
+    /// The sample that bounds the error against the source best, aged to `now` by `skew`.
     fn nearest(&self, now: NtpTimestamp, skew: f64) -> Option<(f64, &Sample)> {
         self.samples
             .iter()
             .map(|s| (s.peer_distance() + skew * (now - s.at).to_seconds().abs(), s))
-            .min_by(|a, b| (a.0 + a.1.root_dispersion).total_cmp(&(b.0 + b.1.root_dispersion)))
+            .min_by(|a, b| a.0.total_cmp(&b.0))
     }
 }
 
@@ -137,6 +135,13 @@ impl Filter for Regression {
         self.refit();
     }
 
+    fn handle_leap(&mut self, by: NtpDuration) {
+        for sample in &mut self.samples {
+            sample.at = sample.at + by;
+        }
+        self.refit();
+    }
+
     fn reset(&mut self) {
         *self = Self::default();
     }
@@ -159,6 +164,10 @@ impl Filter for Regression {
             // Too few for a line: the sample with the least delay speaks for all.
             None => (best.offset, best.peer_distance() + skew * age, 0.0, best.peer_distance(), self.samples.len()),
         };
+        // What bounds the error is one measurement; what is told is a line, which may pass beside it.
+        let beside = (offset - nearest.offset - frequency * (now - nearest.at).to_seconds()).abs();
+        let ageing = peer_distance - nearest.peer_distance();
+        // The source may have lost its own source since: of its distance only the newest word counts.
         Some(Estimate {
             at: now,
             offset,
@@ -166,10 +175,10 @@ impl Filter for Regression {
             frequency,
             skew,
             jitter: jitter.max(MIN_JITTER),
-            peer_distance: peer_distance.max(deviation),
-            root_distance: 0.5 * nearest.root_delay + nearest.root_dispersion,
-            root_delay: nearest.root_delay + nearest.delay,
-            root_dispersion: nearest.root_dispersion + nearest.dispersion + (peer_distance - nearest.peer_distance()),
+            peer_distance: (peer_distance + beside).max(deviation),
+            root_distance: 0.5 * latest.root_delay + latest.root_dispersion,
+            root_delay: latest.root_delay + nearest.delay,
+            root_dispersion: latest.root_dispersion + nearest.dispersion + ageing + beside,
             stratum: latest.stratum,
             samples: self.fit.map_or(self.samples.len(), |fit| fit.count),
             runs,
@@ -186,7 +195,6 @@ impl Filter for Regression {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::time::NtpDuration;
 
     fn start() -> NtpTimestamp {
         NtpTimestamp::from_bits(4_000_000_000 << 32)

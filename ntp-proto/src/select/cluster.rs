@@ -1,7 +1,7 @@
 //! The best of the sources that agree, and those near enough to help it.
 
 use super::Candidate;
-use crate::ids::SourceId;
+use crate::{ids::SourceId, sample::MAX_CLOCK_ERROR};
 
 /// Error bound that one step of stratum is worth, in seconds.
 const STRATUM_WEIGHT: f64 = 1e-3;
@@ -11,8 +11,6 @@ const RESELECT_RATIO: f64 = 2.0;
 const RESELECT_DISTANCE: f64 = 1e-4;
 /// Sources farther than this multiple of the best one's error bound do not improve it.
 const COMBINE_LIMIT: f64 = 3.0;
-/// Frequency by which two good clocks may differ, s/s.
-const MAX_CLOCK_ERROR: f64 = 1e-6;
 
 /// How good a source is, in seconds of error bound; lower is better.
 fn score(candidate: &Candidate, least_stratum: u8) -> f64 {

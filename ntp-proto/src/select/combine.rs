@@ -1,6 +1,6 @@
 //! One time from several sources that agree.
 
-use super::Candidate;
+use super::{Candidate, Interval};
 
 /// What the sources that are used say together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,8 +19,25 @@ pub struct Combined {
     pub root_dispersion: f64,
 }
 
+impl Combined {
+    /// Largest error of `offset`, in seconds.
+    #[must_use]
+    pub fn bound(&self) -> f64 {
+        0.5 * self.root_delay + self.root_dispersion
+    }
+
+    /// Widens the bound if the best source, of interval `best`, claims to know better than the majority that confirmed it.
+    pub(super) fn at_least(self, majority: Interval, best: Interval) -> Self {
+        if !best.is_inside(&majority) {
+            return self;
+        }
+        let farthest = (majority.high - self.offset).max(self.offset - majority.low).max(majority.half_width());
+        Self { root_dispersion: self.root_dispersion.max(farthest - 0.5 * self.root_delay), ..self }
+    }
+}
+
 /// Weighs `best` and `others` together: offsets by the inverse of the error bound, frequencies by the inverse of the
-/// squared skew. Error bounds stay those of the best source.
+/// squared skew. The error bound is that of the best source, and what lies between its offset and that of all.
 pub(super) fn combine(best: &Candidate, others: &[&Candidate]) -> Combined {
     let all = || core::iter::once(best).chain(others.iter().copied());
     let (mut weight, mut offset, mut variance) = (0.0, 0.0, 0.0);
@@ -41,6 +58,6 @@ pub(super) fn combine(best: &Candidate, others: &[&Candidate]) -> Combined {
         frequency: frequency / frequency_weight,
         skew: frequency_weight.sqrt().recip(),
         root_delay: best.estimate.root_delay,
-        root_dispersion: best.estimate.root_dispersion,
+        root_dispersion: best.estimate.root_dispersion + (offset / weight - best.estimate.offset).abs(),
     }
 }

@@ -7,17 +7,19 @@ pub(super) struct Interval {
     pub(super) high: f64,
 }
 
-/// Where most intervals overlap, and how many.
+/// Where most intervals overlap, and how many. If that happens in several places, the span from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Overlap {
     pub(super) interval: Interval,
     pub(super) depth: usize,
+    /// There is but one such place.
+    pub(super) single: bool,
 }
 
 impl Interval {
-    /// Whether this one covers all of `overlap`, or lies inside it.
-    pub(super) fn agrees_with(&self, overlap: &Self) -> bool {
-        (self.low <= overlap.low && self.high >= overlap.high) || self.is_inside(overlap)
+    /// Half its width.
+    pub(super) fn half_width(&self) -> f64 {
+        0.5 * (self.high - self.low)
     }
 
     /// Whether this one lies inside `outer`.
@@ -27,7 +29,8 @@ impl Interval {
 }
 
 /// Sweeps over the end points and returns the deepest overlap; among several equally deep, the whole span from the
-/// first to the last, so that the answer does not hang on their order.
+/// first to the last, so that the answer does not hang on their order. Who shares only one of several places may be
+/// wrong: just those that cover the span are of the majority whichever place is the true one.
 pub(super) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
     let mut edges: Vec<(f64, bool)> = Vec::with_capacity(2 * intervals.len());
     for interval in intervals {
@@ -39,15 +42,16 @@ pub(super) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
 
     let (mut depth, mut best) = (0_usize, 0_usize);
     let mut found: Option<Interval> = None;
-    let mut open = false;
+    let (mut open, mut places) = (false, 0_usize);
     for (at, starts) in edges {
         if starts {
             depth += 1;
             if depth > best {
-                (best, open) = (depth, true);
+                (best, open, places) = (depth, true, 1);
                 found = Some(Interval { low: at, high: at });
             } else if depth == best {
                 open = true;
+                places += 1;
             }
         } else {
             if open && depth == best {
@@ -59,7 +63,7 @@ pub(super) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
             depth -= 1;
         }
     }
-    found.map(|interval| Overlap { interval, depth: best })
+    found.map(|interval| Overlap { interval, depth: best, single: places == 1 })
 }
 
 #[cfg(test)]
@@ -73,7 +77,13 @@ mod tests {
     #[test]
     fn overlap_of_three_with_a_liar() {
         let overlap = deepest(&intervals(&[(-1.0, 1.0), (-0.5, 2.0), (-0.2, 0.3), (9.0, 10.0)])).unwrap();
-        assert_eq!(overlap, Overlap { interval: Interval { low: -0.2, high: 0.3 }, depth: 3 });
+        assert_eq!(overlap, Overlap { interval: Interval { low: -0.2, high: 0.3 }, depth: 3, single: true });
+    }
+
+    #[test]
+    fn two_places_are_spanned_and_told() {
+        let overlap = deepest(&intervals(&[(-1.0, 1.0), (-0.9, -0.8), (0.7, 0.8)])).unwrap();
+        assert_eq!(overlap, Overlap { interval: Interval { low: -0.9, high: 0.8 }, depth: 2, single: false });
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct SelectOptions {
 /// Limits of selection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SelectConfig {
-    /// Fewest sources that must agree.
+    /// Fewest voting sources that must agree; two where three or more are configured.
     pub min_sources: usize,
     /// Largest error bound of a source, in seconds.
     pub max_distance: f64,
@@ -79,8 +79,25 @@ pub struct Circumstances {
     pub starting: bool,
     /// Some source is authenticated or trusted by option, whether or not it is among the candidates.
     pub authenticated: bool,
+    /// Sources that would vote if they were all fit, whether or not they are among the candidates.
+    pub configured_voters: usize,
     /// Some required source is not among the candidates.
     pub required_missing: bool,
+}
+
+/// Configured voters from which on a single one is not followed.
+const MANY_VOTERS: usize = 3;
+/// How many must agree then.
+const MIN_OF_MANY: usize = 2;
+
+/// How many voters must agree. It is the configured that count, not the reachable: whoever can silence honest servers
+/// could otherwise leave one liar, which would agree with itself.
+///
+/// At the start the engine knows only the sources whose names are resolved, so the first of four may set the clock alone;
+/// `min_sources` is for those who do not want that. Of four configured sources with three dead, the last is not followed:
+/// the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
+fn needed(around: &Circumstances, config: &SelectConfig) -> usize {
+    config.min_sources.max(if around.configured_voters >= MANY_VOTERS { MIN_OF_MANY } else { 1 })
 }
 
 /// Chooses among candidates.
@@ -103,14 +120,18 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
     for (candidate, verdict) in candidates.iter().zip(&mut verdicts).filter(|(_, v)| **v == Verdict::Selected) {
         let own = interval(candidate);
         if votes(candidate, around) {
-            if !own.agrees_with(&overlap.interval) {
-                *verdict = Verdict::Falseticker;
+            if !overlap.interval.is_inside(&own) {
+                let shares_a_place = overlap.interval.low <= own.high && own.low <= overlap.interval.high;
+                *verdict = if overlap.single || !shares_a_place { Verdict::Falseticker } else { Verdict::NoMajority };
             }
-        } else if !own.is_inside(&overlap.interval) {
+        } else if !overlap.single || !own.is_inside(&overlap.interval) {
             *verdict = Verdict::Untrusted;
         }
     }
-    let chosen = choose(candidates, &mut verdicts, around, config);
+    let chosen = choose(candidates, &mut verdicts, around, config).map(|(best, others)| {
+        let combined = combine::combine(best, &others).at_least(overlap.interval, interval(best));
+        (best.id, combined)
+    });
     Selection { verdicts, chosen }
 }
 
@@ -137,12 +158,12 @@ fn interval(candidate: &Candidate) -> Interval {
 }
 
 /// Picks the best of those that agree, unless something else is still wanted.
-fn choose(
-    candidates: &[Candidate],
+fn choose<'a>(
+    candidates: &'a [Candidate],
     verdicts: &mut [Verdict],
     around: &Circumstances,
     config: &SelectConfig,
-) -> Option<(SourceId, Combined)> {
+) -> Option<(&'a Candidate, Vec<&'a Candidate>)> {
     let agreeing = |verdicts: &[Verdict]| -> Vec<usize> {
         (0..candidates.len()).filter(|&i| verdicts.get(i) == Some(&Verdict::Selected)).collect()
     };
@@ -151,7 +172,7 @@ fn choose(
         || candidates.iter().zip(verdicts.iter()).any(|(c, v)| c.options.require && *v != Verdict::Selected);
     let wanted = if missing {
         Some(Verdict::MissingRequired)
-    } else if all.len() < config.min_sources {
+    } else if all.iter().filter(|&&i| votes(&candidates[i], around)).count() < needed(around, config) {
         Some(Verdict::TooFew)
     } else if around.starting && around.previous.is_none() {
         Some(Verdict::Waiting)
@@ -179,7 +200,7 @@ fn choose(
             verdicts[i] = Verdict::NotCombined;
         }
     }
-    Some((best.id, combine::combine(best, &others)))
+    Some((best, others))
 }
 
 #[cfg(test)]
@@ -209,12 +230,16 @@ mod tests {
     }
 
     fn around(candidates: &[Candidate]) -> Circumstances {
-        Circumstances {
+        let authenticated = candidates.iter().any(|c| c.trust > Trust::None || c.options.trust);
+        let around = Circumstances {
             previous: None,
             starting: false,
-            authenticated: candidates.iter().any(|c| c.trust > Trust::None || c.options.trust),
+            authenticated,
+            configured_voters: 0,
             required_missing: false,
-        }
+        };
+        let voters = candidates.iter().filter(|c| !c.options.noselect && votes(c, &around)).count();
+        Circumstances { configured_voters: voters, ..around }
     }
 
     fn run(candidates: &[Candidate]) -> Selection {
@@ -256,6 +281,65 @@ mod tests {
         let selection = select(&sources, &silent, &SelectConfig::default());
         assert_eq!(selection.chosen, None);
         assert!(selection.verdicts.iter().all(|v| *v == Verdict::Untrusted));
+    }
+
+    #[test]
+    fn a_liar_beside_a_wide_honest_source_moves_nothing() {
+        // The wide one agrees with both, which do not agree with each other: either may be the liar.
+        let sources = [
+            candidate(1, 0.0, 0.1, Trust::None),
+            candidate(2, 0.0, 1e-4, Trust::None),
+            candidate(3, 0.06, 1e-4, Trust::None),
+        ];
+        let selection = run(&sources);
+        assert_eq!(selection.verdicts, [Verdict::TooFew, Verdict::NoMajority, Verdict::NoMajority]);
+        assert_eq!(selection.chosen, None);
+        // Where one that covers both places is not alone, it is followed, and its bound holds.
+        let sources = [sources[0], candidate(4, 0.01, 0.1, Trust::None), sources[1], sources[2]];
+        let (best, combined) = run(&sources).chosen.unwrap();
+        assert!(best == SourceId(1) && combined.offset.abs() <= combined.bound());
+        assert!(combined.offset.abs() < 0.01);
+    }
+
+    #[test]
+    fn no_minority_of_liars_moves_the_clock() {
+        // Honest sources differ in what they promise, and keep it; liars all say the same, sure of it.
+        for count in 1..=9_u32 {
+            for liars in 0..count.div_ceil(2) {
+                for (lie, sureness) in [(0.3, 1e-6), (0.3, 0.1), (-0.02, 1e-4), (0.008, 1e-5), (40.0, 1.0)] {
+                    let honest = |id: u32| {
+                        let distance = 0.01 * f64::from(1 + id % 3);
+                        candidate(id, distance * (f64::from(id % 5) - 2.0) / 4.0, distance, Trust::None)
+                    };
+                    let liar = |id| candidate(id, lie, sureness, Trust::None);
+                    let sources: Vec<_> = (0..count).map(|id| if id < liars { liar(id) } else { honest(id) }).collect();
+                    if let Some((_, combined)) = run(&sources).chosen {
+                        // At worst to the edge of what most honest sources allow.
+                        assert!(combined.offset.abs() <= 0.03, "{liars} of {count} say {lie}: {combined:?}");
+                    } else {
+                        assert!(liars > 0, "{count} honest sources agree");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_is_left_of_many_is_not_followed() {
+        let sources = [candidate(5, 0.5, 0.01, Trust::None)];
+        for (configured_voters, followed) in [(1, true), (2, true), (3, false), (5, false)] {
+            let around = Circumstances { configured_voters, ..around(&sources) };
+            let selection = select(&sources, &around, &SelectConfig::default());
+            assert_eq!(selection.chosen.is_some(), followed, "{configured_voters}");
+            assert_eq!(selection.verdicts[0] == Verdict::TooFew, !followed);
+        }
+    }
+
+    #[test]
+    fn a_confirmed_plain_source_claims_no_more_than_who_confirmed_it() {
+        let sources = [candidate(1, 0.0, 0.05, Trust::Pki), candidate(2, 0.02, 1e-4, Trust::None)];
+        let (_, combined) = run(&sources).chosen.unwrap();
+        assert!(combined.bound() >= 0.05, "{combined:?}");
     }
 
     #[test]

@@ -65,7 +65,13 @@ pub struct Association {
 enum State {
     None,
     Symmetric(SymmetricKey),
-    Nts { keys: Option<NtsKeys>, refused: bool, wish: Wish },
+    Nts {
+        keys: Option<NtsKeys>,
+        /// The fallback keys are being tried.
+        swapped: bool,
+        refused: bool,
+        wish: Wish,
+    },
 }
 
 /// Wishes for keys back off: a server that refuses every key it hands out must not be asked for keys at every poll.
@@ -91,16 +97,23 @@ impl Association {
         let state = match authentication {
             Authentication::None => State::None,
             Authentication::Symmetric(key) => State::Symmetric(key),
-            Authentication::Nts => State::Nts { keys: None, refused: false, wish: Wish::default() },
+            Authentication::Nts => State::Nts { keys: None, swapped: false, refused: false, wish: Wish::default() },
         };
         Self { state, naks: 0, keyed: 0 }
     }
 
     pub(super) fn set_keys(&mut self, fresh: NtsKeys) {
-        if let State::Nts { keys, refused, .. } = &mut self.state {
+        if let State::Nts { keys, swapped, refused, .. } = &mut self.state {
             *keys = Some(fresh);
-            *refused = false;
+            (*swapped, *refused) = (false, false);
             self.keyed += 1;
+        }
+    }
+
+    /// Forgets how long to wait before keys are wanted again: somebody asked, or the network is another one.
+    pub(super) fn forget_backoff(&mut self) {
+        if let State::Nts { wish, .. } = &mut self.state {
+            *wish = Wish::default();
         }
     }
 
@@ -114,7 +127,7 @@ impl Association {
 
     /// Why keys are wanted at `now`, not more often than the back-off allows.
     pub(super) fn keys_wanted(&mut self, now: Monotonic) -> Option<KeysReason> {
-        let State::Nts { keys, refused, wish } = &mut self.state else { return None };
+        let State::Nts { keys, refused, wish, .. } = &mut self.state else { return None };
         let reason = match keys {
             None => KeysReason::None,
             Some(_) if *refused => KeysReason::Refused,
@@ -127,13 +140,15 @@ impl Association {
     /// The last request was answered by nothing but an NTS NAK.
     pub(super) fn handle_nak(&mut self) {
         self.naks += 1;
-        if let State::Nts { keys: Some(keys), refused, .. } = &mut self.state {
-            match keys.fallback.take() {
-                Some(other) => keys.keys = other,
-                // RFC 8915 section 5.7: the client initiates a new key exchange, and until that succeeds may go on with
-                // the cookies it has.
-                None => *refused = true,
+        if let State::Nts { keys: Some(keys), swapped, refused, .. } = &mut self.state {
+            // A NAK proves nothing of who sent it: neither set of keys is given up for one.
+            if let Some(fallback) = &mut keys.fallback {
+                core::mem::swap(&mut keys.keys, fallback);
+                *swapped = !*swapped;
             }
+            // RFC 8915 section 5.7: the client initiates a new key exchange, and until that succeeds may go on with the
+            // cookies it has.
+            *refused |= !*swapped;
         }
     }
 
@@ -172,13 +187,14 @@ impl Association {
                 let covered = packet.bytes().get(..mac.covered).ok_or(Refusal::Malformed)?;
                 if key.verify(covered, &mac) { Ok(packet.header) } else { Err(Refusal::Forged) }
             }
-            State::Nts { keys, wish, .. } => {
+            State::Nts { keys, swapped, refused, wish } => {
                 let keys = keys.as_mut().ok_or(Refusal::Unauthenticated)?;
                 let authentic = open_reply(payload, unique_id, &keys.keys.s2c).map_err(Refusal::from)?;
                 for cookie in authentic.cookies() {
                     keys.cookies.put(cookie);
                 }
                 keys.fallback = None;
+                (*swapped, *refused) = (false, false);
                 *wish = Wish::default();
                 Ok(*authentic.header())
             }

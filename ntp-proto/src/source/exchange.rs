@@ -11,11 +11,27 @@ use super::request::TxToken;
 /// Requests in interleaved mode without an answer after which basic mode is used again (RFC 9769 section 2).
 pub(super) const MAX_INTERLEAVED_MISSES: u8 = 4;
 
+/// Interleaved replies in a row with timestamps that cannot be right after which the server is no more asked for them.
+pub(super) const MAX_INTERLEAVED_FAILURES: u8 = 3;
+/// Longest time a packet may wait between the program and the wire, in seconds.
+const MAX_SEND_DELAY: f64 = 1.0;
+
 /// When a request left, and who says so.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) at: NtpTimestamp,
     pub(super) stamp: StampKind,
+}
+
+impl Sent {
+    /// Whether `better` can be a better stamp of the same departure: not before the program sent the packet, and not
+    /// long after.
+    pub(super) fn is_improved_by(&self, better: &Self) -> bool {
+        let later = (better.at - self.at).to_seconds();
+        // The kernel and the interface may differ either way, by the error of their clocks' comparison.
+        let earliest = if self.stamp == StampKind::Daemon { 0.0 } else { -MAX_SEND_DELAY };
+        better.stamp > self.stamp && (earliest..=MAX_SEND_DELAY).contains(&later)
+    }
 }
 
 /// The request that has no answer yet. There is at most one: a new request ends the wait for the last.
@@ -36,6 +52,7 @@ pub(super) struct InFlight {
 /// The exchange before, which interleaved mode completes with the time at which its reply really left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Previous {
+    pub(super) token: TxToken,
     pub(super) sent: Sent,
     pub(super) server_received: NtpTimestamp,
     pub(super) received: NtpTimestamp,

@@ -8,7 +8,7 @@ use crate::{
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     sample::{Exchange, Sample, ServerState, Shift},
     select::SelectOptions,
-    time::{Monotonic, NtpTimestamp, PollInterval},
+    time::{Monotonic, NtpDuration, NtpTimestamp, PollInterval},
     wire::{Kiss, SymmetricKey},
 };
 
@@ -169,6 +169,10 @@ pub struct Source {
     sequence: u32,
     in_flight: Option<InFlight>,
     previous: Option<Previous>,
+    /// Timeouts in a row since the server last answered, with whatever it was.
+    unanswered: u32,
+    /// Interleaved replies in a row that were no use.
+    interleaved_failures: u8,
     last: Option<LastReply>,
     unsynchronized: bool,
     looping: bool,
@@ -191,6 +195,8 @@ impl Source {
             sequence: 0,
             in_flight: None,
             previous: None,
+            unanswered: 0,
+            interleaved_failures: 0,
             last: None,
             unsynchronized: false,
             looping: false,
@@ -204,12 +210,20 @@ impl Source {
     /// Takes fresh keys and cookies from a key exchange.
     pub(crate) fn set_keys(&mut self, now: Monotonic, keys: NtsKeys) {
         self.association.set_keys(keys);
+        // What is under way was sealed with the old keys: its answer, a NAK perhaps, says nothing of the new ones.
+        self.in_flight = None;
         self.schedule.resume(now, self.filter.latest().is_none() && self.config.burst);
     }
 
-    /// Asks again soon, `burst` several times.
+    /// Asks again soon, `burst` several times: an administrator wants it.
     pub(crate) fn refresh(&mut self, now: Monotonic, burst: bool) {
-        self.schedule.resume(now, burst);
+        self.association.forget_backoff();
+        self.schedule.wake(now, burst);
+    }
+
+    /// Checks soon whether the clock is right, if the source is asked at all.
+    pub(crate) fn recheck(&mut self, now: Monotonic) {
+        self.schedule.resume(now, true);
     }
 
     /// Asks no more until [`refresh`](Self::refresh).
@@ -223,9 +237,18 @@ impl Source {
         self.filter.reset();
         self.in_flight = None;
         self.previous = None;
-        if self.schedule.next().is_some() {
-            self.schedule.restart(now);
+        self.association.forget_backoff();
+        self.schedule.restart(now);
+    }
+
+    /// The world's clocks and ours went `by` ahead together: a leap second. No one's offset changed.
+    pub(crate) fn handle_leap(&mut self, by: NtpDuration) {
+        self.filter.handle_leap(by);
+        if let Some(sent) = self.in_flight.as_mut().and_then(|flight| flight.sent.as_mut()) {
+            sent.at = sent.at + by;
         }
+        // The server's stamp of the exchange under way may be from before or after.
+        self.previous = None;
     }
 
     /// Moves everything stored to the changed timescale.
@@ -252,14 +275,17 @@ impl Source {
         if let Some(reason) = self.association.keys_wanted(now) {
             actions.push(Action::NeedKeys(reason));
         }
-        let urgent = (1..=LOST_AFTER).contains(&self.reach.missed()) && self.filter.latest().is_some();
-        if self.association.is_ready() {
-            self.reach.handle_request();
-            if let Some((flight, datagram)) = self.request(rng) {
+        let urgent = (1..=LOST_AFTER).contains(&self.unanswered) && self.filter.latest().is_some();
+        self.reach.handle_request();
+        match self.request(rng) {
+            Some((flight, datagram)) => {
                 self.counts.sent += 1;
                 actions.push(Action::Transmit(flight.token, datagram));
                 self.in_flight = Some(flight);
             }
+            // Whether keys can be had at all is for the key exchange to tell.
+            None if self.association.nts_keys().is_some() => self.count_unanswered(&mut actions),
+            None => {}
         }
         let random = f64::from(rng.next_u32()) / f64::from(u32::MAX);
         self.schedule.handle_request(now, random, urgent);
@@ -278,22 +304,36 @@ impl Source {
                 self.previous = None;
             }
         }
-        let missed = self.reach.missed();
-        if missed > 0 && missed.is_multiple_of(LOST_AFTER) {
+        self.count_unanswered(actions);
+    }
+
+    fn count_unanswered(&mut self, actions: &mut Vec<Action>) {
+        self.unanswered = self.unanswered.saturating_add(1);
+        if self.unanswered.is_multiple_of(LOST_AFTER) {
             actions.push(Action::Lost(Loss::Unreachable));
         }
     }
 
-    /// Takes the time at which a request left, on the engine's timescale. A better stamp replaces a poorer one.
+    /// Takes the time at which a request left, on the engine's timescale. A better stamp replaces a poorer one, even after
+    /// the answer came: interleaved mode still needs it.
     pub(crate) fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind) {
-        let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.token == token) else { return };
-        if flight.sent.is_some_and(|sent| sent.stamp >= stamp) {
+        let fresh = exchange::Sent { at, stamp };
+        if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.token == token) {
+            if flight.sent.is_some_and(|sent| !sent.is_improved_by(&fresh)) {
+                return;
+            }
+            flight.sent = Some(fresh);
+        } else if let Some(previous) = self.previous.as_mut().filter(|previous| previous.token == token) {
+            if !previous.sent.is_improved_by(&fresh) {
+                return;
+            }
+            previous.sent = fresh;
+        } else {
             return;
         }
         if stamp > StampKind::Daemon {
             self.counts.stamped_sent += 1;
         }
-        flight.sent = Some(exchange::Sent { at, stamp });
     }
 
     /// Takes a datagram that came in on this source's socket.
@@ -335,7 +375,8 @@ impl Source {
                     actions.push(Action::Lost(Loss::Denied));
                 }
             }
-            Kiss::NtsNak | Kiss::Other(_) => {}
+            // RFC 5905 section 7.3: stratum 0 is "unspecified or invalid", whatever the code says.
+            Kiss::NtsNak | Kiss::Other(_) => self.unsynchronized = true,
         }
     }
 
@@ -402,6 +443,18 @@ impl Source {
     #[must_use]
     pub const fn last_reply(&self) -> Option<&LastReply> {
         self.last.as_ref()
+    }
+
+    /// Whether it answers, be it of no use.
+    #[must_use]
+    pub const fn is_answering(&self) -> bool {
+        self.unanswered < LOST_AFTER
+    }
+
+    /// Whether it cannot be asked for want of keys or cookies.
+    #[must_use]
+    pub fn lacks_keys(&self) -> bool {
+        self.in_flight.is_none() && !self.association.is_ready()
     }
 
     /// Whether it says that it is not synchronized.

@@ -30,15 +30,18 @@ pub struct TxToken {
 const REQUEST_PRECISION: i8 = 32;
 
 impl Source {
-    /// Makes a request; `None` if its keys are gone.
+    /// Makes a request; `None` without keys or cookies.
     ///
     /// RFC 9109 section 3 asks for a random source port (the socket is the daemon's); the transmit timestamp is random
     /// too, which makes a second secret that a blind attacker would have to guess, and tells no one our time.
     pub(super) fn request(&mut self, rng: &mut ChaCha12Rng) -> Option<(InFlight, Datagram)> {
+        if !self.association.is_ready() {
+            return None;
+        }
         self.sequence = self.sequence.wrapping_add(1);
         let token = TxToken { source: self.id, sequence: self.sequence };
         let nonce = nonzero(rng);
-        let previous = self.previous.filter(|_| self.config.interleaved);
+        let previous = self.previous.filter(|_| self.interleaves());
         let interleaved_nonce = previous.map(|_| nonzero(rng));
         let header = Header {
             leap: Leap::None,

@@ -4,7 +4,8 @@ use core::{fmt, time::Duration};
 
 use super::{
     Arrival, LastReply, Outcome, Source,
-    exchange::{Previous, Sent, stamp_error},
+    exchange::{MAX_INTERLEAVED_FAILURES, Previous, Sent, stamp_error},
+    request::TxToken,
 };
 use crate::{
     ids::{Leap, StampKind},
@@ -78,6 +79,23 @@ impl Refusal {
         Self::Delay,
         Self::Loop,
     ];
+
+    /// Whether the server itself sent what was refused, in answer to us.
+    #[must_use]
+    pub const fn is_an_answer(self) -> bool {
+        match self {
+            Self::Unsynchronized | Self::RootDistance | Self::ServerInterval | Self::Delay | Self::Loop => true,
+            // The last is our own fault.
+            Self::Malformed
+            | Self::Mode
+            | Self::NotAsked
+            | Self::Origin
+            | Self::Unauthenticated
+            | Self::Forged
+            | Self::NtsNak
+            | Self::NoStamp => false,
+        }
+    }
 
     /// A short name for scripts.
     #[must_use]
@@ -157,8 +175,9 @@ impl Source {
         let header = self.association.check(payload, &flight.unique_id).inspect_err(|refusal| {
             flight.nak |= *refusal == Refusal::NtsNak && super::association::is_nak(&claimed);
         })?;
-        let sent = flight.sent;
+        let (token, sent) = (flight.token, flight.sent);
         self.in_flight = None;
+        self.unanswered = 0;
         self.counts.valid += 1;
         if let Some(kiss) = Kiss::of(&header) {
             return Ok(Outcome::Kissed(kiss));
@@ -172,7 +191,7 @@ impl Source {
         if self.looping {
             return Err(Refusal::Loop);
         }
-        self.complete(arrival, &header, sent, kind)
+        self.complete(arrival, &header, (token, sent), kind)
     }
 
     /// TEST2: the reply must return what only the request contained.
@@ -188,8 +207,15 @@ impl Source {
     }
 
     /// Makes a sample of a good reply: of this exchange in basic mode, of the one before in interleaved mode.
-    fn complete(&mut self, arrival: &Arrival, header: &Header, sent: Sent, kind: Match) -> Result<Outcome, Refusal> {
+    fn complete(
+        &mut self,
+        arrival: &Arrival,
+        header: &Header,
+        (token, sent): (TxToken, Sent),
+        kind: Match,
+    ) -> Result<Outcome, Refusal> {
         let this = Previous {
+            token,
             sent,
             server_received: header.receive,
             received: arrival.received,
@@ -220,9 +246,32 @@ impl Source {
             received_stamp: arrival.stamp,
         });
         let Some(exchange) = exchange else { return Ok(Outcome::Noted) };
-        check_exchange(&exchange)?;
+        let checked = check_exchange(&exchange);
+        if kind == Match::Interleaved {
+            self.judge_interleaved(checked.is_ok());
+        }
+        checked?;
         self.handle_sample(arrival.now, exchange.sample());
         Ok(Outcome::Sampled)
+    }
+}
+
+/// Falling back from interleaved mode.
+impl Source {
+    /// Whether requests may be interleaved.
+    pub(super) const fn interleaves(&self) -> bool {
+        self.config.interleaved && self.interleaved_failures < MAX_INTERLEAVED_FAILURES
+    }
+
+    /// A server that mixes up the times at which its replies left is asked in basic mode next, and after a few such
+    /// replies for good.
+    const fn judge_interleaved(&mut self, useful: bool) {
+        if useful {
+            self.interleaved_failures = 0;
+        } else {
+            self.interleaved_failures = self.interleaved_failures.saturating_add(1);
+            self.previous = None;
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Schedule {
     good_since_raise: u8,
     burst: Option<Burst>,
     next: Option<Monotonic>,
+    /// The server does not want to be asked before.
+    held: Option<Monotonic>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,7 @@ impl Schedule {
             good_since_raise: 0,
             burst: burst.then_some(Burst { good: 0, sent: 0 }),
             next: Some(first),
+            held: None,
         }
     }
 
@@ -129,17 +132,21 @@ impl Schedule {
 
     /// The server asked for fewer requests (kiss code RATE).
     pub(super) fn handle_rate(&mut self, now: Monotonic) {
-        self.burst = None;
-        self.raised = self.raised.saturating_add(1).min(self.max.log2_seconds() - self.min.log2_seconds());
+        // RFC 5905 section 7.4: "immediately ... increase the polling interval", so counted from the one in force.
+        self.poll = self.poll.step(1, self.min, self.max);
+        self.raised = self.poll.log2_seconds() - self.min.log2_seconds();
         self.good_since_raise = 0;
-        self.poll = self.poll.max(self.shortest());
-        self.next = Some(now + self.poll.to_duration().saturating_mul(RATE_PENALTY));
+        self.score = 0.0;
+        self.rest_until(now + self.poll.to_duration().saturating_mul(RATE_PENALTY).min(self.max.to_duration()));
     }
 
-    /// Stays away until `until`.
+    /// Stays away until `until`, unless an administrator wants otherwise.
     pub(super) fn rest_until(&mut self, until: Monotonic) {
         self.burst = None;
-        self.next = Some(until);
+        self.held = Some(until);
+        if self.next.is_some() {
+            self.next = Some(until);
+        }
     }
 
     /// Asks no more until told to.
@@ -148,12 +155,24 @@ impl Schedule {
         self.next = None;
     }
 
-    /// Asks at `at` and, if `burst`, a few times in quick succession.
+    /// An administrator wants it asked at `at` and, if `burst`, a few times in quick succession, whatever was said before.
+    pub(super) fn wake(&mut self, at: Monotonic, burst: bool) {
+        self.held = None;
+        self.next = Some(self.next.unwrap_or(at));
+        self.resume(at, burst);
+    }
+
+    /// Asks at `at` and, if `burst`, a few times in quick succession, unless it was told to stop or the server wants to be
+    /// left alone.
     pub(super) fn resume(&mut self, at: Monotonic, burst: bool) {
+        let Some(next) = self.next else { return };
+        if self.held.is_some_and(|held| at < held) {
+            return;
+        }
         if burst {
             self.burst = Some(Burst { good: 0, sent: 0 });
         }
-        self.next = Some(self.next.map_or(at, |next| next.min(at)));
+        self.next = Some(next.min(at));
     }
 
     /// The clock or the path changed: measures at the shortest interval again.
@@ -250,5 +269,35 @@ mod tests {
             schedule.handle_sample(Monotonic::default(), None, 1e-3, 1);
         }
         assert_eq!(schedule.poll(), poll(6));
+    }
+
+    #[test]
+    fn rate_lengthens_the_interval_in_force() {
+        let start = Monotonic::default();
+        let mut schedule = schedule();
+        while schedule.poll() < poll(8) {
+            schedule.handle_sample(start, None, 1e-3, 40);
+        }
+        schedule.handle_rate(start);
+        assert_eq!(schedule.poll(), poll(9));
+        // The wait is longer still, but never above the longest interval.
+        assert_eq!(schedule.next().unwrap().since(start), Duration::from_secs(1024));
+        schedule.handle_request(schedule.next().unwrap(), 0.5, true);
+        assert_eq!(schedule.next().unwrap().since(start), Duration::from_secs(1024 + 512));
+    }
+
+    #[test]
+    fn only_an_administrator_wakes_a_source_that_rests() {
+        let (start, later) = (Monotonic::default(), Monotonic::default() + Duration::from_secs(1));
+        let mut schedule = schedule();
+        schedule.stop();
+        schedule.resume(start, true);
+        schedule.rest_until(later);
+        assert!(schedule.next().is_none() && !schedule.in_burst());
+        schedule.wake(start, true);
+        assert!(schedule.next() == Some(start) && schedule.in_burst());
+        schedule.rest_until(later);
+        schedule.restart(start);
+        assert!(schedule.next() == Some(later) && !schedule.in_burst());
     }
 }

@@ -94,8 +94,9 @@ impl Client {
                 }
             }
             Change::Offline { source } => {
+                let present = self.clock.now();
                 for id in self.find(source.as_deref())? {
-                    self.engine.stop_source(id);
+                    self.engine.stop_source(present, id);
                     self.waiting.remove(&id);
                 }
             }

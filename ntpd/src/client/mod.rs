@@ -116,6 +116,7 @@ impl Client {
             step_threshold: config.clock.step_threshold.as_secs_f64(),
             step_limit: config.clock.step_limit,
             max_slew: config.clock.max_slew_rate,
+            max_frequency: config.clock.max_frequency,
             applied: parts.clock.rate(),
             saved_frequency: store.drift(),
             precision: parts.precision,

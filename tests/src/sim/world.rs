@@ -15,7 +15,7 @@ use ntp_proto::{
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::{SelectConfig, SelectOptions},
     server::{Access, AccessTable, InterleaveSlot, InterleaveTable, Prefix, Responder, RxMeta, Verdict},
-    source::{Authentication, NtsKeys, SourceConfig, TxToken},
+    source::{Authentication, Loss, NtsKeys, SourceConfig, TxToken},
     status::Status,
     steer::{ClockStatus, Steer},
     time::{ClockMap, Monotonic, NtpDuration, NtpTimestamp, PollInterval, Rate, UnixTime},
@@ -37,6 +37,10 @@ pub struct ServerSpec {
     pub error: f64,
     /// How fast that error grows, s/s.
     pub drift: f64,
+    /// The error bound it claims, in seconds.
+    pub bound: f64,
+    /// How fast that grows, s/s.
+    pub bound_rate: f64,
     /// Its stratum.
     pub stratum: u8,
     /// What it says of leap seconds.
@@ -47,6 +51,10 @@ pub struct ServerSpec {
     pub silent_from: f64,
     /// It throws its cookie keys away before every answer, so that each NTS request gets a NAK.
     pub forgets_keys: bool,
+    /// It sends this kiss code instead of every answer.
+    pub kiss: Option<[u8; 4]>,
+    /// It gives no keys after this time, in seconds.
+    pub keyless_from: f64,
 }
 
 impl Default for ServerSpec {
@@ -54,11 +62,15 @@ impl Default for ServerSpec {
         Self {
             error: 0.0,
             drift: 0.0,
+            bound: 1e-6,
+            bound_rate: 0.0,
             stratum: 1,
             leap: Leap::None,
             silent_until: 0.0,
             silent_from: f64::INFINITY,
             forgets_keys: false,
+            kiss: None,
+            keyless_from: f64::INFINITY,
         }
     }
 }
@@ -99,6 +111,12 @@ pub struct ClientSpec {
     pub sources: Vec<SourceSpec>,
     /// Updates that may step the clock by a second or more.
     pub steps: StepLimit,
+    /// Frequency and its error bound from an earlier run.
+    pub saved_frequency: Option<(Rate, f64)>,
+    /// By how much its timer is late, in seconds.
+    pub late: f64,
+    /// Its key exchanges give another set of keys to be tried after a NAK, which the server does not accept.
+    pub fallback_keys: bool,
 }
 
 impl ClientSpec {
@@ -107,7 +125,15 @@ impl ClientSpec {
     pub fn new(sources: Vec<SourceSpec>) -> Self {
         let oscillator =
             Oscillator { frequency: Rate::from_ppm(20.0), wander: Rate::new(1e-9), ..Oscillator::default() };
-        Self { oscillator, offset: 0.01, sources, steps: StepLimit::Updates(3) }
+        Self {
+            oscillator,
+            offset: 0.01,
+            sources,
+            steps: StepLimit::Updates(3),
+            saved_frequency: None,
+            late: 0.0,
+            fallback_keys: false,
+        }
     }
 }
 
@@ -170,6 +196,12 @@ struct Client {
     steps: u32,
     key_exchanges: u64,
     cookies: Vec<Vec<u8>>,
+    late: Duration,
+    fallback_keys: bool,
+    /// The wake-up that counts; a new deadline takes the place of the last.
+    wake: Option<u64>,
+    lost: Vec<(SourceId, Loss)>,
+    kernel_history: Vec<(f64, ClockStatus)>,
 }
 
 enum Event {
@@ -276,6 +308,11 @@ impl World {
             steps: 0,
             key_exchanges: 0,
             cookies: Vec::new(),
+            late: Duration::from_secs_f64(spec.late),
+            fallback_keys: spec.fallback_keys,
+            wake: None,
+            lost: Vec::new(),
+            kernel_history: Vec::new(),
         });
         let number = self.clients.len() - 1;
         self.drain(number);
@@ -343,6 +380,52 @@ impl World {
         self.servers[server.0].answers
     }
 
+    /// What a client told its kernel, and when.
+    #[must_use]
+    pub fn kernel_history(&self, client: usize) -> &[(f64, ClockStatus)] {
+        &self.clients[client].kernel_history
+    }
+
+    /// The sources a client gave up, and why.
+    #[must_use]
+    pub fn lost(&self, client: usize) -> &[(SourceId, Loss)] {
+        &self.clients[client].lost
+    }
+
+    /// Events that are still to come.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Lets a client's engine be told something.
+    pub fn command(&mut self, client: usize, tell: impl FnOnce(&mut Engine, Now)) {
+        let now = self.present(client);
+        tell(&mut self.clients[client].engine, now);
+        self.drain(client);
+    }
+
+    /// Makes a client's clock jump by `by` seconds; the client notices if it is `seen`.
+    pub fn jump(&mut self, client: usize, by: f64, seen: bool) {
+        let before = self.present(client);
+        let by = NtpDuration::from_seconds(by);
+        if self.clients[client].clock.steer(Steer::Step(by)).is_ok() && seen {
+            self.command(client, |engine, now| engine.handle_jump(now, before.clock, by));
+        }
+    }
+
+    /// The way from a client to its source number `index`, counted from 0; `None` if there is none.
+    pub fn path_mut(&mut self, client: usize, index: usize) -> Option<&mut Path> {
+        self.clients[client].sources.values_mut().nth(index).map(|source| &mut source.path)
+    }
+
+    /// Throws a server's cookie keys away once.
+    pub fn forget_keys(&mut self, server: ServerId) {
+        let server = &mut self.servers[server.0];
+        server.keyring = Keyring::new(&self.random.seed());
+        server.responder.set_keyring(Some(server.keyring.clone()));
+    }
+
     /// Changes a server.
     pub fn server_mut(&mut self, server: ServerId) -> &mut ServerSpec {
         &mut self.servers[server.0].spec
@@ -352,10 +435,11 @@ impl World {
         Monotonic::from_nanos(u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX))
     }
 
-    fn schedule(&mut self, at: Duration, event: Event) {
+    fn schedule(&mut self, at: Duration, event: Event) -> u64 {
         self.sequence += 1;
         self.queue.push(Reverse((at, self.sequence)));
         self.events.insert(self.sequence, event);
+        self.sequence
     }
 
     fn handle(&mut self, event: Event) {
@@ -412,7 +496,10 @@ impl World {
                 Output::Steer(command) => {
                     let client = &mut self.clients[number];
                     match command {
-                        Steer::Status(status) => client.kernel = Some(status),
+                        Steer::Status(status) => {
+                            client.kernel = Some(status);
+                            client.kernel_history.push((self.now.as_secs_f64(), status));
+                        }
                         Steer::Step(_) => client.steps += 1,
                         Steer::Frequency(_) => {}
                     }
@@ -425,11 +512,15 @@ impl World {
                     let at = self.now + Duration::from_millis(60);
                     self.schedule(at, Event::Keys { client: number, source });
                 }
-                Output::Lost(..) | Output::Notice(_) => {}
+                Output::Lost(source, loss) => self.clients[number].lost.push((source, loss)),
+                Output::Notice(_) => {}
                 Output::Timeout(at, _) => {
+                    if let Some(last) = self.clients[number].wake.take() {
+                        self.events.remove(&last);
+                    }
                     if let Some(at) = at {
-                        let at = Duration::from_nanos(at.to_nanos()).max(self.now);
-                        self.schedule(at, Event::Wake(number));
+                        let at = Duration::from_nanos(at.to_nanos()).max(self.now) + self.clients[number].late;
+                        self.clients[number].wake = Some(self.schedule(at, Event::Wake(number)));
                     }
                     return;
                 }
@@ -486,6 +577,10 @@ impl World {
             server.responder.transmitted(&token, true_time);
         }
         reply.truncate(len);
+        if let Some(kiss) = spec.kiss {
+            reply[1] = 0;
+            reply[12..16].copy_from_slice(&kiss);
+        }
         if let Some(time) = source.path.receive(&mut self.random) {
             let event = Event::AtClient { client: number, source: token.source, bytes: reply };
             self.schedule(self.now + time, event);
@@ -495,8 +590,13 @@ impl World {
     /// Stands in for a key exchange: keys and cookies come from the server's own keyring.
     fn give_keys(&mut self, number: usize, id: SourceId) {
         let Some(source) = self.clients[number].sources.get(&id).copied() else { return };
+        if self.now.as_secs_f64() >= self.servers[source.server.0].spec.keyless_from {
+            return;
+        }
         let key = |secret: [u8; 32]| AeadKey::new(AeadAlgorithm::AesSivCmac256, &secret).expect("32 bytes are a key");
-        let keys = SessionKeys { c2s: key(self.random.seed()), s2c: key(self.random.seed()) };
+        let mut session = || SessionKeys { c2s: key(self.random.seed()), s2c: key(self.random.seed()) };
+        let keys = session();
+        let fallback = self.clients[number].fallback_keys.then(session);
         let mut cookies = CookieJar::new();
         for _ in 0..CookieJar::CAPACITY {
             let mut nonce = [0; 16];
@@ -508,7 +608,7 @@ impl World {
             }
         }
         let monotonic = self.monotonic();
-        self.clients[number].engine.set_keys(monotonic, id, NtsKeys { keys, fallback: None, cookies });
+        self.clients[number].engine.set_keys(monotonic, id, NtsKeys { keys, fallback, cookies });
         self.drain(number);
     }
 }
@@ -537,8 +637,9 @@ fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineCo
         step_threshold: 1.0,
         step_limit: spec.steps,
         max_slew: Rate::from_ppm(80_000.0),
+        max_frequency: Rate::from_ppm(500.0),
         applied: Rate::ZERO,
-        saved_frequency: None,
+        saved_frequency: spec.saved_frequency,
         precision: -24,
         era: start,
         seed,
@@ -546,19 +647,17 @@ fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineCo
 }
 
 fn server_status(spec: &ServerSpec, true_time: NtpTimestamp, seconds: f64) -> Status {
+    let error = spec.error + spec.drift * seconds;
     Status {
         leap: spec.leap,
         stratum: spec.stratum,
         precision: -24,
-        root_dispersion: NtpDuration::from_seconds(1e-6),
+        root_dispersion: NtpDuration::from_seconds(spec.bound + spec.bound_rate * seconds),
         max_distance: NtpDuration::from_seconds(3.0),
         reference_id: ReferenceId(*b"SIM\0"),
-        reference_time: true_time,
-        from_kernel: ClockMap {
-            since: true_time,
-            offset: NtpDuration::from_seconds(spec.error + spec.drift * seconds),
-            rate: Rate::ZERO,
-        },
+        // Never later than it answers, by its own clock.
+        reference_time: true_time + NtpDuration::from_seconds(error.min(0.0)),
+        from_kernel: ClockMap { since: true_time, offset: NtpDuration::from_seconds(error), rate: Rate::ZERO },
         ..Status::UNSYNCHRONIZED
     }
 }

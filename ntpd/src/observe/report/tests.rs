@@ -47,6 +47,7 @@ impl Bench {
             step_threshold: 1.0,
             step_limit: StepLimit::Updates(3),
             max_slew: Rate::from_ppm(1000.0),
+            max_frequency: Rate::from_ppm(500.0),
             applied: Rate::ZERO,
             saved_frequency: None,
             precision: -25,
@@ -330,7 +331,7 @@ fn tracking_says_why_nothing_is_selected() {
 
     let first = bench.plain("b.example", None);
     assert_eq!(reason(&bench).unwrap(), "the only source, b.example, cannot be used: no measurement yet");
-    bench.engine.stop_source(first);
+    bench.engine.stop_source(bench.now, first);
     assert_eq!(reason(&bench).unwrap(), "the only source, b.example, cannot be used: not asked (offline)");
 
     bench.plain("c.example", Some(0.0));
