@@ -1,9 +1,15 @@
 //! Giving up what is not needed.
 
-use std::{fmt, fs, os::unix::fs::chown, path::Path};
+use std::{
+    ffi::CString,
+    fmt,
+    fs::DirBuilder,
+    os::unix::fs::{DirBuilderExt as _, chown},
+    path::Path,
+};
 
 use caps::{CapSet, Capability, CapsHashSet};
-use nix::unistd::{User, geteuid, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Uid, User, geteuid, initgroups, setgid, setuid};
 
 /// The user the daemon runs as.
 pub const USER: &str = "ntpd";
@@ -31,13 +37,13 @@ impl fmt::Display for DropError {
 
 impl std::error::Error for DropError {}
 
-/// Hands `owned` paths to the daemon's user and becomes that user, if started as root. Threads that exist already lose
-/// all capabilities; the calling one and those it starts keep CAP_NET_BIND_SERVICE and, if `clock`, CAP_SYS_TIME.
+/// Becomes the daemon's user, if started as root; `hand_over` first gives that user what it needs to own. The process keeps
+/// CAP_NET_BIND_SERVICE and, if `clock`, CAP_SYS_TIME; threads that exist already lose all capabilities.
 ///
 /// # Errors
 ///
 /// [`DropError`] if the user exists, but the system does not let us become it.
-pub fn drop(clock: bool, owned: &[&Path]) -> Result<Dropped, DropError> {
+pub fn drop(clock: bool, hand_over: impl FnOnce(Uid, Gid)) -> Result<Dropped, DropError> {
     if !geteuid().is_root() {
         return Ok(Dropped::NothingToDrop);
     }
@@ -45,30 +51,29 @@ pub fn drop(clock: bool, owned: &[&Path]) -> Result<Dropped, DropError> {
     let Some(user) = User::from_name(USER).map_err(|error| failed(&error))? else {
         return Ok(Dropped::NoSuchUser);
     };
-    for path in owned.iter().filter(|path| path.exists()) {
-        hand_over(path, user.uid.as_raw(), user.gid.as_raw());
-    }
+    hand_over(user.uid, user.gid);
     let mut kept = CapsHashSet::new();
     kept.insert(Capability::CAP_NET_BIND_SERVICE);
     if clock {
         kept.insert(Capability::CAP_SYS_TIME);
     }
+    let name = CString::new(USER).map_err(|error| failed(&error))?;
     caps::securebits::set_keepcaps(true).map_err(|error| failed(&error))?;
-    setgroups(&[user.gid]).map_err(|error| failed(&error))?;
+    initgroups(&name, user.gid).map_err(|error| failed(&error))?;
     setgid(user.gid).map_err(|error| failed(&error))?;
     setuid(user.uid).map_err(|error| failed(&error))?;
     caps::set(None, CapSet::Effective, &kept).map_err(|error| failed(&error))?;
     caps::set(None, CapSet::Permitted, &kept).map_err(|error| failed(&error))?;
+    // No program that this process might be made to start can have more.
+    nix::sys::prctl::set_no_new_privs().map_err(|error| failed(&error))?;
     Ok(Dropped::ToUser)
 }
 
-/// Gives a directory and the files in it to a user. What cannot be given shows when it is used.
-fn hand_over(path: &Path, uid: u32, gid: u32) {
-    let _ = chown(path, Some(uid), Some(gid));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        // Links are not followed: whoever could place one here must not get another file.
-        if entry.file_type().is_ok_and(|kind| kind.is_file()) {
-            let _ = std::os::unix::fs::lchown(entry.path(), Some(uid), Some(gid));
-        }
+/// Makes the directory of the control socket, for its owner to put the socket in. One that exists stays as it is.
+pub fn make_directory(path: &Path, uid: Uid, gid: Gid) {
+    let made = DirBuilder::new().mode(0o755).create(path);
+    if made.is_ok() {
+        // If it cannot be given away, binding the socket says so.
+        let _ = chown(path, Some(uid.as_raw()), Some(gid.as_raw()));
     }
 }

@@ -107,12 +107,12 @@ impl Serving {
         keyring: Keyring,
     ) -> Result<Option<KeServer>, StartError> {
         if old.is_some_and(|old| old.listen == nts.listen) && self.exchange.is_some() {
-            identity(nts).load(None).map_err(StartError::new)?;
+            Identity::from(nts).load(None).map_err(StartError::new)?;
             return Ok(None);
         }
         let options = Options {
             listen: nts.listen.clone(),
-            identity: identity(nts),
+            identity: Identity::from(nts),
             limits: Limits::default(),
             deadlines: Deadlines::default(),
         };
@@ -143,7 +143,9 @@ impl Serving {
         match (prepared.exchange, nts) {
             (Some(exchange), _) => self.exchange = Some(exchange),
             (None, Some(nts)) => {
-                if let Some(Err(error)) = self.exchange.as_ref().map(|exchange| exchange.reload(identity(nts), None)) {
+                if let Some(Err(error)) =
+                    self.exchange.as_ref().map(|exchange| exchange.reload(Identity::from(nts), None))
+                {
                     tracing::error!("certificate not changed: {error}");
                 }
             }
@@ -231,14 +233,5 @@ impl Serving {
         if let Some(server) = self.server.take() {
             server.stop();
         }
-    }
-}
-
-fn identity(nts: &ServeNts) -> Identity {
-    Identity {
-        certificate: nts.certificate.clone(),
-        private_key: nts.private_key.clone(),
-        ntp_server: nts.ntp_server.as_ref().map(ToString::to_string),
-        ntp_port: nts.ntp_port,
     }
 }

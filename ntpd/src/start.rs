@@ -120,6 +120,17 @@ impl Daemon {
             .inspect_err(|error| tracing::warn!("nothing will be kept over a restart: {error}"))
             .ok()
             .map(Arc::new);
+        // Everything else is opened by the user that will have to open it again at a reload.
+        let dropped = privilege::drop(!no_clock, |uid, gid| {
+            state.iter().for_each(|state| state.give_to(uid, gid));
+            if let Some(folder) = config.control_socket.parent() {
+                privilege::make_directory(folder, uid, gid);
+            }
+        });
+        match dropped.map_err(StartError::new)? {
+            Dropped::ToUser | Dropped::NothingToDrop => {}
+            Dropped::NoSuchUser => tracing::warn!("there is no user `{}`; running as root", privilege::USER),
+        }
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
         let guard = runtime.enter();
         let status = Arc::new(StatusCell::default());
@@ -127,11 +138,6 @@ impl Daemon {
         let (sender, requests) = mpsc::channel(QUEUE);
         let control = ControlServer::bind(&config.control_socket).map_err(StartError::new)?;
         let control_counts = control.counts();
-        let owned = [config.state_directory.as_path(), config.control_socket.as_path()];
-        match privilege::drop(!no_clock, &owned).map_err(StartError::new)? {
-            Dropped::ToUser | Dropped::NothingToDrop => {}
-            Dropped::NoSuchUser => tracing::warn!("there is no user `{}`; running as root", privilege::USER),
-        }
         let resolver = Resolver::system();
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
         let parts = Parts {

@@ -17,9 +17,9 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{OFlag, openat, renameat},
+    fcntl::{AtFlags, OFlag, openat, renameat},
     sys::stat::Mode,
-    unistd::{UnlinkatFlags, fsync, unlinkat},
+    unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fsync, unlinkat},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -119,6 +119,17 @@ impl StateDirectory {
             return Err(failed(StateFault::Exposed));
         }
         Ok(Self { path: path.to_path_buf(), directory: directory.into() })
+    }
+
+    /// Gives the directory and the records in it, and nothing else, to a user. What cannot be given shows when it is used.
+    pub fn give_to(&self, uid: Uid, gid: Gid) {
+        let _ = fchown(&self.directory, Some(uid), Some(gid));
+        for kind in [Drift::KIND, LastTime::KIND, Sources::KIND, Keyring::KIND, PoolMemory::KIND] {
+            for name in [kind.to_owned(), older(kind), format!("{kind}.new")] {
+                let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+                let _ = fchownat(&self.directory, name.as_str(), Some(uid), Some(gid), flags);
+            }
+        }
     }
 
     /// Reads a record, or the one before it if that is damaged.

@@ -53,6 +53,8 @@ pub struct EngineConfig {
     pub max_slew: Rate,
     /// Largest frequency that the oscillator may need, either way.
     pub max_frequency: Rate,
+    /// Whether leap seconds are passed on, to the kernel and to clients.
+    pub pass_leap: bool,
     /// Frequency the clock runs at now, relative to its oscillator.
     pub applied: Rate,
     /// Frequency and its error bound (s/s) from an earlier run.
@@ -118,6 +120,8 @@ pub enum Notice {
 #[derive(Debug)]
 pub struct Engine {
     select: SelectConfig,
+    authentication_expected: bool,
+    pass_leap: bool,
     era: UnixTime,
     rng: ChaCha12Rng,
     sources: BTreeMap<SourceId, Source>,
@@ -168,6 +172,8 @@ impl Engine {
         });
         Self {
             select: config.select,
+            authentication_expected: false,
+            pass_leap: config.pass_leap,
             era: config.era,
             rng: ChaCha12Rng::from_seed(config.seed),
             sources: BTreeMap::new(),
@@ -227,6 +233,15 @@ impl Engine {
     pub fn stop_source(&mut self, now: Now, id: SourceId) {
         if let Some(source) = self.sources.get_mut(&id) {
             source.stop();
+            self.reselect(now, None);
+        }
+    }
+
+    /// Says whether authenticated sources are configured, even if none of them has keys yet: as long as they are, sources
+    /// without authentication do not vote, so that keeping a key exchange from succeeding gains an attacker nothing.
+    pub fn expect_authentication(&mut self, now: Now, expected: bool) {
+        if self.authentication_expected != expected {
+            self.authentication_expected = expected;
             self.reselect(now, None);
         }
     }

@@ -15,6 +15,8 @@ use crate::{
     time::{NtpDuration, NtpTimestamp, Rate},
 };
 
+/// Requests without an answer after which a source that never answered is called silent.
+const SILENT_FROM_START: u32 = 4;
 /// An offset above this is told about, in seconds.
 const NOTABLE_OFFSET: f64 = 1.0;
 /// Answers in a row with a bad verdict after which a source is worth replacing.
@@ -58,7 +60,8 @@ impl Engine {
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         // What is only measured cannot vote, and cannot keep others from it.
         let vouched = |s: &Source| s.config().trust > Trust::None || s.config().options.trust;
-        let authenticated = self.sources.values().any(|s| vouched(s) && !s.config().options.noselect);
+        let vouching = self.sources.values().any(|s| vouched(s) && !s.config().options.noselect);
+        let authenticated = vouching || self.authentication_expected;
         let votes = |s: &Source| {
             s.schedule().next().is_some() && !s.config().options.noselect && (vouched(s) || !authenticated)
         };
@@ -171,7 +174,7 @@ impl Engine {
         let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
         let growth = self.discipline.skew() + unbelieved + MAX_CLOCK_ERROR;
         self.status = Status {
-            leap: vote.outcome(reference_time.to_unix(self.era)),
+            leap: if self.pass_leap { vote.outcome(reference_time.to_unix(self.era)) } else { Leap::None },
             stratum: stratum.saturating_add(1),
             root_delay: NtpDuration::from_seconds(combined.root_delay),
             root_dispersion: NtpDuration::from_seconds(combined.root_dispersion + combined.offset_deviation),
@@ -241,6 +244,7 @@ fn unfit(source: &Source) -> Option<Verdict> {
     } else if source.reach().is_reachable() || source.reach().missed() == 0 {
         None
     } else {
-        Some(if source.is_answering() { Verdict::NoSamples } else { Verdict::Unreachable })
+        let never = source.counts().valid == 0 && source.reach().missed() >= SILENT_FROM_START;
+        Some(if source.is_answering() && !never { Verdict::NoSamples } else { Verdict::Unreachable })
     }
 }

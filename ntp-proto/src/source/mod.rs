@@ -23,7 +23,7 @@ pub use association::{Association, KeysReason, NtsKeys};
 pub use reach::Reach;
 pub use request::{Datagram, TxToken};
 pub use response::{Refusal, RefusalCounts};
-pub use schedule::Schedule;
+pub use schedule::{Bursts, Schedule};
 
 use exchange::{InFlight, Previous};
 
@@ -53,8 +53,8 @@ pub struct SourceConfig {
     pub min_poll: PollInterval,
     /// Longest poll interval.
     pub max_poll: PollInterval,
-    /// Start with a burst of requests.
-    pub burst: bool,
+    /// When it is asked several times in quick succession.
+    pub bursts: Bursts,
     /// Use interleaved mode (RFC 9769) if the server can.
     pub interleaved: bool,
     /// Protocol version, 3 or 4.
@@ -188,7 +188,7 @@ impl Source {
         Self {
             id,
             association: Association::new(authentication),
-            schedule: Schedule::new(config.min_poll, config.max_poll, config.burst, first),
+            schedule: Schedule::new(config.min_poll, config.max_poll, config.bursts, first),
             config,
             reach: Reach::default(),
             filter: SourceFilter::default(),
@@ -212,7 +212,7 @@ impl Source {
         self.association.set_keys(keys);
         // What is under way was sealed with the old keys: its answer, a NAK perhaps, says nothing of the new ones.
         self.in_flight = None;
-        self.schedule.resume(now, self.filter.latest().is_none() && self.config.burst);
+        self.schedule.resume(now, self.filter.latest().is_none() && self.config.bursts != Bursts::Never);
     }
 
     /// Asks again soon, `burst` several times: an administrator wants it.

@@ -24,6 +24,18 @@ const RATE_PENALTY: u32 = 4;
 /// Share of an interval by which it is varied, so that clients do not ask in step.
 const JITTER: f64 = 0.02;
 
+/// When a source is asked several times in quick succession.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bursts {
+    /// Never, unless an administrator says so.
+    Never,
+    /// At the start (chrony's `iburst`).
+    #[default]
+    AtStart,
+    /// At every poll (chrony's `burst`), the first included.
+    AtEveryPoll,
+}
+
 /// The poll interval of one source and its next deadline.
 ///
 /// A score rises with the samples the filter can use and falls with surprises; each whole point is one step of the
@@ -37,21 +49,22 @@ pub struct Schedule {
     /// Steps above `min` that the server has asked for.
     raised: i8,
     good_since_raise: u8,
+    bursts: Bursts,
     burst: Option<Burst>,
     next: Option<Monotonic>,
     /// The server does not want to be asked before.
     held: Option<Monotonic>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Burst {
     good: u8,
     sent: u8,
 }
 
 impl Schedule {
-    /// Starts at the shortest interval, `burst` with a burst, at `first`.
-    pub(super) fn new(min: PollInterval, max: PollInterval, burst: bool, first: Monotonic) -> Self {
+    /// Starts at the shortest interval, at `first`.
+    pub(super) fn new(min: PollInterval, max: PollInterval, bursts: Bursts, first: Monotonic) -> Self {
         Self {
             min,
             max: max.max(min),
@@ -59,7 +72,8 @@ impl Schedule {
             score: 0.0,
             raised: 0,
             good_since_raise: 0,
-            burst: burst.then_some(Burst { good: 0, sent: 0 }),
+            bursts,
+            burst: (bursts != Bursts::Never).then_some(Burst::default()),
             next: Some(first),
             held: None,
         }
@@ -92,6 +106,10 @@ impl Schedule {
     pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, urgent: bool) {
         let interval = if urgent { self.shortest() } else { self.poll };
         let mut wait = interval.to_duration();
+        // A server that asked for fewer requests gets them one by one.
+        if self.bursts == Bursts::AtEveryPoll && self.burst.is_none() && self.raised == 0 {
+            self.burst = Some(Burst::default());
+        }
         if let Some(burst) = &mut self.burst {
             burst.sent += 1;
             if burst.sent >= BURST_MAX {
@@ -115,12 +133,19 @@ impl Schedule {
         self.recover();
         if let Some(burst) = &mut self.burst {
             burst.good += 1;
-            if burst.good >= BURST_GOOD {
-                self.burst = None;
-                self.next = Some(now + self.poll.to_duration());
+            if burst.good < BURST_GOOD {
+                return;
             }
+            self.burst = None;
+            self.adapt(surprise, distance, samples);
+            self.next = Some(now + self.poll.to_duration());
             return;
         }
+        self.adapt(surprise, distance, samples);
+    }
+
+    /// Counts what a sample says for or against a longer interval.
+    fn adapt(&mut self, surprise: Option<Surprise>, distance: f64, samples: usize) {
         if let Some(error) = surprise.map(|s| s.error.abs()).filter(|error| *error > distance) {
             self.add(-(error / distance.max(f64::MIN_POSITIVE)).log2());
             return;
@@ -170,7 +195,7 @@ impl Schedule {
             return;
         }
         if burst {
-            self.burst = Some(Burst { good: 0, sent: 0 });
+            self.burst = Some(Burst::default());
         }
         self.next = Some(next.min(at));
     }
@@ -216,7 +241,7 @@ mod tests {
     }
 
     fn schedule() -> Schedule {
-        Schedule::new(poll(6), poll(10), false, Monotonic::default())
+        Schedule::new(poll(6), poll(10), Bursts::Never, Monotonic::default())
     }
 
     #[test]
@@ -242,7 +267,7 @@ mod tests {
     #[test]
     fn a_burst_ends_after_four_answers_or_eight_requests() {
         let start = Monotonic::default();
-        let mut answered = Schedule::new(poll(6), poll(10), true, start);
+        let mut answered = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
         for _ in 0..4 {
             assert!(answered.in_burst());
             answered.handle_request(start, 0.5, false);
@@ -251,9 +276,26 @@ mod tests {
         }
         assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(64));
 
-        let mut silent = Schedule::new(poll(6), poll(10), true, start);
+        let mut silent = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
         (0..8).for_each(|_| silent.handle_request(start, 0.5, false));
         assert!(!silent.in_burst() && silent.next().unwrap().since(start) >= Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_source_may_be_asked_in_bursts_at_every_poll() {
+        let start = Monotonic::default();
+        let mut schedule = Schedule::new(poll(6), poll(10), Bursts::AtEveryPoll, start);
+        for _ in 0..3 {
+            for _ in 0..4 {
+                schedule.handle_request(start, 0.5, false);
+                assert!(schedule.in_burst() && schedule.next().unwrap().since(start) <= Duration::from_secs(2));
+                schedule.handle_sample(start, None, 1e-3, 40);
+            }
+            assert!(!schedule.in_burst() && schedule.next().unwrap().since(start) >= Duration::from_secs(64));
+        }
+        schedule.handle_rate(start);
+        schedule.handle_request(start, 0.5, false);
+        assert!(!schedule.in_burst(), "not after a server asked for less");
     }
 
     #[test]

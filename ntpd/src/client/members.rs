@@ -8,8 +8,8 @@ use std::{
 
 use ntp_proto::{
     ids::{ReferenceId, SourceId, Trust},
-    pool::{Answer, Leave, Member, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId},
-    source::{Authentication, KeysReason, Loss, NtsKeys, SourceConfig},
+    pool::{Answer, Leave, Member, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
+    source::{Authentication, Bursts, KeysReason, Loss, NtsKeys, SourceConfig},
     time::Monotonic,
     wire::SymmetricKey,
 };
@@ -17,7 +17,7 @@ use rand_core::Rng as _;
 
 use super::{BUILT, Client, Event, leave, lost_because};
 use crate::{
-    config::{Config, Pool, Server, SourceOptions},
+    config::{Config, NtsUse, Pool, Server, SourceOptions},
     now,
     observe::SourceInfo,
     pool::{Mode, Spec},
@@ -53,6 +53,14 @@ impl Configured {
             Self::Pool(pool) => pool.name.to_string(),
             Self::Server(server) => server.host.to_string(),
         }
+    }
+
+    fn requires_nts(&self) -> bool {
+        let nts = match self {
+            Self::Pool(pool) => pool.nts,
+            Self::Server(server) => server.nts,
+        };
+        nts == NtsUse::Require
     }
 
     const fn options(&self) -> &SourceOptions {
@@ -212,9 +220,29 @@ impl Client {
                     PoolOutput::Join(member) => self.join(number, member),
                     PoolOutput::Timeout(at, _) => {
                         group.timeout = at;
+                        // A mode proposes a member as soon as it has the answer: what is left now belongs to nobody.
+                        group.keys.clear();
                         break;
                     }
                 }
+            }
+        }
+        let expected = self.groups.values().any(|group| self.expects_authentication(group));
+        let present = self.clock.now();
+        self.engine.expect_authentication(present, expected);
+    }
+
+    /// Whether the sources of a name are authenticated, or will be once there are any.
+    fn expects_authentication(&self, group: &Group) -> bool {
+        if group.configured.options().select.noselect {
+            return false;
+        }
+        match &group.mode {
+            Mode::Lb(_) | Mode::Srv(_) => true,
+            Mode::Classic(_) => group.key.is_some(),
+            Mode::Auto(_) => {
+                let remembered = self.store.remembered(&group.configured.name());
+                group.configured.requires_nts() || remembered.is_some_and(Route::is_nts)
             }
         }
     }
@@ -304,6 +332,11 @@ impl Client {
     fn join(&mut self, number: usize, member: Member) {
         let Some(group) = self.groups.get_mut(&number) else { return };
         let keys = member.keys.and_then(|question| group.keys.remove(&question));
+        if member.keys.is_some() && keys.is_none() {
+            // Without its keys it would have to be asked without authentication, and that it is not.
+            group.mode.handle_leave(now::monotonic(), member.id, Leave::Unusable);
+            return;
+        }
         let replaced = member.replaces.and_then(|id| group.members.remove(&id)).map(|active| active.source);
         let at = |source: &SourceId| self.info.get(source).is_some_and(|info| member.addresses.contains(&info.address));
         let authenticated = keys.is_some();
@@ -313,7 +346,12 @@ impl Client {
         let same = |source: &SourceId| at(source) && self.engine.uses_nts(*source) == Some(authenticated);
         let kept = replaced.filter(same).or_else(|| returning.filter(same));
         group.retiring.extend(replaced.filter(|source| kept != Some(*source)));
-        let Some(source) = kept.or_else(|| self.start(number, &member, keys.is_some())) else { return };
+        let Some(source) = kept.or_else(|| self.start(number, &member, keys.is_some())) else {
+            if let Some(group) = self.groups.get_mut(&number) {
+                group.mode.handle_leave(now::monotonic(), member.id, Leave::Unusable);
+            }
+            return;
+        };
         if let Some(keys) = keys {
             self.engine.set_keys(now::monotonic(), source, keys);
             if let Some(info) = self.info.get_mut(&source) {
@@ -433,7 +471,11 @@ fn source_config(
         reference_id: ReferenceId::of_address(address.ip()),
         min_poll: options.min_poll,
         max_poll: options.max_poll,
-        burst: options.iburst,
+        bursts: match (options.iburst, options.burst) {
+            (_, true) => Bursts::AtEveryPoll,
+            (true, false) => Bursts::AtStart,
+            (false, false) => Bursts::Never,
+        },
         interleaved: options.interleaved,
         version: options.version,
         authentication,

@@ -27,8 +27,14 @@ use request::{Received, Waiting};
 use watch::{ClockWatch, Disturbance};
 
 use crate::{
-    clock::LocalClock, config::Config, ke::connect::KeyExchanger, now, observe::SourceInfo, resolve::Resolver,
-    serve::StatusCell, state::StateDirectory,
+    clock::LocalClock,
+    config::{Config, LeapUse},
+    ke::connect::KeyExchanger,
+    now,
+    observe::SourceInfo,
+    resolve::Resolver,
+    serve::StatusCell,
+    state::StateDirectory,
 };
 
 /// Events that may wait for the loop; senders wait when it is full.
@@ -117,6 +123,7 @@ impl Client {
             step_limit: config.clock.step_limit,
             max_slew: config.clock.max_slew_rate,
             max_frequency: config.clock.max_frequency,
+            pass_leap: config.clock.leap == LeapUse::System,
             applied: parts.clock.rate(),
             saved_frequency: store.drift(),
             precision: parts.precision,
@@ -151,14 +158,18 @@ impl Client {
     pub async fn step(&mut self) {
         let wait = self.wake.map_or(LONGEST_WAIT, |wake| wake.since(now::monotonic()).min(LONGEST_WAIT));
         tokio::select! {
-            Some(event) = self.inbox.recv() => self.handle(event),
+            Some(event) = self.inbox.recv() => {
+                // A clock that somebody set since the request left must not look like an error of the server.
+                self.look_at_clocks();
+                self.handle(event);
+            }
             () = tokio::time::sleep_until(Instant::now() + wait) => {
+                self.look_at_clocks();
                 let present = self.clock.now();
                 self.engine.handle_timeout(present);
                 self.handle_pool_timeouts();
             }
         }
-        self.look_at_clocks();
         self.drain();
         self.save_if_due();
     }

@@ -12,6 +12,7 @@ use ntp_proto::{
 
 use super::{BUILT, Client};
 use crate::{
+    clock::LocalClock,
     now,
     state::{Drift, LastTime, PoolMemory, PoolRecord, SavedSource, Sources, StateDirectory},
 };
@@ -55,8 +56,8 @@ impl Store {
         store.sources = sources.value.unwrap_or_default().sources;
         store.memory = memory.value.unwrap_or_default();
         // RFC 8915 section 5.7: a cookie is used once. Should we die now, those on the disk must not be used again.
-        if !store.sources.is_empty() {
-            store.save(&Sources::default());
+        if !store.sources.is_empty() && !store.save(&Sources::default()) {
+            store.sources.clear();
         }
         store
     }
@@ -69,9 +70,9 @@ impl Store {
     /// The way that a name last worked.
     pub(super) fn remembered(&self, name: &str) -> Option<Route> {
         let record = self.memory.names.get(name)?;
-        let route = [Route::Srv, Route::Lb, Route::Classic].into_iter().find(|route| route.label() == record.mode);
-        // A mode that this version does not know still says whether there was NTS.
-        route.or_else(|| record.nts.then_some(Route::Lb))
+        let route = Route::from_label(&record.mode);
+        // Whatever else the record says: a name that offered NTS once is not used without it.
+        if record.nts { route.filter(|route| route.is_nts()).or(Some(Route::Lb)) } else { route }
     }
 
     /// Remembers the way that a name works, on the disk at once: it protects against a downgrade.
@@ -100,17 +101,16 @@ impl Store {
         self.save(&memory);
     }
 
-    /// Writes a record. A disk that fails does not stop the daemon; it is told once, and tried again next time.
-    fn save<T: crate::state::Record>(&mut self, record: &T) {
-        let Some(directory) = &self.directory else { return };
-        match directory.save(record) {
-            Ok(()) => self.complained = false,
-            Err(error) if !self.complained => {
-                self.complained = true;
-                tracing::warn!("state not saved: {error}");
-            }
-            Err(_) => {}
+    /// Writes a record, and says whether that worked. A disk that fails does not stop the daemon; it is told once, and tried
+    /// again next time.
+    fn save<T: crate::state::Record>(&mut self, record: &T) -> bool {
+        let Some(directory) = &self.directory else { return false };
+        let saved = directory.save(record);
+        if let Some(error) = saved.as_ref().err().filter(|_| !self.complained) {
+            tracing::warn!("state not saved: {error}");
         }
+        self.complained = saved.is_err();
+        saved.is_ok()
     }
 }
 
@@ -149,7 +149,10 @@ impl Client {
         if tracking.updates == 0 || !tracking.synchronized {
             return;
         }
-        self.store.save(&Drift::new(tracking.frequency, Rate::new(tracking.skew)));
+        // What a clock in this process needs says nothing of the machine's oscillator.
+        if matches!(self.clock, LocalClock::System(_)) {
+            self.store.save(&Drift::new(tracking.frequency, Rate::new(tracking.skew)));
+        }
         let time: UnixTime = self.engine.map().apply(present.clock).to_unix(BUILT);
         self.store.save(&LastTime::new(time));
     }

@@ -33,7 +33,7 @@ use services::NameServers;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long addresses are good for: the system's resolver does not tell.
-const LIFETIME: Duration = Duration::from_secs(3600);
+const LIFETIME: Duration = Duration::from_secs(60);
 
 /// Most addresses of one name.
 const MAX_ADDRESSES: usize = 32;

@@ -156,6 +156,24 @@ fn a_plain_server_beside_it_is_explained() {
     daemon.stop();
 }
 
+/// Keeping a key exchange from succeeding must not be a way to have unauthenticated time believed.
+#[test]
+fn a_plain_server_does_not_stand_in_for_one_without_keys() {
+    let place = Place::new("");
+    let (_plain, address) = plain_server();
+    // Nobody listens at the discard port.
+    place.configure(&format!("{}{}", plain_entry(address), nts_entry(9)));
+    let daemon = place.start();
+    eventually("measurements of the plain server", || {
+        let data = daemon.json(&["ntpdata"]);
+        if data["sources"][0]["good"].as_u64() >= Some(6) { Ok(()) } else { Err(data.to_string()) }
+    });
+    let row = daemon.json(&["sources"])["sources"][0].clone();
+    assert_eq!(row["verdict"], "untrusted", "{row}");
+    assert_eq!(daemon.json(&["tracking"])["synchronized"], false);
+    daemon.stop();
+}
+
 /// A server that has forgotten its keys, and no key exchange to be had: the source says both.
 #[test]
 fn keys_that_cannot_be_renewed_are_explained_at_the_source() {

@@ -8,7 +8,7 @@ use ntp_proto::{
     ids::{KeyId, Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
     select::{SelectConfig, SelectOptions},
-    source::{Authentication, NtsKeys, SourceConfig},
+    source::{Authentication, Bursts, NtsKeys, SourceConfig},
     steer::Applied,
     time::{Monotonic, NtpDuration, NtpShort, NtpTimestamp, PollInterval, Rate, UnixTime},
     wire::{Header, MacAlgorithm, Mode, SymmetricKey},
@@ -48,6 +48,7 @@ impl Bench {
             step_limit: StepLimit::Updates(3),
             max_slew: Rate::from_ppm(1000.0),
             max_frequency: Rate::from_ppm(500.0),
+            pass_leap: true,
             applied: Rate::ZERO,
             saved_frequency: None,
             precision: -25,
@@ -72,7 +73,7 @@ impl Bench {
             reference_id: ReferenceId([192, 0, 2, number]),
             min_poll: PollInterval::new(6).unwrap(),
             max_poll: PollInterval::new(10).unwrap(),
-            burst: true,
+            bursts: Bursts::AtStart,
             interleaved: false,
             version: 4,
             authentication,
@@ -173,7 +174,8 @@ fn cookie(number: u8) -> Vec<u8> {
     format!("COOKIE-NUMBER-{number}-{}", "C".repeat(84)).into_bytes()
 }
 
-/// Two servers that agree, one that lies, one that is silent, one with a key, one with NTS, and one without keys.
+/// Two servers that agree, one that lies, one that is silent, two with a key, one with NTS that does not answer until its
+/// cookies are used up, and one without keys.
 fn crowd() -> Bench {
     let mut bench = Bench::new();
     bench.plain("good.example", Some(0.020));
@@ -183,6 +185,7 @@ fn crowd() -> Bench {
     bench.add("key.example", Authentication::Symmetric(symmetric_key()), Trust::Key, Some(0.020_5));
     let nts = bench.add("nts.example", Authentication::Nts, Trust::Pki, None);
     let waiting = bench.add("waiting.example", Authentication::Nts, Trust::Pki, None);
+    bench.add("other.example", Authentication::Symmetric(symmetric_key()), Trust::Key, Some(0.020_5));
     bench.info.get_mut(&waiting).unwrap().note = Some("key exchange failed: certificate expired".to_owned());
     let key = |secret| AeadKey::new(AeadAlgorithm::AesSivCmac256, secret).unwrap();
     let mut cookies = CookieJar::new();
@@ -289,7 +292,8 @@ fn every_source_says_why_it_is_used_or_not() {
         let row = row(&report, name);
         (row.state, row.trust.as_str(), row.asked, row.reason.as_str())
     };
-    assert_eq!(brief("key.example"), ('*', "key", Asked::Online, "best source"));
+    assert_eq!(brief("other.example"), ('*', "key", Asked::Online, "best source"));
+    assert_eq!(brief("key.example"), ('+', "key", Asked::Online, "agrees; combined with the best"));
     assert_eq!(brief("silent.example"), ('?', "none", Asked::Online, "does not answer"));
     let untrusted = "not authenticated and not confirmed by authenticated sources";
     assert_eq!(brief("liar.example"), ('-', "none", Asked::Online, untrusted));
@@ -297,7 +301,7 @@ fn every_source_says_why_it_is_used_or_not() {
     assert_eq!(brief("waiting.example"), ('?', "pki", Asked::NoKeys, waits));
     assert_eq!(brief("lost.example"), ('?', "none", Asked::Unresolved, "no such name"));
 
-    let best = row(&report, "key.example");
+    let best = row(&report, "other.example");
     assert_eq!((best.stratum, best.poll_log2_seconds, best.reach), (Some(1), 6, 0o37));
     assert!((best.measured_offset_seconds.unwrap() - 0.020_5).abs() < 0.03, "{best:?}");
     assert!(best.error_seconds.unwrap() < 0.01 && best.last_reply_age_seconds.unwrap() < 64.0);
@@ -349,8 +353,8 @@ fn tracking_describes_the_clock() {
     let bench = crowd();
     let report = TrackingReport::new(&bench.view());
     assert!(report.synchronized && report.reason.is_none(), "{report:?}");
-    assert_eq!(report.reference.unwrap().name, "key.example");
-    assert_eq!((report.reference_id.as_str(), report.stratum, report.leap), ("C0000205", 2, LeapWord::Normal));
+    assert_eq!(report.reference.unwrap().name, "other.example");
+    assert_eq!((report.reference_id.as_str(), report.stratum, report.leap), ("C0000208", 2, LeapWord::Normal));
     let since = report.reference_time_unix_seconds.unwrap() - 1_795_478_400.0;
     assert!((0.0..=101.0).contains(&since), "{since}");
     assert!(report.pending_seconds.abs() < 0.03 && report.root_delay_seconds < 0.002 && report.updates > 0);
@@ -376,7 +380,7 @@ fn authentication_is_described() {
 fn sources_are_counted_and_found() {
     let bench = crowd();
     let activity = ActivityReport::new(&bench.view());
-    assert_eq!((activity.no_keys, activity.offline, activity.unresolved), (1, 0, 1));
+    assert_eq!((activity.no_keys, activity.offline, activity.unresolved), (2, 0, 1));
     assert_eq!(activity.online + activity.burst, 6);
 
     let count = |source: Option<&str>| {
@@ -386,7 +390,7 @@ fn sources_are_counted_and_found() {
             report.sources.len()
         })
     };
-    assert_eq!(count(None), Ok(7));
+    assert_eq!(count(None), Ok(8));
     for one in ["GOOD.example", "192.0.2.1", "192.0.2.1:123", "pool.example"] {
         assert_eq!(count(Some(one)), Ok(1), "{one}");
     }
