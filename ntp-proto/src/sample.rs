@@ -71,13 +71,19 @@ impl Exchange {
         self.server_sent - self.server_received
     }
 
+    /// Error of the reading of both clocks, in seconds.
+    #[must_use]
+    pub fn precision(&self) -> f64 {
+        f64::from(self.server.precision.clamp(-30, 0)).exp2() + self.local_error
+    }
+
     /// Computes offset, delay and dispersion by RFC 5905 section 8, on differences so that eras do not matter:
     /// `offset = ((T2 - T1) + (T3 - T4)) / 2`, `delay = (T4 - T1) - (T3 - T2)`.
     #[must_use]
     pub fn sample(&self) -> Sample {
         let there = (self.server_received - self.sent).to_seconds();
         let back = (self.server_sent - self.received).to_seconds();
-        let precision = f64::from(self.server.precision.clamp(-30, 0)).exp2() + self.local_error;
+        let precision = self.precision();
         let raw_delay = (self.local_interval() - self.server_interval()).to_seconds();
         let half_way = NtpDuration::from_bits(self.local_interval().to_bits() / 2);
         Sample {
@@ -85,7 +91,10 @@ impl Exchange {
             offset: 0.5 * (there + back),
             // RFC 5905 section 8: "the delay is ... limited to be not less than s.rho" (the precision).
             delay: raw_delay.max(precision),
-            dispersion: precision + FREQUENCY_TOLERANCE * self.local_interval().to_seconds().max(0.0),
+            // What lacks to a delay of nothing is an error of the timestamps.
+            dispersion: precision
+                + FREQUENCY_TOLERANCE * self.local_interval().to_seconds().max(0.0)
+                + (-raw_delay).max(0.0),
             root_delay: self.server.root_delay.to_seconds(),
             root_dispersion: self.server.root_dispersion.to_seconds(),
             stratum: self.server.stratum,

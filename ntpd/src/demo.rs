@@ -26,7 +26,7 @@ use serde::Serialize;
 use tokio::{runtime::Builder, time::Instant};
 
 use crate::{
-    cli::{DemoArgs, FAILED},
+    cli::{DemoArgs, FAILED, print},
     client::{Client, Parts},
     clock::{LocalClock, Simulated},
     config::Config,
@@ -124,7 +124,7 @@ async fn play(args: &DemoArgs) -> Result<Outcome, StartError> {
     let mut stage = Stage::build()?;
     let say = |text: &str| {
         if !args.json {
-            println!("{text}");
+            print(&format!("{text}\n"));
         }
     };
     say(&stage.describe());
@@ -141,9 +141,9 @@ async fn play(args: &DemoArgs) -> Result<Outcome, StartError> {
     }
     let outcome = outcome(&mut client);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&outcome).map_err(StartError::new)?);
+        print(&format!("{}\n", serde_json::to_string_pretty(&outcome).map_err(StartError::new)?));
     } else {
-        print!("{}", table(&outcome));
+        print(&table(&outcome));
     }
     if args.keep {
         say(&stage.invitation());

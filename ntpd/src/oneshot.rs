@@ -7,16 +7,17 @@ use ntp_proto::{discipline::StepLimit, engine::SourceReport};
 use tokio::{runtime::Builder, time::Instant};
 
 use crate::{
-    cli::FAILED,
+    cli::{FAILED, print},
     client::{Client, Parts},
     clock::LocalClock,
-    config::{Config, Origin, load},
+    config::{Config, NtsUse, Origin, load},
     ke::connect::KeyExchanger,
     log, now,
     observe::SourceInfo,
     resolve::Resolver,
     serve::StatusCell,
     start::{StartError, open_clock, random_seed},
+    state::{PoolMemory, StateDirectory},
 };
 
 /// How long servers may take to agree on a time.
@@ -36,6 +37,7 @@ pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
     };
     log::start(loaded.config.log);
     let mut config = loaded.config;
+    keep_promises(&mut config);
     // There is no time to slew.
     config.clock.step_threshold = Duration::ZERO;
     config.clock.step_limit = StepLimit::Always;
@@ -50,7 +52,7 @@ pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
                 let offset = client.last_offset();
                 let (what, verb) = if no_clock { ("clock left alone (-x)", "is") } else { ("clock set", "was") };
                 let direction = if offset < 0.0 { "fast" } else { "slow" };
-                println!("{what}; it {verb} {direction} by {:.6} s", offset.abs());
+                format!("{what}; it {verb} {direction} by {:.6} s\n", offset.abs())
             },
         )
     });
@@ -69,9 +71,8 @@ pub fn query(names: &[String]) -> ExitCode {
         }
     };
     let clock = open_clock(true);
-    let result = clock.and_then(|clock| {
-        measure(&config, &[], clock, QUERY_PATIENCE, |client| client.has_measured_all(), print_sources)
-    });
+    let result = clock
+        .and_then(|clock| measure(&config, &[], clock, QUERY_PATIENCE, |client| client.has_measured_all(), sources));
     finish(result)
 }
 
@@ -93,7 +94,7 @@ fn measure(
     clock: LocalClock,
     patience: Duration,
     done: impl Fn(&mut Client) -> bool,
-    print: impl FnOnce(&mut Client),
+    describe: impl FnOnce(&mut Client) -> String,
 ) -> Result<bool, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
     let resolver = Resolver::system();
@@ -114,11 +115,13 @@ fn measure(
         }
         let had_time = client.has_updated();
         if had_time {
-            print(&mut client);
+            print(&describe(&mut client));
         } else {
             eprintln!("no time was had in {} s", patience.as_secs());
-            print_sources(&mut client);
+            print(&sources(&mut client));
         }
+        // A slew that has begun must not go on without us.
+        client.shut_down();
         Ok(had_time)
     });
     // A look-up in progress may take longer than anybody wants to wait.
@@ -126,27 +129,43 @@ fn measure(
     result
 }
 
+/// A name that offered NTS once is not used without it, whoever asks. Nothing is written.
+fn keep_promises(config: &mut Config) {
+    if !config.state_directory.exists() {
+        return;
+    }
+    let Ok(state) = StateDirectory::open(&config.state_directory) else { return };
+    let memory = state.load::<PoolMemory>().value.unwrap_or_default();
+    let promised = |name: &str| memory.names.get(name).is_some_and(|record| record.nts);
+    for pool in config.pools.iter_mut().filter(|pool| pool.nts == NtsUse::Auto && promised(pool.name.as_str())) {
+        pool.nts = NtsUse::Require;
+    }
+    for server in config.servers.iter_mut().filter(|server| server.nts == NtsUse::Auto) {
+        if promised(&server.host.to_string()) {
+            server.nts = NtsUse::Require;
+        }
+    }
+}
+
 /// One line for each source, and one for each name without any.
-fn print_sources(client: &mut Client) {
-    println!("{:<30} {:>2} {:>13} {:>11} {:>11} {:<6} reason", "server", "st", "offset", "+/-", "delay", "trust");
+fn sources(client: &mut Client) -> String {
+    let mut text =
+        format!("{:<30} {:>2} {:>13} {:>11} {:>11} {:<6} reason\n", "server", "st", "offset", "+/-", "delay", "trust");
     client.for_each_source(|report: &SourceReport<'_>, info: &SourceInfo| {
-        let Some(estimate) = report.estimate else {
-            println!("{:<30}  -             -           -           - -      {}", info.to_string(), report.verdict);
-            return;
-        };
-        let delay = estimate.root_delay;
-        println!(
-            "{:<30} {:>2} {:>+13.6} {:>11.6} {:>11.6} {:<6} {}",
-            info.to_string(),
-            estimate.stratum,
-            estimate.offset,
-            estimate.distance(),
-            delay,
-            report.source.config().trust,
-            report.verdict
+        let (server, verdict) = (info.to_string(), report.verdict);
+        let line = report.estimate.map_or_else(
+            || format!("{server:<30}  -             -           -           - -      {verdict}\n"),
+            |estimate| {
+                let (stratum, offset, error) = (estimate.stratum, estimate.offset, estimate.distance());
+                let (delay, trust) = (estimate.root_delay, report.source.config().trust);
+                format!("{server:<30} {stratum:>2} {offset:>+13.6} {error:>11.6} {delay:>11.6} {trust:<6} {verdict}\n")
+            },
         );
+        text.push_str(&line);
     });
     for problem in client.problems() {
-        println!("{problem}");
+        text.push_str(&problem.to_string());
+        text.push('\n');
     }
+    text
 }

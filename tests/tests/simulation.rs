@@ -500,3 +500,21 @@ fn what_waits_does_not_pile_up() {
     world.run_until(8.0 * HOUR);
     assert!(world.waiting() < 10, "{}", world.waiting());
 }
+
+#[test]
+fn the_bound_holds_when_a_path_is_drawn_out_slowly() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec::default());
+    let source = SourceSpec { polls: (6, 6), ..SourceSpec::new(server, Path::lan()) };
+    let client = world.add_client(ClientSpec::new(vec![source]));
+    let from = 4.0 * HOUR;
+    world.run_until(from);
+    // One way gets 0.1 ms longer with each poll, which looks like a clock that gains; then the server is gone.
+    for poll in 1..=56_u8 {
+        world.path_mut(client, 0).expect("a path").there += 100e-6;
+        world.run_until(from + 64.0 * f64::from(poll));
+    }
+    world.server_mut(server).silent_from = 0.0;
+    world.run_until(30.0 * HOUR);
+    assert_bounded("drawn out", &world, client, 60.0);
+}

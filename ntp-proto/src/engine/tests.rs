@@ -67,6 +67,19 @@ const fn kiss(code: [u8; 4]) -> Answer {
     Answer { stratum: 0, code, ..GOOD }
 }
 
+/// Deterministic bits.
+struct Bits(ChaCha12Rng);
+
+impl Bits {
+    fn next(&mut self) -> u64 {
+        rand_core::Rng::next_u64(&mut self.0)
+    }
+
+    fn one_in(&mut self, count: u64) -> bool {
+        self.next().is_multiple_of(count)
+    }
+}
+
 /// One engine with one source.
 struct Bench {
     engine: Engine,
@@ -258,6 +271,69 @@ fn no_header_byte_breaks_anything() {
 }
 
 #[test]
+fn nothing_that_servers_and_clocks_do_breaks_the_numbers() {
+    for seed in 0..40 {
+        let mut bits = Bits(ChaCha12Rng::from_seed([seed; 32]));
+        let mut bench = Bench::new(SourceConfig {
+            interleaved: bits.one_in(2),
+            bursts: if bits.one_in(2) { Bursts::AtStart } else { Bursts::Never },
+            ..plain()
+        });
+        for _ in 0..150 {
+            bench.next_request();
+            let interleaved = bits.one_in(3).then_some(0.0);
+            let (mut reply, mut received) = bench.reply(Answer { interleaved, ..GOOD });
+            // A few bytes of what is not the origin, or whole timestamps.
+            for _ in 0..bits.next() % 3 {
+                let position = [1, 2, 3, 4, 7, 8, 11, 20, 35, 36, 43, 44][(bits.next() % 12) as usize];
+                reply[position] = bits.next().to_be_bytes()[0];
+            }
+            if bits.one_in(8) {
+                reply[32..40].copy_from_slice(&bits.next().to_be_bytes());
+                reply[40..48].copy_from_slice(&bits.next().to_be_bytes());
+            }
+            if bits.one_in(20) {
+                received += 1e-3 * f64::from(bits.next().to_be_bytes()[0]);
+            }
+            bench.deliver(reply, received);
+            if bits.one_in(50) {
+                let by = NtpDuration::from_bits(bits.next().cast_signed() >> (bits.next() % 40));
+                bench.engine.handle_jump(now(bench.seconds), at(bench.seconds), by);
+            }
+            if bits.one_in(80) {
+                bench.engine.handle_interruption(now(bench.seconds));
+            }
+            bench.drain();
+            let t = bench.engine.tracking(now(bench.seconds));
+            let told =
+                [t.skew, t.frequency.get(), t.residual_frequency, t.rms_offset, t.last_offset, t.update_interval];
+            assert!(told.iter().all(|number| number.is_finite()), "seed {seed}: {t:?}");
+            assert!(t.frequency.to_ppm().abs() <= 500.000_001, "seed {seed}: {t:?}");
+            if let Some(estimate) = bench.report().estimate {
+                let told = [estimate.offset, estimate.skew, estimate.frequency, estimate.jitter];
+                assert!(told.iter().all(|number| number.is_finite()), "seed {seed}: {estimate:?}");
+                assert!(estimate.distance() >= 0.0 && estimate.offset_deviation > 0.0, "seed {seed}: {estimate:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_reply_that_came_before_its_request_left_is_no_perfect_measurement() {
+    let mut bench = Bench::new(plain());
+    (0..4).for_each(|_| bench.round(GOOD));
+    bench.next_request();
+    let (_, sent, token) = bench.request.clone();
+    // It takes 1 ms each way and 2 ms at the server, and the driver stamps the request 2.5 ms late.
+    bench.engine.handle_transmitted(token, at(sent + 2.5e-3), StampKind::Hardware);
+    let (mut bytes, received) = bench.reply(GOOD);
+    bytes[40..48].copy_from_slice(&at(sent + 3e-3).to_bits().to_be_bytes());
+    bench.deliver(bytes, received + 2e-3);
+    assert_eq!(bench.report().source.last_refusal(), Some(Refusal::Delay));
+    assert_eq!(bench.good(), 4);
+}
+
+#[test]
 fn absurd_fields_are_refused() {
     type Spoil = fn(&mut Vec<u8>);
     let table: [(&str, Spoil, Refusal); 9] = [
@@ -377,14 +453,18 @@ fn after_an_interruption_nothing_is_promised_until_the_next_update() {
 #[test]
 fn broken_interleaved_mode_is_given_up() {
     let mut bench = Bench::new(SourceConfig { interleaved: true, ..plain() });
-    let mut interleaved = 0;
+    let (mut interleaved, mut last_refused) = (0, false);
     for _ in 0..40 {
         bench.next_request();
         let asked = bench.request.0[24..32].iter().any(|byte| *byte != 0);
         interleaved += u32::from(asked);
         // It stored the times of its replies by another clock.
         let (bytes, received) = bench.reply(Answer { interleaved: asked.then_some(-10.0), ..GOOD });
+        let refused = bench.report().source.refusals().get(Refusal::ServerInterval);
         bench.deliver(bytes, received);
+        let refused = bench.report().source.refusals().get(Refusal::ServerInterval) > refused;
+        assert!(!(refused && last_refused), "basic mode is next");
+        last_refused = refused;
     }
     assert!(interleaved <= 6, "{interleaved}");
     assert!(bench.good() >= 34, "{}", bench.good());

@@ -272,6 +272,36 @@ mod tests {
     }
 
     #[test]
+    fn the_newest_word_of_the_server_on_itself_counts() {
+        let mut filter = Regression::default();
+        for n in 0..20 {
+            let root_dispersion = 1e-4 * f64::from(n);
+            // The first has the least delay and bounds the error against the server best.
+            let delay = if n == 0 { 1e-5 } else { 1e-3 };
+            filter.handle_sample(Sample {
+                root_dispersion,
+                root_delay: 0.01,
+                ..sample(f64::from(n) * 16.0, 0.0, delay)
+            });
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(304.0)).unwrap();
+        assert!(estimate.root_dispersion >= 1.9e-3 && estimate.root_distance >= 1.9e-3 + 0.005, "{estimate:?}");
+    }
+
+    #[test]
+    fn a_line_beside_the_best_measurement_is_not_trusted_more_than_that() {
+        let mut filter = Regression::default();
+        for n in 0..30 {
+            // Nineteen of twenty came a longer way.
+            let far = n != 10;
+            let (offset, delay) = if far { (5e-3, 12e-3) } else { (0.0, 1e-3) };
+            filter.handle_sample(sample(f64::from(n) * 16.0, offset, delay));
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(480.0)).unwrap();
+        assert!(estimate.peer_distance >= estimate.offset.abs(), "the true offset is 0: {estimate:?}");
+    }
+
+    #[test]
     fn one_sample_is_an_estimate_with_a_wide_margin() {
         let mut filter = Regression::default();
         assert_eq!(filter.estimate(start()), None);

@@ -445,10 +445,10 @@ impl Source {
         self.last.as_ref()
     }
 
-    /// Whether it answers, be it of no use.
+    /// Whether it answered the last request that it had time for, be it of no use.
     #[must_use]
     pub const fn is_answering(&self) -> bool {
-        self.unanswered < LOST_AFTER
+        self.unanswered == 0
     }
 
     /// Whether it cannot be asked for want of keys or cookies.

@@ -4,11 +4,11 @@ use core::{fmt, time::Duration};
 
 use super::{
     Arrival, LastReply, Outcome, Source,
-    exchange::{MAX_INTERLEAVED_FAILURES, Previous, Sent, stamp_error},
+    exchange::{MAX_INTERLEAVED_FAILURES, Previous, Sent},
     request::TxToken,
 };
 use crate::{
-    ids::{Leap, StampKind},
+    ids::Leap,
     sample::{Exchange, ServerState},
     time::NtpTimestamp,
     wire::{Header, Kiss, Mode},
@@ -21,6 +21,8 @@ const MAX_DELAY: f64 = 3.0;
 /// Timestamps of one server may contradict each other by this much, in seconds: servers spread or mark the lowest bits,
 /// and their clocks have a resolution.
 const SERVER_SLACK: f64 = 1e-6;
+/// Rates of two clocks that are not adjusted yet may differ by this much, s/s.
+const MAX_RATE_DIFFERENCE: f64 = 1e-3;
 /// Longest time a server may take to answer, in seconds.
 const MAX_SERVER_INTERVAL: f64 = 4.0;
 /// Largest root distance of a server: MAXDISP of RFC 5905 section 7.3, in seconds.
@@ -310,8 +312,9 @@ fn check_exchange(exchange: &Exchange) -> Result<(), Refusal> {
         return Err(Refusal::ServerInterval);
     }
     let local = exchange.local_interval().to_seconds();
-    // A reply cannot come before its request left, except by the error of the stamps.
-    if local < 0.0 || local - server > MAX_DELAY || local - server < -stamp_error(StampKind::Daemon).max(1e-3) {
+    // A reply cannot come before its request left, except by the error of the stamps and of both clocks' rates.
+    let least = -(exchange.precision() + MAX_RATE_DIFFERENCE * local);
+    if local < 0.0 || local - server > MAX_DELAY || local - server < least {
         return Err(Refusal::Delay);
     }
     Ok(())

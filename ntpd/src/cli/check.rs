@@ -35,7 +35,7 @@ pub(super) fn explain(origin: &Origin) -> ExitCode {
 }
 
 /// A reader that went away, as `head` does, is no failure.
-fn print(text: &str) -> ExitCode {
+pub(crate) fn print(text: &str) -> ExitCode {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
         _ => ExitCode::SUCCESS,

@@ -12,6 +12,8 @@ use crate::{
 };
 
 mod check;
+
+pub(crate) use check::print;
 pub mod ctl;
 
 /// Exit code of a command that failed; usage errors have 2, as clap gives them.
