@@ -48,7 +48,8 @@ const ALGORITHMS: [AeadAlgorithm; 3] =
 /// Makes key exchanges.
 #[derive(Clone, Debug)]
 pub struct KeyExchanger {
-    config: ClientConfig,
+    /// What is trusted, or why nothing is: a system without certificates can still use servers without NTS.
+    config: Result<ClientConfig, String>,
     resolver: Resolver,
     deadline: Duration,
 }
@@ -67,14 +68,21 @@ pub struct Exchanged {
 }
 
 impl KeyExchanger {
-    /// Trusts the certificates that the settings name.
+    /// Trusts the certificates that the settings name. If the system has none, every exchange fails for that reason.
     ///
     /// # Errors
     ///
-    /// [`RootsError`] if there are none.
+    /// [`RootsError`] if a file that the settings name cannot be used.
     pub fn new(settings: &TrustSettings, resolver: Resolver) -> Result<Self, RootsError> {
-        let roots = roots::load(settings)?;
-        Self::with_roots(roots, resolver).map_err(|cause| RootsError::NoSystem(cause.to_string()))
+        let config = match roots::load(settings) {
+            Ok(roots) => ClientConfig::new(&roots).map_err(|cause| cause.to_string()),
+            Err(error @ RootsError::NoSystem(_)) => {
+                tracing::warn!("{error}; no key exchange will succeed");
+                Err(error.to_string())
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { config, resolver, deadline: DEADLINE })
     }
 
     /// Trusts these certificates.
@@ -83,7 +91,7 @@ impl KeyExchanger {
     ///
     /// [`NoUsableRoots`] if they cannot be used.
     pub fn with_roots(roots: TrustRoots, resolver: Resolver) -> Result<Self, NoUsableRoots> {
-        Ok(Self { config: ClientConfig::new(&roots)?, resolver, deadline: DEADLINE })
+        Ok(Self { config: Ok(ClientConfig::new(&roots)?), resolver, deadline: DEADLINE })
     }
 
     /// Exchanges keys once. Certificates are judged at `judged_at`. It takes no longer than a look-up of the server, 8 s,
@@ -142,6 +150,7 @@ impl KeyExchanger {
         let mut last = None;
         // Ends: every round uses up an address.
         while let Some((peer, stream)) = race.next(end).await {
+            let config = self.config.as_ref().map_err(|why| Cause::NoRoots(why.clone()))?;
             let left = end.saturating_duration_since(Instant::now());
             // One that stalls must leave time for the others.
             let share = if race.is_over() { left } else { left / 2 };
@@ -152,7 +161,7 @@ impl KeyExchanger {
                 judged_at,
                 deadline: crate::now::monotonic() + share,
             };
-            match session::run(&self.config, &order, stream, share).await {
+            match session::run(config, &order, stream, share).await {
                 Ok(established) => return Ok((peer, *established)),
                 Err(cause) if is_final(&cause) => return Err(cause),
                 Err(cause) => last = Some(cause),
@@ -211,6 +220,7 @@ fn is_final(cause: &Cause) -> bool {
         | Cause::NoConnection(_)
         | Cause::Order(_)
         | Cause::BadNtpServer(_)
+        | Cause::NoRoots(_)
         | Cause::Redirect(..) => true,
     }
 }

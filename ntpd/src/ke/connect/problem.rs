@@ -35,6 +35,8 @@ pub enum Cause {
     Broken(io::Error),
     /// TLS or the exchange itself failed.
     Session(KeError),
+    /// There is no certificate authority to judge it by.
+    NoRoots(String),
     /// The server cannot be asked.
     Order(InvalidOrder),
     /// The server names an NTP server that cannot be one.
@@ -53,6 +55,7 @@ impl KeProblem {
             Cause::Unreachable(_) | Cause::NoConnection(_) => Failure::Connect,
             Cause::Stalled(..) | Cause::Broken(_) | Cause::BadNtpServer(_) | Cause::Redirect(..) => Failure::Protocol,
             Cause::Session(error) => error.failure(),
+            Cause::NoRoots(_) => Failure::Tls,
             Cause::Order(_) => Failure::Unsupported,
         }
     }
@@ -93,6 +96,7 @@ impl fmt::Display for KeProblem {
             }
             Cause::Broken(error) => write!(f, "{server}: connection broke during key exchange: {error}"),
             Cause::Session(error) => write!(f, "{server}: key exchange failed: {error}"),
+            Cause::NoRoots(why) => write!(f, "{server}: its certificate cannot be judged: {why}"),
             Cause::Order(error) => write!(f, "{server}: no key exchange is possible: {error}"),
             Cause::BadNtpServer(what) => write!(f, "{server}: key exchange names an NTP server that is none: {what}"),
             Cause::Redirect(named, addresses) => {
