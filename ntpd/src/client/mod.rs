@@ -16,6 +16,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use tokio::{sync::mpsc, time::Instant};
 
 mod command;
+mod join;
 mod members;
 mod request;
 mod saved;
