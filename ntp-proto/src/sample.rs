@@ -89,7 +89,7 @@ impl Exchange {
         Sample {
             at: self.sent + half_way,
             offset: 0.5 * (there + back),
-            // RFC 5905 section 8: "the delay is ... limited to be not less than s.rho" (the precision).
+            // RFC 5905 section 8: the delay is never taken to be less than the precision.
             delay: raw_delay.max(precision),
             // What lacks to a delay of nothing is an error of the timestamps.
             dispersion: precision

@@ -78,7 +78,7 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 fn time(bytes: &[u8]) -> Option<(UnixTime, &[u8])> {
     let (year, text, rest) = if let Some((text, rest)) = element(bytes, UTC_TIME) {
         let (year, text) = digits(text, 2)?;
-        // RFC 5280 section 4.1.2.5.1: "where YY is greater than or equal to 50, the year SHALL be interpreted as 19YY".
+        // RFC 5280 section 4.1.2.5.1: two digits from 50 on belong to the last century.
         (if year >= 50 { 1900 + year } else { 2000 + year }, text, rest)
     } else {
         let (text, rest) = element(bytes, GENERALIZED_TIME)?;

@@ -47,7 +47,7 @@ impl Fault {
     #[must_use]
     pub const fn error_code(self) -> ErrorCode {
         match self {
-            // "If a server [...] receives an unrecognized record with the Critical Bit set, it MUST [...]" answer code 0.
+            // RFC 8915 section 4.1.3: code 0 answers a critical record that is not recognized.
             Self::UnrecognizedCritical(_) => ErrorCode::UnrecognizedCritical,
             Self::TooLong { .. }
             | Self::TooManyRecords { .. }

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::{error::TlsFault, message::NTPV4};
 
-/// "The disambiguating label string" of RFC 8915 section 5.1.
+/// The exporter label of RFC 8915 section 5.1.
 const LABEL: &[u8] = b"EXPORTER-network-time-security";
 
 /// Exports both keys for `algorithm`, with `number` as the algorithm's number in the context.
@@ -31,7 +31,7 @@ pub(crate) fn session_keys(
 const CLIENT_TO_SERVER: u8 = 0;
 const SERVER_TO_CLIENT: u8 = 1;
 
-/// RFC 8915 section 5.1: "the per-association context value SHALL consist of the following five octets": protocol id,
+/// RFC 8915 section 5.1: the context of the exporter has five octets: protocol id,
 /// algorithm id, direction.
 fn context(number: u16, direction: u8) -> [u8; 5] {
     let ([p, q], [a, b]) = (NTPV4.to_be_bytes(), number.to_be_bytes());

@@ -83,7 +83,7 @@ impl Request {
                 Content::Port(port) => once(&mut request.port, port, record.kind)?,
                 Content::ServerDeny(name) if request.denied.len() < MAX_DENIED => request.denied.push(name.to_owned()),
                 Content::CompliantExport => request.compliant_export = true,
-                // "Clients MUST NOT include" these "in their request" (RFC 8915 sections 4.1.3, 4.1.4 and 4.1.6).
+                // No request may hold these (RFC 8915 sections 4.1.3, 4.1.4 and 4.1.6).
                 Content::Error(_) | Content::Warning(_) | Content::NewCookie(_) => {
                     return Err(Fault::Unexpected(record.kind));
                 }
@@ -98,9 +98,9 @@ impl Request {
                 | Content::Unknown => {}
             }
         }
-        // RFC 8915 section 4.1.2: "MUST occur exactly once in every NTS-KE request and response".
+        // RFC 8915 section 4.1.2: exactly once in every request and response.
         request.protocols = protocols.ok_or(Fault::Missing(RecordType::NextProtocol))?.iter().collect();
-        // RFC 8915 section 4.1.5: if NTPv4 is offered, "this record MUST be included exactly once".
+        // RFC 8915 section 4.1.5: exactly once, if NTPv4 is offered.
         if algorithms.is_none() && request.protocols.contains(&NTPV4) {
             return Err(Fault::Missing(RecordType::Aead));
         }
@@ -265,7 +265,7 @@ impl Accepted {
             Self { algorithm: 0, cookies: Vec::new(), server: None, port: None, compliant_export: false };
         for record in records {
             match record.content()? {
-                // RFC 8915 section 4.1.3: the client "MUST NOT proceed to the Next Protocol".
+                // RFC 8915 section 4.1.3: the client must not go on to the next protocol.
                 Content::Error(code) => return Err(KeError::Refused(ErrorCode::from_number(code))),
                 // RFC 8915 section 4.1.4 treats warning codes that are not recognized as errors, and defines none.
                 Content::Warning(code) => return Err(KeError::Warned(code)),

@@ -373,7 +373,7 @@ impl Incoming {
             self.complete = record.kind == RecordType::EndOfMessage;
             self.scanned += length;
         }
-        // RFC 8915 section 4.1.1: End of Message "MUST occur exactly once as the final record".
+        // RFC 8915 section 4.1.1: End of Message stands once, at the end.
         if self.scanned < self.bytes.len() { Err(Fault::AfterEnd) } else { Ok(true) }
     }
 

@@ -27,7 +27,7 @@ use crate::{
     verify::{JudgedAt, Verifier, certificate_fault},
 };
 
-/// RFC 8915 section 4: "the ALPN protocol ID 'ntske/1'".
+/// The ALPN protocol of RFC 8915 section 4.
 const ALPN: &[u8] = b"ntske/1";
 
 /// Octets of TLS taken from a server: a chain, and the longest response even at one octet a TLS record.
@@ -66,7 +66,7 @@ impl Channel {
         judged_at: UnixTime,
     ) -> Result<Self, TlsFault> {
         let mut config = rustls::ClientConfig::builder_with_details(provider, Arc::new(JudgedAt(judged_at)))
-            // RFC 8915 section 3: "MUST NOT negotiate TLS versions earlier than 1.3".
+            // RFC 8915 section 3: no version before TLS 1.3.
             .with_protocol_versions(&[&TLS13])
             .map_err(other)?
             .dangerous()

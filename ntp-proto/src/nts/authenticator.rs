@@ -12,7 +12,7 @@ use crate::wire::{MIN_LAST_FIELD, NoSpace, field};
 /// Type and length of the field, lengths of nonce and ciphertext.
 const PREFIX_LEN: usize = 8;
 
-/// Room for a nonce that a request must leave (N_REQ of RFC 8915 section 5.6, "the lesser of 16 and N_MAX"), where N_MAX
+/// Room for a nonce that a request must leave (N_REQ of RFC 8915 section 5.6: 16, or N_MAX if that is less), where N_MAX
 /// is unlimited for AES-SIV and 12 for AES-GCM-SIV.
 const fn required_nonce_room(algorithm: AeadAlgorithm) -> usize {
     match algorithm {
@@ -119,8 +119,7 @@ impl Layout {
         if cipher_len < TAG_LEN {
             return None;
         }
-        // RFC 8915 section 5.6: "Servers MUST enforce this requirement by discarding any packet that does not conform
-        // to it."
+        // RFC 8915 section 5.6 has servers discard packets that leave too little room.
         if sender == Sender::Client && nonce_room + padding < required_nonce_room(algorithm) {
             return None;
         }

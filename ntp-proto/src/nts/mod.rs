@@ -18,5 +18,5 @@ pub use keyring::Keyring;
 pub use open::{Authentic, OpenReplyError, open_reply};
 pub use seal::{MAX_REQUEST, SealError, SealRequest, seal_request};
 
-/// Bytes of a unique identifier. RFC 8915 section 5.3: "The string MUST be at least 32 octets long."
+/// Bytes of a unique identifier. RFC 8915 section 5.3 asks for 32 octets at least.
 pub const UNIQUE_ID_LEN: usize = 32;

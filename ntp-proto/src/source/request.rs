@@ -54,7 +54,7 @@ impl Source {
             root_dispersion: NtpShort::default(),
             reference_id: ReferenceId::default(),
             reference: NtpTimestamp::ZERO,
-            // RFC 9769 section 2: "the origin timestamp ... is set to the receive timestamp from the last valid response".
+            // RFC 9769 section 2: the server finds its last reply by the receive timestamp in it, sent back as origin.
             origin: previous.map_or(NtpTimestamp::ZERO, |previous| previous.server_received),
             receive: interleaved_nonce.unwrap_or(NtpTimestamp::ZERO),
             transmit: nonce,

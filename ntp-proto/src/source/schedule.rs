@@ -157,7 +157,7 @@ impl Schedule {
 
     /// The server asked for fewer requests (kiss code RATE).
     pub(super) fn handle_rate(&mut self, now: Monotonic) {
-        // RFC 5905 section 7.4: "immediately ... increase the polling interval", so counted from the one in force.
+        // RFC 5905 section 7.4 has the interval lengthened at once, so counted from the one in force.
         self.poll = self.poll.step(1, self.min, self.max);
         self.raised = self.poll.log2_seconds() - self.min.log2_seconds();
         self.good_since_raise = 0;

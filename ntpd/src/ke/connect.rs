@@ -178,13 +178,13 @@ impl KeyExchanger {
         known: &[SocketAddr],
         established: &Established,
     ) -> Result<Vec<SocketAddr>, Cause> {
-        // RFC 8915 section 4.1.8: without a port record "the client SHALL assume a default of 123".
+        // RFC 8915 section 4.1.8: 123 without a port record.
         let port = established.port.unwrap_or(NTP_PORT);
         if port == 0 {
             return Err(Cause::BadNtpServer("port 0".to_owned()));
         }
         let found = match &established.server {
-            // RFC 8915 section 4.1.7: without a server record it is "the same IP address as the NTS-KE server".
+            // RFC 8915 section 4.1.7: without a server record it is at the address of the key-exchange server.
             None => known.to_vec(),
             Some(text) => match text.parse::<IpAddr>() {
                 Ok(address) => vec![SocketAddr::new(address, port)],
