@@ -62,6 +62,19 @@ fn verdicts(world: &World, client: usize) -> Vec<Verdict> {
 }
 
 #[test]
+fn a_run_can_be_drawn() {
+    let mut world = World::new(1);
+    let server = world.add_server(ServerSpec::default());
+    let client = world.add_client(ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]));
+    world.run_until(600.0);
+    plot("drawn", 1, &world, client, true);
+    let svg = std::fs::read_to_string(plot_dir().join("drawn-1.svg")).expect("the plot was written");
+    let points =
+        svg.split("points=\"").nth(1).expect("a line").split_whitespace().take_while(|p| p.contains(',')).count();
+    assert!(svg.starts_with("<svg") && points > 590, "{points} points");
+}
+
+#[test]
 fn one_seed_is_one_run() {
     let run = |seed| {
         let mut world = World::new(seed);
