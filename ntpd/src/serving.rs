@@ -182,6 +182,9 @@ impl Serving {
                 }
                 Err(error) => tracing::warn!("no new cookie key: {error}"),
             }
+        } else if self.cookies.as_ref().is_some_and(|cookies| cookies.is_due(now::unix())) {
+            // Nothing is kept over a restart, but a key must not live for ever.
+            self.rotate_unsaved();
         }
         match self.exchange.as_ref().and_then(|exchange| exchange.reload_if_changed(None)) {
             Some(Ok(_)) => tracing::info!("certificate for NTS replaced"),
@@ -197,9 +200,19 @@ impl Serving {
             tracing::warn!("no new cookie key: {error}");
             return false;
         }
-        self.spread_keyring();
+        // Saved first, so that no cookie is made with a key that a restart would not know.
         self.tend();
+        self.spread_keyring();
         true
+    }
+
+    fn rotate_unsaved(&mut self) {
+        let rotated = self.cookies.as_mut().map(|cookies| cookies.rotate(now::unix()));
+        match rotated {
+            Some(Ok(())) => self.spread_keyring(),
+            Some(Err(error)) => tracing::warn!("no new cookie key: {error}"),
+            None => {}
+        }
     }
 
     /// The NTP server learns a key before any cookie is made with it.

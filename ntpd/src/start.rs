@@ -242,7 +242,10 @@ impl Daemon {
             tracing::warn!("{warning}");
         }
         self.serving.commit(serving);
-        self.client.reconfigure(&config, &keys, exchanger);
+        // The files that are trusted may have changed under the same names, which is a reason to read them, not to begin
+        // anew.
+        let other_trust = config.trust != self.config.trust;
+        self.client.reconfigure(&config, &keys, exchanger, other_trust);
         let later = changed_with_restart(&self.config, &config);
         // What waits stays as it is, so that the next reload tells it again.
         self.config = Config { log: self.config.log, clock: self.config.clock.clone(), ..config };

@@ -222,6 +222,15 @@ impl Engine {
         }
     }
 
+    /// The server of a source is asked at another of its addresses from now on: what was measured on the way to the old one
+    /// does not count.
+    pub fn move_source(&mut self, now: Now, id: SourceId, reference_id: ReferenceId) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.relocate(now.monotonic, reference_id);
+            self.reselect(now, None);
+        }
+    }
+
     /// Asks a source again soon, `burst` several times in a row; also wakes one that was stopped.
     pub fn refresh_source(&mut self, now: Monotonic, id: SourceId, burst: bool) {
         if let Some(source) = self.sources.get_mut(&id) {

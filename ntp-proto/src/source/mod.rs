@@ -232,6 +232,12 @@ impl Source {
         self.in_flight = None;
     }
 
+    /// The server is asked at another address.
+    pub(crate) fn relocate(&mut self, now: Monotonic, reference_id: ReferenceId) {
+        self.config.reference_id = reference_id;
+        self.restart(now);
+    }
+
     /// The clock or the path jumped: what was measured before does not count.
     pub(crate) fn restart(&mut self, now: Monotonic) {
         self.filter.reset();

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ntp_proto::{
-    ids::SourceId,
+    ids::{ReferenceId, SourceId},
     pool::{Answer, Leave, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
     source::{KeysReason, Loss, NtsKeys},
     time::Monotonic,
@@ -190,6 +190,14 @@ impl Client {
         self.add_groups(config, keys);
     }
 
+    /// Begins anew with every name whose sources have NTS.
+    pub(super) fn restart_authenticated(&mut self) {
+        let has_nts = |group: &Group| group.sources().iter().any(|id| self.engine.uses_nts(*id) == Some(true));
+        let names: Vec<String> =
+            self.groups.values().filter(|group| has_nts(group)).map(|group| group.configured.name()).collect();
+        names.iter().for_each(|name| self.restart_group(name));
+    }
+
     /// Begins anew with a name.
     pub(super) fn restart_group(&mut self, name: &str) {
         let named = |(_, group): &(&usize, &Group)| group.configured.name() == name;
@@ -353,7 +361,8 @@ impl Client {
                 tracing::info!(source = %info, address = %next, "no answer; trying the server's next address");
                 info.address = next;
             }
-            self.engine.refresh_source(now::monotonic(), source, true);
+            let present = self.clock.now();
+            self.engine.move_source(present, source, ReferenceId::of_address(next.ip()));
             return;
         }
         group.mode.handle_leave(now::monotonic(), member, leave(loss));

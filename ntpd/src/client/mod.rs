@@ -175,9 +175,14 @@ impl Client {
         self.save_if_due();
     }
 
-    /// Takes a new configuration. What it names and what runs already goes on undisturbed.
-    pub fn reconfigure(&mut self, config: &Config, keys: &[SymmetricKey], exchanger: KeyExchanger) {
+    /// Takes a new configuration. What it names and what runs already goes on undisturbed, except that sources with NTS
+    /// begin anew if `other_trust`: who vouched for them may not be trusted any more.
+    pub fn reconfigure(&mut self, config: &Config, keys: &[SymmetricKey], exchanger: KeyExchanger, other_trust: bool) {
         self.exchanger = exchanger;
+        if other_trust {
+            self.store.distrust();
+            self.restart_authenticated();
+        }
         let present = self.clock.now();
         self.engine.set_select(present, config.clock.select);
         self.replace_groups(config, keys);

@@ -12,7 +12,6 @@ use ntp_proto::{
 
 use super::{BUILT, Client};
 use crate::{
-    clock::LocalClock,
     now,
     state::{Drift, LastTime, PoolMemory, PoolRecord, SavedSource, Sources, StateDirectory},
 };
@@ -87,6 +86,11 @@ impl Store {
         self.save_memory();
     }
 
+    /// Forgets the keys of the last run: those who vouched for them may not be trusted any more.
+    pub(super) fn distrust(&mut self) {
+        self.sources.clear();
+    }
+
     /// Forgets what a name turned out to be; whether anything was known.
     pub(super) fn forget(&mut self, name: &str) -> bool {
         let known = self.memory.names.remove(name).is_some();
@@ -149,10 +153,7 @@ impl Client {
         if tracking.updates == 0 || !tracking.synchronized {
             return;
         }
-        // What a clock in this process needs says nothing of the machine's oscillator.
-        if matches!(self.clock, LocalClock::System(_)) {
-            self.store.save(&Drift::new(tracking.frequency, Rate::new(tracking.skew)));
-        }
+        self.store.save(&Drift::new(tracking.frequency, Rate::new(tracking.skew)));
         let time: UnixTime = self.engine.map().apply(present.clock).to_unix(BUILT);
         self.store.save(&LastTime::new(time));
     }

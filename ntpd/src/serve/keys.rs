@@ -80,8 +80,7 @@ impl CookieKeys {
     /// If the system gives no random bytes; nothing is changed then.
     pub fn tend(&mut self, state: &StateDirectory, now: UnixTime) -> Result<Tended, getrandom::Error> {
         let age = now.seconds.saturating_sub(self.rotated_at);
-        let period = i64::try_from(PERIOD.as_secs()).unwrap_or(i64::MAX);
-        let rotated = age >= period;
+        let rotated = self.is_due(now);
         if rotated {
             self.keyring.rotate(&random()?);
         }
@@ -92,6 +91,12 @@ impl CookieKeys {
         let complaint = if self.saved { None } else { self.save(state).err() };
         self.saved = complaint.is_none();
         Ok(Tended { rotated, complaint })
+    }
+
+    /// Whether the newest key is as old as keys may get.
+    #[must_use]
+    pub fn is_due(&self, now: UnixTime) -> bool {
+        now.seconds.saturating_sub(self.rotated_at) >= i64::try_from(PERIOD.as_secs()).unwrap_or(i64::MAX)
     }
 
     /// Makes a new key at once; [`tend`](Self::tend) saves it.

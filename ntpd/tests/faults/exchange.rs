@@ -160,6 +160,7 @@ fn a_plain_server_beside_it_is_explained() {
 #[test]
 fn a_plain_server_does_not_stand_in_for_one_without_keys() {
     let place = Place::new("");
+    Authority::new(&place);
     let (_plain, address) = plain_server();
     // Nobody listens at the discard port.
     place.configure(&format!("{}{}", plain_entry(address), nts_entry(9)));
