@@ -51,10 +51,14 @@ def chrony_server(host, tag, extra=""):
 
 def chrony_nts_server(host, tag, extra=""):
     tls = host.lab.certificates
-    return chrony_server(host, tag, f"""
+    server = chrony_server(host, tag, f"""
 ntsserverkey {tls}/{host.name}.key
 ntsservercert {tls}/{host.name}.pem
 {extra}""")
+    # To `auto`, a name at which nobody listens for key exchanges is one without NTS.
+    listens = lambda: "LISTEN" in host.run("ss", "-Htln", "sport = :4460", check=False)
+    wait_for("chronyd to take key exchanges", listens, 20)
+    return server
 
 
 def ntpsec_server(host, tag, extra=""):
