@@ -108,7 +108,7 @@ pub struct Client {
 }
 
 /// When this version was made, which puts every later time in the right era.
-const BUILT: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
+pub const BUILT: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
 
 impl Client {
     /// Starts the engine and the pools of a configuration.
