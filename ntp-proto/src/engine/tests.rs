@@ -456,22 +456,23 @@ fn after_an_interruption_nothing_is_promised_until_the_next_update() {
 
 #[test]
 fn the_expected_error_is_never_nothing_and_never_above_the_bound() {
-    let mut bench = Bench::new(plain());
     // The largest offset comes when the bound is already small.
-    for offset in [0.4, 0.4, 0.41, 0.41, 0.2, 0.2, 0.2, 0.2] {
-        bench.round(Answer { offset, ..GOOD });
-    }
-    bench.drain();
-    let told: Vec<ClockStatus> = bench
-        .outputs
-        .iter()
-        .filter_map(|output| if let Output::Steer(Steer::Status(status)) = output { Some(*status) } else { None })
-        .filter(|status| status.synchronized)
-        .collect();
-    assert!(told.len() >= 8, "{told:?}");
-    for status in told {
-        assert!(status.estimated_error > NtpDuration::ZERO, "{status:?}");
-        assert!(status.estimated_error <= status.max_error, "{status:?}");
+    for offsets in [[0.0; 8], [0.4, 0.4, 0.41, 0.41, 0.2, 0.2, 0.2, 0.2]] {
+        let mut bench = Bench::new(plain());
+        for offset in offsets {
+            bench.round(Answer { offset, ..GOOD });
+        }
+        bench.drain();
+        let told = bench
+            .outputs
+            .iter()
+            .filter_map(|output| if let Output::Steer(Steer::Status(status)) = output { Some(*status) } else { None });
+        let told: Vec<ClockStatus> = told.filter(|status| status.synchronized).collect();
+        assert!(told.len() >= 8, "{told:?}");
+        for status in told {
+            assert!(status.estimated_error > NtpDuration::ZERO, "{status:?}");
+            assert!(status.estimated_error <= status.max_error, "{status:?}");
+        }
     }
 }
 
