@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     cli::FAILED,
-    client::{Client, Counted, Parts},
+    client::{BUILT, Client, Counted, Parts},
     clock::LocalClock,
     config::{Config, Loaded, Origin, Problems, load},
     ke::connect::KeyExchanger,
@@ -70,7 +70,7 @@ pub fn open_clock(no_clock: bool) -> Result<LocalClock, StartError> {
     permitted().map_err(|error| {
         StartError(format!("{error}; start as root or with that capability, or use -x to leave the clock alone"))
     })?;
-    Ok(LocalClock::System(SystemClock::open().map_err(StartError::new)?))
+    Ok(LocalClock::System(SystemClock::open(BUILT).map_err(StartError::new)?))
 }
 
 /// Runs the daemon until it is told to end.

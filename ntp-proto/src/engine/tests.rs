@@ -6,6 +6,7 @@ use crate::{
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
     source::{Authentication, Bursts, Refusal},
+    steer::ClockStatus,
     time::PollInterval,
     wire::Header,
 };
@@ -112,7 +113,10 @@ impl Bench {
                     self.engine.handle_transmitted(token, at(self.seconds), StampKind::Daemon);
                     self.request = (bytes, self.seconds, token);
                 }
-                Output::Steer(command) => self.engine.handle_steered(&Applied { command, at: at(self.seconds) }),
+                Output::Steer(command) => {
+                    self.engine.handle_steered(&Applied { command, at: at(self.seconds) });
+                    self.outputs.push(Output::Steer(command));
+                }
                 Output::Timeout(deadline, _) => return deadline,
                 other @ (Output::NeedKeys(..) | Output::Lost(..) | Output::Notice(_)) => self.outputs.push(other),
             }
@@ -448,6 +452,28 @@ fn after_an_interruption_nothing_is_promised_until_the_next_update() {
     assert_eq!(bench.engine.status().leap, Leap::Unsynchronized);
     (0..4).for_each(|_| bench.round(GOOD));
     assert!(bench.engine.tracking(now(bench.seconds)).synchronized);
+}
+
+#[test]
+fn the_expected_error_is_never_nothing_and_never_above_the_bound() {
+    // The largest offset comes when the bound is already small.
+    for offsets in [[0.0; 8], [0.4, 0.4, 0.41, 0.41, 0.2, 0.2, 0.2, 0.2]] {
+        let mut bench = Bench::new(plain());
+        for offset in offsets {
+            bench.round(Answer { offset, ..GOOD });
+        }
+        bench.drain();
+        let told = bench
+            .outputs
+            .iter()
+            .filter_map(|output| if let Output::Steer(Steer::Status(status)) = output { Some(*status) } else { None });
+        let told: Vec<ClockStatus> = told.filter(|status| status.synchronized).collect();
+        assert!(told.len() >= 8, "{told:?}");
+        for status in told {
+            assert!(status.estimated_error > NtpDuration::ZERO, "{status:?}");
+            assert!(status.estimated_error <= status.max_error, "{status:?}");
+        }
+    }
 }
 
 #[test]

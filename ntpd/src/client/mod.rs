@@ -25,7 +25,7 @@ mod watch;
 pub use command::Counted;
 use members::{Answered, Group};
 use request::{Received, Waiting};
-use watch::{ClockWatch, Disturbance};
+use watch::{Alarm, ClockWatch, Disturbance};
 
 use crate::{
     clock::LocalClock,
@@ -99,6 +99,7 @@ pub struct Client {
     info: BTreeMap<SourceId, SourceInfo>,
     waiting: BTreeMap<SourceId, Waiting>,
     watch: ClockWatch,
+    alarm: Alarm,
     wake: Option<Monotonic>,
     random: ChaCha12Rng,
     events: mpsc::Sender<Event>,
@@ -107,7 +108,7 @@ pub struct Client {
 }
 
 /// When this version was made, which puts every later time in the right era.
-const BUILT: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
+pub const BUILT: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
 
 impl Client {
     /// Starts the engine and the pools of a configuration.
@@ -144,6 +145,7 @@ impl Client {
             info: BTreeMap::new(),
             waiting: BTreeMap::new(),
             watch: ClockWatch::start(),
+            alarm: Alarm::default(),
             wake: None,
             random,
             events,
@@ -164,6 +166,7 @@ impl Client {
                 self.look_at_clocks();
                 self.handle(event);
             }
+            () = self.alarm.set_off() => self.look_at_clocks(),
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
                 let present = self.clock.now();
