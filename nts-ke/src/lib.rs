@@ -12,6 +12,7 @@ pub mod client;
 pub mod error;
 mod export;
 pub mod message;
+pub mod pool;
 pub mod record;
 pub mod server;
 mod tls;
