@@ -16,4 +16,5 @@ pub mod pool;
 pub mod record;
 pub mod server;
 mod tls;
+pub mod upstream;
 pub mod verify;

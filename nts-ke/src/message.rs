@@ -84,7 +84,8 @@ impl Request {
 pub(crate) struct Collected {
     pub(crate) protocols: Option<Vec<u16>>,
     pub(crate) algorithms: Option<Vec<u16>>,
-    pub(crate) fixed_keys: Option<(Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>)>,
+    /// Client to server, server to client.
+    pub(crate) fixed_keys: Option<[Zeroizing<Vec<u8>>; 2]>,
     pub(crate) lists: Lists,
     pub(crate) keep_alive: bool,
     rest: Request,
@@ -107,7 +108,7 @@ impl Collected {
                 RecordType::ServerNames if admitted == Some(true) => all.lists.servers = true,
                 RecordType::FixedKeyRequest if admitted == Some(true) => {
                     if let Content::FixedKeyRequest { c2s, s2c } = record.content()? {
-                        let keys = (Zeroizing::new(c2s.to_vec()), Zeroizing::new(s2c.to_vec()));
+                        let keys = [c2s, s2c].map(|key| Zeroizing::new(key.to_vec()));
                         once(&mut all.fixed_keys, keys, kind)?;
                     }
                 }
@@ -313,8 +314,14 @@ impl Accepted {
     pub fn parse<'a>(records: impl Iterator<Item = Record<'a>>, request: &Request) -> Result<Self, KeError> {
         let mut protocols = None;
         let mut algorithms = None;
-        let mut accepted =
-            Self { algorithm: 0, cookies: vec![], server: None, port: None, compliant_export: false, keep_alive: false };
+        let mut accepted = Self {
+            algorithm: 0,
+            cookies: vec![],
+            server: None,
+            port: None,
+            compliant_export: false,
+            keep_alive: false,
+        };
         for record in records {
             match record.content()? {
                 // RFC 8915 section 4.1.3: the client must not go on to the next protocol.

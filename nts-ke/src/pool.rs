@@ -120,7 +120,7 @@ impl Message {
     ) -> Result<Self, Fault> {
         let collected = Collected::read(records, admits)?;
         let keep_alive = collected.keep_alive;
-        let Some((c2s, s2c)) = &collected.fixed_keys else {
+        let Some([c2s, s2c]) = &collected.fixed_keys else {
             return if collected.lists == Lists::default() {
                 collected.into_request().map(Self::Exchange)
             } else {
