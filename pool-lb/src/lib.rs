@@ -16,6 +16,7 @@ use ntp_proto::{
 };
 
 mod deny;
+pub mod member;
 
 use deny::{DenyList, same_name};
 

@@ -17,6 +17,8 @@ use ntp_proto::{
     time::Monotonic,
 };
 
+#[cfg(feature = "operator")]
+pub mod directory;
 mod order;
 
 pub use order::{MAX_TARGETS, order};

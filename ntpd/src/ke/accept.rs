@@ -75,6 +75,8 @@ pub struct KeCounters {
     pub evicted: u64,
     /// Exchanges that gave a client keys and cookies.
     pub completed: u64,
+    /// Requests of pools that were answered.
+    pub pool_requests: u64,
     /// Exchanges that failed in the TLS handshake, or because it took too long.
     pub failed_handshake: u64,
     /// Exchanges that failed later.

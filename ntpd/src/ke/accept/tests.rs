@@ -134,12 +134,12 @@ fn keyring() -> Keyring {
 
 fn quick() -> Deadlines {
     let [hello, handshake, request, total] = [100, 200, 300, 500].map(Duration::from_millis);
-    Deadlines { hello, handshake, request, total }
+    Deadlines { hello, handshake, request, total, idle: total }
 }
 
 fn patient() -> Deadlines {
     let [hello, handshake, request, total] = [60; 4].map(Duration::from_secs);
-    Deadlines { hello, handshake, request, total }
+    Deadlines { hello, handshake, request, total, idle: total }
 }
 
 /// Waits until the server says so, five seconds at most.

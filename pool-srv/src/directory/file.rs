@@ -1,0 +1,339 @@
+//! The directory as a file.
+//!
+//! ```toml
+//! [[region]]
+//! name = "europe"
+//! prefixes = ["192.0.2.0/24"]
+//!
+//! [[member]]
+//! name = "ntp1.example"
+//! weight = 20
+//! regions = ["europe"]
+//! token-file = "tokens/ntp1"
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{self, Read as _},
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use ntp_proto::pool::Name;
+use serde::{Deserialize, de::DeserializeOwned};
+use toml::Spanned;
+
+use super::{Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Problem, RegionId, Token, mapped};
+
+/// Most members of one directory.
+pub const MAX_MEMBERS: usize = 20_000;
+
+/// Longest file.
+pub const MAX_BYTES: u64 = 1 << 24;
+
+/// Most regions.
+const MAX_REGIONS: usize = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawDirectory {
+    #[serde(default)]
+    region: Vec<Spanned<RawRegion>>,
+    #[serde(default)]
+    member: Vec<Spanned<RawMember>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawRegion {
+    name: Spanned<String>,
+    within: Option<Spanned<String>>,
+    #[serde(default)]
+    prefixes: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawMember {
+    name: Spanned<String>,
+    port: Option<Spanned<u16>>,
+    #[serde(default)]
+    priority: u16,
+    weight: Option<Spanned<u16>>,
+    capacity: Option<Spanned<u32>>,
+    #[serde(default)]
+    regions: Vec<Spanned<String>>,
+    #[serde(default)]
+    prefixes: Vec<Spanned<String>>,
+    operator: Option<String>,
+    #[serde(default)]
+    addresses: Vec<Spanned<String>>,
+    token: Option<Spanned<String>>,
+    token_file: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    drain: bool,
+}
+
+/// Reads a TOML file.
+///
+/// # Errors
+///
+/// [`Problem`] names the line and what is accepted there.
+pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<(T, String), Problem> {
+    let text = read(path).map_err(|error| Problem::whole(path, error))?;
+    let value = from_toml(path, &text)?;
+    Ok((value, text))
+}
+
+fn from_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Problem> {
+    toml::from_str(text).map_err(|error| match error.span() {
+        Some(span) => Problem::at(path, text, span.start, error.message()),
+        None => Problem::whole(path, error.message()),
+    })
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let length = open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
+        return Err(io::Error::other(format!("longer than {MAX_BYTES} octets")));
+    }
+    Ok(text)
+}
+
+#[expect(clippy::disallowed_types, reason = "operator's code; nothing of it is part of the protocol")]
+fn open(path: &Path) -> io::Result<fs::File> {
+    fs::File::open(path)
+}
+
+/// Reads a directory. Files that it names are meant relative to its own folder.
+///
+/// # Errors
+///
+/// [`Problem`] with the line of the first mistake.
+pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
+    let text = read(path).map_err(|error| Problem::whole(path, error))?;
+    parse(path, &text)
+}
+
+/// Takes a directory from its text; `path` is for messages, and for the files that it names.
+///
+/// # Errors
+///
+/// [`Problem`] with the line of the first mistake.
+pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
+    let raw: RawDirectory = from_toml(path, text)?;
+    let reader = Reader { path, text };
+    let mut builder = Builder::default();
+    if raw.region.len() > MAX_REGIONS || raw.member.len() > MAX_MEMBERS {
+        return Err(Problem::whole(path, format!("more than {MAX_REGIONS} regions or {MAX_MEMBERS} members")));
+    }
+    for region in raw.region {
+        reader.region(&mut builder, region.into_inner())?;
+    }
+    let mut names = BTreeMap::new();
+    for member in raw.member {
+        let member = reader.member(&builder, &mut names, member.into_inner())?;
+        builder.members.push(member);
+    }
+    if builder.members.is_empty() {
+        return Err(Problem::whole(path, "no members; accepted: one [[member]] table at least"));
+    }
+    Ok(builder.finish())
+}
+
+struct Reader<'a> {
+    path: &'a Path,
+    text: &'a str,
+}
+
+impl Reader<'_> {
+    fn wrong<T>(&self, value: &Spanned<T>, what: String) -> Problem {
+        Problem::at(self.path, self.text, value.span().start, what)
+    }
+
+    fn region(&self, builder: &mut Builder, raw: RawRegion) -> Result<(), Problem> {
+        let name = raw.name.get_ref();
+        if builder.by_name.contains_key(name) {
+            return Err(self.wrong(&raw.name, format!("region {name:?} is there already")));
+        }
+        let parent = raw.within.as_ref().map(|within| self.known(builder, within)).transpose()?;
+        let depth = core::iter::successors(parent, |RegionId(above)| builder.regions.get(usize::from(*above))?.1);
+        if depth.count() >= MAX_NESTING {
+            return Err(self.wrong(&raw.name, format!("region {name:?} lies in more than {} others", MAX_NESTING - 1)));
+        }
+        let id = RegionId(u16::try_from(builder.regions.len()).unwrap_or(u16::MAX));
+        for prefix in &raw.prefixes {
+            let net = mapped(self.prefix(prefix)?);
+            builder.places.push((net, id));
+        }
+        builder.by_name.insert(name.clone(), id);
+        builder.regions.push((name.clone(), parent));
+        Ok(())
+    }
+
+    fn known(&self, builder: &Builder, name: &Spanned<String>) -> Result<RegionId, Problem> {
+        builder.by_name.get(name.get_ref()).copied().ok_or_else(|| {
+            let known: Vec<_> = builder.by_name.keys().take(16).map(String::as_str).collect();
+            let known = if known.is_empty() { "none is defined before".to_owned() } else { known.join(", ") };
+            self.wrong(name, format!("unknown region {:?}; accepted: {known}", name.get_ref()))
+        })
+    }
+
+    fn prefix(&self, text: &Spanned<String>) -> Result<IpNet, Problem> {
+        let given = text.get_ref();
+        let address = given.parse::<IpAddr>().ok().map(IpNet::from);
+        let net = address.or_else(|| given.parse().ok()).ok_or_else(|| {
+            self.wrong(
+                text,
+                format!("{given:?} is not a prefix; accepted: such as \"192.0.2.0/24\" or \"2001:db8::/32\""),
+            )
+        })?;
+        if net != net.trunc() {
+            return Err(
+                self.wrong(text, format!("{given:?} has bits beyond its length; accepted: \"{}\"", net.trunc()))
+            );
+        }
+        Ok(net)
+    }
+
+    fn member(&self, builder: &Builder, names: &mut BTreeMap<Name, usize>, raw: RawMember) -> Result<Member, Problem> {
+        let name = Name::parse(raw.name.get_ref()).map_err(|error| self.wrong(&raw.name, format!("name: {error}")))?;
+        let line = super::Place::of(self.text, raw.name.span().start).line;
+        if let Some(first) = names.insert(name.clone(), line) {
+            return Err(self.wrong(&raw.name, format!("member {name} is there already, in line {first}")));
+        }
+        let above_zero = |value: &Spanned<u32>, key: &str| match value.get_ref() {
+            0 => Err(self.wrong(value, format!("{key} must not be 0; accepted: 1 and more"))),
+            value => Ok(*value),
+        };
+        let port = match &raw.port {
+            None => KE_PORT,
+            Some(port) if *port.get_ref() == 0 => {
+                return Err(self.wrong(port, "port must not be 0; accepted: 1 to 65535".to_owned()));
+            }
+            Some(port) => *port.get_ref(),
+        };
+        let weight = match &raw.weight {
+            None => DEFAULT_WEIGHT,
+            Some(weight) if *weight.get_ref() == 0 => {
+                let what =
+                    "weight must not be 0; accepted: 1 to 65535, or drain = true to send nobody there".to_owned();
+                return Err(self.wrong(weight, what));
+            }
+            Some(weight) => *weight.get_ref(),
+        };
+        let capacity = raw.capacity.as_ref().map(|value| above_zero(value, "capacity")).transpose()?;
+        let regions: BTreeSet<_> =
+            raw.regions.iter().map(|region| self.known(builder, region)).collect::<Result<_, _>>()?;
+        let prefixes = raw.prefixes.iter().map(|prefix| self.prefix(prefix)).collect::<Result<_, _>>()?;
+        let address = |text: &Spanned<String>| {
+            text.get_ref().parse().map_err(|_| self.wrong(text, format!("{:?} is not an address", text.get_ref())))
+        };
+        let addresses = raw.addresses.iter().map(address).collect::<Result<_, _>>()?;
+        Ok(Member {
+            port,
+            priority: raw.priority,
+            weight,
+            capacity,
+            regions: regions.into_iter().collect(),
+            prefixes,
+            operator: raw.operator.unwrap_or_else(|| name.to_string()),
+            addresses,
+            token: self.token(raw.token.as_ref(), raw.token_file.as_ref())?,
+            drain: raw.drain,
+            name,
+        })
+    }
+
+    fn token(
+        &self,
+        inline: Option<&Spanned<String>>,
+        file: Option<&Spanned<PathBuf>>,
+    ) -> Result<Option<Token>, Problem> {
+        let rule = format!(
+            "accepted: {} to {} printable ASCII characters without spaces",
+            Token::MIN_LENGTH,
+            Token::MAX_LENGTH
+        );
+        match (inline, file) {
+            (None, None) => Ok(None),
+            (Some(token), None) => {
+                let unusable = || self.wrong(token, format!("unusable token; {rule}"));
+                Token::new(token.get_ref()).map(Some).ok_or_else(unusable)
+            }
+            (None, Some(file)) => {
+                let path = self.path.parent().unwrap_or_else(|| Path::new("")).join(file.get_ref());
+                let text = read(&path).map_err(|error| self.wrong(file, format!("{}: {error}", path.display())))?;
+                let unusable = || self.wrong(file, format!("{}: unusable token; {rule}", path.display()));
+                Token::new(text.trim_end()).map(Some).ok_or_else(unusable)
+            }
+            (Some(token), Some(_)) => Err(self.wrong(token, "token and token-file exclude each other".to_owned())),
+        }
+    }
+}
+
+/// How a file looks from outside: device, inode, length, and time of change.
+type Look = Option<(u64, u64, u64, i64, i64)>;
+
+/// A directory file that is read again when it changes. The last good state stays in force.
+#[derive(Debug)]
+pub struct Watched {
+    path: PathBuf,
+    look: Look,
+    current: Arc<Directory>,
+}
+
+impl Watched {
+    /// Reads the file for the first time.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem`] with the line of the first mistake.
+    pub fn open(path: &Path) -> Result<Self, Problem> {
+        let look = look(path);
+        Ok(Self { path: path.to_owned(), look, current: load(path)? })
+    }
+
+    /// The last good state.
+    #[must_use]
+    pub fn current(&self) -> &Arc<Directory> {
+        &self.current
+    }
+
+    /// Reads the file again if it looks changed. Each change is tried once.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem`]; the last good state stays in force then.
+    pub fn refresh(&mut self) -> Result<Option<&Arc<Directory>>, Problem> {
+        let look = look(&self.path);
+        if look == self.look {
+            return Ok(None);
+        }
+        self.look = look;
+        self.reload().map(Some)
+    }
+
+    /// Reads the file again. Token files are read too, which [`refresh`](Self::refresh) does not watch.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem`]; the last good state stays in force then.
+    pub fn reload(&mut self) -> Result<&Arc<Directory>, Problem> {
+        self.current = load(&self.path)?;
+        Ok(&self.current)
+    }
+}
+
+fn look(path: &Path) -> Look {
+    let data = fs::metadata(path).ok()?;
+    Some((data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+use super::*;
+
+const GOOD: &str = r#"
+[[region]]
+name = "europe"
+prefixes = ["192.0.2.0/24", "2001:db8::/32"]
+
+[[region]]
+name = "sweden"
+within = "europe"
+prefixes = ["192.0.2.128/25"]
+
+[[member]]
+name = "NTP1.example."
+regions = ["sweden"]
+token = "0123456789abcdef0123456789abcdef"
+
+[[member]]
+name = "ntp2.example"
+port = 4446
+priority = 2
+weight = 65535
+capacity = 200
+prefixes = ["198.51.100.7"]
+operator = "somebody"
+addresses = ["192.0.2.7", "2001:db8::7"]
+drain = true
+"#;
+
+fn parsed(text: &str) -> Result<Arc<Directory>, String> {
+    parse(Path::new("members.toml"), text).map_err(|problem| problem.to_string())
+}
+
+#[test]
+fn a_directory_is_read_with_its_defaults() {
+    let directory = parsed(GOOD).unwrap();
+    let [first, second] = directory.members() else { panic!("{directory:?}") };
+    assert_eq!((first.name.as_str(), first.port, first.weight), ("ntp1.example", KE_PORT, DEFAULT_WEIGHT));
+    assert_eq!((first.operator.as_str(), first.capacity, first.drain), ("ntp1.example", None, false));
+    assert_eq!(first.token.as_ref().unwrap().reveal(), "0123456789abcdef0123456789abcdef");
+    assert_eq!((second.port, second.priority, second.weight, second.capacity), (4446, 2, 65535, Some(200)));
+    assert_eq!((second.operator.as_str(), second.drain, second.addresses.len()), ("somebody", true, 2));
+    assert!(second.takes("::ffff:198.51.100.7".parse().unwrap()) && !second.takes("198.51.100.8".parse().unwrap()));
+    let regions = |client: &str| -> Vec<_> {
+        let regions = directory.regions_of(client.parse().unwrap());
+        regions.into_iter().map(|region| directory.region_name(region)).collect()
+    };
+    assert_eq!(regions("192.0.2.129"), ["sweden", "europe"]);
+    assert_eq!(regions("::ffff:192.0.2.1"), ["europe"]);
+    assert_eq!(regions("2001:db8::1"), ["europe"]);
+    assert!(regions("203.0.113.1").is_empty());
+    assert_eq!(directory.find(&Name::parse("ntp2.example").unwrap()).map(|(place, _)| place), Some(1));
+}
+
+#[test]
+fn tokens_are_not_shown() {
+    let text = format!("{:?}", parsed(GOOD).unwrap());
+    assert!(!text.contains("0123456789abcdef"), "{text}");
+}
+
+#[test]
+fn mistakes_are_told_with_their_line_and_what_is_accepted() {
+    let member = "[[member]]\nname = \"a.example\"\n";
+    for (text, line, words) in [
+        ("", None, "no members"),
+        ("[[member]]\nname = \"a b\"", Some("2:8"), "not a host name"),
+        ("[[member]]\nport = 1", Some("1:1"), "missing field `name`"),
+        (&format!("{member}port = 0"), Some("3:8"), "accepted: 1 to 65535"),
+        (&format!("{member}port = 70000"), Some("3:8"), "70000"),
+        (&format!("{member}weight = 0"), Some("3:10"), "drain = true"),
+        (&format!("{member}weight = \"many\""), Some("3:10"), "invalid type"),
+        (&format!("{member}capacity = 0"), Some("3:12"), "accepted: 1 and more"),
+        (&format!("{member}wieght = 1"), Some("3:1"), "expected one of"),
+        (&format!("{member}regions = [\"mars\"]"), Some("3:12"), "unknown region \"mars\""),
+        (&format!("{member}prefixes = [\"192.0.2.1/24\"]"), Some("3:13"), "accepted: \"192.0.2.0/24\""),
+        (&format!("{member}prefixes = [\"here\"]"), Some("3:13"), "is not a prefix"),
+        (&format!("{member}addresses = [\"a.example\"]"), Some("3:14"), "is not an address"),
+        (&format!("{member}token = \"short\""), Some("3:9"), "22 to 128"),
+        (&format!("{member}token-file = \"/nowhere/token\""), Some("3:14"), "/nowhere/token"),
+        (&format!("{member}token = \"{}\"\ntoken-file = \"x\"", "t".repeat(22)), Some("3:9"), "exclude each other"),
+        (&format!("{member}\n{member}"), Some("5:8"), "already, in line 2"),
+        (&format!("[[region]]\nname = \"r\"\nwithin = \"s\"\n{member}"), Some("3:10"), "unknown region \"s\""),
+        (&format!("[[region]]\nname = \"r\"\n[[region]]\nname = \"r\"\n{member}"), Some("4:8"), "is there already"),
+        ("[[member]]\nname = ", Some("2:8"), ""),
+    ] {
+        let told = parsed(text).unwrap_err();
+        let place = line.map_or_else(|| "members.toml: ".to_owned(), |line| format!("members.toml:{line}: "));
+        assert!(told.starts_with(&place) && told.contains(words), "{text}\n{told}");
+        assert!(!told.contains(&"t".repeat(22)), "a secret in a message: {told}");
+    }
+    let mut nested = String::from("[[region]]\nname = \"r0\"\n");
+    for depth in 1..=MAX_NESTING {
+        nested.push_str(&format!("[[region]]\nname = \"r{depth}\"\nwithin = \"r{}\"\n", depth - 1));
+    }
+    assert!(parsed(&format!("{nested}{member}")).unwrap_err().contains("lies in more than"), "{nested}");
+}
+
+#[test]
+fn a_watched_file_keeps_the_last_good_state() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, token) = (folder.path().join("members.toml"), folder.path().join("token"));
+    fs::write(&token, format!("{}\n", "a".repeat(22))).unwrap();
+    fs::write(&path, "[[member]]\nname = \"a.example\"\ntoken-file = \"token\"\n").unwrap();
+    let mut watched = Watched::open(&path).unwrap();
+    assert!(watched.refresh().unwrap().is_none());
+    fs::write(&path, "[[member]]\nname = \"a.example\"\n[[member]]\nname = \"b_\"\nweight = -1\n").unwrap();
+    let told = watched.refresh().unwrap_err().to_string();
+    assert!(told.contains("members.toml:5:10"), "{told}");
+    assert_eq!(watched.current().members().len(), 1);
+    assert!(watched.refresh().unwrap().is_none(), "a mistake is told once");
+    fs::write(&path, "[[member]]\nname = \"a.example\"\n[[member]]\nname = \"b.example\"\n").unwrap();
+    assert_eq!(watched.refresh().unwrap().unwrap().members().len(), 2);
+    fs::remove_file(&path).unwrap();
+    assert!(watched.refresh().is_err());
+    assert_eq!(watched.current().members().len(), 2);
+}
+
+#[test]
+fn five_thousand_members_are_read() {
+    let mut text = String::new();
+    for number in 0..5_000 {
+        text.push_str(&format!("[[member]]\nname = \"m{number}.members.example\"\noperator = \"o{}\"\n", number % 900));
+    }
+    assert_eq!(parsed(&text).unwrap().members().len(), 5_000);
+}
