@@ -176,6 +176,7 @@ impl Stage {
             private_key: folder.0.join("key.pem"),
             ntp_server: Some(host(1).to_string()),
             ntp_port: Some(port),
+            aeads: crate::config::DEFAULT_AEADS.to_vec(),
         };
         let options = Options {
             listen: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],

@@ -19,6 +19,11 @@ from lab import (CHRONYC, CHRONYD, KEY_HEX, NTPD_RS, NTPD_RS_CTL, NTPSEC, OURS, 
 CASES = []
 
 
+class TooOld(str):
+    """Why a case says nothing: the peer, as it is packaged, cannot do it. That is no fault of a run, but no pass either."""
+
+
+
 def case(function):
     CASES.append(function)
     return function
@@ -108,11 +113,13 @@ def ntpd_rs_stratum(lab):
     return int(text) if text.strip().isdigit() else 16
 
 
+KINDS = ("AES128", "SHA256", "SHA1", "MD5")
 FAST = 'min-poll = 1\nmax-poll = 2\n'
 
 
-def trust(lab):
-    return f'[trust]\ncertificates = "file"\ncertificate-file = "{lab.certificates}/ca.pem"\n'
+def trust(lab, aeads=None):
+    listed = "" if aeads is None else f"aeads = {aeads}\n"
+    return f'[trust]\ncertificates = "file"\ncertificate-file = "{lab.certificates}/ca.pem"\n{listed}'
 
 
 def keys(lab, tag, kind):
@@ -120,6 +127,39 @@ def keys(lab, tag, kind):
     ours_file = lab.write(f"keys-{tag}.toml", f'[[key]]\nid = 7\ntype = "{kind}"\nsecret = "hex:{KEY_HEX[kind]}"\n')
     theirs = lab.write(f"keys-{tag}", f"7 {kind} HEX:{KEY_HEX[kind]}\n")
     return ours_file, theirs
+
+
+# NTPsec shortens longer digests to 20 octets.
+NTPSEC_KINDS = {"AES128": "AES-128", "SHA1": "SHA1", "MD5": "MD5"}
+
+
+def ntpsec_keys(lab):
+    """A key file for us, and the lines by which NTPsec has the same keys, numbered as in NTPSEC_KINDS."""
+    numbered = list(enumerate(NTPSEC_KINDS.items(), 1))
+    ours_file = lab.write("keys-sec.toml", "".join(
+        f'[[key]]\nid = {number}\ntype = "{kind}"\nsecret = "hex:{KEY_HEX[kind]}"\n' for number, (kind, _) in numbered))
+    theirs = lab.write("keys-sec", "".join(f"{number} {name} {KEY_HEX[kind]}\n" for number, (kind, name) in numbered))
+    return ours_file, f"keys {theirs}\ntrustedkey {' '.join(str(number) for number, _ in numbered)}\n"
+
+
+def nts_from(name, more):
+    return f'[[server]]\naddress = "{name}"\nnts = "require"\n{FAST}{more}'
+
+
+# Number of an AEAD algorithm and bits of its keys; what is negotiated where the tag of a run says what is offered. No
+# peer but newer versions of chronyd has 30.
+AEADS = {15: 256, 17: 512, 30: 128}
+NEGOTIATED = {"nts": 15, "nts-17": 17, "nts-17-15": 17, "nts-30-15": 15}
+
+
+def expect_aead(lab, daemon, tag):
+    if tag not in NEGOTIATED:
+        return
+    number = NEGOTIATED[tag]
+    wait_for(f"several replies ({tag})", lambda: report(lab.b, daemon, "ntpdata")["sources"][0]["good"] >= 3, 60)
+    auth = report(lab.b, daemon, "authdata")["sources"][0]
+    expect((auth["mode"].upper(), auth["algorithm-number"], auth["key-bits"]) == ("NTS", number, AEADS[number]), tag, auth)
+    expect(auth["naks"] == 0, f"{tag}: nothing was refused", auth)
 
 
 def run_ours(lab, text, tag, wait=30):
@@ -156,7 +196,7 @@ def our_client_from_chrony_interleaved(lab):
 
 @case
 def our_client_from_chrony_with_keys(lab):
-    for kind in ("AES128", "SHA256", "SHA1", "MD5"):
+    for kind in KINDS:
         ours_file, theirs = keys(lab, kind, kind)
         server = chrony_server(lab.a, f"s-{kind}", f"keyfile {theirs}")
         text = f'[[server]]\naddress = "{lab.a.v4}"\nkey = 7\n{FAST}[keys]\nfile = "{ours_file}"\n'
@@ -228,11 +268,9 @@ def our_client_from_ntpsec(lab):
     if not NTPSEC:
         return "ntpsec is not here"
     tls = lab.certificates
-    key_file, theirs = keys(lab, "sec", "AES128")
-    lab.write("keys-sec", f"7 AES-128 {KEY_HEX['AES128']}\n")
+    key_file, theirs = ntpsec_keys(lab)
     server = ntpsec_server(lab.a, "s", f"""
-keys {theirs}
-trustedkey 7
+{theirs}
 nts enable
 nts key {tls}/a.key
 nts cert {tls}/a.pem
@@ -240,10 +278,18 @@ nts cookie {lab.dir}/ntpsec-cookies
 """)
     for tag, text in (
         ("plain", f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}'),
-        ("key", f'[[server]]\naddress = "{lab.a.v4}"\nkey = 7\n{FAST}[keys]\nfile = "{key_file}"\n'),
-        ("nts", f'[[server]]\naddress = "a.test"\nnts = "require"\n{FAST}{trust(lab)}'),
+        *((f"key-{kind}", f'[[server]]\naddress = "{lab.a.v4}"\nkey = {number}\n{FAST}[keys]\nfile = "{key_file}"\n')
+          for number, kind in enumerate(NTPSEC_KINDS, 1)),
+        ("nts", nts_from("a.test", trust(lab))),
+        ("nts-17", nts_from("a.test", trust(lab, [17]))),
+        ("nts-17-15", nts_from("a.test", trust(lab, [17, 15]))),
+        ("nts-30-15", nts_from("a.test", trust(lab, [30, 15]))),
     ):
         daemon, _ = run_ours(lab, text, tag, 90)
+        expect_aead(lab, daemon, tag)
+        if tag.startswith("key-"):
+            auth = report(lab.b, daemon, "authdata")["sources"][0]
+            expect(auth["mode"].upper() == "SK", "authenticated by key", auth)
         daemon.terminate()
         daemon.wait(5)
     expect(server.poll() is None, "the peer still runs", lab.log("ntpsec-s.log")[-2000:])
@@ -260,9 +306,13 @@ def our_client_from_ntpd_rs(lab):
     limit = '[clock]\nmax-distance = "15s"\n'
     for tag, text in (
         ("plain", f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}{limit}'),
-        ("nts", f'[[server]]\naddress = "a.test"\nnts = "require"\n{FAST}{limit}{trust(lab)}'),
+        ("nts", nts_from("a.test", limit + trust(lab))),
+        ("nts-17", nts_from("a.test", limit + trust(lab, [17]))),
+        ("nts-17-15", nts_from("a.test", limit + trust(lab, [17, 15]))),
+        ("nts-30-15", nts_from("a.test", limit + trust(lab, [30, 15]))),
     ):
         daemon, _ = run_ours(lab, text, tag, 60)
+        expect_aead(lab, daemon, tag)
         daemon.terminate()
         daemon.wait(5)
 
@@ -291,6 +341,25 @@ private-key = "{tls}/b.key"
     return daemon
 
 
+def served(lab, daemon):
+    return report(lab.b, daemon, "serverstats")["ntp"]
+
+
+def given(lab):
+    """Numbers of the AEAD algorithms that our server gave, by its log."""
+    numbers = {"AesSivCmac256": 15, "AesSivCmac512": 17, "AesGcmSiv128": 30}
+    return [numbers[name] for name in re.findall(r"NTS key exchange with \S+ (\w+)", lab.log("ours-server.log"))
+            if name in numbers]
+
+
+def list_aeads(lab, daemon, aeads):
+    """Changes the list of a server that runs."""
+    text = re.sub(r"^aeads = .*\n|^\[trust\]\n", "", daemon.config.read_text(), flags=re.MULTILINE)
+    daemon.config.write_text(f"{text}[trust]\naeads = {aeads}\n")
+    answer = ntpctl(lab.b, daemon, "reload")
+    expect("applied" in answer, "the reload is applied", answer)
+
+
 def chrony_client(lab, line, tag, extra="", wait=40):
     client = chrony(lab.a, f"server {line} iburst minpoll 1 maxpoll 1\nport 0\n{extra}", tag)
     selected = lambda: match(r"^\^,\*", chronyc(lab.a, client, "sources"))
@@ -316,9 +385,22 @@ def chrony_from_our_server(lab):
 
 @case
 def chrony_from_our_server_with_keys(lab):
-    ours_file, theirs = keys(lab, "all", "SHA256")
-    our_server(lab, f'[keys]\nfile = "{ours_file}"\n')
-    chrony_client(lab, f"{lab.b.v4} key 7", "key", f"keyfile {theirs}")
+    ours_file = lab.write("keys-all.toml", "".join(
+        f'[[key]]\nid = {number}\ntype = "{kind}"\nsecret = "hex:{KEY_HEX[kind]}"\n' for number, kind in enumerate(KINDS, 1)))
+    theirs = lab.write("keys-all", "".join(f"{number} {kind} HEX:{KEY_HEX[kind]}\n" for number, kind in enumerate(KINDS, 1)))
+    daemon = our_server(lab, f'[keys]\nfile = "{ours_file}"\n')
+    for number, kind in enumerate(KINDS, 1):
+        before = served(lab, daemon)["replies-symmetric"]
+        client = chrony_client(lab, f"{lab.b.v4} key {number}", f"key-{kind}", f"keyfile {theirs}")
+        data = chronyc(lab.a, client, "authdata")
+        expect(f",SK,{number}," in data, f"{kind}: authenticated by key", data)
+        expect(served(lab, daemon)["replies-symmetric"] > before, f"{kind}: our server counts", served(lab, daemon))
+        client.terminate()
+        client.wait(5)
+    wrong = lab.write("keys-wrong", "1 AES128 HEX:ffffffffffffffffffffffffffffffff\n")
+    client = chrony(lab.a, f"server {lab.b.v4} key 1 iburst minpoll 1 maxpoll 1\nport 0\nkeyfile {wrong}", "key-wrong")
+    wait_for("a key that is not ours to be dropped", lambda: served(lab, daemon)["dropped-key"] >= 3, 30)
+    expect(not match(r"^\^,\*", chronyc(lab.a, client, "sources")), "nothing is believed")
 
 
 @case
@@ -342,15 +424,65 @@ def chrony_from_our_server_with_nts(lab):
         expect(not lines, "tshark finds nothing wrong", lines)
 
 
+def without_gcm_siv(lab):
+    """Why chronyd cannot show AES-128-GCM-SIV, found out by letting it try with itself; None if it can."""
+    config = lab.write("probe.conf", "ntsaeads 30\n")
+    if "Invalid directive" in lab.a.run(CHRONYD, "-p", "-f", config, check=False):
+        return "this chronyd has no `ntsaeads`"
+    server = chrony_nts_server(lab.a, "probe-s", "ntsaeads 30")
+    client = chrony(lab.b, f"server a.test nts iburst minpoll 1 maxpoll 1\nport 0\nntsaeads 30\n"
+                    f"ntstrustedcerts {lab.certificates}/ca.pem", "probe-c")
+    try:
+        wait_for("keys for AES-128-GCM-SIV", lambda: ",30,128," in chronyc(lab.b, client, "authdata"), 15)
+    except AssertionError:
+        return "the library of this chronyd has no AES-128-GCM-SIV"
+    finally:
+        for program in (client, server):
+            program.terminate()
+            program.wait(5)
+    return None
+
+
+@case
+def chrony_with_aes_gcm_siv_in_both_directions(lab):
+    missing = without_gcm_siv(lab)
+    if missing:
+        return TooOld(missing)
+    server = chrony_nts_server(lab.a, "s", "ntsaeads 30")
+    for tag, aeads in (("30", [30]), ("30-15", [30, 15])):
+        daemon, _ = run_ours(lab, nts_from("a.test", trust(lab, aeads)), tag)
+        wait_for("several replies", lambda: report(lab.b, daemon, "ntpdata")["sources"][0]["good"] >= 6, 30)
+        auth = report(lab.b, daemon, "authdata")["sources"][0]
+        expect((auth["algorithm-number"], auth["key-bits"], auth["cookies"]) == (30, 128, 8), "AES-128-GCM-SIV", auth)
+        # Both said by record 1024 how they export keys: the first request already had the right ones.
+        expect(auth["naks"] == 0, "no request was refused", auth)
+        daemon.terminate()
+        daemon.wait(5)
+    server.terminate()
+    server.wait(5)
+    daemon = our_server(lab, trust(lab, [30]))
+    client = chrony_client(lab, "b.test nts", "gcm", f"ntsaeads 30\nntstrustedcerts {lab.certificates}/ca.pem")
+    wait_for("more NTS replies", lambda: served(lab, daemon)["replies-nts"] > 6, 30)
+    data = chronyc(lab.a, client, "authdata")
+    expect(match(r",NTS,1,30,128,-?\d+,\d+,0,8,", data), "AES-128-GCM-SIV, nothing refused, a full jar", data)
+    expect(served(lab, daemon)["replies-nts-nak"] == 0, "our server refused nothing", served(lab, daemon))
+    expect(given(lab) == [30], "one key exchange", given(lab))
+
+
 @case
 def ntpsec_from_our_server(lab):
     if not NTPSEC:
         return "ntpsec is not here"
-    daemon = our_server(lab)
-    for tag, line in (("plain", lab.b.v4), ("nts", f"b.test nts ca {lab.certificates}/ca.pem")):
+    key_file, theirs = ntpsec_keys(lab)
+    daemon = our_server(lab, f'[keys]\nfile = "{key_file}"\n')
+    nts = f"b.test nts ca {lab.certificates}/ca.pem"
+    before = served(lab, daemon)
+    for tag, line in (("plain", lab.b.v4), ("nts", nts), ("nts-512", f"{nts} aead AES_SIV_CMAC_512"),
+                      *((f"key-{kind}", f"{lab.b.v4} key {number}") for number, kind in enumerate(NTPSEC_KINDS, 1))):
         stats = lab.dir / f"stats-{tag}"
         stats.mkdir()
         config = lab.write(f"ntpsec-{tag}.conf", f"""
+{theirs}
 server {line} iburst minpoll 3 maxpoll 3
 statsdir {stats}/
 filegen peerstats file peerstats type none enable
@@ -367,8 +499,11 @@ restrict default
             raise
         client.terminate()
         client.wait(5)
-    served = report(lab.b, daemon, "serverstats")["ntp"]
-    expect(served["replies-nts"] > 0 and served["replies-plain"] > 0, "our server counts", served)
+        counter = {"plain": "replies-plain", "nts": "replies-nts", "key": "replies-symmetric"}[tag.split("-")[0]]
+        after = served(lab, daemon)
+        expect(after[counter] > before[counter], f"our server counts ({tag})", before, after)
+        before = after
+    expect(given(lab) == [15, 17], "the algorithm that the client prefers", given(lab))
 
 
 @case
@@ -376,10 +511,13 @@ def ntpd_rs_from_our_server(lab):
     if not NTPD_RS:
         return "ntpd-rs is not here"
     daemon = our_server(lab)
-    for tag, source in (
-        ("plain", f'mode = "server"\naddress = "{lab.b.v4}"'),
-        ("nts", f'mode = "nts"\naddress = "b.test"\ncertificate-authority = "{lab.certificates}/ca.pem"'),
+    nts = f'mode = "nts"\naddress = "b.test"\ncertificate-authority = "{lab.certificates}/ca.pem"'
+    for tag, source, aeads in (
+        ("plain", f'mode = "server"\naddress = "{lab.b.v4}"', [15]),
+        ("nts-15", nts, [15]),
+        ("nts-17", nts, [17]),
     ):
+        list_aeads(lab, daemon, aeads)
         config = lab.write(f"ntpd-rs-{tag}.toml", f"""
 [synchronization]
 minimum-agreeing-sources = 1
@@ -393,7 +531,7 @@ observation-path = "{lab.dir}/rs-{tag}.sock"
 """, 0o644)
         client = lab.a.start(NTPD_RS, "-c", config, log=f"ntpd-rs-{tag}.log")
         before = report(lab.b, daemon, "serverstats")["ntp"]
-        counter = "replies-nts" if tag == "nts" else "replies-plain"
+        counter = "replies-plain" if tag == "plain" else "replies-nts"
         grown = lambda: report(lab.b, daemon, "serverstats")["ntp"][counter] >= before[counter] + 3
         try:
             wait_for(f"ntpd-rs to be answered ({tag})", grown, 60)
@@ -404,6 +542,7 @@ observation-path = "{lab.dir}/rs-{tag}.sock"
             raise
         client.terminate()
         client.wait(5)
+    expect(set(given(lab)) == {15, 17} and given(lab)[-1] == 17, "the algorithms that are listed", given(lab))
 
 
 @case
@@ -535,7 +674,7 @@ def main():
         try:
             with Lab() as lab:
                 reason = function(lab)
-            if reason and os.environ.get("CI"):
+            if reason and os.environ.get("CI") and not isinstance(reason, TooOld):
                 raise AssertionError(reason)
             if reason:
                 skipped += 1

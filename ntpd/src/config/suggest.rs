@@ -16,7 +16,7 @@ const LATER: [&str; 9] = [
 ];
 
 /// Directives of chrony.conf, and the keys that do the same.
-const CHRONY: [(&str, &str); 14] = [
+const CHRONY: [(&str, &str); 15] = [
     ("makestep", "clock.step"),
     ("maxslewrate", "clock.max-slew-rate"),
     ("maxdrift", "clock.max-frequency"),
@@ -31,6 +31,7 @@ const CHRONY: [(&str, &str); 14] = [
     ("ntsservercert", "serve.nts.certificate"),
     ("ntsserverkey", "serve.nts.private-key"),
     ("ntstrustedcerts", "trust.certificate-file"),
+    ("ntsaeads", "trust.aeads"),
 ];
 
 /// Keys of tables that are often written outside of them.

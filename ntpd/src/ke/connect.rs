@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::roots::{self, RootsError};
 use crate::{
-    config::{NTP_PORT, TrustSettings},
+    config::{DEFAULT_AEADS, NTP_PORT, TrustSettings},
     resolve::Resolver,
 };
 
@@ -39,17 +39,13 @@ use race::Race;
 /// How long connections and sessions with all addresses of a server may take together.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// What is offered, best first. AES-SIV-CMAC-256 leads because every server has it and all derive its keys alike;
-/// AES-128-GCM-SIV saves octets, but some servers derive its keys in a way of their own; AES-SIV-CMAC-512 costs longer
-/// cookies for a strength that nobody needs of a timestamp.
-const ALGORITHMS: [AeadAlgorithm; 3] =
-    [AeadAlgorithm::AesSivCmac256, AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac512];
-
 /// Makes key exchanges.
 #[derive(Clone, Debug)]
 pub struct KeyExchanger {
     /// What is trusted, or why nothing is: a system without certificates can still use servers without NTS.
     config: Result<ClientConfig, String>,
+    /// What is offered, best first.
+    algorithms: Vec<AeadAlgorithm>,
     resolver: Resolver,
     deadline: Duration,
 }
@@ -82,16 +78,17 @@ impl KeyExchanger {
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { config, resolver, deadline: DEADLINE })
+        Ok(Self { config, algorithms: settings.aeads.clone(), resolver, deadline: DEADLINE })
     }
 
-    /// Trusts these certificates.
+    /// Trusts these certificates, and offers [`DEFAULT_AEADS`].
     ///
     /// # Errors
     ///
     /// [`NoUsableRoots`] if they cannot be used.
     pub fn with_roots(roots: TrustRoots, resolver: Resolver) -> Result<Self, NoUsableRoots> {
-        Ok(Self { config: Ok(ClientConfig::new(&roots)?), resolver, deadline: DEADLINE })
+        let algorithms = DEFAULT_AEADS.to_vec();
+        Ok(Self { config: Ok(ClientConfig::new(&roots)?), algorithms, resolver, deadline: DEADLINE })
     }
 
     /// Exchanges keys once. Certificates are judged at `judged_at`. It takes no longer than a look-up of the server, 8 s,
@@ -156,7 +153,7 @@ impl KeyExchanger {
             let share = if race.is_over() { left } else { left / 2 };
             let order = Order {
                 server: question.server.as_str(),
-                algorithms: &ALGORITHMS,
+                algorithms: &self.algorithms,
                 denied: &question.denied,
                 judged_at,
                 deadline: crate::now::monotonic() + share,

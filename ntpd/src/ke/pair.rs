@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ntp_proto::time::UnixTime;
+use ntp_proto::{nts::AeadAlgorithm, time::UnixTime};
 use nts_ke::server::{InvalidPair, InvalidServer, ServerConfig};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
@@ -34,16 +34,21 @@ pub struct Identity {
     pub ntp_server: Option<String>,
     /// NTP port to announce, if it is not 123.
     pub ntp_port: Option<u16>,
+    /// AEAD algorithms that clients may have.
+    pub aeads: Vec<AeadAlgorithm>,
 }
 
-impl From<&ServeNts> for Identity {
-    fn from(settings: &ServeNts) -> Self {
+impl Identity {
+    /// What a configuration wants shown.
+    #[must_use]
+    pub fn of(settings: &ServeNts, aeads: &[AeadAlgorithm]) -> Self {
         let ServeNts { listen: _, certificate, private_key, ntp_server, ntp_port } = settings;
         Self {
             certificate: certificate.clone(),
             private_key: private_key.clone(),
             ntp_server: ntp_server.as_ref().map(ToString::to_string),
             ntp_port: *ntp_port,
+            aeads: aeads.to_vec(),
         }
     }
 }
@@ -108,7 +113,7 @@ impl Identity {
     ///
     /// [`IdentityError`] names the file and what is wrong with it.
     pub fn load(&self, judged_at: Option<UnixTime>) -> Result<ServerConfig, IdentityError> {
-        let Self { certificate, private_key, ntp_server, ntp_port } = self;
+        let Self { certificate, private_key, ntp_server, ntp_port, aeads } = self;
         let chain = CertificateDer::pem_slice_iter(&read(certificate, Secrecy::Public)?)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| IdentityError::Syntax(certificate.clone()))?;
@@ -130,7 +135,20 @@ impl Identity {
             | InvalidPair::Expired(_)
             | InvalidPair::NotYetValid(_) => IdentityError::Certificate(certificate.clone(), cause),
         })?;
+        let config = config.with_algorithms(aeads.clone());
         config.with_ntp_server(ntp_server.clone(), *ntp_port).map_err(IdentityError::Server)
+    }
+
+    /// As [`load`](Self::load), with everything that is needed to put it in use later without reading anything again.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`] names the file and what is wrong with it.
+    pub fn read(self, judged_at: Option<UnixTime>) -> Result<Credentials, IdentityError> {
+        // Looked at first: what changes while it is read is read again.
+        let look = self.look();
+        let config = self.load(judged_at)?;
+        Ok(Credentials { identity: self, look, config })
     }
 
     /// What the files look like from outside; if it changes, so may they have.
@@ -141,6 +159,14 @@ impl Identity {
             Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
         }))
     }
+}
+
+/// An identity whose files have been read and found good.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub(super) identity: Identity,
+    pub(super) look: Look,
+    pub(super) config: ServerConfig,
 }
 
 /// Inode, length and time of change of both files, as far as they exist.

@@ -77,6 +77,7 @@ impl Pki {
             private_key: self.path("key.pem"),
             ntp_server: Some("ntp.test".into()),
             ntp_port: Some(4123),
+            aeads: AeadAlgorithm::ALL.to_vec(),
         }
     }
 
@@ -103,7 +104,11 @@ impl Pki {
 
     /// A client that sends at most `size` bytes at a time.
     async fn exchange_in_pieces(&self, address: SocketAddr, size: usize) -> Result<Box<Established>, String> {
-        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        self.exchange_over(stream, size).await
+    }
+
+    async fn exchange_over(&self, mut stream: TcpStream, size: usize) -> Result<Box<Established>, String> {
         stream.set_nodelay(true).unwrap();
         let mut session = self.session();
         loop {
@@ -163,7 +168,7 @@ async fn closed(stream: &mut TcpStream) -> Duration {
 async fn clients_of_both_families_get_keys_and_cookies_that_open() {
     let pki = Pki::new();
     let server = pki.start(Limits::default(), Deadlines::default());
-    for &address in server.addresses() {
+    for address in server.addresses() {
         let established = pki.exchange(address).await.unwrap();
         assert_eq!(established.cookies.len(), MAX_COOKIES);
         assert_eq!((established.server.as_deref(), established.port), (Some("ntp.test"), Some(4123)));
@@ -418,6 +423,54 @@ async fn a_server_that_cannot_start_says_why() {
     fs::remove_file(pki.path("key.pem")).unwrap();
     let error = KeServer::start(options(vec!["127.0.0.1:0".parse().unwrap()]), keyring(), None).unwrap_err();
     assert!(matches!(error, StartError::Identity(IdentityError::File(_, _))), "{error}");
+}
+
+#[tokio::test]
+async fn sessions_under_way_outlive_other_addresses_and_the_end_of_serving() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    let old = server.addresses();
+    let begin = async |address, accepted| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        eventually(&server, |server| server.counters().accepted == accepted).await;
+        stream
+    };
+    let early = begin(old[0], 1).await;
+
+    let anywhere = ["127.0.0.1:0".parse().unwrap()];
+    server.listen_at(Listeners::bind(&[&anywhere[..], &old[1..]].concat(), Some(&server.listeners())).unwrap());
+    let new = server.addresses();
+    assert_eq!((new.len(), new[1]), (2, old[1]), "an address that is kept stays bound");
+    let late = begin(new[0], 2).await;
+    assert!(pki.exchange_over(early, usize::MAX).await.is_ok(), "the session of the old address goes on");
+    let refused = Instant::now();
+    while TcpStream::connect(old[0]).await.is_ok() {
+        assert!(refused.elapsed() < Duration::from_secs(5), "the old address still takes connections");
+    }
+    assert!(pki.exchange(new[1]).await.is_ok());
+
+    server.retire();
+    assert!(pki.exchange_over(late, usize::MAX).await.is_ok(), "the last session comes to its end");
+    assert!(TcpStream::connect(new[0]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_retired_server_waits_for_no_client_longer_than_its_deadline() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), quick());
+    let mut idle = TcpStream::connect(server.addresses()[0]).await.unwrap();
+    eventually(&server, |server| server.open() == 1).await;
+    server.retire();
+    assert!(closed(&mut idle).await < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn only_the_algorithms_of_the_configuration_are_given() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    server.reload(Identity { aeads: vec![AeadAlgorithm::AesSivCmac512], ..pki.identity() }, None).unwrap();
+    let error = pki.exchange(server.addresses()[0]).await.unwrap_err();
+    assert!(error.contains("no common AEAD algorithm"), "{error}");
 }
 
 #[test]
