@@ -114,7 +114,7 @@ impl Client {
     #[must_use]
     pub fn new(config: &Config, keys: &[SymmetricKey], mut parts: Parts) -> Self {
         let present = parts.clock.now();
-        let store = saved::Store::open(parts.state.take());
+        let store = saved::Store::open(parts.state.take(), &parts.clock);
         let mut random = ChaCha12Rng::from_seed(parts.seed);
         let mut seed = [0; 32];
         random.fill_bytes(&mut seed);

@@ -12,8 +12,11 @@ use ntp_proto::{
 
 use super::{BUILT, Client};
 use crate::{
+    clock::LocalClock,
     now,
-    state::{Drift, LastTime, PoolMemory, PoolRecord, SavedSource, Sources, StateDirectory},
+    state::{
+        Drift, LastTime, PoolMemory, PoolRecord, Record, Recovered, SavedSource, SoftDrift, Sources, StateDirectory,
+    },
 };
 
 /// Time between two saves.
@@ -36,7 +39,7 @@ pub(super) struct Store {
 
 impl Store {
     /// Reads what is there; what is damaged counts as absent, and is told.
-    pub(super) fn open(directory: Option<Arc<StateDirectory>>) -> Self {
+    pub(super) fn open(directory: Option<Arc<StateDirectory>>, clock: &LocalClock) -> Self {
         let mut store = Self {
             directory,
             drift: None,
@@ -46,18 +49,13 @@ impl Store {
             complained: false,
         };
         let Some(directory) = &store.directory else { return store };
-        let (drift, sources, memory) =
-            (directory.load::<Drift>(), directory.load::<Sources>(), directory.load::<PoolMemory>());
-        for complaint in [drift.complaint, sources.complaint, memory.complaint].into_iter().flatten() {
-            tracing::warn!("{complaint}");
-        }
-        store.drift = drift.value;
-        store.sources = sources.value.unwrap_or_default().sources;
-        store.memory = memory.value.unwrap_or_default();
-        // RFC 8915 section 5.7: a cookie is used once. Should we die now, those on the disk must not be used again.
-        if !store.sources.is_empty() && !store.save(&Sources::default()) {
-            store.sources.clear();
-        }
+        store.drift = if clock.is_machines() {
+            found(directory.load())
+        } else {
+            found(directory.load()).map(|SoftDrift(drift)| drift)
+        };
+        store.sources = found(directory.load::<Sources>()).unwrap_or_default().sources;
+        store.memory = found(directory.load()).unwrap_or_default();
         store
     }
 
@@ -107,7 +105,7 @@ impl Store {
 
     /// Writes a record, and says whether that worked. A disk that fails does not stop the daemon; it is told once, and tried
     /// again next time.
-    fn save<T: crate::state::Record>(&mut self, record: &T) -> bool {
+    fn save<T: Record>(&mut self, record: &T) -> bool {
         let Some(directory) = &self.directory else { return false };
         let saved = directory.save(record);
         if let Some(error) = saved.as_ref().err().filter(|_| !self.complained) {
@@ -116,6 +114,14 @@ impl Store {
         self.complained = saved.is_err();
         saved.is_ok()
     }
+}
+
+/// The record, if there is one; what was wrong with it is told.
+fn found<T: Record>(recovered: Recovered<T>) -> Option<T> {
+    if let Some(complaint) = recovered.complaint {
+        tracing::warn!("{complaint}");
+    }
+    recovered.value
 }
 
 impl Client {
@@ -153,7 +159,12 @@ impl Client {
         if tracking.updates == 0 || !tracking.synchronized {
             return;
         }
-        self.store.save(&Drift::new(tracking.frequency, Rate::new(tracking.skew)));
+        let drift = Drift::new(tracking.frequency, Rate::new(tracking.skew));
+        if self.clock.is_machines() {
+            self.store.save(&drift);
+        } else {
+            self.store.save(&SoftDrift(drift));
+        }
         let time: UnixTime = self.engine.map().apply(present.clock).to_unix(BUILT);
         self.store.save(&LastTime::new(time));
     }

@@ -70,6 +70,20 @@ impl Record for Drift {
     }
 }
 
+/// How fast the machine's clock runs against the timescale that a run with `-x` keeps beside it. Whatever steered that
+/// clock meanwhile is in it too, so that it says nothing of the machine's own drift.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SoftDrift(pub Drift);
+
+impl Record for SoftDrift {
+    const KIND: &'static str = "soft-drift";
+
+    fn sanitize(self) -> Option<Self> {
+        self.0.sanitize().map(Self)
+    }
+}
+
 /// A time that has surely passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -154,6 +168,8 @@ impl SavedSource {
 
 impl Record for Sources {
     const KIND: &'static str = "sources";
+    // RFC 8915 section 5.7: a cookie is used once.
+    const USED_ONCE: bool = true;
 
     fn sanitize(mut self) -> Option<Self> {
         self.sources.truncate(MAX_SOURCES);
@@ -250,7 +266,7 @@ mod hex_list {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -264,7 +280,7 @@ mod tests {
         decode(T::KIND, &encode(T::KIND, json.as_bytes()))
     }
 
-    fn source() -> SavedSource {
+    pub(in crate::state) fn source() -> SavedSource {
         SavedSource {
             configured: "time.example".to_owned(),
             server: "a.time.example".to_owned(),
@@ -281,6 +297,7 @@ mod tests {
     fn records_come_back_as_they_were() {
         let drift = Drift::new(Rate::from_ppm(-12.345_678_9), Rate::from_ppm(0.01));
         assert_eq!(round_trip(&drift), Some(drift));
+        assert_eq!(round_trip(&SoftDrift(drift)), Some(SoftDrift(drift)));
         let time = LastTime::new(UnixTime { seconds: 4_102_444_800, nanos: 5 });
         assert_eq!(round_trip(&time), Some(time));
         let sources = Sources { sources: vec![source()] };
