@@ -8,13 +8,16 @@ use std::{
 use ntp_proto::{
     ids::{ReferenceId, SourceId},
     pool::{Answer, Leave, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
-    source::{KeysReason, Loss, NtsKeys},
+    source::{KeysReason, Loss},
     time::Monotonic,
     wire::SymmetricKey,
 };
 use rand_core::Rng as _;
 
-use super::{BUILT, Client, Event, leave, lost_because};
+use super::{
+    BUILT, Client, Event, leave, lost_because,
+    saved::{Fresh, Origin},
+};
 use crate::{
     config::{Config, NtsUse, Pool, Server, SourceOptions},
     now,
@@ -30,7 +33,7 @@ pub(super) struct Answered {
     question: QuestionId,
     answer: Answer,
     /// What a key exchange gave.
-    keys: Option<Box<NtsKeys>>,
+    keys: Option<Box<Fresh>>,
     /// What went wrong, for people.
     problem: Option<String>,
 }
@@ -84,7 +87,7 @@ pub(super) struct Group {
     pub(super) members: BTreeMap<MemberId, Active>,
     /// Sources whose member has left: they go on until another one takes their place.
     pub(super) retiring: VecDeque<SourceId>,
-    pub(super) keys: BTreeMap<QuestionId, NtsKeys>,
+    pub(super) keys: BTreeMap<QuestionId, Fresh>,
     timeout: Option<Monotonic>,
     /// The last thing that went wrong.
     pub(super) problem: Option<String>,
@@ -120,6 +123,8 @@ pub(super) struct Active {
     pub(super) addresses: Vec<SocketAddr>,
     /// Which of the addresses is in use.
     pub(super) current: usize,
+    /// Where its keys are from.
+    pub(super) origin: Option<Origin>,
     /// Its source asked for keys and has not got any yet.
     pub(super) wants_keys: bool,
 }
@@ -267,7 +272,7 @@ impl Client {
         let events = self.events.clone();
         let resolver = self.resolver.clone();
         let saved = match &question {
-            Question::KeyExchange(exchange) => self.take_saved(number, &exchange.denied),
+            Question::KeyExchange(exchange) => self.take_saved(number, exchange),
             Question::Addresses { .. } | Question::Services { .. } => None,
         };
         if let Some((negotiated, keys)) = saved {
@@ -287,7 +292,10 @@ impl Client {
                     Ok(done) => Answered {
                         question: id,
                         answer: Answer::KeyExchange(done.negotiated),
-                        keys: Some(Box::new(done.keys)),
+                        keys: Some(Box::new(Fresh {
+                            keys: done.keys,
+                            origin: Origin::now(&exchange, exchanger.trusted()),
+                        })),
                         problem: None,
                     },
                     Err(problem) => Answered {
@@ -382,6 +390,13 @@ impl Active {
         let next = self.addresses.get(self.current + 1).copied()?;
         self.current += 1;
         Some(next)
+    }
+}
+
+#[cfg(test)]
+impl Answered {
+    pub(super) fn for_test(question: QuestionId, answer: Answer, keys: Option<Fresh>) -> Self {
+        Self { question, answer, keys: keys.map(Box::new), problem: None }
     }
 }
 

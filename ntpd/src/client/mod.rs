@@ -378,3 +378,6 @@ const fn leave(loss: Loss) -> ntp_proto::pool::Leave {
         Loss::Unusable => ntp_proto::pool::Leave::Unusable,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,7 @@ const ALGORITHMS: [AeadAlgorithm; 3] =
 pub struct KeyExchanger {
     /// What is trusted, or why nothing is: a system without certificates can still use servers without NTS.
     config: Result<ClientConfig, String>,
+    trusted: [u8; 32],
     resolver: Resolver,
     deadline: Duration,
 }
@@ -74,15 +75,19 @@ impl KeyExchanger {
     ///
     /// [`RootsError`] if a file that the settings name cannot be used.
     pub fn new(settings: &TrustSettings, resolver: Resolver) -> Result<Self, RootsError> {
+        let mut trusted = [0; 32];
         let config = match roots::load(settings) {
-            Ok(roots) => ClientConfig::new(&roots).map_err(|cause| cause.to_string()),
+            Ok(roots) => {
+                trusted = roots.fingerprint();
+                ClientConfig::new(&roots).map_err(|cause| cause.to_string())
+            }
             Err(error @ RootsError::NoSystem(_)) => {
                 tracing::warn!("{error}; no key exchange will succeed");
                 Err(error.to_string())
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { config, resolver, deadline: DEADLINE })
+        Ok(Self { config, trusted, resolver, deadline: DEADLINE })
     }
 
     /// Trusts these certificates.
@@ -91,7 +96,14 @@ impl KeyExchanger {
     ///
     /// [`NoUsableRoots`] if they cannot be used.
     pub fn with_roots(roots: TrustRoots, resolver: Resolver) -> Result<Self, NoUsableRoots> {
-        Ok(Self { config: Ok(ClientConfig::new(&roots)?), resolver, deadline: DEADLINE })
+        let (config, trusted) = (Ok(ClientConfig::new(&roots)?), roots.fingerprint());
+        Ok(Self { config, trusted, resolver, deadline: DEADLINE })
+    }
+
+    /// A digest of the certificates that are trusted, to tell whether keys were had under the same ones.
+    #[must_use]
+    pub const fn trusted(&self) -> [u8; 32] {
+        self.trusted
     }
 
     /// Exchanges keys once. Certificates are judged at `judged_at`. It takes no longer than a look-up of the server, 8 s,

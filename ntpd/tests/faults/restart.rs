@@ -186,6 +186,14 @@ fn a_restart_uses_saved_cookies_each_of_them_once() {
     daemon.synchronized();
     daemon.stop();
     assert_eq!(exchange.completed(), 2);
+
+    // Whoever vouched for the keys may not be trusted any more.
+    let ca = fs::read_to_string(place.path("ca.pem")).unwrap();
+    place.write("ca.pem", format!("{ca}{}", Authority::unknown().1));
+    let daemon = place.start();
+    daemon.synchronized();
+    daemon.stop();
+    assert_eq!(exchange.completed(), 3);
     assert!(seen.lock().unwrap().again.is_empty(), "a cookie was used twice");
 }
 

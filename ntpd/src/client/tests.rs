@@ -1,0 +1,118 @@
+//! The loop without a network: what pools and the engine say is put into its hands. No task it starts ever runs.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clock_control::SoftClock;
+use ntp_proto::{
+    ids::Trust,
+    nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
+    pool::{Answer, KeyExchange, Name, Negotiated, PoolMode as _, QuestionId},
+    source::{KeysReason, NtsKeys},
+};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    saved::{Fresh, Origin},
+    *,
+};
+
+struct Bench {
+    client: Client,
+    // The client's sockets and tasks need it.
+    _runtime: Runtime,
+}
+
+impl Bench {
+    fn new(text: &str) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let guard = runtime.enter();
+        let config = Config::parse("test", text).unwrap();
+        let resolver = Resolver::system();
+        let parts = Parts {
+            clock: LocalClock::Soft(SoftClock::new()),
+            exchanger: KeyExchanger::new(&config.trust, resolver.clone()).unwrap(),
+            resolver,
+            status: Arc::new(StatusCell::default()),
+            state: None,
+            precision: -20,
+            seed: [1; 32],
+        };
+        let client = Client::new(&config, &[], parts);
+        drop(guard);
+        Self { client, _runtime: runtime }
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Client) -> T) -> T {
+        let _guard = self._runtime.enter();
+        let result = act(&mut self.client);
+        self.client.drain();
+        result
+    }
+
+    /// Lets time pass for the pools.
+    fn pools_after(&mut self, wait: Duration) {
+        self.with(|client| {
+            client.groups.values_mut().for_each(|group| group.mode.handle_timeout(now::monotonic() + wait));
+        });
+    }
+
+    /// The sources, and whether they have NTS.
+    fn sources(&self) -> Vec<(SourceId, bool)> {
+        self.client.info.keys().map(|id| (*id, self.client.engine.uses_nts(*id).unwrap())).collect()
+    }
+}
+
+const SERVER: &str = "[[server]]\naddress = \"127.0.0.1\"\nnts = \"require\"\nke-port = 9\n";
+
+fn address() -> SocketAddr {
+    "127.0.0.1:9".parse().unwrap()
+}
+
+fn keys() -> Fresh {
+    let key = || AeadKey::new(AeadAlgorithm::AesSivCmac256, &[7; 32]).unwrap();
+    let mut cookies = CookieJar::new();
+    cookies.put(&[1; 100]);
+    let keys = NtsKeys { keys: SessionKeys { c2s: key(), s2c: key() }, fallback: None, cookies };
+    let server = Name::parse("127.0.0.1").unwrap();
+    let question = KeyExchange { server, port: 9, addresses: None, denied: Vec::new() };
+    Fresh { keys, origin: Origin::now(&question, [0; 32]) }
+}
+
+fn exchanged(question: u32) -> Answered {
+    let answer =
+        Answer::KeyExchange(Negotiated { ntp_server: "a".into(), addresses: vec![address()], trust: Trust::Pki });
+    Answered::for_test(QuestionId(question), answer, Some(keys()))
+}
+
+/// More answers than keys are kept for, then that to the open question: its keys find no room.
+fn answer_without_room(client: &mut Client, question: u32) {
+    for stray in 0..40 {
+        client.handle_answered(0, exchanged(1_000 + stray));
+    }
+    client.handle_answered(0, exchanged(question));
+}
+
+#[test]
+fn a_member_whose_keys_are_missing_gets_no_plain_source() {
+    let mut bench = Bench::new(SERVER);
+    bench.with(|client| answer_without_room(client, 0));
+    assert_eq!(bench.sources(), [], "it would be asked without authentication");
+    bench.pools_after(Duration::from_secs(60));
+    bench.with(|client| client.handle_answered(0, exchanged(1)));
+    let [(source, true)] = bench.sources()[..] else { panic!("{:?}", bench.sources()) };
+
+    // The same with one that goes on.
+    let mut question = 2;
+    for round in 0..3 {
+        bench.with(|client| client.handle_keys_needed(source, KeysReason::NoCookies));
+        bench.pools_after(Duration::from_secs(1_000_000));
+        bench.with(|client| answer_without_room(client, question));
+        assert_eq!(bench.sources(), [(source, true)], "round {round}");
+        bench.pools_after(Duration::from_secs(2_000_000));
+        let before = bench.client.info[&source].keys_at;
+        bench.with(|client| client.handle_answered(0, exchanged(question + 1)));
+        assert_eq!(bench.sources(), [(source, true)], "the same source has keys again");
+        assert!(bench.client.info[&source].keys_at > before);
+        question += 2;
+    }
+}
