@@ -20,11 +20,15 @@ mod join;
 mod members;
 mod request;
 mod saved;
+mod steps;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use command::Counted;
 use members::{Answered, Group};
 use request::{Received, Waiting};
+use steps::OwnSteps;
 use watch::{ClockWatch, Disturbance};
 
 use crate::{
@@ -99,6 +103,7 @@ pub struct Client {
     info: BTreeMap<SourceId, SourceInfo>,
     waiting: BTreeMap<SourceId, Waiting>,
     watch: ClockWatch,
+    steps: OwnSteps,
     wake: Option<Monotonic>,
     random: ChaCha12Rng,
     events: mpsc::Sender<Event>,
@@ -106,8 +111,22 @@ pub struct Client {
     steering_failed: bool,
 }
 
-/// When this version was made, which puts every later time in the right era.
-const BUILT: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
+/// When this version was last worked on, in Unix seconds; a test tells when it is too long ago.
+const RELEASED: i64 = 1_795_478_400;
+
+/// When this program was built, which puts every later time in the right era. A build that is to be reproduced says so
+/// itself (<https://reproducible-builds.org/specs/source-date-epoch/>).
+const BUILT: UnixTime = UnixTime { seconds: built(option_env!("SOURCE_DATE_EPOCH")), nanos: 0 };
+
+/// No build is older than its source, whatever it says.
+const fn built(epoch: Option<&str>) -> i64 {
+    let Some(text) = epoch else { return RELEASED };
+    match i64::from_str_radix(text, 10) {
+        Ok(seconds) if seconds > RELEASED => seconds,
+        Ok(_) => RELEASED,
+        Err(_) => panic!("SOURCE_DATE_EPOCH is not a number of seconds"),
+    }
+}
 
 impl Client {
     /// Starts the engine and the pools of a configuration.
@@ -144,6 +163,7 @@ impl Client {
             info: BTreeMap::new(),
             waiting: BTreeMap::new(),
             watch: ClockWatch::start(),
+            steps: OwnSteps::default(),
             wake: None,
             random,
             events,
@@ -248,12 +268,12 @@ impl Client {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Stamped { token, at } => {
-                let at = self.clock.from_kernel().apply(at);
+                let at = self.clock_at(at);
                 self.engine.handle_transmitted(token, at, StampKind::Kernel);
             }
             Event::Received(mut received) => {
                 let info = RxInfo {
-                    received: self.clock.from_kernel().apply(received.at),
+                    received: self.clock_at(received.at),
                     stamp: received.stamp,
                     own_reference: ReferenceId::of_address(received.local),
                 };
@@ -262,6 +282,12 @@ impl Client {
             }
             Event::Answered { group, answered } => self.handle_answered(group, answered),
         }
+    }
+
+    /// What our clock read, or would have read, when the kernel stamped a packet.
+    fn clock_at(&mut self, stamp: NtpTimestamp) -> NtpTimestamp {
+        let stamp = self.steps.correct(now::monotonic(), stamp, now::kernel());
+        self.clock.from_kernel().apply(stamp)
     }
 
     /// Obeys the pools and the engine until both wait.
@@ -302,8 +328,9 @@ impl Client {
     fn steer(&mut self, command: Steer) {
         match self.clock.steer(command) {
             Ok(applied) => {
-                if let (Steer::Step(by), true) = (applied.command, matches!(self.clock, LocalClock::System(_))) {
+                if let (Steer::Step(by), true) = (applied.command, self.clock.is_machines()) {
                     self.watch.handle_own_step(by);
+                    self.steps.add(now::monotonic(), applied.at, by);
                 }
                 self.engine.handle_steered(&applied);
                 self.steering_failed = false;
@@ -378,6 +405,3 @@ const fn leave(loss: Loss) -> ntp_proto::pool::Leave {
         Loss::Unusable => ntp_proto::pool::Leave::Unusable,
     }
 }
-
-#[cfg(test)]
-mod tests;
