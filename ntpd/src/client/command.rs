@@ -13,6 +13,7 @@ use crate::{
         ControlCounters, KeCounters, PoolInfo, Unresolved, View,
         control::{Change, ControlError, ErrorKind, Reply, Show},
         find,
+        report::SourcesReport,
     },
 };
 
@@ -34,8 +35,17 @@ impl Client {
     ///
     /// [`ControlError`] if it is about a source that does not exist.
     pub fn show(&mut self, show: &Show, counted: &Counted) -> Result<Reply, ControlError> {
+        self.view(counted, |view| Reply::show(show, view))
+    }
+
+    /// Reports on all sources, and on names that have none.
+    pub fn sources(&mut self) -> SourcesReport {
+        self.view(&Counted::default(), SourcesReport::new)
+    }
+
+    fn view<T>(&mut self, counted: &Counted, look: impl FnOnce(&View<'_>) -> T) -> T {
         let (pools, unresolved) = (self.pools(), self.unresolved());
-        let view = View {
+        look(&View {
             now: self.clock.now(),
             engine: &self.engine,
             sources: &self.info,
@@ -44,8 +54,7 @@ impl Client {
             server: counted.server,
             key_exchange: counted.key_exchange,
             control: counted.control,
-        };
-        Reply::show(show, &view)
+        })
     }
 
     fn pools(&self) -> Vec<PoolInfo> {
