@@ -1,10 +1,6 @@
 //! What `ntpctl` asks of the client side.
 
-use ntp_proto::{
-    counters::ServerCounters,
-    ids::SourceId,
-    pool::{Leave, PoolMode as _, auto::Route},
-};
+use ntp_proto::{counters::ServerCounters, ids::SourceId, pool::auto::Route};
 
 use super::{Client, members::Configured};
 use crate::{
@@ -133,14 +129,19 @@ impl Client {
         }
     }
 
-    /// Asks the pools of these sources for others, while those go on.
+    /// Finds out anew where these sources are, and where those are that have no source yet. The sources go on meanwhile.
     fn look_up_again(&mut self, wanted: Option<&str>) -> Result<(), ControlError> {
-        for id in self.find(wanted)? {
-            let Some((number, member)) = self.member_of(id) else { continue };
-            let Some(group) = self.groups.get_mut(&number) else { continue };
-            group.mode.handle_leave(now::monotonic(), member, Leave::Unusable);
-            group.retire(member);
+        let sources = find(&self.info, wanted);
+        let is_meant = |group: &super::Group| {
+            wanted.is_none_or(|name| group.configured.name().eq_ignore_ascii_case(name))
+                || group.members.values().any(|active| sources.contains(&active.source))
+        };
+        let numbers: Vec<usize> =
+            self.groups.iter().filter(|(_, group)| is_meant(group)).map(|(number, _)| *number).collect();
+        if let (Some(name), true) = (wanted, numbers.is_empty()) {
+            return Err(ControlError::no_source(name));
         }
+        numbers.into_iter().for_each(|number| self.refresh_group(number));
         Ok(())
     }
 }

@@ -6,16 +6,15 @@ use std::{
 };
 
 use ntp_proto::{
-    ids::{ReferenceId, SourceId},
-    pool::{Answer, Leave, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
-    source::{KeysReason, Loss},
+    ids::SourceId,
+    pool::{Answer, Backoff, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
     time::Monotonic,
     wire::SymmetricKey,
 };
 use rand_core::Rng as _;
 
 use super::{
-    BUILT, Client, Event, leave, lost_because,
+    BUILT, Client, Event,
     saved::{Fresh, Origin},
 };
 use crate::{
@@ -89,6 +88,12 @@ pub(super) struct Group {
     pub(super) retiring: VecDeque<SourceId>,
     pub(super) keys: BTreeMap<QuestionId, Fresh>,
     timeout: Option<Monotonic>,
+    /// Its server does not answer, which has been told.
+    pub(super) silent: bool,
+    /// Looks for where a silent server may be now.
+    pub(super) pace: Backoff,
+    /// None before this time.
+    pub(super) not_before: Option<Monotonic>,
     /// The last thing that went wrong.
     pub(super) problem: Option<String>,
 }
@@ -163,6 +168,9 @@ impl Client {
             retiring: VecDeque::new(),
             keys: BTreeMap::new(),
             timeout: None,
+            silent: false,
+            pace: Backoff::new(seed.rotate_left(32)),
+            not_before: None,
             problem: None,
         };
         self.groups.insert(self.next_group, group);
@@ -345,51 +353,6 @@ impl Client {
             let member = group.members.iter().find(|(_, active)| active.source == source)?;
             Some((*number, *member.0))
         })
-    }
-
-    pub(super) fn handle_keys_needed(&mut self, source: SourceId, reason: KeysReason) {
-        tracing::debug!(source = self.name(source), %reason, "keys wanted");
-        let Some((number, member)) = self.member_of(source) else { return };
-        if let Some(group) = self.groups.get_mut(&number) {
-            if let Some(active) = group.members.get_mut(&member) {
-                active.wants_keys = true;
-            }
-            group.mode.handle_leave(now::monotonic(), member, Leave::KeysLost);
-        }
-        self.drain_pools();
-    }
-
-    /// A source is lost: the server's next address is tried, and when there is none left, another server.
-    pub(super) fn handle_lost(&mut self, source: SourceId, loss: Loss) {
-        let Some((number, member)) = self.member_of(source) else { return };
-        let Some(group) = self.groups.get_mut(&number) else { return };
-        let next = group.members.get_mut(&member).filter(|_| loss == Loss::Unreachable).and_then(Active::next_address);
-        if let Some(next) = next {
-            if let Some(info) = self.info.get_mut(&source) {
-                tracing::info!(source = %info, address = %next, "no answer; trying the server's next address");
-                info.address = next;
-            }
-            let present = self.clock.now();
-            self.engine.move_source(present, source, ReferenceId::of_address(next.ip()));
-            return;
-        }
-        group.mode.handle_leave(now::monotonic(), member, leave(loss));
-        group.retire(member);
-        let next = match &group.configured {
-            Configured::Pool(_) => "looking for another server",
-            Configured::Server(_) => "trying again later, as if for the first time",
-        };
-        tracing::warn!(source = self.name(source), "{}; {next}", lost_because(loss));
-        self.drain_pools();
-    }
-}
-
-impl Active {
-    /// The next address of this server that was not tried yet.
-    fn next_address(&mut self) -> Option<SocketAddr> {
-        let next = self.addresses.get(self.current + 1).copied()?;
-        self.current += 1;
-        Some(next)
     }
 }
 

@@ -7,7 +7,7 @@ use chacha20::ChaCha12Rng;
 use ntp_proto::{
     engine::{Engine, EngineConfig, Notice, Output, RxInfo, SourceReport, SourceState},
     ids::{ReferenceId, SourceId, StampKind},
-    source::{Loss, TxToken},
+    source::TxToken,
     steer::Steer,
     time::{Monotonic, NtpTimestamp, UnixTime},
     wire::SymmetricKey,
@@ -17,6 +17,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 mod command;
 mod join;
+mod losses;
 mod members;
 mod request;
 mod saved;
@@ -279,6 +280,7 @@ impl Client {
                 };
                 let present = self.clock.now();
                 self.engine.handle_datagram(present, received.source, &info, &mut received.bytes);
+                self.handle_heard(received.source);
             }
             Event::Answered { group, answered } => self.handle_answered(group, answered),
         }
@@ -385,23 +387,5 @@ impl Client {
             Notice::Unsynchronized => tracing::warn!("error bound too large: the clock is no longer synchronized"),
             Notice::Jump(by) => tracing::warn!(seconds = by.to_seconds(), "somebody else made the clock jump"),
         }
-    }
-}
-
-/// A loss in words.
-const fn lost_because(loss: Loss) -> &'static str {
-    match loss {
-        Loss::Unreachable => "it does not answer",
-        Loss::Denied => "it refuses to serve us",
-        Loss::Unusable => "its time cannot be used",
-    }
-}
-
-/// A loss in the terms of a pool.
-const fn leave(loss: Loss) -> ntp_proto::pool::Leave {
-    match loss {
-        Loss::Unreachable => ntp_proto::pool::Leave::Unreachable,
-        Loss::Denied => ntp_proto::pool::Leave::Denied,
-        Loss::Unusable => ntp_proto::pool::Leave::Unusable,
     }
 }

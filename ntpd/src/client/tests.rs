@@ -6,8 +6,8 @@ use clock_control::SoftClock;
 use ntp_proto::{
     ids::Trust,
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
-    pool::{Answer, KeyExchange, Name, Negotiated, PoolMode as _, QuestionId},
-    source::{KeysReason, NtsKeys},
+    pool::{Answer, Failure, KeyExchange, Name, Negotiated, PoolMode as _, QuestionId},
+    source::{KeysReason, Loss, NtsKeys},
 };
 use tokio::runtime::{Builder, Runtime};
 
@@ -15,6 +15,7 @@ use super::{
     saved::{Fresh, Origin},
     *,
 };
+use crate::observe::control::Change;
 
 struct Bench {
     client: Client,
@@ -115,6 +116,84 @@ fn a_member_whose_keys_are_missing_gets_no_plain_source() {
         assert!(bench.client.info[&source].keys_at > before);
         question += 2;
     }
+}
+
+fn addresses(question: u32, list: &[&str]) -> Answered {
+    let addresses = list.iter().map(|text| text.parse().unwrap()).collect();
+    let until = now::monotonic() + Duration::from_secs(3600);
+    Answered::for_test(QuestionId(question), Answer::Addresses { addresses, until }, None)
+}
+
+impl Bench {
+    /// Where the sources are asked.
+    fn places(&self) -> Vec<String> {
+        self.client.info.values().map(|info| info.address.to_string()).collect()
+    }
+
+    fn refresh(&mut self, source: Option<&str>) -> bool {
+        self.with(|client| client.change(&Change::Refresh { source: source.map(str::to_owned) }).is_ok())
+    }
+}
+
+#[test]
+fn refresh_asks_for_names_without_an_answer_at_once() {
+    let mut bench = Bench::new("[[server]]\naddress = \"ntp.invalid\"\nnts = \"off\"\n");
+    let failed = Answered::for_test(QuestionId(0), Answer::Failed(Failure::Resolver), None);
+    bench.with(|client| client.handle_answered(0, failed));
+    assert!(!bench.refresh(Some("other.invalid")));
+    bench.with(|client| client.handle_answered(0, addresses(1, &["127.0.0.1:9"])));
+    assert_eq!(bench.places(), [""; 0], "not asked yet");
+    assert!(bench.refresh(Some("NTP.invalid")));
+    bench.with(|client| client.handle_answered(0, addresses(1, &["127.0.0.1:9"])));
+    assert_eq!(bench.places(), ["127.0.0.1:9"]);
+}
+
+#[test]
+fn refresh_moves_a_source_whose_address_is_gone_and_no_other() {
+    let mut bench = Bench::new("[[pool]]\nname = \"pool.invalid\"\nmode = \"classic\"\ncount = 2\n");
+    bench.with(|client| client.handle_answered(0, addresses(0, &["127.0.0.1:9", "127.1.0.1:9"])));
+    let before = bench.sources();
+    assert!(bench.refresh(None));
+    bench.with(|client| client.handle_answered(0, addresses(1, &["127.2.0.1:9", "127.1.0.1:9"])));
+    assert_eq!(bench.places(), ["127.1.0.1:9", "127.2.0.1:9"]);
+    assert_eq!(bench.sources()[0], before[1], "it goes on");
+}
+
+#[test]
+fn refresh_of_an_nts_server_keeps_its_source_until_it_has_moved() {
+    let mut bench = Bench::new(SERVER);
+    bench.with(|client| client.handle_answered(0, exchanged(0)));
+    let before = bench.sources();
+    assert!(bench.refresh(Some("a")));
+    assert_eq!(bench.sources(), before);
+    bench.with(|client| client.handle_answered(0, exchanged(1)));
+    assert_eq!(bench.sources(), before, "the same server: the same source");
+}
+
+/// A `[[server]]` that is dead is not given up, and not asked where it is at every turn.
+#[test]
+fn a_silent_server_stays_and_is_looked_up_ever_less() {
+    let mut bench = Bench::new("[[server]]\naddress = \"ntp.invalid\"\nnts = \"off\"\n");
+    bench.with(|client| client.handle_answered(0, addresses(0, &["127.0.0.1:9", "127.0.0.2:9"])));
+    let [(source, false)] = bench.sources()[..] else { panic!("{:?}", bench.sources()) };
+    let lose = |bench: &mut Bench| bench.with(|client| client.handle_lost(source, Loss::Unreachable));
+    lose(&mut bench);
+    assert_eq!(bench.places(), ["127.0.0.2:9"], "the next address first");
+    lose(&mut bench);
+    assert_eq!(bench.places(), ["127.0.0.1:9"], "and round again");
+    let first = bench.client.groups[&0].not_before;
+    assert!(bench.client.groups[&0].silent && first > Some(now::monotonic()));
+    (0..5).for_each(|_| lose(&mut bench));
+    assert_eq!(bench.places(), ["127.0.0.2:9"], "it stays where it is for a while");
+    assert_eq!(bench.client.groups[&0].not_before, first);
+    bench.client.groups.get_mut(&0).unwrap().not_before = None;
+    lose(&mut bench);
+    let wait = bench.client.groups[&0].not_before.unwrap().since(now::monotonic());
+    assert!(wait > Duration::from_secs(30), "{wait:?}");
+    assert_eq!(bench.sources(), [(source, false)]);
+
+    bench.with(|client| client.handle_answered(0, addresses(1, &["127.0.0.3:9"])));
+    assert_eq!(bench.places(), ["127.0.0.3:9"], "it was asked for, and has moved");
 }
 
 #[test]
