@@ -1,6 +1,6 @@
 //! `ntpd once` and `ntpd query`: a few measurements, and done.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use clock_control::measure_precision;
 use ntp_proto::{discipline::StepLimit, engine::SourceReport};
@@ -109,7 +109,8 @@ fn measure(
     };
     let result = runtime.block_on(async {
         let mut client = Client::new(config, keys, parts);
-        let end = Instant::now() + patience;
+        let start = Instant::now();
+        let end = start + patience;
         while !done(&mut client) && Instant::now() < end {
             let _ = tokio::time::timeout_at(end, client.step()).await;
         }
@@ -117,7 +118,7 @@ fn measure(
         if had_time {
             print(&describe(&mut client));
         } else {
-            eprintln!("no time was had in {} s", patience.as_secs());
+            eprint!("{}", failure(&mut client, start.elapsed()));
             print(&sources(&mut client));
         }
         // A slew that has begun must not go on without us.
@@ -147,12 +148,30 @@ fn keep_promises(config: &mut Config) {
     }
 }
 
+/// Why there is no time: a line for each source and each name without any.
+fn failure(client: &mut Client, elapsed: Duration) -> String {
+    let report = client.sources();
+    let mut text = format!("no time was had in {:.1} s\n", elapsed.as_secs_f64());
+    for row in &report.sources {
+        let address = row.source.address.map(|address| format!(" ({address})")).unwrap_or_default();
+        text.push_str(&format!("  {}{address}: {}\n", row.source.name, row.reason));
+    }
+    if report.sources.is_empty() {
+        text.push_str("  no server is configured\n");
+    }
+    text
+}
+
 /// One line for each source, and one for each name without any.
 fn sources(client: &mut Client) -> String {
     let mut text =
         format!("{:<30} {:>2} {:>13} {:>11} {:>11} {:<6} reason\n", "server", "st", "offset", "+/-", "delay", "trust");
+    let report = client.sources();
+    let reasons: BTreeMap<Option<SocketAddr>, &str> =
+        report.sources.iter().map(|row| (row.source.address, row.reason.as_str())).collect();
     client.for_each_source(|report: &SourceReport<'_>, info: &SourceInfo| {
-        let (server, verdict) = (info.to_string(), report.verdict);
+        let server = info.to_string();
+        let verdict = reasons.get(&Some(info.address)).copied().unwrap_or_default();
         let line = report.estimate.map_or_else(
             || format!("{server:<30}  -             -           -           - -      {verdict}\n"),
             |estimate| {

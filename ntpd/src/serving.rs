@@ -189,6 +189,9 @@ impl Serving {
     /// Makes a new cookie key when it is time, and takes up certificates that were replaced.
     pub fn tend(&mut self) {
         self.next_tending = now::monotonic() + TEND_INTERVAL;
+        if self.server.as_ref().is_some_and(|server| !server.is_whole()) {
+            tracing::error!("a thread that serves NTP has died, which is a fault of this program; restart it");
+        }
         if let (Some(cookies), Some(state)) = (&mut self.cookies, &self.state) {
             match cookies.tend(state, now::unix()) {
                 Ok(tended) => {

@@ -428,6 +428,22 @@ fn a_source_that_says_it_is_not_synchronized_is_dropped_at_once() {
     }
 }
 
+/// The kernel stamped the reply before the jump, or after: nobody can tell.
+#[test]
+fn an_exchange_across_a_jump_gives_no_sample() {
+    for by in [0.4, -0.4, 2.0] {
+        let mut bench = Bench::new(plain());
+        (0..8).for_each(|_| bench.round(GOOD));
+        bench.next_request();
+        let (reply, received) = bench.reply(Answer { delay: 0.05, ..GOOD });
+        let jump = NtpDuration::from_seconds(by);
+        bench.engine.handle_jump(now(bench.seconds), at(bench.seconds), jump);
+        let before = bench.good();
+        bench.deliver(reply, received);
+        assert_eq!(bench.good(), before, "{by}");
+    }
+}
+
 #[test]
 fn a_stopped_source_is_not_used_and_not_woken_by_a_jump() {
     let mut bench = Bench::new(plain());

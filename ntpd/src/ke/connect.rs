@@ -46,6 +46,7 @@ pub struct KeyExchanger {
     config: Result<ClientConfig, String>,
     /// What is offered, best first.
     algorithms: Vec<AeadAlgorithm>,
+    trusted: [u8; 32],
     resolver: Resolver,
     deadline: Duration,
 }
@@ -70,15 +71,19 @@ impl KeyExchanger {
     ///
     /// [`RootsError`] if a file that the settings name cannot be used.
     pub fn new(settings: &TrustSettings, resolver: Resolver) -> Result<Self, RootsError> {
+        let mut trusted = [0; 32];
         let config = match roots::load(settings) {
-            Ok(roots) => ClientConfig::new(&roots).map_err(|cause| cause.to_string()),
+            Ok(roots) => {
+                trusted = roots.fingerprint();
+                ClientConfig::new(&roots).map_err(|cause| cause.to_string())
+            }
             Err(error @ RootsError::NoSystem(_)) => {
                 tracing::warn!("{error}; no key exchange will succeed");
                 Err(error.to_string())
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { config, algorithms: settings.aeads.clone(), resolver, deadline: DEADLINE })
+        Ok(Self { config, algorithms: settings.aeads.clone(), trusted, resolver, deadline: DEADLINE })
     }
 
     /// Trusts these certificates, and offers [`DEFAULT_AEADS`].
@@ -88,7 +93,14 @@ impl KeyExchanger {
     /// [`NoUsableRoots`] if they cannot be used.
     pub fn with_roots(roots: TrustRoots, resolver: Resolver) -> Result<Self, NoUsableRoots> {
         let algorithms = DEFAULT_AEADS.to_vec();
-        Ok(Self { config: Ok(ClientConfig::new(&roots)?), algorithms, resolver, deadline: DEADLINE })
+        let (config, trusted) = (Ok(ClientConfig::new(&roots)?), roots.fingerprint());
+        Ok(Self { config, algorithms, trusted, resolver, deadline: DEADLINE })
+    }
+
+    /// A digest of the certificates that are trusted, to tell whether keys were had under the same ones.
+    #[must_use]
+    pub const fn trusted(&self) -> [u8; 32] {
+        self.trusted
     }
 
     /// Exchanges keys once. Certificates are judged at `judged_at`. It takes no longer than a look-up of the server, 8 s,
