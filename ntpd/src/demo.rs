@@ -177,6 +177,7 @@ impl Stage {
             ntp_server: Some(host(1).to_string()),
             ntp_port: Some(port),
             aeads: crate::config::DEFAULT_AEADS.to_vec(),
+            pool_tokens: None,
         };
         let options = Options {
             listen: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],

@@ -259,6 +259,7 @@ impl Serving {
             refused: counters.refused_peer + counters.refused_full + counters.evicted,
             failed: counters.failed_handshake + counters.failed_request,
             completed: counters.completed,
+            pool_requests: counters.pool_requests,
         })
     }
 

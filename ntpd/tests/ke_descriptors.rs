@@ -52,6 +52,7 @@ async fn without_descriptors() {
             ntp_server: None,
             ntp_port: None,
             aeads: AeadAlgorithm::ALL.to_vec(),
+            pool_tokens: None,
         },
         limits: Limits::default(),
         deadlines: Deadlines::default(),

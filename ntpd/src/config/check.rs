@@ -312,8 +312,17 @@ fn serve_nts(mut section: Section<'_>) -> Option<ServeNts> {
             Err(wrong) => section.error(place, "private-key", wrong),
         }
     }
+    let pool_tokens = path(section.field("pool-tokens", path_text));
+    if let Some(Found { value, place }) = &pool_tokens {
+        match files::pool_tokens(value) {
+            Ok(warning) => warning.into_iter().for_each(|wrong| section.warning(place, "pool-tokens", wrong)),
+            Err(wrong) => section.error(place, "pool-tokens", wrong),
+        }
+    }
     section.finish();
-    Some(ServeNts { listen, certificate: certificate?.value, private_key: private_key?.value, ntp_server, ntp_port })
+    let (certificate, private_key) = (certificate?.value, private_key?.value);
+    let pool_tokens = pool_tokens.map(|file| file.value);
+    Some(ServeNts { listen, certificate, private_key, ntp_server, ntp_port, pool_tokens })
 }
 
 fn trust(section: Option<Section<'_>>) -> TrustSettings {

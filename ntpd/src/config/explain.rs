@@ -172,4 +172,7 @@ fn explain_serve_nts(nts: &ServeNts, out: &mut Out) {
     if let Some(port) = nts.ntp_port {
         out.plain("ntp-port", port);
     }
+    if let Some(file) = &nts.pool_tokens {
+        out.path("pool-tokens", file);
+    }
 }

@@ -248,6 +248,8 @@ pub struct ServeNts {
     pub ntp_server: Option<Host>,
     /// NTP port to announce, if it is not 123.
     pub ntp_port: Option<u16>,
+    /// Tokens of the pools that this server is a member of, if it is of any.
+    pub pool_tokens: Option<PathBuf>,
 }
 
 /// What certificates are judged by.

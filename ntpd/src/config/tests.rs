@@ -414,6 +414,7 @@ proptest! {
         servers.dedup_by(|a, b| (&a.host, a.port) == (&b.host, b.port));
         let (certificate, key) = certificate_and_key();
         let etc = Etc::new().with("cert.pem", &certificate).with("key \"1\".pem", &key);
+        let etc = etc.with("tokens", "0123456789abcdef0123456789abcdef\n");
         let (with_serve, with_nts, limited, threads) = serve;
         let nts = ServeNts {
             listen: vec!["[::1]:4460".parse().unwrap()],
@@ -421,6 +422,7 @@ proptest! {
             private_key: etc.0.path().join("key \"1\".pem"),
             ntp_server: Some(Host::Name(Name::parse("ntp.example").unwrap())),
             ntp_port: Some(1123),
+            pool_tokens: Some(etc.0.path().join("tokens")),
         };
         let config = Config {
             pools,

@@ -433,4 +433,6 @@ fn pause_after(error: &io::Error) -> Option<Duration> {
 }
 
 #[cfg(test)]
+mod pool_tests;
+#[cfg(test)]
 mod tests;

@@ -342,6 +342,7 @@ impl Authority {
             ntp_server: None,
             ntp_port: None,
             aeads: DEFAULT_AEADS.to_vec(),
+            pool_tokens: None,
         }
     }
 }

@@ -27,17 +27,17 @@ use crate::{
     state::StateDirectory,
 };
 
-const NAME: &str = "ke.test";
+pub(super) const NAME: &str = "ke.test";
 
 /// A directory with a certificate and key, and the roots that lead to them.
-struct Pki {
+pub(super) struct Pki {
     directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
-    roots: TrustRoots,
+    pub(super) roots: TrustRoots,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut parameters = CertificateParams::new(vec![]).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -48,7 +48,7 @@ impl Pki {
         pki
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -71,13 +71,14 @@ impl Pki {
         (parameters.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
-    fn identity(&self) -> Identity {
+    pub(super) fn identity(&self) -> Identity {
         Identity {
             certificate: self.path("chain.pem"),
             private_key: self.path("key.pem"),
             ntp_server: Some("ntp.test".into()),
             ntp_port: Some(4123),
             aeads: AeadAlgorithm::ALL.to_vec(),
+            pool_tokens: None,
         }
     }
 
@@ -98,7 +99,7 @@ impl Pki {
         ClientSession::new(&ClientConfig::new(&self.roots).unwrap(), &order).unwrap()
     }
 
-    async fn exchange(&self, address: SocketAddr) -> Result<Box<Established>, String> {
+    pub(super) async fn exchange(&self, address: SocketAddr) -> Result<Box<Established>, String> {
         self.exchange_in_pieces(address, usize::MAX).await
     }
 
@@ -133,7 +134,7 @@ impl Pki {
     }
 }
 
-fn keyring() -> Keyring {
+pub(super) fn keyring() -> Keyring {
     Keyring::new(&[3; 32])
 }
 
@@ -375,7 +376,7 @@ async fn every_fault_of_an_identity_names_its_file_and_changes_nothing() {
         (with_key(&write("cert.pem", &certificate, 0o600)), "cert.pem: no private key"),
         (
             with_key(&write("open.pem", &key, 0o644)),
-            "open.pem: everybody may read or write this private key, so it is not used",
+            "open.pem: everybody may read or write this secret, so it is not used",
         ),
         (with_key(&write("cut.pem", &key[..100], 0o600)), "cut.pem: not well-formed PEM"),
         (

@@ -158,6 +158,7 @@ pub(super) fn server_stats(report: &ServerStatsReport) -> String {
     lines.add("NTP hardware RX timestamps", ntp.stamped_by_hardware);
     if report.key_exchange.is_some() {
         lines.add("NTS-KE sessions completed", exchange.completed);
+        lines.add("NTS-KE pool requests", exchange.pool_requests);
         lines.add("NTS-KE sessions failed", exchange.failed);
     }
     if report.ntp.is_none() {

@@ -340,7 +340,7 @@ fn serverstats() {
         stamped_by_daemon: 8,
         ..NtpServerCounters::default()
     };
-    let key_exchange = KeCounters { accepted: 3, refused: 1, failed: 1, completed: 2 };
+    let key_exchange = KeCounters { accepted: 3, refused: 1, failed: 1, completed: 2, pool_requests: 4 };
     let report = ServerStatsReport { ntp: Some(ntp), key_exchange: Some(key_exchange), control };
     golden("serverstats", &Reply::ServerStats(report));
     golden("serverstats-off", &Reply::ServerStats(ServerStatsReport { ntp: None, key_exchange: None, control }));
