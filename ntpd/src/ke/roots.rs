@@ -118,6 +118,16 @@ mod tests {
     }
 
     #[test]
+    fn the_same_certificates_have_the_same_fingerprint() {
+        let system = TrustSettings { certificates: config::TrustRoots::System, certificate_file: None };
+        let fingerprint = |roots: &[String]| choose(&system, || store(roots)).unwrap().fingerprint();
+        let (one, two) = (root(), root());
+        let both = fingerprint(&[one.clone(), two.clone()]);
+        assert_eq!(both, fingerprint(&[two.clone(), one.clone(), two.clone()]));
+        assert!(both != fingerprint(&[one]) && both != fingerprint(&[two]));
+    }
+
+    #[test]
     fn an_empty_store_matters_only_if_nothing_else_is_left() {
         let (_directory, both) = settings(config::TrustRoots::Both, &root());
         assert_eq!(choose(&both, || store(&[])).unwrap().len(), 1);
