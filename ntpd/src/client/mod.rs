@@ -113,7 +113,7 @@ pub struct Client {
     steering_failed: bool,
 }
 
-/// When this version was last worked on, in Unix seconds; a test tells when it is too long ago.
+/// When this version was last worked on, in Unix seconds.
 const RELEASED: i64 = 1_795_478_400;
 
 /// When this program was built, which puts every later time in the right era. A build that is to be reproduced says so
