@@ -677,7 +677,8 @@ allow = ["10.89.7.0/24"]
     state = lab.dir / "user-state"
     os.chmod(lab.dir, 0o777)
     config.write_text(text + f'[state]\ndirectory = "{state}"\n[control]\nsocket = "{sockets}/control.sock"\n')
-    daemon = lab.b.start(OURS / "ntpd", "-x", "-c", config, log="ours-user.log", shim=False)
+    # A umask that would keep everybody else away from the control socket's directory.
+    daemon = lab.b.start("sh", "-c", 'umask 077; exec "$@"', "sh", OURS / "ntpd", "-x", "-c", config, log="ours-user.log", shim=False)
     daemon.socket = sockets / "control.sock"
     wait_for("our client to synchronize", lambda: synchronized(lab.b, daemon), 30)
     pids = lab.b.run("pgrep", "-f", f"ntpd -x -c {config}").split()
@@ -685,6 +686,11 @@ allow = ["10.89.7.0/24"]
     expect("Uid:\t64123\t64123\t64123\t64123" in status, "it runs as its user", status)
     effective = int(match(r"^CapEff:\s+(\w+)", status).group(1), 16)
     expect(effective == 1 << 10, "CAP_NET_BIND_SERVICE alone is left with -x", hex(effective))
+    for left in ("CapBnd", "CapInh", "CapAmb"):
+        expect(int(match(rf"^{left}:\s+(\w+)", status).group(1), 16) == 0, f"{left} is empty", status)
+    expect(match(r"^NoNewPrivs:\s+1$", status), "no program can give it more", status)
+    folder = os.stat(sockets)
+    expect((folder.st_uid, folder.st_gid, folder.st_mode & 0o777) == (64123, 64123, 0o755), "the socket's directory", folder)
     config.write_text(config.read_text().replace('"0.0.0.0:123"', '"0.0.0.0:123", "[::]:123"'))
     answer = ntpctl(lab.b, daemon, "reload")
     expect("applied" in answer, "port 123 can be bound again after the drop", answer)
