@@ -41,7 +41,7 @@ use crate::{
     now,
     resolve::Resolver,
     serve::{Server, Settings, StatusCell},
-    start::{StartError, random_seed},
+    start::{StartError, parts, random_seed},
 };
 
 mod folder;
@@ -273,15 +273,9 @@ impl Stage {
             let seed = u64::from_le_bytes([seed[0], seed[1], seed[2], seed[3], seed[4], seed[5], seed[6], seed[7]]);
             SimClock::new(oscillator, seed, true_time, NtpDuration::from_seconds(OFFSET))
         });
-        let parts = Parts {
-            clock: LocalClock::Simulated(Box::new(simulated)),
-            exchanger: KeyExchanger::with_roots(self.roots.clone(), resolver.clone()).map_err(StartError::new)?,
-            resolver,
-            status: Arc::new(StatusCell::default()),
-            state: None,
-            precision: -24,
-            seed,
-        };
+        let exchanger = KeyExchanger::with_roots(self.roots.clone(), resolver.clone()).map_err(StartError::new)?;
+        let clock = LocalClock::Simulated(Box::new(simulated));
+        let parts = Parts { precision: -24, ..parts(clock, resolver, exchanger)? };
         Ok(Client::new(&config, &[], parts))
     }
 }
