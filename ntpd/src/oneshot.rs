@@ -1,22 +1,19 @@
 //! `ntpd once` and `ntpd query`: a few measurements, and done.
 
-use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, time::Duration};
 
-use clock_control::measure_precision;
 use ntp_proto::{discipline::StepLimit, engine::SourceReport};
 use tokio::{runtime::Builder, time::Instant};
 
 use crate::{
     cli::{FAILED, print},
-    client::{Client, Parts},
+    client::Client,
     clock::LocalClock,
-    config::{Config, NtsUse, Origin, load},
+    config::{Config, NtsUse, Origin},
     ke::connect::KeyExchanger,
-    log, now,
     observe::SourceInfo,
     resolve::Resolver,
-    serve::StatusCell,
-    start::{StartError, open_clock, random_seed},
+    start::{StartError, open_clock, parts, read},
     state::{PoolMemory, StateDirectory},
 };
 
@@ -28,14 +25,10 @@ const QUERY_PATIENCE: Duration = Duration::from_secs(15);
 /// Sets the clock once by the servers of a configuration.
 #[must_use]
 pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
-    let loaded = match load(origin) {
+    let loaded = match read(origin) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return ExitCode::from(FAILED);
-        }
+        Err(failed) => return failed,
     };
-    log::start(loaded.config.log);
     let mut config = loaded.config;
     keep_promises(&mut config);
     // There is no time to slew.
@@ -98,15 +91,8 @@ fn measure(
 ) -> Result<bool, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
     let resolver = Resolver::system();
-    let parts = Parts {
-        clock,
-        exchanger: KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?,
-        resolver,
-        status: Arc::new(StatusCell::default()),
-        state: None,
-        precision: measure_precision(|| Some(now::kernel())).unwrap_or(-20),
-        seed: random_seed()?,
-    };
+    let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
+    let parts = parts(clock, resolver, exchanger)?;
     let result = runtime.block_on(async {
         let mut client = Client::new(config, keys, parts);
         let start = Instant::now();

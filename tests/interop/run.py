@@ -406,67 +406,166 @@ def chrony_from_our_server_with_keys(lab):
 @case
 def chrony_from_our_server_with_nts(lab):
     daemon = our_server(lab)
-    capture = lab.dir / "nts.pcap"
-    sniffer = lab.b.start("tshark", "-q", "-i", "eth0", "-w", capture, log="tshark.log", shim=False) if have("tshark") else None
     client = chrony_client(lab, "b.test nts", "nts", f"ntstrustedcerts {lab.certificates}/ca.pem")
     data = chronyc(lab.a, client, "authdata")
     expect(match(r"NTS,1,15,256|NTS,\d+,30,128", data), "NTS in use", data)
     stats = report(lab.b, daemon, "serverstats")
     expect(stats["ntp"]["replies-nts"] > 0 and stats["key-exchange"]["completed"] >= 1, "our server counts", stats)
-    if sniffer:
-        wait_for("more NTS replies", lambda: report(lab.b, daemon, "serverstats")["ntp"]["replies-nts"] > 8, 30)
-        sniffer.terminate()
-        sniffer.wait(10)
-        seen = sh("tshark", "-r", capture, "-Y", "ntp.ext", "-T", "fields", "-e", "ntp.ext.type")
-        expect(len(seen.splitlines()) > 8, "NTS fields were captured", seen)
-        wrong = sh("tshark", "-r", capture, "-Y", "ntp && (_ws.malformed || _ws.expert.severity == error)")
-        lines = [line for line in wrong.splitlines() if "NTP" in line]
-        expect(not lines, "tshark finds nothing wrong", lines)
 
 
-def without_gcm_siv(lab):
-    """Why chronyd cannot show AES-128-GCM-SIV, found out by letting it try with itself; None if it can."""
+def gcm_siv(lab):
+    """Whether chronyd has AES-128-GCM-SIV, found out by letting it try with itself, and the directive that names it.
+
+    Versions without the directive export its keys in a way of their own and say nothing of it (no record 1024)."""
     config = lab.write("probe.conf", "ntsaeads 30\n")
-    if "Invalid directive" in lab.a.run(CHRONYD, "-p", "-f", config, check=False):
-        return "this chronyd has no `ntsaeads`"
-    server = chrony_nts_server(lab.a, "probe-s", "ntsaeads 30")
-    client = chrony(lab.b, f"server a.test nts iburst minpoll 1 maxpoll 1\nport 0\nntsaeads 30\n"
+    directive = "" if "Invalid directive" in lab.a.run(CHRONYD, "-p", "-f", config, check=False) else "ntsaeads 30"
+    server = chrony_nts_server(lab.a, "probe-s", directive)
+    client = chrony(lab.b, f"server a.test nts iburst minpoll 1 maxpoll 1\nport 0\n{directive}\n"
                     f"ntstrustedcerts {lab.certificates}/ca.pem", "probe-c")
-    try:
-        wait_for("keys for AES-128-GCM-SIV", lambda: ",30,128," in chronyc(lab.b, client, "authdata"), 15)
-    except AssertionError:
-        return "the library of this chronyd has no AES-128-GCM-SIV"
-    finally:
-        for program in (client, server):
-            program.terminate()
-            program.wait(5)
-    return None
+    keys_made = lambda: match(r",NTS,1,(\d+),", chronyc(lab.b, client, "authdata"))
+    found = wait_for("chronyd to exchange keys with itself", keys_made, 20)
+    for program in (client, server):
+        program.terminate()
+        program.wait(5)
+    return found.group(1) == "30", directive
 
 
 @case
 def chrony_with_aes_gcm_siv_in_both_directions(lab):
-    missing = without_gcm_siv(lab)
-    if missing:
-        return TooOld(missing)
-    server = chrony_nts_server(lab.a, "s", "ntsaeads 30")
+    has, directive = gcm_siv(lab)
+    if not has:
+        return TooOld("this chronyd has no AES-128-GCM-SIV")
+    server = chrony_nts_server(lab.a, "s", directive)
+    # With record 1024 both know how keys are exported; without it, ours tries the other way after a refusal.
+    refused = 0 if directive else 1
     for tag, aeads in (("30", [30]), ("30-15", [30, 15])):
         daemon, _ = run_ours(lab, nts_from("a.test", trust(lab, aeads)), tag)
         wait_for("several replies", lambda: report(lab.b, daemon, "ntpdata")["sources"][0]["good"] >= 6, 30)
         auth = report(lab.b, daemon, "authdata")["sources"][0]
         expect((auth["algorithm-number"], auth["key-bits"], auth["cookies"]) == (30, 128, 8), "AES-128-GCM-SIV", auth)
-        # Both said by record 1024 how they export keys: the first request already had the right ones.
-        expect(auth["naks"] == 0, "no request was refused", auth)
+        expect(auth["naks"] == refused, "requests refused", refused, auth)
         daemon.terminate()
         daemon.wait(5)
     server.terminate()
     server.wait(5)
-    daemon = our_server(lab, trust(lab, [30]))
-    client = chrony_client(lab, "b.test nts", "gcm", f"ntsaeads 30\nntstrustedcerts {lab.certificates}/ca.pem")
+    # A client that does not say how it exports keys gets another algorithm as long as there is one.
+    daemon = our_server(lab, trust(lab, [30] if directive else [30, 15]))
+    client = chrony_client(lab, "b.test nts", "gcm", f"{directive}\nntstrustedcerts {lab.certificates}/ca.pem")
     wait_for("more NTS replies", lambda: served(lab, daemon)["replies-nts"] > 6, 30)
     data = chronyc(lab.a, client, "authdata")
-    expect(match(r",NTS,1,30,128,-?\d+,\d+,0,8,", data), "AES-128-GCM-SIV, nothing refused, a full jar", data)
+    number = 30 if directive else 15
+    fields = rf",NTS,1,{number},{AEADS[number]},-?\d+,\d+,0,8,"
+    expect(match(fields, data), "the algorithm, nothing refused, a full jar", number, data)
     expect(served(lab, daemon)["replies-nts-nak"] == 0, "our server refused nothing", served(lab, daemon))
-    expect(given(lab) == [30], "one key exchange", given(lab))
+    expect(given(lab) == [number], "one key exchange", given(lab))
+
+
+UNIQUE_ID, COOKIE, PLACEHOLDER, AUTHENTICATOR = 0x104, 0x204, 0x304, 0x404
+
+
+class Capture:
+    """What passes between the hosts, as tshark reads it."""
+
+    FIELDS = ("udp.srcport", "udp.dstport", "ntp.flags.vn", "ntp.flags.mode", "ntp.org", "ntp.rec", "ntp.xmt", "ntp.keyid",
+              "ntp.mac", "ntp.ext.type")
+
+    def __init__(self, lab, tag):
+        self.lab = lab
+        self.file = lab.dir / f"{tag}.pcap"
+        log = f"tshark-{tag}.log"
+        self.sniffer = lab.b.start("tshark", "-q", "-i", "eth0", "-w", self.file, log=log, shim=False)
+        wait_for("tshark to capture", lambda: "Capturing on" in lab.log(log), 20)
+
+    def packets(self):
+        self.sniffer.terminate()
+        self.sniffer.wait(10)
+        wrong = sh("tshark", "-r", self.file, "-Y", "ntp && (_ws.malformed || _ws.expert.severity == error)")
+        lines = [line for line in wrong.splitlines() if "NTP" in line]
+        expect(not lines, "tshark finds nothing wrong", lines)
+        wanted = [word for field in self.FIELDS for word in ("-e", field)]
+        text = sh("tshark", "-r", self.file, "-Y", "ntp", "-T", "fields", *wanted)
+        rows = [line.split("\t") for line in text.splitlines() if line.count("\t") == len(self.FIELDS) - 1]
+        packets = [dict(zip(("from", "to", "version", "mode", "origin", "receive", "transmit", "key", "mac", "fields"), row))
+                   for row in rows]
+        for packet in packets:
+            packet["fields"] = [int(kind, 0) for kind in packet["fields"].split(",") if kind]
+        return packets
+
+
+def expect_packets(packets, kind):
+    """Every packet is of this kind, and requests and replies belong together."""
+    requests = [packet for packet in packets if packet["to"] == "123"]
+    replies = [packet for packet in packets if packet["from"] == "123"]
+    expect(len(requests) >= 3 and len(replies) >= 3, f"{kind}: both directions were captured", packets)
+    for packet in packets:
+        mode = "3" if packet["to"] == "123" else "4"
+        expect((packet["version"], packet["mode"]) == ("4", mode), f"{kind}: version and mode", packet)
+        expect(bool(packet["key"] and packet["mac"]) == (kind == "key"), f"{kind}: a MAC or none", packet)
+        if kind == "key":
+            expect(int(packet["key"], 16) == 7, "the key's number", packet)
+        fields = packet["fields"]
+        if kind != "nts":
+            expect(not fields, f"{kind}: no extension fields", packet)
+        elif packet in requests:
+            expect(fields[:2] == [UNIQUE_ID, COOKIE] and fields[-1] == AUTHENTICATOR, "NTS request", packet)
+            expect(set(fields[2:-1]) <= {PLACEHOLDER}, "NTS request", packet)
+        else:
+            # New cookies are encrypted in the last field.
+            expect(fields == [UNIQUE_ID, AUTHENTICATOR], "NTS reply", packet)
+    asked = {packet["transmit"] for packet in requests}
+    basic = [reply for reply in replies if reply["origin"] in asked]
+    # RFC 9769 section 2: an interleaved request names the receive timestamp of the last reply, and its reply the request's.
+    told = {reply["receive"] for reply in replies}
+    other = {request["receive"] for request in requests if request["origin"] in told}
+    interleaved = [reply for reply in replies if reply["origin"] in other]
+    expect(len(basic) + len(interleaved) >= len(replies) - 1, f"{kind}: replies are to these requests", packets)
+    expect((len(interleaved) >= 2) == (kind == "interleaved"), f"{kind}: interleaved or not", len(interleaved), packets)
+
+
+KINDS_OF_PACKETS = ("plain", "interleaved", "key", "nts")
+
+
+@case
+def captured_packets_of_our_client_read_as_meant(lab):
+    if not have("tshark"):
+        return "tshark is not here"
+    ours_file, theirs = keys(lab, "capture", "AES128")
+    chrony_nts_server(lab.a, "s", f"keyfile {theirs}")
+    for kind in KINDS_OF_PACKETS:
+        basic = "interleaved = false\n" if kind != "interleaved" else "interleaved = true\n"
+        text = {
+            "key": f'[[server]]\naddress = "{lab.a.v4}"\nkey = 7\n{basic}{FAST}[keys]\nfile = "{ours_file}"\n',
+            "nts": nts_from("a.test", basic + trust(lab)),
+        }.get(kind, f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{basic}{FAST}')
+        capture = Capture(lab, kind)
+        daemon, _ = run_ours(lab, text, kind)
+        wait_for("some replies", lambda: report(lab.b, daemon, "ntpdata")["sources"][0]["good"] >= 6, 40)
+        daemon.terminate()
+        daemon.wait(5)
+        expect_packets(capture.packets(), kind)
+
+
+@case
+def captured_packets_of_our_server_read_as_meant(lab):
+    if not have("tshark"):
+        return "tshark is not here"
+    ours_file, theirs = keys(lab, "capture", "AES128")
+    daemon = our_server(lab, f'[keys]\nfile = "{ours_file}"\n')
+    for kind in KINDS_OF_PACKETS:
+        line, extra = {
+            "plain": (lab.b.v4, ""),
+            "interleaved": (f"{lab.b.v4} xleave", ""),
+            "key": (f"{lab.b.v4} key 7", f"keyfile {theirs}"),
+            "nts": ("b.test nts", f"ntstrustedcerts {lab.certificates}/ca.pem"),
+        }[kind]
+        capture = Capture(lab, kind)
+        counter = {"plain": "replies-plain", "interleaved": "interleaved", "key": "replies-symmetric", "nts": "replies-nts"}[kind]
+        before = served(lab, daemon)[counter]
+        client = chrony_client(lab, line, f"capture-{kind}", extra)
+        wait_for("some replies", lambda: served(lab, daemon)[counter] >= before + 6, 40)
+        client.terminate()
+        client.wait(5)
+        expect_packets(capture.packets(), kind)
 
 
 @case
@@ -578,7 +677,8 @@ allow = ["10.89.7.0/24"]
     state = lab.dir / "user-state"
     os.chmod(lab.dir, 0o777)
     config.write_text(text + f'[state]\ndirectory = "{state}"\n[control]\nsocket = "{sockets}/control.sock"\n')
-    daemon = lab.b.start(OURS / "ntpd", "-x", "-c", config, log="ours-user.log", shim=False)
+    # A umask that would keep everybody else away from the control socket's directory.
+    daemon = lab.b.start("sh", "-c", 'umask 077; exec "$@"', "sh", OURS / "ntpd", "-x", "-c", config, log="ours-user.log", shim=False)
     daemon.socket = sockets / "control.sock"
     wait_for("our client to synchronize", lambda: synchronized(lab.b, daemon), 30)
     pids = lab.b.run("pgrep", "-f", f"ntpd -x -c {config}").split()
@@ -586,6 +686,11 @@ allow = ["10.89.7.0/24"]
     expect("Uid:\t64123\t64123\t64123\t64123" in status, "it runs as its user", status)
     effective = int(match(r"^CapEff:\s+(\w+)", status).group(1), 16)
     expect(effective == 1 << 10, "CAP_NET_BIND_SERVICE alone is left with -x", hex(effective))
+    for left in ("CapBnd", "CapInh", "CapAmb"):
+        expect(int(match(rf"^{left}:\s+(\w+)", status).group(1), 16) == 0, f"{left} is empty", status)
+    expect(match(r"^NoNewPrivs:\s+1$", status), "no program can give it more", status)
+    folder = os.stat(sockets)
+    expect((folder.st_uid, folder.st_gid, folder.st_mode & 0o777) == (64123, 64123, 0o755), "the socket's directory", folder)
     config.write_text(config.read_text().replace('"0.0.0.0:123"', '"0.0.0.0:123", "[::]:123"'))
     answer = ntpctl(lab.b, daemon, "reload")
     expect("applied" in answer, "port 123 can be bound again after the drop", answer)
