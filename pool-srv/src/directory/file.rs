@@ -27,13 +27,16 @@ use ntp_proto::pool::Name;
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::Spanned;
 
-use super::{Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Problem, RegionId, Token, mapped};
+use super::{Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Problem, RegionId, Tlsa, Token, mapped};
 
 /// Most members of one directory.
 pub const MAX_MEMBERS: usize = 20_000;
 
 /// Longest file.
 pub const MAX_BYTES: u64 = 1 << 24;
+
+/// Most TLSA records of one member: two certificates, each pinned in two ways, during a roll-over.
+const MAX_TLSA: usize = 4;
 
 /// Most regions.
 const MAX_REGIONS: usize = 1_000;
@@ -76,6 +79,8 @@ struct RawMember {
     token_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     drain: bool,
+    #[serde(default)]
+    tlsa: Vec<Spanned<String>>,
 }
 
 /// Reads a TOML file.
@@ -235,6 +240,11 @@ impl Reader<'_> {
             text.get_ref().parse().map_err(|_| self.wrong(text, format!("{:?} is not an address", text.get_ref())))
         };
         let addresses = raw.addresses.iter().map(address).collect::<Result<_, _>>()?;
+        if let Some(beyond) = raw.tlsa.get(MAX_TLSA) {
+            return Err(self.wrong(beyond, format!("more than {MAX_TLSA} TLSA records")));
+        }
+        let tlsa = |text: &Spanned<String>| Tlsa::parse(text.get_ref()).map_err(|what| self.wrong(text, what));
+        let tlsa = raw.tlsa.iter().map(tlsa).collect::<Result<_, _>>()?;
         Ok(Member {
             port,
             priority: raw.priority,
@@ -246,6 +256,8 @@ impl Reader<'_> {
             addresses,
             token: self.token(raw.token.as_ref(), raw.token_file.as_ref())?,
             drain: raw.drain,
+            tlsa,
+            line,
             name,
         })
     }
