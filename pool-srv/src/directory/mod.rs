@@ -240,7 +240,7 @@ impl Directory {
 }
 
 /// A network as one of IPv6: IPv4 is mapped (RFC 4291 section 2.5.5.2).
-fn mapped(net: IpNet) -> ipnet::Ipv6Net {
+pub(crate) fn mapped(net: IpNet) -> ipnet::Ipv6Net {
     let (address, len): (Ipv6Addr, u8) = match net {
         IpNet::V4(net) => (net.network().to_ipv6_mapped(), net.prefix_len().saturating_add(96)),
         IpNet::V6(net) => (net.network(), net.prefix_len()),
