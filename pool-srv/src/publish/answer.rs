@@ -13,7 +13,7 @@ use super::{
     query::{Asked, Code, Edns, Fault, Query, read},
     record::{IN, kind},
     reply::{Reply, Section, bare},
-    targets::{Candidates, Draws, MAX_PLAIN, MAX_UDP},
+    targets::{Candidates, Draws, MAX_EDNS, MAX_PLAIN, MAX_UDP},
     zone::{Found, Node, Zone},
 };
 
@@ -143,7 +143,12 @@ impl Responder {
         match self.grant(&context, query.edns.as_ref()) {
             Grant::Answer => self.answer(&query, &context, out),
             Grant::Short => {
-                self.write(&query, &context, Reply::new(out, &query, false), Outcome { cut: true, ..Outcome::of(Code::NoError) });
+                self.write(
+                    &query,
+                    &context,
+                    Reply::new(out, &query, false),
+                    Outcome { cut: true, ..Outcome::of(Code::NoError) },
+                );
             }
             Grant::Nothing => return false,
         }
@@ -203,7 +208,8 @@ impl Responder {
         let mut key = core::mem::take(&mut self.key);
         sort_key(query.name.wire().get(..start).unwrap_or_default(), &mut key);
         // A key ends each label with 0, which stands nowhere else in it: what is cut there is the key of a name above.
-        let parents = (0..key.len().saturating_sub(1)).rev().filter(|at| *at == 0 || key.get(at.wrapping_sub(1)) == Some(&0));
+        let parents =
+            (0..key.len().saturating_sub(1)).rev().filter(|at| *at == 0 || key.get(at.wrapping_sub(1)) == Some(&0));
         let found = zone.find(&key, parents.filter_map(|end| key.get(..end)));
         let outcome = match found {
             Found::Node(node) => self.node(query, context, served, node, number, reply),
@@ -252,7 +258,7 @@ impl Responder {
         if let Some(set) = node.set(wanted) {
             reply.answer(set, &node.owner, &zone.signer, signatures_alone);
             if wanted == kind::NS {
-                glue(zone, reply, context.transport);
+                glue(zone, reply, limit(query, context.transport).saturating_sub(MAX_EDNS));
             }
             self.counters.add(Count::Answered);
         } else {
@@ -282,16 +288,11 @@ impl Responder {
     fn write(&self, query: &Query<'_>, context: &Context, mut reply: Reply<'_>, outcome: Outcome) {
         let Outcome { mut code, scope, cut } = outcome;
         let edns = query.edns;
-        let limit = match (context.transport, edns) {
-            (Transport::Tcp, _) => MAX_TCP,
-            (Transport::Udp, None) => MAX_PLAIN,
-            (Transport::Udp, Some(edns)) => usize::from(edns.payload).clamp(MAX_PLAIN, MAX_UDP),
-        };
         let options = edns.map_or(0, |edns| {
             11 + edns.subnet.map_or(0, |s| 8 + usize::from(s.source.div_ceil(8))) + edns.cookie.map_or(0, |_| 28)
         });
         let mut truncated = false;
-        if cut || reply.len().saturating_add(options) > limit {
+        if cut || reply.len().saturating_add(options) > limit(query, context.transport) {
             reply.clear(query.question.len());
             truncated = context.transport == Transport::Udp;
             if truncated {
@@ -301,12 +302,20 @@ impl Responder {
             }
         }
         if let Some(edns) = &edns {
-            let cookie =
-                edns.cookie.map(|cookie| self.secret.make(cookie.client, context.peer, context.moment.unix));
+            let cookie = edns.cookie.map(|cookie| self.secret.make(cookie.client, context.peer, context.moment.unix));
             reply.edns(edns, code, edns.subnet.map(|subnet| (subnet, scope)), cookie);
         }
         let authoritative = matches!(code, Code::NoError | Code::NxDomain);
         reply.finish(&query.header, code, authoritative, truncated);
+    }
+}
+
+/// Most octets of an answer: what the client takes, and what fits into a packet.
+fn limit(query: &Query<'_>, transport: Transport) -> usize {
+    match (transport, query.edns) {
+        (Transport::Tcp, _) => MAX_TCP,
+        (Transport::Udp, None) => MAX_PLAIN,
+        (Transport::Udp, Some(edns)) => usize::from(edns.payload).clamp(MAX_PLAIN, MAX_UDP),
     }
 }
 
@@ -321,8 +330,7 @@ fn zone_of<'s>(state: &'s State, name: &Asked) -> Option<(usize, usize, &'s Serv
 }
 
 /// Adds the addresses of name servers that lie in the zone, as far as there is room.
-fn glue(zone: &Zone, reply: &mut Reply<'_>, transport: Transport) {
-    let room = if transport == Transport::Udp { MAX_PLAIN } else { MAX_UDP };
+fn glue(zone: &Zone, reply: &mut Reply<'_>, room: usize) {
     let mut key = Vec::new();
     for (name, _) in &zone.settings.name_servers {
         let Some(node) = zone.host(&WireName::of(name), &mut key) else { continue };

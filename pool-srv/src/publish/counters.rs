@@ -107,7 +107,8 @@ impl Counters {
             }
             let label = if label.is_empty() { String::new() } else { format!("{{{label}}}") };
             // Writing to a string does not fail.
-            let _: Result<(), _> = written.and_then(|()| writeln!(text, "{name}{label} {}", counter.load(Ordering::Relaxed)));
+            let _: Result<(), _> =
+                written.and_then(|()| writeln!(text, "{name}{label} {}", counter.load(Ordering::Relaxed)));
         }
         text
     }

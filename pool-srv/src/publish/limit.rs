@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn a_prefix_gets_its_rate_and_others_theirs() {
         let mut limiter = limiter(100, 2);
-        let grants: Vec<_> = (0..1_000).map(|n| limiter.grant(IpAddr::from([192, 0, 2, (n % 250) as u8]), at(5_000))).collect();
+        let grants: Vec<_> =
+            (0..1_000).map(|n| limiter.grant(IpAddr::from([192, 0, 2, (n % 250) as u8]), at(5_000))).collect();
         let count = |wanted: Grant| grants.iter().filter(|grant| **grant == wanted).count();
         assert_eq!((count(Grant::Answer), count(Grant::Short), count(Grant::Nothing)), (200, 400, 400));
         assert_eq!(limiter.grant([198, 51, 100, 1].into(), at(5_000)), Grant::Answer);

@@ -83,8 +83,10 @@ impl fmt::Debug for WireName {
 /// Where each label begins, the root's left out.
 pub(super) fn label_starts(wire: &[u8]) -> impl Iterator<Item = usize> + '_ {
     let length = |at: usize| wire.get(at).copied().filter(|len| *len > 0);
-    core::iter::successors(Some(0_usize), move |at| Some(at.saturating_add(usize::from(length(*at)?)).saturating_add(1)))
-        .take_while(move |at| length(*at).is_some())
+    core::iter::successors(Some(0_usize), move |at| {
+        Some(at.saturating_add(usize::from(length(*at)?)).saturating_add(1))
+    })
+    .take_while(move |at| length(*at).is_some())
 }
 
 /// Writes what sorts the names of a zone in canonical order (RFC 4034 section 6.1): labels from the last to the first,
@@ -133,7 +135,10 @@ mod tests {
         assert_eq!(wire("xtime.example").relative_to(&zone), None);
         assert_eq!(wire("example").relative_to(&zone), None);
         assert_eq!(zone.below("_ntske._tcp").unwrap().to_string(), "_ntske._tcp.time.example.");
-        assert_eq!(wire(&format!("{0}.{0}.{0}.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a".repeat(63))).below(&"b".repeat(30)), None);
+        assert_eq!(
+            wire(&format!("{0}.{0}.{0}.aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "a".repeat(63))).below(&"b".repeat(30)),
+            None
+        );
     }
 
     #[test]

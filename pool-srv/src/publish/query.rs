@@ -172,8 +172,7 @@ impl<'a> Reader<'a> {
 
 /// Reads a query.
 pub(super) fn read(message: &[u8]) -> Result<Query<'_>, Fault> {
-    let header: [u8; HEADER] =
-        message.get(..HEADER).and_then(|header| header.try_into().ok()).ok_or(Fault::Silence)?;
+    let header: [u8; HEADER] = message.get(..HEADER).and_then(|header| header.try_into().ok()).ok_or(Fault::Silence)?;
     let [_, _, flags, _, counts @ ..] = header;
     // Nobody gets an answer to an answer: two servers would never stop.
     if flags & 0x80 != 0 {

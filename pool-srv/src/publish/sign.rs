@@ -155,6 +155,11 @@ impl Signer {
         self.window
     }
 
+    #[cfg(test)]
+    pub(super) fn dnskey(&self) -> Data {
+        self.key.dnskey(kind::DNSKEY)
+    }
+
     /// How many octets an RRSIG record has without its owner.
     #[must_use]
     pub fn rrsig_len(&self) -> usize {

@@ -103,7 +103,10 @@ pub fn member_records(settings: &ZoneSettings, directory: &Directory) -> Result<
         let name = WireName::of(&member.name);
         let Some(front) = name.relative_to(&origin) else { continue };
         if front.is_empty() || settings.service().is_some_and(|service| name.relative_to(&service).is_some()) {
-            return Err(wrong(format!("member {} has a name that the zone {} needs itself", member.name, settings.name)));
+            return Err(wrong(format!(
+                "member {} has a name that the zone {} needs itself",
+                member.name, settings.name
+            )));
         }
         if member.addresses.is_empty() {
             let what = format!("member {} lies in the zone {} and has no addresses", member.name, settings.name);
@@ -320,6 +323,11 @@ impl Zone {
     pub(super) fn host(&self, name: &WireName, key: &mut Vec<u8>) -> Option<&Node> {
         sort_key(name.relative_to(&self.origin)?, key);
         self.nodes.get(key.as_slice())
+    }
+
+    #[cfg(test)]
+    pub(super) fn signer_key(&self) -> Data {
+        self.signer.dnskey()
     }
 
     /// How many names it has.
