@@ -94,14 +94,14 @@ pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<(T, String), Proble
     Ok((value, text))
 }
 
-fn from_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Problem> {
+pub(crate) fn from_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(|error| match error.span() {
         Some(span) => Problem::at(path, text, span.start, error.message()),
         None => Problem::whole(path, error.message()),
     })
 }
 
-fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let length = open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {

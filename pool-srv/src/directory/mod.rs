@@ -22,6 +22,7 @@ mod problem;
 
 pub use draw::{MAX_DRAW, Roster, Wish};
 pub use file::{MAX_BYTES, MAX_MEMBERS, Watched, load, parse, read_toml};
+pub(crate) use file::{from_toml, read};
 pub use health::{Health, HealthReport, MAX_REPORT_AGE, MemberHealth};
 pub use problem::{Place, Problem};
 
