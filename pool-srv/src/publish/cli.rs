@@ -123,8 +123,7 @@ fn in_runtime(file: &Path, work: impl Future<Output = Result<(), String>>) -> Re
     // Only a second call in one process fails, and then the first one's settings hold.
     drop(tracing_subscriber::util::SubscriberInitExt::try_init(registry));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let result = runtime.map_err(|error| error.to_string())?.block_on(work);
-    result
+    runtime.map_err(|error| error.to_string())?.block_on(work)
 }
 
 fn check(file: &Path) -> Result<String, String> {

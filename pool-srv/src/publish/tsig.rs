@@ -86,7 +86,7 @@ mod tests {
         assert_eq!((key.name.as_str(), key.reveal()), ("update.example", &(0..16).collect::<Vec<u8>>()[..]));
         assert!(!format!("{key:?}").contains("AAEC"));
         let one_line = "key u{algorithm HMAC-SHA256;secret AAECAwQFBgcICQoLDA0O//==;};";
-        assert_eq!(TsigKey::parse(one_line).unwrap_err().contains("no secret"), true);
+        assert!(TsigKey::parse(one_line).unwrap_err().contains("no secret"));
         let one_line = "key u{algorithm HMAC-SHA256;secret AA//AwQFBgcICQoLDA0ODw==;};";
         assert_eq!(TsigKey::parse(one_line).unwrap().reveal().len(), 16);
     }

@@ -213,7 +213,9 @@ fn refusal(answer: &Message, zone: &str, key: &str) -> UpdateError {
     let tsig = answer.signature().and_then(|record| record.data.error);
     let code = answer.response_code;
     let why = match (tsig, code) {
-        (Some(TsigError::BadKey), _) => format!("BADKEY: it has no key {key} with hmac-sha256"),
+        (Some(TsigError::BadKey), _) => {
+            format!("BADKEY: it has no key {key} with hmac-sha256, or must not update {zone} with it")
+        }
         (Some(TsigError::BadSig), _) => format!("BADSIG: its secret of key {key} is another"),
         (Some(TsigError::BadTime), _) => format!("BADTIME: its clock and ours differ by more than {FUDGE} s"),
         (_, ResponseCode::NotAuth) => format!("NOTAUTH: it is not the primary of {zone}, or does not know key {key}"),

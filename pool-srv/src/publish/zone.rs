@@ -160,8 +160,7 @@ impl RrSet {
     pub(super) fn new(ttl: u32, data: &[Data]) -> Self {
         let mut records: Vec<_> = data.iter().map(|data| data.to_record(ttl)).collect();
         // RFC 4034 section 6.3: by data alone, not by its length.
-        let by_data = |record: &Box<[u8]>| record.get(FIXED..).map(<[u8]>::to_vec);
-        records.sort_by_cached_key(by_data);
+        records.sort_by(|a, b| a.get(FIXED..).cmp(&b.get(FIXED..)));
         records.dedup();
         let kind = data.first().map_or(0, Data::kind);
         Self { kind, records, signature: OnceLock::new() }
@@ -194,6 +193,9 @@ impl Node {
         if kind == kind::NSEC { Some(&self.nsec) } else { self.sets.iter().find(|set| set.kind == kind) }
     }
 }
+
+/// The time and the data of each type of one name.
+type Sets = BTreeMap<u16, (u32, Vec<Data>)>;
 
 /// What a zone knows of a name.
 pub(super) enum Found<'a> {
@@ -242,7 +244,7 @@ impl Zone {
                 own(key.cds(&origin));
             }
         }
-        let mut names: BTreeMap<Box<[u8]>, (WireName, BTreeMap<u16, (u32, Vec<Data>)>)> = BTreeMap::new();
+        let mut names: BTreeMap<Box<[u8]>, (WireName, Sets)> = BTreeMap::new();
         let mut key = Vec::new();
         let mut key_of = |owner: &WireName| -> Box<[u8]> {
             sort_key(owner.relative_to(&origin).unwrap_or_default(), &mut key);
@@ -274,13 +276,7 @@ impl Zone {
         if signed { Ok(zone) } else { Err(unsigned()) }
     }
 
-    fn node(
-        settings: &ZoneSettings,
-        owner: WireName,
-        sets: BTreeMap<u16, (u32, Vec<Data>)>,
-        next: &WireName,
-        service: &WireName,
-    ) -> Node {
+    fn node(settings: &ZoneSettings, owner: WireName, sets: Sets, next: &WireName, service: &WireName) -> Node {
         let is_service = owner == *service;
         let kinds = sets.keys().copied().chain(is_service.then_some(kind::SRV)).chain([kind::RRSIG, kind::NSEC]);
         let data = [next.as_wire(), &bitmap(kinds.collect())].concat();

@@ -131,7 +131,7 @@ fn certificates_are_pinned_in_all_forms_that_mean_something() {
     let directory = with(&format!("3 1 1 {hash}")).unwrap();
     let [member] = directory.members() else { panic!() };
     let tlsa = Tlsa { usage: 3, selector: 1, matching: 1, data: vec![0xab; 32] };
-    assert_eq!(member.tlsa, [tlsa.clone()]);
+    assert_eq!(member.tlsa, core::slice::from_ref(&tlsa));
     assert_eq!(member.line, 2);
     assert_eq!(Tlsa::parse(&tlsa.to_string()), Ok(tlsa));
     for (text, wanted) in [

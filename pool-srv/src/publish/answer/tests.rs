@@ -1,3 +1,5 @@
+#![expect(clippy::wildcard_enum_match_arm, reason = "the enums of records are long")]
+
 use std::{collections::BTreeSet, path::Path};
 
 use hickory_proto::{

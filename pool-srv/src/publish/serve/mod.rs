@@ -101,7 +101,7 @@ async fn listen(maker: &Maker, threads: usize) -> Result<(), String> {
             let responder = maker.responder().map_err(|error| told("UDP", error))?;
             tokio::spawn(udp::answer(socket, responder, maker.states.clone()));
         }
-        listeners.push(TcpListener::bind(address).await.map_err(|error| told("TCP", error))?);
+        listeners.push(tcp::bind(*address).map_err(|error| told("TCP", error))?);
         info!("answering at {address}");
     }
     let responder = maker.responder().map_err(|error| error.to_string())?;

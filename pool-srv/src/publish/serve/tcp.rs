@@ -1,8 +1,14 @@
 //! Queries by TCP (RFC 7766): few connections at a time, none of them for long, and no neighbourhood has most of them.
 
 use core::time::Duration;
-use std::{collections::BTreeMap, io, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -28,6 +34,9 @@ const CROWDED_IDLE: Duration = Duration::from_secs(1);
 
 /// How long a connection lives at most.
 const MAX_LIFE: Duration = Duration::from_secs(120);
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 256;
 
 /// The pause after a connection could not be accepted, such as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -63,6 +72,19 @@ fn neighbourhood(address: IpAddr) -> [u8; 7] {
         IpAddr::V6(address) => net.iter_mut().zip(address.octets()).for_each(|(net, octet)| *net = octet),
     }
     net
+}
+
+/// A socket that takes connections; one of all IPv6 addresses leaves those of IPv4 to another.
+pub(super) fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 /// Accepts connections, at most so many at a time.

@@ -56,22 +56,23 @@ enum Local {
     V6(libc::in6_pktinfo),
 }
 
-fn receive(socket: &UdpSocket, buffer: &mut [u8], control: &mut Vec<u8>) -> io::Result<Incoming> {
+fn receive(socket: &UdpSocket, buffer: &mut [u8], control: &mut [u8]) -> io::Result<Incoming> {
     let mut slices = [IoSliceMut::new(buffer)];
     let message = recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(control), MsgFlags::MSG_DONTWAIT)?;
     let from = message.address.ok_or_else(|| io::Error::other("a query without a sender"))?;
     let v4 = from.as_sockaddr_in().map(|name| IpAddr::from(name.ip()));
     let peer = v4.or_else(|| from.as_sockaddr_in6().map(|name| IpAddr::from(name.ip())));
     let peer = peer.ok_or_else(|| io::Error::other("a query of another family"))?;
-    let local = message.cmsgs()?.find_map(|control| match control {
-        // The address within the header is the one that was asked; it becomes the one to answer from.
-        ControlMessageOwned::Ipv4PacketInfo(info) => Some(Local::V4(libc::in_pktinfo {
-            ipi_ifindex: 0,
-            ipi_spec_dst: info.ipi_addr,
-            ipi_addr: libc::in_addr { s_addr: 0 },
-        })),
-        ControlMessageOwned::Ipv6PacketInfo(info) => Some(Local::V6(info)),
-        _ => None,
+    let local = message.cmsgs()?.find_map(|control| {
+        if let ControlMessageOwned::Ipv4PacketInfo(info) = control {
+            // The address within the header is the one that was asked; it becomes the one to answer from.
+            let nobody = libc::in_addr { s_addr: 0 };
+            Some(Local::V4(libc::in_pktinfo { ipi_ifindex: 0, ipi_spec_dst: info.ipi_addr, ipi_addr: nobody }))
+        } else if let ControlMessageOwned::Ipv6PacketInfo(info) = control {
+            Some(Local::V6(info))
+        } else {
+            None
+        }
     });
     Ok(Incoming { len: message.bytes, from, peer, local })
 }
