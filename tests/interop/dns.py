@@ -18,7 +18,7 @@ from lab import OURS, PEERS, Lab, match, sh, wait_for
 
 CASES = []
 DNS = PEERS / "dns"
-ENV = {"LD_LIBRARY_PATH": str(DNS / "usr/lib/x86_64-linux-gnu")}
+ENV = {"LD_LIBRARY_PATH": ":".join(map(str, DNS.glob("usr/lib/*-linux-gnu*")))}
 ZONE = "time.test"
 SERVICE = f"_ntske._tcp.{ZONE}"
 HASH = "ab" * 32

@@ -132,7 +132,8 @@ pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
 /// [`Problem`] with the line of the first mistake.
 pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
     let raw: RawDirectory = from_toml(path, text)?;
-    let reader = Reader { path, text };
+    let line_ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n').map(|(at, _)| at).collect();
+    let reader = Reader { path, text, line_ends };
     let mut builder = Builder::default();
     if raw.region.len() > MAX_REGIONS || raw.member.len() > MAX_MEMBERS {
         return Err(Problem::whole(path, format!("more than {MAX_REGIONS} regions or {MAX_MEMBERS} members")));
@@ -154,6 +155,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
+    /// Where each line ends: members are many, and each knows its line.
+    line_ends: Vec<usize>,
 }
 
 impl Reader<'_> {
@@ -208,7 +211,7 @@ impl Reader<'_> {
 
     fn member(&self, builder: &Builder, names: &mut BTreeMap<Name, usize>, raw: RawMember) -> Result<Member, Problem> {
         let name = Name::parse(raw.name.get_ref()).map_err(|error| self.wrong(&raw.name, format!("name: {error}")))?;
-        let line = super::Place::of(self.text, raw.name.span().start).line;
+        let line = self.line_ends.partition_point(|end| *end < raw.name.span().start).saturating_add(1);
         if let Some(first) = names.insert(name.clone(), line) {
             return Err(self.wrong(&raw.name, format!("member {name} is there already, in line {first}")));
         }
