@@ -224,6 +224,14 @@ impl Config {
             if zones.iter().any(|other| other.settings.name == zone.settings.name) {
                 return Err(reader.wrong(&name, format!("zone {} is there already", zone.settings.name)));
             }
+            // The upper one would prove that the lower one does not exist.
+            let lies_in =
+                |a: &ZoneConfig, b: &ZoneConfig| a.settings.origin().relative_to(&b.settings.origin()).is_some();
+            let nested = |other: &&ZoneConfig| lies_in(&zone, other) || lies_in(other, &zone);
+            if let Some(other) = zones.iter().find(nested) {
+                let what = format!("zones {} and {} lie in each other", zone.settings.name, other.settings.name);
+                return Err(reader.wrong(&name, format!("{what}; accepted: names beside each other")));
+            }
             zones.push(zone);
         }
         let socket = |text: &Spanned<String>| reader.socket(text, 53);
@@ -356,6 +364,10 @@ impl Reader<'_> {
         let host = host.get_ref();
         let name = self.name(&host.name)?;
         let addresses = self.addresses(&host.addresses)?;
+        if WireName::of(&name) == *zone {
+            let what = format!("name server {name} is the zone itself, whose addresses are the balancer's");
+            return Err(self.wrong(&host.name, format!("{what}; accepted: another name, such as \"ns1.{name}\"")));
+        }
         let within = WireName::of(&name).relative_to(zone).is_some();
         let what = match (within, addresses.is_empty()) {
             (true, true) => "lies in the zone and needs addresses; accepted: such as addresses = [\"192.0.2.53\"]",

@@ -137,9 +137,7 @@ pub fn plain_records(settings: &ZoneSettings, directory: &Directory, serial: u32
     for (name, glue) in &settings.name_servers {
         let name = WireName::of(name);
         records.push(Record { owner: origin.clone(), ttl: APEX_TTL, data: Data::Ns(name.clone()) });
-        if name != origin {
-            addresses(&name, APEX_TTL, glue, &mut records);
-        }
+        addresses(&name, APEX_TTL, glue, &mut records);
     }
     addresses(&origin, settings.ttl, &settings.addresses, &mut records);
     records.extend(member_records(settings, directory)?);

@@ -73,6 +73,12 @@ fn mistakes_are_told_with_their_place_and_what_is_accepted() {
             "[[zone]]\nname = \"time.example.\"\nmembers = \"m\"\n[limit]",
             "14:8: zone time.example is there already",
         ),
+        (
+            "[limit]",
+            "[[zone]]\nname = \"sub.time.example.\"\nmembers = \"m\"\n[limit]",
+            "14:8: zones sub.time.example and time.example lie in each other",
+        ),
+        ("\"ns.example\"", "\"time.example\"", "name server time.example is the zone itself"),
         ("[limit]", "[cookies]\nsecret-file = \"none\"\n[limit]", "/etc/pool/none: No such file"),
         (
             "[limit]",
