@@ -22,6 +22,13 @@ pub enum Answer {
 }
 
 impl Answer {
+    const fn forget_keeping(&mut self) {
+        match self {
+            Self::Support(support) => support.keep_alive = false,
+            Self::Cookies(accepted) => accepted.keep_alive = false,
+        }
+    }
+
     /// Whether the member keeps the connection open.
     #[must_use]
     pub const fn keeps(&self) -> bool {
@@ -216,7 +223,11 @@ impl UpstreamSession {
         if !plain.is_empty() {
             let State::Asked(request) = &self.state else { return Err(Fault::AfterEnd.into()) };
             if self.incoming.handle_input(&plain)? {
-                let answer = read_answer(&self.incoming, request)?;
+                let mut answer = read_answer(&self.incoming, request)?;
+                if closed {
+                    // Whatever it says of keeping the connection, it has closed it.
+                    answer.forget_keeping();
+                }
                 self.state = State::Answered(answer);
             }
         }

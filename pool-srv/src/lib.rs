@@ -20,6 +20,8 @@ use ntp_proto::{
 #[cfg(feature = "operator")]
 pub mod directory;
 mod order;
+#[cfg(feature = "operator")]
+pub mod publish;
 
 pub use order::{MAX_TARGETS, order};
 

@@ -183,7 +183,9 @@ impl Client {
         let name = self.groups.get(&group)?.configured.name();
         let (unix, trusted) = (self.unix(), self.exchanger.trusted());
         let fits = |saved: &SavedSource| {
-            Origin::of_record(saved, question, trusted, unix).filter(|_| saved.configured == name)
+            let algorithm = AeadAlgorithm::from_id(saved.algorithm);
+            let wanted = saved.configured == name && algorithm.is_some_and(|one| self.exchanger.offers(one));
+            Origin::of_record(saved, question, trusted, unix).filter(|_| wanted)
         };
         let (index, origin) =
             self.store.sources.iter().enumerate().find_map(|(index, saved)| Some((index, fits(saved)?)))?;

@@ -306,18 +306,16 @@ fn serve_nts(mut section: Section<'_>) -> Option<ServeNts> {
     let chain = certificate.as_ref().and_then(|Found { value, place }| {
         files::certificates(value).map_err(|wrong| section.error(place, "certificate", wrong)).ok()
     });
-    if let (Some(Found { value, place }), Some(chain)) = (&private_key, chain) {
-        match files::private_key(value, chain) {
-            Ok(warning) => warning.into_iter().for_each(|wrong| section.warning(place, "private-key", wrong)),
-            Err(wrong) => section.error(place, "private-key", wrong),
-        }
+    if let (Some(Found { value, place }), Some(chain)) = (&private_key, chain)
+        && let Err(wrong) = files::private_key(value, chain)
+    {
+        section.error(place, "private-key", wrong);
     }
     let pool_tokens = path(section.field("pool-tokens", path_text));
-    if let Some(Found { value, place }) = &pool_tokens {
-        match files::pool_tokens(value) {
-            Ok(warning) => warning.into_iter().for_each(|wrong| section.warning(place, "pool-tokens", wrong)),
-            Err(wrong) => section.error(place, "pool-tokens", wrong),
-        }
+    if let Some(Found { value, place }) = &pool_tokens
+        && let Err(wrong) = files::pool_tokens(value)
+    {
+        section.error(place, "pool-tokens", wrong);
     }
     section.finish();
     let (certificate, private_key) = (certificate?.value, private_key?.value);

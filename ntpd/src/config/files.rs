@@ -35,8 +35,11 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 /// Permission bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Permission bits that let everybody read.
-const READABLE_BY_ALL: u32 = 0o004;
+/// Permission bits that let everybody read, or write.
+const EXPOSED_TO_ALL: u32 = 0o006;
+
+/// What a file may be that the key exchange server keeps a secret in.
+const PRIVATE_MODES: &str = "mode 0600 or 0640";
 
 /// Which files a configuration is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -157,12 +160,12 @@ fn read_text(path: &Path) -> Result<(String, Metadata), Wrong> {
 
 /// Whether everybody may read a file.
 fn is_public(metadata: &Metadata) -> bool {
-    metadata.permissions().mode() & READABLE_BY_ALL != 0
+    metadata.permissions().mode() & EXPOSED_TO_ALL != 0
 }
 
 /// What to say about a secret that is none.
 fn public_secret(path: &Path) -> Wrong {
-    Wrong::new(format!("everybody may read {}", path.display()))
+    Wrong::new(format!("everybody may read or write {}", path.display()))
 }
 
 /// Names the file that a complaint is about.
@@ -176,11 +179,11 @@ pub(super) fn secret_text(path: &Path) -> Result<(String, Option<Wrong>), Wrong>
     Ok((text, is_public(&metadata).then(|| public_secret(path))))
 }
 
-/// Reads the tokens of pools; the warning is for a file that others can read.
-pub(super) fn pool_tokens(path: &Path) -> Result<Option<Wrong>, Wrong> {
-    let (text, warning) = secret_text(path)?;
+/// Reads the tokens of pools. A file that everybody can read holds no secret.
+pub(super) fn pool_tokens(path: &Path) -> Result<(), Wrong> {
+    let (text, exposed) = secret_text(path)?;
     Tokens::parse(&text).map_err(|error| about(path, &Wrong::new(error.to_string())))?;
-    Ok(warning)
+    exposed.map_or(Ok(()), |wrong| Err(wrong.accepted(PRIVATE_MODES)))
 }
 
 /// Reads a chain of certificates, which is never empty.
@@ -194,13 +197,12 @@ pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, 
     }
 }
 
-/// Checks that a private key can be read and belongs to the first certificate of `chain`; a warning comes with it if
-/// everybody may read it.
-pub(super) fn private_key(path: &Path, chain: Vec<CertificateDer<'static>>) -> Result<Option<Wrong>, Wrong> {
+/// Checks that a private key can be read, by us and not by everybody, and belongs to the first certificate of `chain`.
+pub(super) fn private_key(path: &Path, chain: Vec<CertificateDer<'static>>) -> Result<(), Wrong> {
     let (bytes, metadata) = read_bytes(path).map_err(|wrong| about(path, &wrong))?;
     let key = PrivateKeyDer::from_pem_slice(&bytes)
         .map_err(|_| about(path, &Wrong::new("no private key in this file").accepted("PEM")))?;
     CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
         .map_err(|error| about(path, &Wrong::new(format!("not the key of the certificate: {error}"))))?;
-    Ok(is_public(&metadata).then(|| public_secret(path)))
+    if is_public(&metadata) { Err(public_secret(path).accepted(PRIVATE_MODES)) } else { Ok(()) }
 }

@@ -297,10 +297,11 @@ impl Listeners {
             return Err(StartError::NoAddress);
         }
         let bound = addresses.iter().map(|&address| {
-            let mut held = held.into_iter().flat_map(|held| &held.0);
-            let same = held.find(|listener| listener.local_addr().is_ok_and(|held| held == address));
-            same.map_or_else(|| bind(address).map(Arc::new), |listener| Ok(Arc::clone(listener)))
-                .map_err(|cause| StartError::Listen(ListenError { service: "NTS key exchange", address, cause }))
+            let held = || held.into_iter().flat_map(|held| &held.0);
+            let same = held().find(|listener| listener.local_addr().is_ok_and(|held| held == address));
+            let bound = same.map_or_else(|| bind(address).map(Arc::new), |listener| Ok(Arc::clone(listener)));
+            let own = held().filter_map(|listener| listener.local_addr().ok());
+            bound.map_err(|cause| StartError::Listen(ListenError::new("NTS key exchange", address, cause, own)))
         });
         bound.collect::<Result<_, _>>().map(Self)
     }

@@ -11,6 +11,9 @@ use nts_ke::server::Stage;
 /// Most hosts whose rate is remembered.
 const MAX_HOSTS: usize = 4096;
 
+/// The part of all places that connections kept for pools may have beside the limits of their hosts: one over this.
+const POOL_PART: usize = 2;
+
 /// The part of all places, in fifths, from which on newcomers push others out.
 const CROWDED_FIFTHS: usize = 4;
 
@@ -158,9 +161,10 @@ impl Admission {
     /// Takes word of how far a connection has come. Those that are kept for a pool of ours no longer count as its host's,
     /// nor did opening them: a pool keeps many.
     pub fn handle_progress(&mut self, id: ConnectionId, stage: Stage) {
+        let pools = self.open.values().filter(|open| open.pool).count();
         let Some(open) = self.open.get_mut(&id) else { return };
         open.stage = stage;
-        if stage == Stage::Kept && !open.pool {
+        if stage == Stage::Kept && !open.pool && pools < self.limits.total / POOL_PART {
             open.pool = true;
             self.rates.remove(&open.host);
         }
@@ -200,16 +204,20 @@ impl Admission {
     }
 
     /// Of the network with most connections the one that has come least far, and of those the oldest. Whoever has
-    /// completed the handshake is left alone: that was the dear part.
+    /// completed the handshake is left alone, for that was the dear part; but where nobody else is left, a pool loses a
+    /// connection that waits for its next request, and makes another when it needs one.
     fn least_worthy(&self) -> Option<ConnectionId> {
         let mut crowds: BTreeMap<Range, usize> = BTreeMap::new();
         for open in self.open.values() {
             *crowds.entry(open.network).or_default() += 1;
         }
         let crowd = |open: &Open| crowds.get(&open.network).copied().unwrap_or_default();
-        let candidates = self.open.iter().filter(|(_, open)| open.stage < Stage::Request);
-        let worst = candidates.min_by_key(|(id, open)| (std::cmp::Reverse(crowd(open)), open.stage, **id));
-        worst.map(|(id, _)| *id)
+        let worst = |wanted: fn(Stage) -> bool| {
+            let candidates = self.open.iter().filter(|(_, open)| wanted(open.stage));
+            let worst = candidates.min_by_key(|(id, open)| (std::cmp::Reverse(crowd(open)), open.stage, **id));
+            worst.map(|(id, _)| *id)
+        };
+        worst(|stage| stage < Stage::Request).or_else(|| worst(|stage| stage == Stage::Kept))
     }
 }
 
@@ -230,16 +238,26 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_may_keep_as_many_connections_as_there_are_places() {
-        let limits = Limits { total: 64, ..Limits::default() };
+    fn pools_keep_many_connections_and_never_keep_a_client_out() {
+        let limits = Limits { total: 64, interval: Duration::ZERO, ..Limits::default() };
         let mut admission = Admission::new(limits);
         let pool = address("192.0.2.1");
-        for number in 0..64 {
-            let id = admitted(admission.handle_connection(at(0), pool));
+        let mut kept = 0;
+        while let Decision::Admit(id) = admission.handle_connection(at(0), pool) {
             admission.handle_progress(id, Stage::Kept);
-            assert_eq!(admission.open(), number + 1);
+            kept += 1;
         }
-        assert_eq!(admission.handle_connection(at(0), address("198.51.100.1")), Decision::Refuse(Refusal::Full));
+        assert_eq!(kept, 32 + limits.host, "half of the places, and what any host may have");
+        for host in 0..64 {
+            let client = address(&format!("198.51.{host}.1"));
+            let (Decision::Admit(id) | Decision::Replace { admitted: id, .. }) =
+                admission.handle_connection(at(0), client)
+            else {
+                panic!("client {host} is refused");
+            };
+            admission.handle_progress(id, Stage::Request);
+        }
+        assert_eq!(admission.open(), 64, "the clients have all places, the pool none");
     }
 
     fn admitted(decision: Decision) -> ConnectionId {

@@ -97,6 +97,12 @@ impl KeyExchanger {
         Ok(Self { config, algorithms, trusted, resolver, deadline: DEADLINE })
     }
 
+    /// Whether an algorithm is one that is offered.
+    #[must_use]
+    pub fn offers(&self, algorithm: AeadAlgorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
     /// A digest of the certificates that are trusted, to tell whether keys were had under the same ones.
     #[must_use]
     pub const fn trusted(&self) -> [u8; 32] {

@@ -18,15 +18,38 @@ pub struct ListenError {
     pub address: SocketAddr,
     /// What the operating system says.
     pub cause: io::Error,
+    /// An address that we serve already and that overlaps with this one.
+    pub own: Option<SocketAddr>,
+}
+
+impl ListenError {
+    /// An address that cannot be served, while `held` are.
+    pub fn new(
+        service: &'static str,
+        address: SocketAddr,
+        cause: io::Error,
+        held: impl IntoIterator<Item = SocketAddr>,
+    ) -> Self {
+        let overlaps = |own: &SocketAddr| {
+            own.port() == address.port()
+                && own.is_ipv4() == address.is_ipv4()
+                && (own.ip().is_unspecified() || address.ip().is_unspecified())
+        };
+        Self { service, address, cause, own: held.into_iter().find(overlaps) }
+    }
 }
 
 impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { service, address, cause } = self;
+        let Self { service, address, cause, own } = self;
         write!(f, "cannot serve {service} on {address}: ")?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is open, and its own words will do")]
         match cause.kind() {
-            io::ErrorKind::AddrInUse => f.write_str("another program uses this port"),
+            io::ErrorKind::AddrInUse => match own {
+                // No socket can be bound over another one's address, and giving up ours first could lose both.
+                Some(own) => write!(f, "we serve {own} on this port already; such a change needs a restart"),
+                None => f.write_str("another program uses this port"),
+            },
             io::ErrorKind::AddrNotAvailable => f.write_str("not an address of this machine"),
             io::ErrorKind::PermissionDenied if address.port() < FIRST_UNPRIVILEGED_PORT => {
                 write!(f, "a port below {FIRST_UNPRIVILEGED_PORT} needs root or CAP_NET_BIND_SERVICE")
@@ -48,7 +71,7 @@ pub(super) fn bind(
     held: &[SocketAddr],
     threads: usize,
 ) -> Result<Vec<Vec<ServerSocket>>, ListenError> {
-    let failed = |address| move |cause| ListenError { service: "NTP", address, cause };
+    let failed = |address| move |cause| ListenError::new("NTP", address, cause, held.iter().copied());
     for &address in addresses.iter().filter(|address| !held.contains(address)) {
         probe(address).map_err(failed(address))?;
     }
@@ -80,7 +103,7 @@ mod tests {
     use super::*;
 
     fn message(address: &str, kind: io::ErrorKind) -> String {
-        ListenError { service: "NTP", address: address.parse().unwrap(), cause: kind.into() }.to_string()
+        ListenError::new("NTP", address.parse().unwrap(), kind.into(), []).to_string()
     }
 
     #[test]

@@ -131,3 +131,18 @@ async fn without_nts_there_are_no_cookie_keys_to_come_back() {
     serving.commit(prepared);
     assert!(serving.rekey() && serving.exchange.is_some());
 }
+
+#[tokio::test]
+async fn an_address_that_overlaps_with_our_own_is_told_as_such() {
+    let files = Files::new(2040);
+    let (ntp, exchange) = free();
+    let wide = |address: SocketAddr| SocketAddr::new(std::net::Ipv4Addr::UNSPECIFIED.into(), address.port());
+    let serving = start(&files.config(ntp, exchange));
+    for (config, own) in [(files.config(wide(ntp), exchange), ntp), (files.config(ntp, wide(exchange)), exchange)] {
+        let told = serving.prepare(&config, &[]).unwrap_err().to_string();
+        assert!(
+            told.contains(&format!("we serve {own} on this port already; such a change needs a restart")),
+            "{told}"
+        );
+    }
+}

@@ -86,9 +86,8 @@ impl Conversation {
                 self.incoming = Incoming::new(Limits::REQUEST);
                 self.channel.renew_budget();
             }
-            // One message at a time: the draft knows no pipelining, and clients send one.
             Stage::Asked => {
-                self.fail(KeError::Protocol(Fault::AfterEnd));
+                self.take_while_asked(bytes);
                 return None;
             }
             Stage::Over => return None,
@@ -108,6 +107,20 @@ impl Conversation {
             Err(error) => self.fail(error),
         }
         None
+    }
+
+    /// Takes octets that come before the answer. A client may say that it sends no more; another message is too much: the
+    /// draft knows no pipelining, and clients send one.
+    fn take_while_asked(&mut self, bytes: &[u8]) {
+        let mut plain = Vec::new();
+        match self.channel.handle_input(bytes, &mut plain) {
+            Ok(_) if plain.is_empty() => {}
+            Ok(_) => {
+                self.send(&Response::Error(Fault::AfterEnd.error_code()).encode());
+                self.fail(Fault::AfterEnd.into());
+            }
+            Err(fault) => self.fail(KeError::Tls(fault)),
+        }
     }
 
     fn advance(&mut self, bytes: &[u8]) -> Result<Option<Message>, KeError> {
@@ -140,7 +153,8 @@ impl Conversation {
 
     pub(super) fn handle_eof(&mut self, now: Monotonic) {
         self.handle_timeout(now);
-        if self.stage != Stage::Over {
+        // Whoever has asked may close its side and still wait for the answer.
+        if !matches!(self.stage, Stage::Asked | Stage::Over) {
             self.fail(KeError::Eof(self.stage.awaited()));
         }
     }

@@ -66,6 +66,7 @@ impl UserSession {
 
     /// Takes octets from the user.
     pub fn handle_input(&mut self, now: Monotonic, bytes: &[u8]) {
+        self.handle_timeout(now);
         match self.conversation.handle_input(now, bytes) {
             None => {}
             Some(Message::Exchange(request)) => self.asked = Some(request),

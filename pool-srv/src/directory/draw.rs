@@ -22,6 +22,9 @@ const TRIES: usize = 16;
 /// The part of its weight that a suspect member keeps.
 const SUSPECT_SHARE: u64 = 4;
 
+/// Most priorities that are kept apart; what is beyond counts as the last.
+const MAX_TIERS: usize = 8;
+
 /// What a client wants.
 #[derive(Clone, Copy, Debug)]
 pub struct Wish<'a> {
@@ -89,36 +92,58 @@ fn below(bound: u64, random: &mut impl Rng) -> u64 {
     u64::try_from(product >> 64).unwrap_or(0)
 }
 
+/// The weight of each member for the draw, in parts of [`SUSPECT_SHARE`]; 0 for those that are left out.
+fn weights(directory: &Directory, health: impl Fn(&Member) -> Health) -> Vec<u64> {
+    let weigh: [fn(Health, u64) -> u64; 3] = [
+        |health, weight| match health {
+            Health::Up => weight * SUSPECT_SHARE,
+            Health::Suspect => weight,
+            Health::Down | Health::Draining => 0,
+        },
+        |health, weight| if health == Health::Draining { 0 } else { weight * SUSPECT_SHARE },
+        |_, weight| weight * SUSPECT_SHARE,
+    ];
+    let state = |member: &Member| if member.drain { Health::Draining } else { health(member) };
+    let mut weights = Vec::new();
+    for weigh in weigh {
+        weights = directory.members.iter().map(|member| weigh(state(member), member.weight.into())).collect();
+        if weights.iter().any(|weight| *weight > 0) {
+            break;
+        }
+    }
+    weights
+}
+
 impl Roster {
     /// Takes a directory and the health of its members. Those that are down or draining are left out; but if nobody
     /// were left, all but those that drain are in, and if all drain, everybody.
     #[must_use]
     pub fn new(directory: Arc<Directory>, health: impl Fn(&Member) -> Health) -> Self {
-        let state = |member: &Member| if member.drain { Health::Draining } else { health(member) };
-        let weigh: [fn(Health, u64) -> u64; 3] = [
-            |health, weight| match health {
-                Health::Up => weight * SUSPECT_SHARE,
-                Health::Suspect => weight,
-                Health::Down | Health::Draining => 0,
-            },
-            |health, weight| if health == Health::Draining { 0 } else { weight },
-            |_, weight| weight,
-        ];
-        let mut areas = Vec::new();
-        for weigh in weigh {
-            areas = Self::areas(&directory, |member| weigh(state(member), member.weight.into()));
-            if areas.last().is_some_and(|world| !world.members.is_empty()) {
-                break;
-            }
-        }
-        Self { directory, areas }
+        let weights = weights(&directory, health);
+        Self { areas: Self::areas(&directory, &weights), directory }
     }
 
-    fn areas(directory: &Directory, weight: impl Fn(&Member) -> u64) -> Vec<Area> {
+    /// The same for each priority, the lowest first (RFC 2782: all of a lower one come before those of a higher one).
+    #[must_use]
+    pub fn by_priority(directory: &Arc<Directory>, health: impl Fn(&Member) -> Health) -> Vec<Self> {
+        let weights = weights(directory, health);
+        let members = || directory.members.iter().zip(&weights);
+        let mut tiers: Vec<u16> = members().filter(|(_, w)| **w > 0).map(|(m, _)| m.priority).collect();
+        tiers.sort_unstable();
+        tiers.dedup();
+        tiers.truncate(MAX_TIERS);
+        let tier = |priority: u16| tiers.partition_point(|least| *least <= priority);
+        let of_tier = |number| {
+            let weights: Vec<u64> = members().map(|(m, w)| if tier(m.priority) == number { *w } else { 0 }).collect();
+            Self { areas: Self::areas(directory, &weights), directory: Arc::clone(directory) }
+        };
+        (1..=tiers.len()).map(of_tier).collect()
+    }
+
+    fn areas(directory: &Directory, weights: &[u64]) -> Vec<Area> {
         let mut areas = vec![Area::default(); directory.regions.len().saturating_add(1)];
         let world = directory.regions.len();
-        for (place, member) in directory.members.iter().enumerate() {
-            let weight = weight(member);
+        for (place, (member, weight)) in directory.members.iter().zip(weights.iter().copied()).enumerate() {
             if weight == 0 {
                 continue;
             }
@@ -165,6 +190,38 @@ impl Roster {
         near.into_iter().filter(large).map(Some).chain([None]).collect()
     }
 
+    /// The weight that a drawn member should be given among the others of draws of `count` from a region, so that its
+    /// share of all clients follows its weight in the directory: being drawn has counted already. In small regions that
+    /// is the weight itself; 0 only for a place that there is none of.
+    #[must_use]
+    pub fn weight_in_draw(&self, region: Option<RegionId>, count: usize, place: usize) -> u16 {
+        let weight = self.directory.members.get(place).map_or(0, |member| member.weight);
+        weight.max(u16::try_from(self.fair_weight(region, count)).unwrap_or(u16::MAX))
+    }
+
+    /// Members above this weight are in nearly each draw of `count`; those below, in proportion to their weight.
+    fn fair_weight(&self, region: Option<RegionId>, count: usize) -> u64 {
+        let Some(area) = self.area(region) else { return 0 };
+        let before = core::iter::once(0).chain(area.sums.iter().copied());
+        let mut weights: Vec<u64> =
+            area.sums.iter().zip(before).map(|(sum, before)| sum.saturating_sub(before)).collect();
+        weights.sort_unstable_by(|a, b| b.cmp(a));
+        let mut rest = area.sums.last().copied().unwrap_or(0);
+        for (index, weight) in weights.iter().enumerate().take(count.min(MAX_DRAW)) {
+            let seats = u64::try_from(count.saturating_sub(index)).unwrap_or(u64::MAX);
+            // The heaviest that are left do not fill a seat each: the seats are shared by weight.
+            if weight.saturating_mul(seats) < rest {
+                return rest / seats / SUSPECT_SHARE;
+            }
+            rest = rest.saturating_sub(*weight);
+        }
+        0
+    }
+
+    fn area(&self, region: Option<RegionId>) -> Option<&Area> {
+        region.map_or_else(|| self.areas.last(), |RegionId(id)| self.areas.get(usize::from(id)))
+    }
+
     /// Draws up to `count` distinct members that are not excluded; their places in the directory. No two share an
     /// operator, nor does one share it with an excluded member, while there are others; near ones come first. Empty
     /// only if nobody is left.
@@ -193,7 +250,7 @@ impl Roster {
         other_operators: bool,
         random: &mut impl Rng,
     ) -> Option<usize> {
-        let area = region.map_or_else(|| self.areas.last(), |RegionId(id)| self.areas.get(usize::from(id)))?;
+        let area = self.area(region)?;
         let member = |place: usize| self.directory.members.get(place);
         let taken = || drawn.iter().chain(wish.excluded);
         let accepted = |place: usize| {

@@ -27,13 +27,16 @@ use ntp_proto::pool::Name;
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::Spanned;
 
-use super::{Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Problem, RegionId, Token, mapped};
+use super::{Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Problem, RegionId, Tlsa, Token, mapped};
 
 /// Most members of one directory.
 pub const MAX_MEMBERS: usize = 20_000;
 
 /// Longest file.
 pub const MAX_BYTES: u64 = 1 << 24;
+
+/// Most TLSA records of one member: two certificates, each pinned in two ways, during a roll-over.
+const MAX_TLSA: usize = 4;
 
 /// Most regions.
 const MAX_REGIONS: usize = 1_000;
@@ -76,6 +79,8 @@ struct RawMember {
     token_file: Option<Spanned<PathBuf>>,
     #[serde(default)]
     drain: bool,
+    #[serde(default)]
+    tlsa: Vec<Spanned<String>>,
 }
 
 /// Reads a TOML file.
@@ -89,14 +94,14 @@ pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<(T, String), Proble
     Ok((value, text))
 }
 
-fn from_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Problem> {
+pub(crate) fn from_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, Problem> {
     toml::from_str(text).map_err(|error| match error.span() {
         Some(span) => Problem::at(path, text, span.start, error.message()),
         None => Problem::whole(path, error.message()),
     })
 }
 
-fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let length = open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
@@ -127,7 +132,8 @@ pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
 /// [`Problem`] with the line of the first mistake.
 pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
     let raw: RawDirectory = from_toml(path, text)?;
-    let reader = Reader { path, text };
+    let line_ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n').map(|(at, _)| at).collect();
+    let reader = Reader { path, text, line_ends };
     let mut builder = Builder::default();
     if raw.region.len() > MAX_REGIONS || raw.member.len() > MAX_MEMBERS {
         return Err(Problem::whole(path, format!("more than {MAX_REGIONS} regions or {MAX_MEMBERS} members")));
@@ -149,6 +155,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
 struct Reader<'a> {
     path: &'a Path,
     text: &'a str,
+    /// Where each line ends: members are many, and each knows its line.
+    line_ends: Vec<usize>,
 }
 
 impl Reader<'_> {
@@ -203,7 +211,7 @@ impl Reader<'_> {
 
     fn member(&self, builder: &Builder, names: &mut BTreeMap<Name, usize>, raw: RawMember) -> Result<Member, Problem> {
         let name = Name::parse(raw.name.get_ref()).map_err(|error| self.wrong(&raw.name, format!("name: {error}")))?;
-        let line = super::Place::of(self.text, raw.name.span().start).line;
+        let line = self.line_ends.partition_point(|end| *end < raw.name.span().start).saturating_add(1);
         if let Some(first) = names.insert(name.clone(), line) {
             return Err(self.wrong(&raw.name, format!("member {name} is there already, in line {first}")));
         }
@@ -235,6 +243,11 @@ impl Reader<'_> {
             text.get_ref().parse().map_err(|_| self.wrong(text, format!("{:?} is not an address", text.get_ref())))
         };
         let addresses = raw.addresses.iter().map(address).collect::<Result<_, _>>()?;
+        if let Some(beyond) = raw.tlsa.get(MAX_TLSA) {
+            return Err(self.wrong(beyond, format!("more than {MAX_TLSA} TLSA records")));
+        }
+        let tlsa = |text: &Spanned<String>| Tlsa::parse(text.get_ref()).map_err(|what| self.wrong(text, what));
+        let tlsa = raw.tlsa.iter().map(tlsa).collect::<Result<_, _>>()?;
         Ok(Member {
             port,
             priority: raw.priority,
@@ -246,6 +259,8 @@ impl Reader<'_> {
             addresses,
             token: self.token(raw.token.as_ref(), raw.token_file.as_ref())?,
             drain: raw.drain,
+            tlsa,
+            line,
             name,
         })
     }

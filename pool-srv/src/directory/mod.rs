@@ -22,6 +22,7 @@ mod problem;
 
 pub use draw::{MAX_DRAW, Roster, Wish};
 pub use file::{MAX_BYTES, MAX_MEMBERS, Watched, load, parse, read_toml};
+pub(crate) use file::{from_toml, read};
 pub use health::{Health, HealthReport, MAX_REPORT_AGE, MemberHealth};
 pub use problem::{Place, Problem};
 
@@ -68,6 +69,68 @@ impl fmt::Debug for Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegionId(u16);
 
+/// What a certificate of a member must match: the data of a TLSA record (RFC 6698 section 2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tlsa {
+    /// Certificate usage, 0 to 3.
+    pub usage: u8,
+    /// 0 for the whole certificate, 1 for its public key.
+    pub selector: u8,
+    /// 0 for the data itself, 1 for its SHA-256, 2 for its SHA-512.
+    pub matching: u8,
+    /// What is to match.
+    pub data: Vec<u8>,
+}
+
+impl Tlsa {
+    /// Longest data taken; whole certificates are about 1,000 octets.
+    pub const MAX_DATA: usize = 4_096;
+
+    /// Takes the text form of a record, such as `3 1 1 0123…`; blanks may stand within the hexadecimal digits.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what is accepted.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut words = text.split_ascii_whitespace();
+        let mut number = |what: &str, most: u8| {
+            let value = words.next().and_then(|word| word.parse().ok()).filter(|value: &u8| *value <= most);
+            value.ok_or_else(|| format!("TLSA {what} must be 0 to {most}; accepted: such as \"3 1 1 0123…\""))
+        };
+        let (usage, selector, matching) = (number("usage", 3)?, number("selector", 1)?, number("matching type", 2)?);
+        let digits: Vec<u8> = words.flat_map(str::bytes).collect();
+        let digit = |octet: &u8| char::from(*octet).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let pair = |pair: &[u8]| match pair {
+            [high, low] => Some(digit(high)? << 4 | digit(low)?),
+            _ => None,
+        };
+        let data: Vec<u8> = digits
+            .chunks(2)
+            .map(pair)
+            .collect::<Option<_>>()
+            .ok_or("TLSA data must be hexadecimal, two digits for each octet")?;
+        let fits = match matching {
+            0 => (1..=Self::MAX_DATA).contains(&data.len()),
+            1 => data.len() == 32,
+            _ => data.len() == 64,
+        };
+        // A hash under matching type 0 would match no certificate at all: a certificate is DER, a sequence.
+        if !fits || (matching == 0 && data.first() != Some(&0x30)) {
+            let wanted = ["DER", "32 octets (SHA-256)", "64 octets (SHA-512)"];
+            let wanted = wanted.get(usize::from(matching)).copied().unwrap_or_default();
+            return Err(format!("TLSA data of matching type {matching} must be {wanted}, not {} octets", data.len()));
+        }
+        Ok(Self { usage, selector, matching, data })
+    }
+}
+
+impl fmt::Display for Tlsa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} ", self.usage, self.selector, self.matching)?;
+        self.data.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
 /// One server of a pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -93,6 +156,10 @@ pub struct Member {
     pub token: Option<Token>,
     /// Whether it is being taken out: it gets no new clients.
     pub drain: bool,
+    /// What its certificate is pinned to, for the pool's DNS to publish.
+    pub tlsa: Vec<Tlsa>,
+    /// The line of the file that names it.
+    pub line: usize,
 }
 
 impl Member {
@@ -144,6 +211,23 @@ impl Directory {
         self.with_parents(smallest)
     }
 
+    /// How far around an address the answer is the same: the length of the smallest prefix of a region that holds it,
+    /// if no other region's prefix lies within; in bits of the address's own family.
+    #[must_use]
+    pub fn scope_of(&self, client: IpAddr) -> Option<u8> {
+        let client = client.to_canonical();
+        let (net, _) = self.places.get_lpm(&mapped(IpNet::from(client)))?;
+        let alone = self.places.children(&net).take(2).count() == 1;
+        let mapping = if client.is_ipv4() { 96 } else { 0 };
+        alone.then(|| net.prefix_len().saturating_sub(mapping))
+    }
+
+    /// Whether answers depend on where a client is.
+    #[must_use]
+    pub fn is_regional(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     /// How a region is called.
     #[must_use]
     pub fn region_name(&self, region: RegionId) -> &str {
@@ -157,7 +241,7 @@ impl Directory {
 }
 
 /// A network as one of IPv6: IPv4 is mapped (RFC 4291 section 2.5.5.2).
-fn mapped(net: IpNet) -> ipnet::Ipv6Net {
+pub(crate) fn mapped(net: IpNet) -> ipnet::Ipv6Net {
     let (address, len): (Ipv6Addr, u8) = match net {
         IpNet::V4(net) => (net.network().to_ipv6_mapped(), net.prefix_len().saturating_add(96)),
         IpNet::V6(net) => (net.network(), net.prefix_len()),

@@ -122,3 +122,20 @@ async fn tokens_are_changed_with_an_overlap_and_without_a_restart() {
     fs::write(pki.path("tokens"), NEW).unwrap();
     assert!(server.reload_if_changed(None).unwrap().unwrap_err().to_string().contains("everybody may read"));
 }
+
+#[tokio::test]
+async fn a_kept_connection_does_not_outlive_the_token_it_was_opened_with() {
+    let pki = Pki::new();
+    let server = member(&pki, OLD);
+    let mut pool = Pool::connect(&pki, server.addresses()[0]).await;
+    assert!(pool.ask(keys().into(), OLD).await.is_ok());
+    fs::write(pki.path("tokens"), NEW).unwrap();
+    server.reload_if_changed(None).unwrap().unwrap();
+    assert!(matches!(pool.ask(keys().into(), OLD).await, Err(KeError::Eof(_))), "closed without an answer");
+    // One that waits is closed too, so that nobody sends keys into it.
+    let mut idle = Pool::connect(&pki, server.addresses()[0]).await;
+    assert!(idle.ask(keys().into(), NEW).await.is_ok());
+    fs::write(pki.path("tokens"), format!("{NEW}\n{OLD}\n")).unwrap();
+    server.reload_if_changed(None).unwrap().unwrap();
+    assert!(matches!(idle.said().await, Output::Failed(KeError::Eof(_))));
+}

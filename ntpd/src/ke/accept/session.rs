@@ -21,6 +21,9 @@ use crate::{ke::admission::ConnectionId, now};
 /// Bytes read at a time.
 const PIECE: usize = 4096;
 
+/// How often a connection that is kept for a pool looks whether what it began with still holds.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How long a client may take to close after its answer, so that the answer is not lost to a reset.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -60,7 +63,7 @@ impl fmt::Display for Failure {
 
 /// Carries out one exchange and counts it.
 pub(super) async fn attend(place: Place, mut stream: TcpStream, peer: IpAddr) {
-    let close_by = now::monotonic() + place.shared.deadlines.total;
+    let began = now::monotonic();
     let mut stage = Stage::Hello;
     let outcome = converse(&place, &mut stream, &mut stage).await;
     {
@@ -92,6 +95,9 @@ pub(super) async fn attend(place: Place, mut stream: TcpStream, peer: IpAddr) {
         Err(Failure::Io(_) | Failure::Stuck) => false,
     };
     if told {
+        // A connection kept for a pool may have begun long ago; its last answer is as new as any.
+        let total = place.shared.deadlines.total;
+        let close_by = if stage == Stage::Kept { now::monotonic() + total } else { began + total };
         // Closing a connection with unread data resets it, and the client could lose what it was told.
         let _ = timeout(LINGER.min(until(close_by)), part(&mut stream)).await;
     }
@@ -104,7 +110,8 @@ async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> R
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Failure::Io(io::Error::other(error)))?;
     let mut rng = ChaCha20Rng::from_seed(seed);
-    let session = ServerSession::new(shared.config.load_full(), now::monotonic());
+    let config = shared.config.load_full();
+    let session = ServerSession::new(Arc::clone(&config), now::monotonic());
     let mut session = session.map_err(|fault| Failure::Exchange(KeError::Tls(fault)))?;
     let mut piece = [0; PIECE];
     loop {
@@ -126,7 +133,15 @@ async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> R
             *stage = session.stage();
             shared.admission().handle_progress(*id, *stage);
         }
-        match timeout(until(deadline), stream.read(&mut piece)).await {
+        let kept = *stage == Stage::Kept;
+        let wait = if kept { until(deadline).min(LOOK) } else { until(deadline) };
+        let received = timeout(wait, stream.read(&mut piece)).await;
+        // What a pool is served must not outlive the token, the certificate and the settings that it was admitted under.
+        if kept && !Arc::ptr_eq(&config, &shared.config.load()) {
+            session.handle_eof(now::monotonic());
+            continue;
+        }
+        match received {
             Err(_) => session.handle_timeout(now::monotonic()),
             Ok(Ok(0)) => session.handle_eof(now::monotonic()),
             Ok(Ok(length)) => {

@@ -132,3 +132,41 @@ fn members_for_certain_clients_get_no_others() {
     assert_eq!(roster.draw(&from("203.0.113.1"), 4, &mut random), [1]);
     assert_eq!(roster.draw(&from("192.0.2.1"), 4, &mut random).len(), 2);
 }
+
+#[test]
+fn lower_priorities_make_a_roster_of_their_own() {
+    let directory = directory(&members(&["priority = 5", "priority = 1\nweight = 3", "priority = 5", "priority = 1"]));
+    let tiers = Roster::by_priority(&directory, up);
+    assert_eq!(tiers.iter().map(Roster::len).collect::<Vec<_>>(), [2, 2]);
+    let mut first = tiers[0].draw(&ANYWHERE, 8, &mut random());
+    first.sort_unstable();
+    assert_eq!(first, [1, 3]);
+    // Health decides over all of them: one that is up in the second tier is not joined by the dead of the first.
+    let health = |member: &Member| if member.priority == 1 { Health::Down } else { Health::Up };
+    let tiers = Roster::by_priority(&directory, health);
+    assert_eq!(tiers.iter().map(Roster::len).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn weights_within_draws_and_the_chance_to_be_drawn_make_the_share() {
+    // All are in each draw: the weights are those of the directory.
+    let roster = Roster::new(directory(&members(&["weight = 1", "weight = 10", "weight = 39"])), up);
+    for (place, weight) in [1, 10, 39].into_iter().enumerate() {
+        assert_eq!(roster.weight_in_draw(None, 4, place), weight);
+    }
+    // One of weight 1 among tens gets its share and no more, although it is drawn now and then.
+    let mut lines = vec!["weight = 10"; 30];
+    lines.push("weight = 1");
+    let roster = Roster::new(directory(&members(&lines)), up);
+    let mut random = random();
+    let (mut share, mut draws) = (0.0, 0.0);
+    for _ in 0..20_000 {
+        let drawn = roster.draw(&ANYWHERE, 6, &mut random);
+        let weight = |place: &usize| f64::from(roster.weight_in_draw(None, 6, *place));
+        let sum: f64 = drawn.iter().map(weight).sum();
+        share += drawn.iter().filter(|place| **place == 30).map(|place| weight(place) / sum).sum::<f64>();
+        draws += 1.0;
+    }
+    let share = share / draws * 301.0;
+    assert!((0.85..1.15).contains(&share), "{share} of its share");
+}

@@ -123,3 +123,40 @@ fn five_thousand_members_are_read() {
     }
     assert_eq!(parsed(&text).unwrap().members().len(), 5_000);
 }
+
+#[test]
+fn certificates_are_pinned_in_all_forms_that_mean_something() {
+    let hash = "ab".repeat(32);
+    let with = |tlsa: &str| parsed(&format!("[[member]]\nname = \"a.example\"\ntlsa = [\"{tlsa}\"]\n"));
+    let directory = with(&format!("3 1 1 {hash}")).unwrap();
+    let [member] = directory.members() else { panic!() };
+    let tlsa = Tlsa { usage: 3, selector: 1, matching: 1, data: vec![0xab; 32] };
+    assert_eq!(member.tlsa, core::slice::from_ref(&tlsa));
+    assert_eq!(member.line, 2);
+    assert_eq!(Tlsa::parse(&tlsa.to_string()), Ok(tlsa));
+    for (text, wanted) in [
+        (format!("4 1 1 {hash}"), "usage must be 0 to 3"),
+        (format!("3 2 1 {hash}"), "selector must be 0 to 1"),
+        (format!("3 1 3 {hash}"), "matching type must be 0 to 2"),
+        (format!("3 1 2 {hash}"), "64 octets (SHA-512), not 32"),
+        // A hash that is called a certificate: what the first proposal of pools had in its example.
+        (format!("3 0 0 {hash}"), "must be DER"),
+        ("3 1 1 abc".to_owned(), "two digits for each octet"),
+        ("3 1 1 zz".to_owned(), "hexadecimal"),
+        (String::new(), "usage must be"),
+    ] {
+        let told = with(&text).unwrap_err();
+        assert!(told.starts_with("members.toml:3:9: ") && told.contains(wanted), "{told}");
+    }
+}
+
+#[test]
+fn answers_hold_as_far_as_no_other_region_begins() {
+    let directory = parsed(GOOD).unwrap();
+    let scope = |address: &str| directory.scope_of(address.parse().unwrap());
+    assert_eq!(scope("192.0.2.200"), Some(25));
+    assert_eq!(scope("192.0.2.1"), None); // 192.0.2.128/25 lies in its prefix
+    assert_eq!(scope("2001:db8::1"), Some(32));
+    assert_eq!(scope("203.0.113.1"), None);
+    assert!(directory.is_regional());
+}

@@ -1,0 +1,39 @@
+//! The DNS side of a pool: signed answers with a few members each, for clients that ask for the service records of the
+//! pool's name.
+
+mod answer;
+mod base64;
+pub mod cli;
+mod config;
+mod cookie;
+mod counters;
+mod export;
+mod limit;
+mod loader;
+mod name;
+mod now;
+mod query;
+mod record;
+mod reply;
+mod serve;
+mod sign;
+mod targets;
+mod tsig;
+mod update;
+mod zone;
+
+pub use answer::{MAX_ZONES, Moment, Responder, Served, State, Transport};
+pub use config::{Config, DEFAULT_FILE, PublishSettings, TcpSettings, ZoneConfig, duration};
+pub use cookie::{CookieSecret, SECRET};
+pub use counters::{Count, Counters};
+pub use export::{export, service_records};
+pub use limit::LimitSettings;
+pub use loader::{Loader, Pool, keys};
+pub use name::{MAX_NAME, WireName};
+pub use record::Data;
+pub use serve::serve;
+pub use sign::{Signer, Window, ZoneKey};
+pub use targets::{Candidates, MAX_PLAIN, MAX_UDP, TARGETS};
+pub use tsig::TsigKey;
+pub use update::{Publisher, UpdateError};
+pub use zone::{Record, Zone, ZoneSettings, member_records, plain_records};

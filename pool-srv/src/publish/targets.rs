@@ -1,0 +1,195 @@
+//! The targets in an answer: drawn anew every so often for each region, signed once for many clients.
+
+use core::time::Duration;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use ipnet::IpNet;
+use ntp_proto::time::Monotonic;
+use prefix_trie::PrefixSet;
+use rand_core::Rng;
+
+use super::{
+    name::WireName,
+    query::HEADER,
+    record::{Data, FIXED},
+    zone::{RrSet, Zone},
+};
+use crate::directory::{Directory, Health, Member, RegionId, Roster, Wish, mapped};
+
+/// Fewest and most targets of an answer.
+pub const TARGETS: core::ops::RangeInclusive<usize> = 4..=8;
+
+/// Largest answer by UDP: it fits into one packet everywhere (DNS flag day 2020).
+pub const MAX_UDP: usize = 1_232;
+
+/// Largest answer by UDP to a client without EDNS (RFC 1035 section 4.2.1).
+pub const MAX_PLAIN: usize = 512;
+
+/// Most octets of EDNS in an answer: the record, Client Subnet of an IPv6 address, a cookie.
+pub(super) const MAX_EDNS: usize = 11 + 4 + 20 + 4 + 24;
+
+/// Octets of a question behind its name.
+const QUESTION_FIXED: usize = 4;
+
+/// Octets of a pointer that stands for a name.
+const POINTER: usize = 2;
+
+/// Octets of SRV data in front of the target.
+const SRV_FIXED: usize = 6;
+
+/// Draws that are kept for each region; one of them is taken by chance.
+const DRAWS: usize = 16;
+
+/// How long a draw is used.
+const DRAW_LIFE: Duration = Duration::from_secs(20);
+
+/// Draws a second for single clients, which cost a signature each: beyond, they get what others get.
+const SINGLE_RATE: u64 = 500;
+
+/// Who can be drawn for a zone.
+#[derive(Debug)]
+pub struct Candidates {
+    /// By priority, the lowest first; never empty.
+    tiers: Vec<Roster>,
+    directory: Arc<Directory>,
+    /// Where members are that are only for some.
+    reserved: PrefixSet<ipnet::Ipv6Net>,
+}
+
+impl Candidates {
+    /// Takes a directory and the health of its members.
+    #[must_use]
+    pub fn new(directory: &Arc<Directory>, health: impl Fn(&Member) -> Health) -> Self {
+        let prefixes = directory.members().iter().flat_map(|member| member.prefixes.iter().copied());
+        Self {
+            tiers: Roster::by_priority(directory, health),
+            directory: Arc::clone(directory),
+            reserved: prefixes.map(mapped).collect(),
+        }
+    }
+
+    /// How many members can be drawn.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tiers.iter().map(Roster::len).sum()
+    }
+
+    /// Whether nobody can be drawn.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How far around a client the answer would be the same, in bits; `known` of its address are known (RFC 7871).
+    pub(super) fn scope(&self, client: IpAddr, known: u8) -> u8 {
+        if known == 0 || !self.directory.is_regional() && self.reserved.is_empty() {
+            return 0;
+        }
+        let scope = self.reserved.is_empty().then(|| self.directory.scope_of(client)).flatten();
+        scope.unwrap_or(known)
+    }
+
+    fn is_reserved(&self, client: IpAddr) -> bool {
+        !self.reserved.is_empty() && self.reserved.get_lpm(&mapped(IpNet::from(client.to_canonical()))).is_some()
+    }
+
+    /// Draws targets: those of the lowest priority first, near ones before others, each with its weight among them.
+    /// Where all are for other clients only, those are drawn: an answer without records could not be proved.
+    pub(super) fn draw(&self, client: Option<IpAddr>, count: usize, random: &mut impl Rng) -> Vec<Data> {
+        let targets = self.draw_for(client, count, random);
+        if targets.is_empty() { self.draw_for(None, count, random) } else { targets }
+    }
+
+    fn draw_for(&self, client: Option<IpAddr>, count: usize, random: &mut impl Rng) -> Vec<Data> {
+        let mut drawn: Vec<usize> = Vec::with_capacity(count);
+        let mut targets = Vec::with_capacity(count);
+        for tier in &self.tiers {
+            let wish = Wish { client, has_some: false, excluded: &drawn };
+            let region = tier.regions(&wish).first().copied().flatten();
+            let seats = count.saturating_sub(drawn.len());
+            let more = tier.draw(&wish, seats, random);
+            for place in &more {
+                let Some(member) = self.directory.members().get(*place) else { continue };
+                targets.push(Data::Srv {
+                    priority: member.priority,
+                    weight: tier.weight_in_draw(region, seats, *place),
+                    port: member.port,
+                    target: WireName::of(&member.name),
+                });
+            }
+            drawn.extend(more);
+        }
+        targets
+    }
+}
+
+/// Leaves out targets that would make an answer too long: signed, it must fit into [`MAX_UDP`]; and with at least as
+/// many as the fewest allowed, unsigned into [`MAX_PLAIN`]. `rrsig_len` octets are for the signature.
+pub(super) fn fitting(service: &WireName, rrsig_len: usize, targets: Vec<Data>) -> Vec<Data> {
+    let head = HEADER + service.wire_len() + QUESTION_FIXED;
+    let signed = MAX_UDP.saturating_sub(head + MAX_EDNS + POINTER + rrsig_len);
+    let plain = MAX_PLAIN.saturating_sub(head);
+    let (mut used, mut kept) = (0_usize, Vec::new());
+    for target in targets {
+        let Data::Srv { target: host, .. } = &target else { continue };
+        let next = used.saturating_add(POINTER + FIXED + SRV_FIXED + host.wire_len());
+        if next <= signed && (kept.len() < *TARGETS.start() || next <= plain) {
+            used = next;
+            kept.push(target);
+        }
+    }
+    kept
+}
+
+/// The draws of one zone that one thread keeps.
+#[derive(Debug, Default)]
+pub(super) struct Draws {
+    /// By the smallest region of clients; there are as many as the directory has, and one for all others.
+    kept: BTreeMap<Option<RegionId>, [Option<(Monotonic, RrSet)>; DRAWS]>,
+    single: Option<RrSet>,
+    /// When what may be drawn for single clients is used up, in nanoseconds.
+    single_until: u64,
+}
+
+impl Draws {
+    /// Targets for a client; `None` if too many were drawn for single clients lately.
+    pub(super) fn targets(
+        &mut self,
+        zone: &Zone,
+        candidates: &Candidates,
+        client: IpAddr,
+        now: Monotonic,
+        random: &mut impl Rng,
+    ) -> Option<&RrSet> {
+        if candidates.is_reserved(client) {
+            return self
+                .may_single(now)
+                .then(|| self.single.insert(drawn(zone, candidates, client, random)))
+                .map(|set| &*set);
+        }
+        let region = candidates.directory.regions_of(client).first().copied();
+        let draws = self.kept.entry(region).or_default();
+        let number = usize::try_from(random.next_u64() % DRAWS as u64).unwrap_or(0);
+        let place = draws.get_mut(number)?;
+        if place.as_ref().is_some_and(|(made, _)| now.since(*made) >= DRAW_LIFE) {
+            *place = None;
+        }
+        // What is drawn for one client outside all reserved prefixes holds for all of its region that are so.
+        Some(&place.get_or_insert_with(|| (now, drawn(zone, candidates, client, random))).1)
+    }
+
+    fn may_single(&mut self, now: Monotonic) -> bool {
+        let second = 1_000_000_000;
+        let next = self.single_until.max(now.to_nanos()).saturating_add(second / SINGLE_RATE);
+        let may = next.saturating_sub(now.to_nanos()) <= second;
+        if may {
+            self.single_until = next;
+        }
+        may
+    }
+}
+
+fn drawn(zone: &Zone, candidates: &Candidates, client: IpAddr, random: &mut impl Rng) -> RrSet {
+    let targets = candidates.draw(Some(client), zone.settings.targets, random);
+    RrSet::new(zone.settings.ttl, &fitting(&zone.service, zone.signer.rrsig_len(), targets))
+}

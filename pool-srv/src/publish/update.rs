@@ -1,0 +1,273 @@
+//! Updates of a zone on somebody else's server (RFC 2136), signed with a key shared with it (RFC 8945).
+
+use core::{fmt, time::Duration};
+use std::collections::{BTreeMap, BTreeSet};
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode, UpdateMessage as _},
+    rr::{
+        DNSClass, Name, RData, Record as Sent, RecordType, TSigner,
+        rdata::{
+            NULL,
+            tsig::{TsigAlgorithm, TsigError},
+        },
+    },
+};
+use rand_core::Rng;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use super::{
+    config::{PublishSettings, ZoneConfig},
+    export::service_records,
+    loader::Pool,
+    name::WireName,
+    now,
+    zone::{Record, member_records},
+};
+
+/// Most records in one message.
+const MAX_RECORDS: usize = 400;
+
+/// How long a server may take for one update.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often an update is tried when the server does not answer, and the pause after the first time.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Seconds that clocks may differ (RFC 8945 section 10).
+const FUDGE: u16 = 300;
+
+/// Why an update did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpdateError {
+    /// The server cannot be reached, or does not answer: it can be tried again.
+    Unreachable(String),
+    /// The server refuses.
+    Refused(String),
+    /// The answer is not the server's, or is no answer.
+    Untrusted(String),
+    /// We cannot say what we want.
+    Ours(String),
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "the server cannot be reached or does not do it now: {why}"),
+            Self::Refused(why) => write!(f, "the server refuses: {why}"),
+            Self::Untrusted(why) => write!(f, "the answer cannot be trusted: {why}"),
+            Self::Ours(why) => write!(f, "no update can be made: {why}"),
+        }
+    }
+}
+
+impl core::error::Error for UpdateError {}
+
+/// The owner and type of a set of records.
+type SetKey = (WireName, u16);
+
+/// Sets by owner and type: each replaces what the server has, an empty one takes it away.
+pub(super) type Sets = BTreeMap<SetKey, Vec<Record>>;
+
+/// What a zone's sets should be; those in `before` that should be no more are empty.
+pub(super) fn sets(records: Vec<Record>, before: &BTreeSet<SetKey>) -> Sets {
+    let mut sets: Sets = before.iter().map(|key| (key.clone(), Vec::new())).collect();
+    for record in records {
+        sets.entry((record.owner.clone(), record.data.kind())).or_default().push(record);
+    }
+    sets
+}
+
+fn name(name: &WireName) -> Result<Name, UpdateError> {
+    Name::from_ascii(name.to_string()).map_err(|error| UpdateError::Ours(format!("{name}: {error}")))
+}
+
+/// Messages that replace sets, each set within one message, so that no reader sees half of it.
+pub(super) fn messages(zone: &WireName, sets: &Sets, random: &mut impl Rng) -> Result<Vec<Message>, UpdateError> {
+    let mut messages: Vec<Message> = Vec::new();
+    for ((owner, kind), records) in sets {
+        let room = |message: &Message| message.updates().len().saturating_add(records.len()) < MAX_RECORDS;
+        if !messages.last().is_some_and(room) {
+            let id = u16::try_from(random.next_u64() & 0xffff).unwrap_or(0);
+            let mut message = Message::new(id, MessageType::Query, OpCode::Update);
+            let mut query = Query::query(name(zone)?, RecordType::SOA);
+            query.set_query_class(DNSClass::IN);
+            message.add_zone(query);
+            messages.push(message);
+        }
+        let Some(message) = messages.last_mut() else { continue };
+        // RFC 2136 section 2.5.2: delete a set.
+        let mut delete = Sent::update0(name(owner)?, 0, RecordType::from(*kind));
+        delete.dns_class = DNSClass::ANY;
+        message.add_update(delete);
+        for record in records {
+            let code = RecordType::from(*kind);
+            let data = RData::Unknown { code, rdata: NULL::with(record.data.to_wire()) };
+            message.add_update(Sent::from_rdata(name(owner)?, record.ttl, data));
+        }
+    }
+    Ok(messages)
+}
+
+/// Publishes one zone; remembers what it published, so that it can take it back.
+#[derive(Debug)]
+pub struct Publisher {
+    config: ZoneConfig,
+    publish: PublishSettings,
+    pool: Pool,
+    before: BTreeSet<SetKey>,
+}
+
+impl Publisher {
+    /// A publisher for a zone; `None` if the configuration names no server for it.
+    #[must_use]
+    pub fn new(config: &ZoneConfig, pool: Pool) -> Option<Self> {
+        let publish = config.publish.clone()?;
+        Some(Self { config: config.clone(), publish, pool, before: BTreeSet::new() })
+    }
+
+    /// Reads changed files again; the last good members stay in force.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the members' file.
+    pub fn refresh(&mut self) -> Result<bool, crate::directory::Problem> {
+        self.pool.refresh()
+    }
+
+    /// Brings the zone up to date; how many service records it has now.
+    ///
+    /// # Errors
+    ///
+    /// [`UpdateError`]; sets that were sent before it are published, and none by half.
+    pub async fn publish(&mut self, random: &mut impl Rng) -> Result<usize, UpdateError> {
+        let settings = &self.config.settings;
+        let ours = |problem: crate::directory::Problem| UpdateError::Ours(problem.to_string());
+        let mut records = member_records(settings, self.pool.directory()).map_err(ours)?;
+        let targets = service_records(settings, &self.pool, now::unix(), random).map_err(ours)?;
+        let count = targets.len();
+        records.extend(targets);
+        // What certificates are pinned to belongs to members whose names lie in the zone, as do their addresses.
+        let sets = sets(records, &self.before);
+        for message in messages(&settings.origin(), &sets, random)? {
+            self.send(message).await?;
+        }
+        self.before = sets.into_iter().filter(|(_, records)| !records.is_empty()).map(|(key, _)| key).collect();
+        Ok(count)
+    }
+
+    async fn send(&self, message: Message) -> Result<(), UpdateError> {
+        let mut tries = 1;
+        loop {
+            match timeout(PATIENCE, self.exchange(message.clone())).await {
+                Ok(Err(UpdateError::Unreachable(_))) | Err(_) if tries < TRIES => {
+                    sleep(PAUSE * tries).await;
+                    tries += 1;
+                }
+                Ok(result) => return result,
+                Err(_) => {
+                    return Err(UpdateError::Unreachable(format!("{}: within {PATIENCE:?}", self.publish.server)));
+                }
+            }
+        }
+    }
+
+    async fn exchange(&self, mut message: Message) -> Result<(), UpdateError> {
+        let PublishSettings { server, key } = &self.publish;
+        let ours = |error: String| UpdateError::Ours(error);
+        let key_name = Name::from_ascii(key.name.as_str()).map_err(|error| ours(error.to_string()))?;
+        let signer = TSigner::new(key.reveal().to_vec(), TsigAlgorithm::HmacSha256, key_name, FUDGE);
+        let signer = signer.map_err(|error| ours(error.to_string()))?;
+        let verifier = message.finalize(&signer, now::unix()).map_err(|error| ours(error.to_string()))?;
+        let request = message.to_vec().map_err(|error| ours(error.to_string()))?;
+        let length = u16::try_from(request.len()).map_err(|_| ours("too long".to_owned()))?;
+        let broken = |error: std::io::Error| UpdateError::Unreachable(format!("{server}: {error}"));
+        let mut stream = TcpStream::connect(server).await.map_err(broken)?;
+        stream.write_all(&[&length.to_be_bytes(), request.as_slice()].concat()).await.map_err(broken)?;
+        let length = stream.read_u16().await.map_err(broken)?;
+        let mut answer = vec![0; length.into()];
+        stream.read_exact(&mut answer).await.map_err(broken)?;
+        let parsed = Message::from_vec(&answer).map_err(|error| UpdateError::Untrusted(error.to_string()))?;
+        if parsed.id != message.id {
+            return Err(UpdateError::Untrusted("it answers something else".to_owned()));
+        }
+        if parsed.response_code != ResponseCode::NoError {
+            return Err(refusal(&parsed, self.config.settings.name.as_str(), key.name.as_str()));
+        }
+        let verified = verifier.map(|mut verifier| verifier.verify(&answer));
+        match verified {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(UpdateError::Untrusted(error.to_string())),
+            None => Err(UpdateError::Untrusted("it is not signed".to_owned())),
+        }
+    }
+}
+
+/// What a server's refusal means (RFC 2136 section 2.2, RFC 8945 section 5.3), and where to look.
+fn refusal(answer: &Message, zone: &str, key: &str) -> UpdateError {
+    let tsig = answer.signature().and_then(|record| record.data.error);
+    let code = answer.response_code;
+    let why = match (tsig, code) {
+        (Some(TsigError::BadKey), _) => {
+            format!("BADKEY: it has no key {key} with hmac-sha256, or must not update {zone} with it")
+        }
+        (Some(TsigError::BadSig), _) => format!("BADSIG: its secret of key {key} is another"),
+        (Some(TsigError::BadTime), _) => format!("BADTIME: its clock and ours differ by more than {FUDGE} s"),
+        (_, ResponseCode::NotAuth) => format!("NOTAUTH: it is not the primary of {zone}, or does not know key {key}"),
+        (_, ResponseCode::NotZone) => format!("NOTZONE: a name does not lie in {zone}"),
+        (_, ResponseCode::Refused) => format!("REFUSED: key {key} must not update {zone} there"),
+        (_, ResponseCode::ServFail) => return UpdateError::Unreachable("SERVFAIL: its own log says why".to_owned()),
+        (_, ResponseCode::NotImp) => "NOTIMP: it takes no updates".to_owned(),
+        (_, code) => format!("{code}"),
+    };
+    UpdateError::Refused(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use chacha20::ChaCha12Rng;
+    use ntp_proto::pool;
+    use rand_core::SeedableRng as _;
+
+    use super::*;
+    use crate::publish::Data;
+
+    fn record(owner: &str, address: u32) -> Record {
+        let owner = WireName::of(&pool::Name::parse(owner).unwrap());
+        Record { owner, ttl: 60, data: Data::A(address.into()) }
+    }
+
+    #[test]
+    fn sets_are_replaced_whole_and_gone_ones_taken_away() {
+        let zone = WireName::of(&pool::Name::parse("time.example").unwrap());
+        let mut random = ChaCha12Rng::from_seed([1; 32]);
+        let first = sets(
+            vec![record("a.time.example", 1), record("a.time.example", 2), record("b.time.example", 3)],
+            &BTreeSet::new(),
+        );
+        let before = first.keys().cloned().collect();
+        let second = sets(vec![record("b.time.example", 4)], &before);
+        let [message] = &messages(&zone, &second, &mut random).unwrap()[..] else { panic!() };
+        let updates: Vec<_> = message.updates().iter().map(|u| (u.name.to_string(), u.dns_class, u.ttl)).collect();
+        let (a, b) = ("a.time.example.".to_owned(), "b.time.example.".to_owned());
+        assert_eq!(updates, [(a, DNSClass::ANY, 0), (b.clone(), DNSClass::ANY, 0), (b, DNSClass::IN, 60)]);
+        assert_eq!(message.zones()[0].name().to_string(), "time.example.");
+        // It is what a server reads.
+        assert_eq!(Message::from_vec(&message.to_vec().unwrap()).unwrap().updates().len(), 3);
+    }
+
+    #[test]
+    fn many_sets_go_in_several_messages() {
+        let zone = WireName::of(&pool::Name::parse("time.example").unwrap());
+        let records = (0..1_000).map(|n| record(&format!("m{n}.time.example"), n)).collect();
+        let sets = sets(records, &BTreeSet::new());
+        let messages = messages(&zone, &sets, &mut ChaCha12Rng::from_seed([1; 32])).unwrap();
+        assert!(messages.len() > 1 && messages.iter().all(|message| message.updates().len() <= MAX_RECORDS));
+        assert_eq!(messages.iter().map(|message| message.updates().len()).sum::<usize>(), 2_000);
+    }
+}

@@ -1,0 +1,450 @@
+#!/usr/bin/env python3
+"""Our DNS server with validators, and other DNS servers with what it exports and publishes.
+
+Runs as root; needs `tests/run` to have unpacked the peers, or NTPD_PEERS to say where they are.
+    dns.py            all cases
+    dns.py PATTERN    those whose name contains PATTERN
+"""
+
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+
+from lab import OURS, PEERS, Lab, match, sh, wait_for
+
+CASES = []
+DNS = PEERS / "dns"
+ENV = {"LD_LIBRARY_PATH": ":".join(map(str, DNS.glob("usr/lib/*-linux-gnu*")))}
+ZONE = "time.test"
+SERVICE = f"_ntske._tcp.{ZONE}"
+HASH = "ab" * 32
+
+MEMBERS = f"""
+[[region]]
+name = "lab"
+prefixes = ["10.89.7.0/24"]
+
+[[member]]
+name = "ke1.{ZONE}"
+addresses = ["192.0.2.1", "2001:db8::1"]
+tlsa = ["3 1 1 {HASH}"]
+[[member]]
+name = "zoo.example"
+port = 4446
+weight = 30
+[[member]]
+name = "spare.example"
+priority = 5
+"""
+
+
+def case(function):
+    CASES.append(function)
+    return function
+
+
+def expect(truth, what, *evidence):
+    if not truth:
+        raise AssertionError(f"{what}: {evidence}")
+
+
+def tool(host, *words, check=True):
+    """Runs an unpacked program."""
+    program = next(place for place in ("usr/bin", "usr/sbin") if (DNS / place / words[0]).exists())
+    return host.run("env", *(f"{key}={value}" for key, value in ENV.items()), DNS / program / words[0], *words[1:],
+                    check=check)
+
+
+def start(host, *words, log):
+    program = next(place for place in ("usr/bin", "usr/sbin") if (DNS / place / words[0]).exists())
+    return host.start(DNS / program / words[0], *words[1:], log=log, shim=False, env=ENV)
+
+
+class Server:
+    """Our server at host a, with its files."""
+
+    def __init__(self, lab, tag, members=MEMBERS, more="", zone_more="", run=True):
+        self.lab = lab
+        self.dir = lab.dir / f"srv-{tag}"
+        self.dir.mkdir()
+        self.members = self.dir / "members.toml"
+        self.members.write_text(members)
+        self.config = self.dir / "srv.toml"
+        self.key_text = self.ours("key", self.dir / "zone.key", "--zone", ZONE)
+        self.config.write_text(f"""
+listen = ["{lab.a.v4}:53", "[{lab.a.v6}]:53"]
+{more}
+[observe]
+listen = "{lab.a.v4}:9976"
+[[zone]]
+name = "{ZONE}"
+key = "zone.key"
+members = "members.toml"
+name-servers = [{{ name = "ns1.{ZONE}", addresses = ["{lab.a.v4}", "{lab.a.v6}"] }}]
+addresses = ["192.0.2.80", "2001:db8::80"]
+{zone_more}
+""")
+        self.ours("check")
+        if run:
+            self.log = f"srv-{tag}.log"
+            self.process = lab.a.start(OURS / "nts-pool-srv", "-c", self.config, log=self.log, shim=False)
+            wait_for("our server to answer", lambda: " aa" in self.dig(ZONE, "SOA", check=False), 20)
+
+    def ours(self, *words, check=True):
+        config = ["-c", self.config] if words[0] != "key" else []
+        return self.lab.a.run(OURS / "nts-pool-srv", *config, *words, check=check)
+
+    def dig(self, *words, check=True):
+        return tool(self.lab.b, "dig", f"@{self.lab.a.v4}", "+tries=1", "+timeout=2", *words, check=check)
+
+    def anchor(self):
+        """The zone's key as what validators trust."""
+        key = match(r"DNSKEY\t257 3 13 (\S+)", self.ours("ds")).group(1)
+        return self.lab.write("anchor", f'trust-anchors {{ "{ZONE}." static-key 257 3 13 "{key}"; }};\n', 0o644)
+
+    def delv(self, *words):
+        return tool(self.lab.b, "delv", f"@{self.lab.a.v4}", "-a", self.anchor(), f"+root={ZONE}", *words, check=False)
+
+
+def size(text):
+    return int(match(r"MSG SIZE\s+rcvd: (\d+)", text).group(1))
+
+
+@case
+def delv_accepts_answers_and_proofs(lab):
+    server = Server(lab, "delv")
+    for name, kind, wanted in [
+        (SERVICE, "SRV", "0 30 4446 zoo.example."),
+        (ZONE, "A", "192.0.2.80"),
+        (ZONE, "AAAA", "2001:db8::80"),
+        (ZONE, "NS", f"ns1.{ZONE}."),
+        (ZONE, "DNSKEY", "257 3 13"),
+        (ZONE, "CDS", " 13 2 "),
+        (f"ns1.{ZONE}", "A", lab.a.v4),
+        (f"ke1.{ZONE}", "AAAA", "2001:db8::1"),
+        (f"_4460._tcp.ke1.{ZONE}", "TLSA", "3 1 1 AB"),
+    ]:
+        text = server.delv(name, kind)
+        expect("; fully validated" in text and wanted in text, f"delv validates {name} {kind}", text)
+    for name, kind, outcome in [
+        (ZONE, "TXT", "nxrrset"),
+        (SERVICE, "A", "nxrrset"),
+        (f"_tcp.{ZONE}", "DS", "nxrrset"),
+        (f"_tcp.{ZONE}", "A", "nxrrset"),
+        (f"ke1.{ZONE}", "TLSA", "nxrrset"),
+        (f"_4460._tcp.ns1.{ZONE}", "TLSA", "nxdomain"),
+        (f"nobody.{ZONE}", "A", "nxdomain"),
+        (f"a.b.c.d.e.{ZONE}", "A", "nxdomain"),
+        (f"zzz.{ZONE}", "AAAA", "nxdomain"),
+        (f"*.{ZONE}", "A", "nxdomain"),
+        (f"x.{SERVICE}", "SRV", "nxdomain"),
+    ]:
+        text = server.delv(name, kind)
+        expect("; negative response, fully validated" in text and f"ncache {outcome}" in text, f"{name} {kind}", text)
+    # A validator that trusts another key must not be content.
+    other = Server(lab, "delv-other", run=False)
+    expect("validated" not in other.delv(SERVICE, "SRV"), "another key is no proof")
+
+
+@case
+def dig_sees_times_sizes_and_limits(lab):
+    server = Server(lab, "dig", more="[limit]\nresponses-per-second = 40\nslip = 1")
+    text = server.dig(SERVICE, "SRV", "+dnssec")
+    ttl, = re.findall(rf"^{SERVICE}\.\t+(\d+)\tIN\tRRSIG", text, re.MULTILINE)
+    expect(int(ttl) == 300 and size(text) <= 1232, "signed answer", text)
+    signed = match(r"RRSIG\tSRV 13 4 300 (\d{8})\d+ (\d{8})\d+ ", text)
+    day = lambda text: time.mktime(time.strptime(text, "%Y%m%d")) / 86400
+    today = time.time() / 86400
+    expect(day(signed.group(2)) < today - 1 and day(signed.group(1)) > today + 10, "window of signatures", text)
+    expect(size(server.dig(SERVICE, "SRV", "+noedns")) <= 512, "without EDNS")
+    expect("REFUSED" in server.dig("example.org", "A"), "not ours")
+    expect("Transfer failed" in server.dig(ZONE, "AXFR", check=False), "no transfers")
+    expect("status: BADVERS" in server.dig(ZONE, "SOA", "+edns=1", "+noednsnegotiation"), "EDNS 1")
+    expect("status: NOTIMP" in server.dig(ZONE, "SOA", "+opcode=4"), "NOTIFY")
+    text = server.dig(SERVICE, "SRV", "+subnet=10.89.7.0/24")
+    expect("CLIENT-SUBNET: 10.89.7.0/24/24" in text, "client subnet", text)
+    expect("CLIENT-SUBNET: 0.0.0.0/0/0" in server.dig(SERVICE, "SRV", "+subnet=0"), "no subnet")
+    expect("(good)" in server.dig(SERVICE, "SRV", "+cookie"), "cookies")
+    expect(size(server.dig(ZONE, "ANY", "+notcp", "+dnssec")) <= 1232, "ANY is short")
+    # dig goes over to TCP when it is told that answers were cut.
+    batch = lab.write("batch", f"@{lab.a.v4} {SERVICE} SRV +nocookie +tries=1\n" * 300, 0o644)
+    text = tool(lab.b, "dig", "-f", batch)
+    expect(text.count("(TCP)") > 10 and text.count("status: NOERROR") == 300, "beyond the limit, clients come by TCP",
+           text.count("(TCP)"), text[-2000:])
+    metrics = lab.b.run("python3", "-c", "import urllib.request as u; "
+                        f"print(u.urlopen('http://{lab.a.v4}:9976/metrics').read().decode())")
+    expect(re.search(r'limited_total\{outcome="short"\} [1-9]', metrics), "counted", metrics)
+    expect(f'nts_pool_srv_members{{zone="{ZONE}"}} 3' in metrics, "members", metrics)
+
+
+@case
+def an_answer_leaves_from_the_address_that_was_asked(lab):
+    sh("ip", "-n", lab.a.space, "addr", "add", "10.89.7.31/24", "dev", "eth0", check=False)
+    server = Server(lab, "any-address", run=False)
+    server.config.write_text(server.config.read_text().replace(f'"{lab.a.v4}:53", "[{lab.a.v6}]:53"', '"0.0.0.0:53", "[::]:53"'))
+    server.process = lab.a.start(OURS / "nts-pool-srv", "-c", server.config, log="srv-any.log", shim=False)
+    wait_for("our server to answer", lambda: " aa" in server.dig(ZONE, "SOA", check=False), 20)
+    for address in [lab.a.v4, "10.89.7.31", lab.a.v6]:
+        text = tool(lab.b, "dig", f"@{address}", "+tries=1", "+timeout=2", SERVICE, "SRV", check=False)
+        expect("status: NOERROR" in text and f"SERVER: {address}#53" in text, address, text)
+
+
+@case
+def unbound_validates(lab):
+    server = Server(lab, "unbound")
+    ds = match(rf"^({ZONE}\.\tIN\tDS\t.*)$", server.ours("ds")).group(1)
+    folder = lab.dir / "unbound"
+    folder.mkdir()
+    config = lab.write("unbound.conf", f"""
+server:
+  interface: {lab.b.v4}
+  port: 5353
+  access-control: 0.0.0.0/0 allow
+  do-daemonize: no
+  use-syslog: no
+  verbosity: 2
+  chroot: ""
+  username: ""
+  directory: "{folder}"
+  pidfile: ""
+  module-config: "validator iterator"
+  trust-anchor: "{ds}"
+  qname-minimisation: yes
+  harden-below-nxdomain: yes
+  aggressive-nsec: yes
+  local-zone: "test." nodefault
+stub-zone:
+  name: "{ZONE}"
+  stub-addr: {lab.a.v4}
+remote-control:
+  control-enable: no
+""", 0o644)
+    start(lab.b, "unbound", "-d", "-c", config, log="unbound.log")
+    ask = lambda *words: tool(lab.b, "dig", f"@{lab.b.v4}", "-p", "5353", "+dnssec", "+tries=1", *words, check=False)
+    wait_for("unbound", lambda: "NOERROR" in ask(ZONE, "SOA"), 20)
+    for name, kind, status in [
+        (SERVICE, "SRV", "NOERROR"),
+        (ZONE, "A", "NOERROR"),
+        (f"_4460._tcp.ke1.{ZONE}", "TLSA", "NOERROR"),
+        (f"_4460._tcp.ns1.{ZONE}", "TLSA", "NXDOMAIN"),
+        (f"_tcp.{ZONE}", "DS", "NOERROR"),
+        (SERVICE, "A", "NOERROR"),
+        (f"nobody.{ZONE}", "A", "NXDOMAIN"),
+        (f"nobody2.{ZONE}", "TXT", "NXDOMAIN"),
+    ]:
+        text = ask(name, kind)
+        flags = match(r"flags: ([a-z ]+);", text)
+        expect(f"status: {status}" in text and flags and " ad" in flags.group(1), f"{name} {kind}", text)
+
+
+@case
+def thousands_of_members_fit(lab):
+    member = '[[member]]\nname = "ntp{0}.members.{1}"\naddresses = ["192.0.2.7"]\ntlsa = ["3 1 1 {2}"]\nweight = {3}\n'
+    server = Server(lab, "many", "".join(member.format(n, ZONE, HASH, n % 9 + 1) for n in range(5000)),
+                    zone_more="targets = 8")
+    for number in [0, 77, 4999]:
+        text = server.delv(f"_4460._tcp.ntp{number}.members.{ZONE}", "TLSA")
+        expect("; fully validated" in text, number, text)
+    seen = set()
+    for _ in range(20):
+        text = server.dig(SERVICE, "SRV", "+dnssec", "+ignore")
+        targets = re.findall(rf"SRV\t\d+ \d+ 4460 (\S+)", text)
+        expect(len(targets) == 8 and size(text) <= 1232 and " tc" not in text, "a bounded draw", text)
+        seen.update(targets)
+    expect(len(seen) > 40, "draws change", len(seen))
+
+
+@case
+def exports_load_elsewhere(lab):
+    server = Server(lab, "export", run=False)
+    zone = lab.write("export.zone", server.ours("export"), 0o644)
+    expect("OK" in tool(lab.b, "named-checkzone", ZONE, zone), "BIND")
+    tool(lab.b, "kzonecheck", "-o", ZONE, zone)
+    expect("zone time.test is ok" in tool(lab.b, "nsd-checkzone", ZONE, zone), "NSD")
+
+
+def tsig(lab, tag, name="update-key"):
+    """A key as tsig-keygen makes it."""
+    return lab.write(f"tsig-{tag}", tool(lab.b, "tsig-keygen", "-a", "hmac-sha256", name), 0o644)
+
+
+def bare_zone(lab, tag):
+    return lab.write(f"bare-{tag}.zone", f"""$TTL 60
+{ZONE}. IN SOA ns1.{ZONE}. hostmaster.{ZONE}. 1 3600 600 86400 60
+{ZONE}. IN NS ns1.{ZONE}.
+ns1.{ZONE}. IN A {lab.b.v4}
+{SERVICE}. IN SRV 0 0 1 old.example.
+""", 0o644)
+
+
+def publishes(lab, tag, key, refused):
+    """Publishes into what runs at host b, and looks at what it then says."""
+    server = Server(lab, tag, zone_more=f'[zone.publish]\nserver = "{lab.b.v4}:5300"\ntsig-key = "{key}"', run=False)
+    ask = lambda name, kind: tool(lab.a, "dig", f"@{lab.b.v4}", "-p", "5300", "+short", "+tries=1", "+timeout=2", name,
+                                  kind, check=False)
+    wait_for("the other server", lambda: "old.example" in ask(SERVICE, "SRV"), 20)
+    text = server.ours("publish")
+    expect("3 service records are published" in text, "told", text)
+    found = sorted(ask(SERVICE, "SRV").split("\n")[:-1])
+    expect(found == [f"0 10 4460 ke1.{ZONE}.", "0 30 4446 zoo.example.", "5 10 4460 spare.example."], "replaced", found)
+    expect(ask(f"_4460._tcp.ke1.{ZONE}", "TLSA").startswith("3 1 1 AB"), "TLSA")
+    expect(ask(f"ke1.{ZONE}", "AAAA") == "2001:db8::1\n", "addresses")
+    # Going on: a member that leaves takes its records along.
+    process = lab.a.start(OURS / "nts-pool-srv", "-c", server.config, "publish", "--every", "10s", log=f"{tag}-every.log",
+                          shim=False)
+    wait_for("the first time", lambda: "are published" in lab.log(f"{tag}-every.log"), 20)
+    server.members.write_text('[[member]]\nname = "zoo.example"\n')
+    wait_for("the second time", lambda: ask(SERVICE, "SRV") == "0 10 4460 zoo.example.\n", 30)
+    expect(ask(f"_4460._tcp.ke1.{ZONE}", "TLSA") == "" and ask(f"ke1.{ZONE}", "A") == "", "taken away")
+    process.terminate()
+    # Refusals say why.
+    for other, name, wanted in [("secret", "update-key", "BADSIG"), ("name", "nobody", "BADKEY"), ("right", "reader", refused)]:
+        wrong = tsig(lab, f"{tag}-{other}", name) if other != "right" else lab.dir / "tsig-reader"
+        server.config.write_text(re.sub(r'tsig-key = ".*"', f'tsig-key = "{wrong}"', server.config.read_text()))
+        text = server.ours("publish", check=False)
+        expect(wanted in text and "the server refuses" in text, wanted, text)
+
+
+@case
+def bind_takes_updates(lab):
+    key, reader = tsig(lab, "bind"), tsig(lab, "reader", "reader")
+    zone = bare_zone(lab, "bind")
+    folder = lab.dir / "named"
+    folder.mkdir()
+    config = lab.write("named.conf", f"""
+include "{key}";
+include "{reader}";
+options {{
+  directory "{folder}"; listen-on port 5300 {{ {lab.b.v4}; }}; listen-on-v6 {{ none; }}; pid-file none;
+  session-keyfile none; recursion no; dnssec-validation no;
+}};
+controls {{ }};
+zone "{ZONE}" {{ type primary; file "{zone}"; update-policy {{ grant update-key zonesub ANY; }}; }};
+""", 0o644)
+    start(lab.b, "named", "-g", "-c", config, log="named.log")
+    publishes(lab, "bind", key, "REFUSED")
+
+
+@case
+def knot_takes_updates(lab):
+    key, reader = tsig(lab, "knot"), tsig(lab, "reader", "reader")
+    secret = lambda file: match(r'secret "(.*)"', file.read_text()).group(1)
+    zone = bare_zone(lab, "knot")
+    folder = lab.dir / "knot"
+    folder.mkdir()
+    config = lab.write("knot.conf", f"""
+server:
+  listen: {lab.b.v4}@5300
+  rundir: {folder}
+database:
+  storage: {folder}
+log:
+  - target: stderr
+    any: info
+key:
+  - id: update-key
+    algorithm: hmac-sha256
+    secret: {secret(key)}
+  - id: reader
+    algorithm: hmac-sha256
+    secret: {secret(reader)}
+acl:
+  - id: update
+    key: update-key
+    action: update
+zone:
+  - domain: {ZONE}
+    file: {zone}
+    acl: update
+    zonefile-sync: -1
+    journal-content: all
+""", 0o644)
+    start(lab.b, "knotd", "-c", config, log="knot.log")
+    publishes(lab, "knot", key, "or must not update time.test")
+
+
+@case
+def a_reload_loses_nothing_and_mistakes_change_nothing(lab):
+    server = Server(lab, "reload", more="[limit]\nresponses-per-second = 0")
+    script = lab.write("ask.py", f"""
+import socket, struct, sys, time
+name = b"".join(bytes([len(l)]) + l for l in b"{SERVICE}".split(b".")) + b"\\0"
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sock.settimeout(1)
+end, asked, lost = time.monotonic() + 8, 0, 0
+while time.monotonic() < end:
+    asked += 1
+    sock.sendto(struct.pack(">HHHHHH", asked & 0xffff, 0, 1, 0, 0, 1) + name + struct.pack(">HH", 33, 1)
+                + b"\\0\\0\\x29\\x04\\xd0\\0\\0\\x80\\0\\0\\0", ("{lab.a.v4}", 53))
+    try:
+        answer = sock.recv(2000)
+        lost += answer[:2] != struct.pack(">H", asked & 0xffff) or answer[3] & 15 != 0 or answer[6:8] == b"\\0\\0"
+    except TimeoutError:
+        lost += 1
+print(asked, lost)
+""")
+    result = []
+    asking = threading.Thread(target=lambda: result.append(lab.b.run("python3", script)))
+    asking.start()
+    for turn in range(6):
+        time.sleep(1)
+        extra = "".join(f'[[member]]\nname = "more{n}.example"\n' for n in range(turn * 100))
+        server.members.write_text(MEMBERS + extra if turn % 3 else MEMBERS + "[[member]]\nname = 7\n")
+        if turn % 2:
+            server.process.send_signal(signal.SIGHUP)
+    asking.join()
+    asked, lost = map(int, result[0].split())
+    expect(asked > 1000 and lost == 0, "queries while files change", asked, lost)
+    text = lab.log(server.log)
+    expect(re.search(r"members.toml:\d+:8: invalid type: integer `7`, expected a string.*stays in force", text), "told", text)
+    expect(server.process.poll() is None, "still there")
+
+
+@case
+def mistakes_end_with_1_and_wrong_use_with_2(lab):
+    server = Server(lab, "mistakes", run=False)
+
+    def code(*words):
+        return lab.a.run("sh", "-c", f"{OURS}/nts-pool-srv {' '.join(map(str, words))}; echo code $?", check=False)
+
+    for text, wanted in [
+        ('[[member]]\nname = "a..b"\n', "members.toml:2:8: name: not a host name"),
+        (MEMBERS + f'[[member]]\nname = "ke1.{ZONE}"\n', "is there already, in line 7"),
+        ('[[member]]\nname = "a.example"\nregions = ["x"]\n', 'members.toml:3:12: unknown region "x"'),
+        ("", "no members; accepted: one [[member]] table at least"),
+    ]:
+        server.members.write_text(text)
+        for command in ["check", "export", ""]:
+            told = code("-c", server.config, command)
+            expect("code 1" in told and wanted in told, command, told)
+    server.members.write_text(MEMBERS)
+    (server.dir / "zone.key").write_text("rubbish")
+    told = code("-c", server.config)
+    expect("code 1" in told and "zone.key: unusable key" in told, "no key, no server", told)
+    expect("code 2" in code("nonsense") and "code 2" in code("publish", "--every", "soon"), "usage")
+    expect("code 0" in code("--version") and "code 0" in code("--help"), "help")
+
+
+def main():
+    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
+    failures = 0
+    for function in CASES:
+        if wanted not in function.__name__:
+            continue
+        begun = time.monotonic()
+        try:
+            with Lab() as lab:
+                function(lab)
+            print(f"ok    {function.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
+        except Exception:  # every case is run, whatever happens to others
+            failures += 1
+            print(f"FAIL  {function.__name__}\n{traceback.format_exc()}", flush=True)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
