@@ -29,6 +29,9 @@ const MICROS_PER_SECOND: i64 = 1_000_000;
 /// Nanoseconds in a second.
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 
+/// Seconds in an era of NTP timestamps (RFC 5905 section 6).
+const ERA_SECONDS: i64 = 1 << 32;
+
 /// Where the kernel caps its error bounds, in microseconds (`NTP_PHASE_LIMIT`).
 const MAX_ERROR_MICROS: i64 = 16_000_000;
 
@@ -55,12 +58,17 @@ struct Kernel {
     status: i32,
     /// The last status that we set. A step makes the kernel forget it.
     told: Option<ClockStatus>,
+    /// What the clock reads.
+    time: UnixTime,
+    /// A time in the era that steps must lead to.
+    era: UnixTime,
 }
 
 /// The machine's clock, `CLOCK_REALTIME`.
 #[derive(Debug)]
 pub struct SystemClock {
     user_hz: i64,
+    era: UnixTime,
     told: Option<ClockStatus>,
     /// Tick and frequency as the kernel had them after our last change.
     ours: Option<(i64, i64)>,
@@ -70,11 +78,14 @@ pub struct SystemClock {
 impl SystemClock {
     /// Opens the machine's clock and changes nothing.
     ///
+    /// Timestamps and steps do not tell one era from another, but the machine's clock does: a step leads to the time
+    /// nearest to `era`.
+    ///
     /// # Errors
     ///
     /// [`ClockError`] if the kernel does not let us read its time-keeping state.
-    pub fn open() -> Result<Self, ClockError> {
-        let clock = Self { user_hz: sys::user_hz().map_err(refused)?, told: None, ours: None, foreign: None };
+    pub fn open(era: UnixTime) -> Result<Self, ClockError> {
+        let clock = Self { user_hz: sys::user_hz().map_err(refused)?, era, told: None, ours: None, foreign: None };
         clock.frequency()?;
         Ok(clock)
     }
@@ -110,7 +121,8 @@ impl Clock for SystemClock {
     fn steer(&mut self, command: Steer) -> Result<Applied, ClockError> {
         let before = sys::adjust(&Timex::default()).map_err(refused)?;
         self.note_foreign_change(&before);
-        let kernel = Kernel { user_hz: self.user_hz, status: before.status, told: self.told };
+        let (status, told) = (before.status, self.told);
+        let kernel = Kernel { user_hz: self.user_hz, status, told, time: reading(&before), era: self.era };
         let (request, command) = plan(command, &kernel)?;
         let after = sys::adjust(&request).map_err(refused)?;
         match command {
@@ -204,12 +216,17 @@ pub(crate) fn rate_of(tick: i64, freq: i64, user_hz: i64) -> Rate {
 
 fn plan_step(step: NtpDuration, kernel: &Kernel) -> (Timex, Steer) {
     let nanos = step.to_nanos();
+    let seconds = nanos.div_euclid(NANOS_PER_SECOND);
+    // A clock that is 68 years slow or more looks fast, and a clock in another era right.
+    let target = (NtpTimestamp::from_unix(kernel.time) + step).to_unix(kernel.era);
+    let astray = target.seconds - (kernel.time.seconds + seconds);
+    let eras = (astray + ERA_SECONDS / 2).div_euclid(ERA_SECONDS);
     // The kernel marks a stepped clock as unsynchronized with the largest error; what we told it stays true.
     let status = kernel.told.map_or_else(Timex::default, |status| plan_status(&status, kernel.status));
     let request = Timex {
         // The offset of a TAI clock is not touched by a step of UTC.
         modes: (status.modes & !libc::ADJ_TAI) | libc::ADJ_SETOFFSET | libc::ADJ_NANO,
-        time_seconds: nanos.div_euclid(NANOS_PER_SECOND),
+        time_seconds: seconds + eras * ERA_SECONDS,
         time_fraction: nanos.rem_euclid(NANOS_PER_SECOND),
         constant: 0,
         ..status
@@ -242,11 +259,16 @@ fn micros_at_least(span: NtpDuration) -> i64 {
     rounded_up.clamp(0, MAX_ERROR_MICROS)
 }
 
+/// What the clock read during a call.
+fn reading(state: &Timex) -> UnixTime {
+    let scale = if state.status & libc::STA_NANO != 0 { 1 } else { 1_000 };
+    let nanos = u32::try_from(state.time_fraction * scale).unwrap_or_default();
+    UnixTime { seconds: state.time_seconds, nanos }
+}
+
 /// The kernel reads its clock inside the call, after a step.
 fn effective_at(after: &Timex, done: &Steer) -> NtpTimestamp {
-    let scale = if after.status & libc::STA_NANO != 0 { 1 } else { 1_000 };
-    let nanos = u32::try_from(after.time_fraction * scale).unwrap_or_default();
-    let read = NtpTimestamp::from_unix(UnixTime { seconds: after.time_seconds, nanos });
+    let read = NtpTimestamp::from_unix(reading(after));
     match done {
         Steer::Step(step) => read - *step,
         Steer::Frequency(_) | Steer::Status(_) => read,
@@ -259,7 +281,10 @@ mod tests {
 
     use super::*;
 
-    const KERNEL: Kernel = Kernel { user_hz: 100, status: libc::STA_UNSYNC | libc::STA_NANO, told: None };
+    const ERA: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
+
+    const KERNEL: Kernel =
+        Kernel { user_hz: 100, status: libc::STA_UNSYNC | libc::STA_NANO, told: None, time: ERA, era: ERA };
 
     const GOOD: ClockStatus = ClockStatus {
         synchronized: true,
@@ -325,6 +350,27 @@ mod tests {
     }
 
     #[test]
+    fn steps_lead_to_the_era_we_live_in() {
+        // the clock, true time
+        for (from, to) in [
+            (1_000, 2_114_380_800),
+            (1_000, 2_147_570_048),
+            (0, 2_200_000_000),
+            (1_792_000_000, 2_147_483_648),
+            (4_300_000_000, 1_800_000_000),
+            (6_094_967_300, 1_800_000_000),
+            (2_085_978_490, 2_085_978_500),
+            (2_085_978_500, 2_085_978_490),
+        ] {
+            let at = |seconds| UnixTime { seconds, nanos: 999_999_999 };
+            let step = NtpTimestamp::from_unix(at(to)) - NtpTimestamp::from_unix(at(from));
+            let (request, done) = plan(Steer::Step(step), &Kernel { time: at(from), ..KERNEL }).unwrap();
+            assert_eq!((from + request.time_seconds, request.time_fraction), (to, 0), "from {from}");
+            assert_eq!(done, Steer::Step(step), "timestamps are told what timestamps see");
+        }
+    }
+
+    #[test]
     fn a_step_keeps_what_was_told_about_the_clock() {
         let told = Kernel { told: Some(GOOD), ..KERNEL };
         let (request, _) = plan(Steer::Step(NtpDuration::from_nanos(-7)), &told).unwrap();
@@ -363,7 +409,7 @@ mod tests {
 
     #[test]
     fn a_change_by_somebody_else_is_noticed_once() {
-        let mut clock = SystemClock { user_hz: 100, told: None, ours: None, foreign: None };
+        let mut clock = SystemClock { user_hz: 100, era: ERA, told: None, ours: None, foreign: None };
         let state = |tick, freq| Timex { tick, freq, ..Timex::default() };
         clock.note_foreign_change(&state(10_000, 655_360));
         assert_eq!(clock.take_foreign_frequency(), None, "what was there before us is no change");
@@ -400,7 +446,7 @@ mod tests {
 
     #[test]
     fn the_kernel_can_be_read_without_being_changed() {
-        let clock = SystemClock::open().unwrap();
+        let clock = SystemClock::open(ERA).unwrap();
         let before = clock.frequency().unwrap();
         let _ = permitted();
         let span = clock.now().unwrap() - clock.now().unwrap();
@@ -424,7 +470,12 @@ mod tests {
             let (request, done) = plan_step(NtpDuration::from_bits(bits), &KERNEL);
             prop_assert!((0..NANOS_PER_SECOND).contains(&request.time_fraction));
             let Steer::Step(step) = done else { unreachable!() };
-            prop_assert!((step.to_nanos() - (request.time_seconds * NANOS_PER_SECOND + request.time_fraction)).abs() <= 1);
+            let off = i128::from(step.to_nanos())
+                - i128::from(request.time_seconds) * i128::from(NANOS_PER_SECOND)
+                - i128::from(request.time_fraction);
+            let era = i128::from(ERA_SECONDS * NANOS_PER_SECOND);
+            prop_assert!(((off + era / 2).rem_euclid(era) - era / 2).abs() <= 1);
+            prop_assert!((KERNEL.time.seconds + request.time_seconds - ERA.seconds).abs() <= ERA_SECONDS / 2 + 1);
         }
     }
 }

@@ -1,91 +1,85 @@
 //! What is counted.
 
-/// What became of the packets one server thread received. Every packet is in exactly one of the drop or reply counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ServerCounters {
+/// Makes the counts from one table, so that whoever passes all of them on need not name them again.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $field:ident,)*) => {
+        /// What became of the packets one server thread received. Every packet is in exactly one of the drop or reply
+        /// counts.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct ServerCounters {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        impl ServerCounters {
+            /// The names of all counts.
+            pub const NAMES: [&'static str; Self::LEN] = [$(stringify!($field)),*];
+
+            /// How many counts there are.
+            pub const LEN: usize = [$(stringify!($field)),*].len();
+
+            /// All counts, in the order of [`NAMES`](Self::NAMES).
+            #[must_use]
+            pub const fn to_array(&self) -> [u64; Self::LEN] {
+                [$(self.$field),*]
+            }
+
+            /// The counts of [`to_array`](Self::to_array).
+            #[must_use]
+            pub const fn from_array(counts: [u64; Self::LEN]) -> Self {
+                let [$($field),*] = counts;
+                Self { $($field),* }
+            }
+
+            /// Adds the counts of another thread.
+            pub const fn add(&mut self, other: &Self) {
+                $(self.$field += other.$field;)*
+            }
+        }
+    };
+}
+
+counters! {
     /// Packets received.
-    pub received: u64,
+    received,
     /// Of these, stamped by this program rather than the kernel or the interface.
-    pub stamped_by_daemon: u64,
+    stamped_by_daemon,
     /// Of these, stamped by the kernel.
-    pub stamped_by_kernel: u64,
+    stamped_by_kernel,
     /// Of these, stamped by the interface.
-    pub stamped_by_hardware: u64,
+    stamped_by_hardware,
 
     /// Dropped: not a packet of NTP version 1 to 4.
-    pub dropped_malformed: u64,
+    dropped_malformed,
     /// Dropped: not a request.
-    pub dropped_mode: u64,
+    dropped_mode,
     /// Dropped: from an address that is not served.
-    pub dropped_access: u64,
+    dropped_access,
     /// Dropped: made with an unknown symmetric key, or not with the key it names.
-    pub dropped_key: u64,
+    dropped_key,
     /// Dropped: NTS fields incomplete or contradictory.
-    pub dropped_nts: u64,
+    dropped_nts,
     /// Dropped: more requests than the rate limit lets through.
-    pub dropped_rate: u64,
+    dropped_rate,
     /// Dropped: the reply did not fit into the caller's buffer.
-    pub dropped_no_space: u64,
+    dropped_no_space,
 
     /// Replies without authentication.
-    pub replies_plain: u64,
+    replies_plain,
     /// Replies with a symmetric key.
-    pub replies_symmetric: u64,
+    replies_symmetric,
     /// Replies with NTS.
-    pub replies_nts: u64,
+    replies_nts,
     /// NTS negative acknowledgments.
-    pub replies_nts_nak: u64,
+    replies_nts_nak,
     /// Kiss-o'-death packets that ask to slow down.
-    pub replies_kiss: u64,
+    replies_kiss,
     /// Of all replies, those in interleaved mode.
-    pub interleaved: u64,
+    interleaved,
     /// NTS cookies issued.
-    pub cookies: u64,
+    cookies,
 }
 
 impl ServerCounters {
-    /// Adds the counts of another thread.
-    pub const fn add(&mut self, other: &Self) {
-        let Self {
-            received,
-            stamped_by_daemon,
-            stamped_by_kernel,
-            stamped_by_hardware,
-            dropped_malformed,
-            dropped_mode,
-            dropped_access,
-            dropped_key,
-            dropped_nts,
-            dropped_rate,
-            dropped_no_space,
-            replies_plain,
-            replies_symmetric,
-            replies_nts,
-            replies_nts_nak,
-            replies_kiss,
-            interleaved,
-            cookies,
-        } = other;
-        self.received += *received;
-        self.stamped_by_daemon += *stamped_by_daemon;
-        self.stamped_by_kernel += *stamped_by_kernel;
-        self.stamped_by_hardware += *stamped_by_hardware;
-        self.dropped_malformed += *dropped_malformed;
-        self.dropped_mode += *dropped_mode;
-        self.dropped_access += *dropped_access;
-        self.dropped_key += *dropped_key;
-        self.dropped_nts += *dropped_nts;
-        self.dropped_rate += *dropped_rate;
-        self.dropped_no_space += *dropped_no_space;
-        self.replies_plain += *replies_plain;
-        self.replies_symmetric += *replies_symmetric;
-        self.replies_nts += *replies_nts;
-        self.replies_nts_nak += *replies_nts_nak;
-        self.replies_kiss += *replies_kiss;
-        self.interleaved += *interleaved;
-        self.cookies += *cookies;
-    }
-
     /// Packets that got no reply.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
@@ -102,5 +96,19 @@ impl ServerCounters {
     #[must_use]
     pub const fn replied(&self) -> u64 {
         self.replies_plain + self.replies_symmetric + self.replies_nts + self.replies_nts_nak + self.replies_kiss
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_counts_are_in_one_order() {
+        let counts: [u64; ServerCounters::LEN] = core::array::from_fn(|place| place as u64);
+        let counters = ServerCounters::from_array(counts);
+        assert_eq!(counters.to_array(), counts);
+        assert_eq!(ServerCounters::NAMES[usize::try_from(counters.cookies).unwrap()], "cookies");
+        assert_eq!(ServerCounters::NAMES[usize::try_from(counters.dropped_key).unwrap()], "dropped_key");
     }
 }

@@ -107,6 +107,15 @@ impl LocalClock {
         }
     }
 
+    /// Whether it is the machine's own clock.
+    #[must_use]
+    pub const fn is_machines(&self) -> bool {
+        match self {
+            Self::System(_) => true,
+            Self::Soft(_) | Self::Simulated(_) => false,
+        }
+    }
+
     /// How far the clock is from true time, which only a simulated one can know.
     pub fn true_error(&mut self) -> Option<NtpDuration> {
         match self {

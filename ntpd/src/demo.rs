@@ -2,9 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -23,7 +21,11 @@ use ntp_proto::{
 use nts_ke::{server::Deadlines, verify::TrustRoots};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use serde::Serialize;
-use tokio::{runtime::Builder, time::Instant};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
 
 use crate::{
     cli::{DemoArgs, FAILED, print},
@@ -39,8 +41,12 @@ use crate::{
     now,
     resolve::Resolver,
     serve::{Server, Settings, StatusCell},
-    start::{StartError, random_seed},
+    start::{StartError, parts, random_seed},
 };
+
+mod folder;
+
+use folder::Folder;
 
 /// The name that everything is reached by.
 const POOL: &str = "pool.demo";
@@ -69,15 +75,6 @@ struct Stage {
     port: u16,
     roots: TrustRoots,
     folder: Folder,
-}
-
-/// A folder that goes away with its owner.
-struct Folder(PathBuf);
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }
 
 /// The result, as `--json` prints it.
@@ -120,38 +117,22 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     }
 }
 
+/// Plays until the end or an interruption; either way what was written is removed.
 async fn play(args: &DemoArgs) -> Result<Outcome, StartError> {
+    let mut interruption = Interruption::watch()?;
     let mut stage = Stage::build()?;
-    let say = |text: &str| {
-        if !args.json {
-            print(&format!("{text}\n"));
-        }
-    };
-    say(&stage.describe());
     let mut client = stage.client(args)?;
-    let begin = Instant::now();
-    let mut told = Duration::ZERO;
-    while begin.elapsed() < DURATION {
-        let _ = tokio::time::timeout(Duration::from_millis(200), client.step()).await;
-        stage.rotate();
-        if begin.elapsed() >= told {
-            told += PROGRESS;
-            say(&progress(&mut client, begin.elapsed()));
-        }
-    }
-    let outcome = outcome(&mut client);
-    if args.json {
-        print(&format!("{}\n", serde_json::to_string_pretty(&outcome).map_err(StartError::new)?));
-    } else {
-        print(&table(&outcome));
-    }
+    let outcome = tokio::select! {
+        outcome = perform(args, &mut stage, &mut client) => outcome?,
+        () = interruption.comes() => return Err(StartError::new("interrupted")),
+    };
     if args.keep {
-        say(&stage.invitation());
-        let interrupted = tokio::signal::ctrl_c();
-        tokio::pin!(interrupted);
+        if !args.json {
+            print(&format!("{}\n", stage.invitation()));
+        }
         loop {
             tokio::select! {
-                _ = &mut interrupted => break,
+                () = interruption.comes() => break,
                 () = client.step() => stage.rotate(),
             }
         }
@@ -159,11 +140,55 @@ async fn play(args: &DemoArgs) -> Result<Outcome, StartError> {
     Ok(outcome)
 }
 
+/// SIGINT and SIGTERM.
+struct Interruption([Signal; 2]);
+
+impl Interruption {
+    /// From here on these signals end nothing by themselves.
+    fn watch() -> Result<Self, StartError> {
+        let on = |kind| signal(kind).map_err(StartError::new);
+        Ok(Self([on(SignalKind::interrupt())?, on(SignalKind::terminate())?]))
+    }
+
+    async fn comes(&mut self) {
+        let [interrupt, terminate] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
+
+async fn perform(args: &DemoArgs, stage: &mut Stage, client: &mut Client) -> Result<Outcome, StartError> {
+    let say = |text: &str| {
+        if !args.json {
+            print(&format!("{text}\n"));
+        }
+    };
+    say(&stage.describe());
+    let begin = Instant::now();
+    let mut told = Duration::ZERO;
+    while begin.elapsed() < DURATION {
+        let _ = tokio::time::timeout(Duration::from_millis(200), client.step()).await;
+        stage.rotate();
+        if begin.elapsed() >= told {
+            told += PROGRESS;
+            say(&progress(client, begin.elapsed()));
+        }
+    }
+    let outcome = outcome(client);
+    if args.json {
+        print(&format!("{}\n", serde_json::to_string_pretty(&outcome).map_err(StartError::new)?));
+    } else {
+        print(&table(&outcome));
+    }
+    Ok(outcome)
+}
+
 impl Stage {
     fn build() -> Result<Self, StartError> {
-        let folder = Folder(std::env::temp_dir().join(format!("ntpd-demo-{}", std::process::id())));
-        fs::create_dir_all(&folder.0).map_err(StartError::new)?;
-        let roots = certificates(&folder.0)?;
+        let folder = Folder::new()?;
+        let roots = certificates(&folder)?;
         let keyring = Keyring::new(&random_seed()?);
         let mut servers: Vec<Server> = Vec::new();
         for number in 1..=SERVERS {
@@ -172,10 +197,12 @@ impl Stage {
         }
         let port = servers.first().and_then(|first| first.addresses().first()).map_or(0, SocketAddr::port);
         let identity = Identity {
-            certificate: folder.0.join("chain.pem"),
-            private_key: folder.0.join("key.pem"),
+            certificate: folder.path("chain.pem"),
+            private_key: folder.path("key.pem"),
             ntp_server: Some(host(1).to_string()),
             ntp_port: Some(port),
+            aeads: crate::config::DEFAULT_AEADS.to_vec(),
+            pool_tokens: None,
         };
         let options = Options {
             listen: vec![SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)],
@@ -207,7 +234,7 @@ impl Stage {
         format!(
             "\nStaying up until interrupted. Key exchange: 127.0.0.1:{}, certificate for {POOL}, authority {}",
             self.ke_port(),
-            self.folder.0.join("ca.pem").display()
+            self.folder.path("ca.pem").display()
         )
     }
 
@@ -247,15 +274,9 @@ impl Stage {
             let seed = u64::from_le_bytes([seed[0], seed[1], seed[2], seed[3], seed[4], seed[5], seed[6], seed[7]]);
             SimClock::new(oscillator, seed, true_time, NtpDuration::from_seconds(OFFSET))
         });
-        let parts = Parts {
-            clock: LocalClock::Simulated(Box::new(simulated)),
-            exchanger: KeyExchanger::with_roots(self.roots.clone(), resolver.clone()).map_err(StartError::new)?,
-            resolver,
-            status: Arc::new(StatusCell::default()),
-            state: None,
-            precision: -24,
-            seed,
-        };
+        let exchanger = KeyExchanger::with_roots(self.roots.clone(), resolver.clone()).map_err(StartError::new)?;
+        let clock = LocalClock::Simulated(Box::new(simulated));
+        let parts = Parts { precision: -24, ..parts(clock, resolver, exchanger)? };
         Ok(Client::new(&config, &[], parts))
     }
 }
@@ -290,13 +311,7 @@ fn serve(number: u8, port: u16, keyring: Keyring) -> Result<Server, StartError> 
 }
 
 /// Makes an authority and a certificate for the pool, and writes them where the server reads them.
-fn certificates(folder: &Path) -> Result<TrustRoots, StartError> {
-    let write = |name: &str, text: String| -> io::Result<()> {
-        use std::os::unix::fs::OpenOptionsExt as _;
-        let mut options = fs::OpenOptions::new();
-        let mut file = options.write(true).create_new(true).mode(0o600).open(folder.join(name))?;
-        io::Write::write_all(&mut file, text.as_bytes())
-    };
+fn certificates(folder: &Folder) -> Result<TrustRoots, StartError> {
     let mut authority = CertificateParams::new(Vec::new()).map_err(StartError::new)?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority_key = KeyPair::generate().map_err(StartError::new)?;
@@ -305,9 +320,9 @@ fn certificates(folder: &Path) -> Result<TrustRoots, StartError> {
     let key = KeyPair::generate().map_err(StartError::new)?;
     let params = CertificateParams::new(vec![POOL.to_owned()]).map_err(StartError::new)?;
     let leaf = params.signed_by(&key, &issuer).map_err(StartError::new)?;
-    write("ca.pem", root.pem()).map_err(StartError::new)?;
-    write("chain.pem", leaf.pem()).map_err(StartError::new)?;
-    write("key.pem", key.serialize_pem()).map_err(StartError::new)?;
+    folder.write("ca.pem", &root.pem())?;
+    folder.write("chain.pem", &leaf.pem())?;
+    folder.write("key.pem", &key.serialize_pem())?;
     TrustRoots::new(vec![root.der().clone()]).map_err(StartError::new)
 }
 

@@ -1,22 +1,19 @@
 //! `ntpd once` and `ntpd query`: a few measurements, and done.
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, time::Duration};
 
-use clock_control::measure_precision;
 use ntp_proto::{discipline::StepLimit, engine::SourceReport};
 use tokio::{runtime::Builder, time::Instant};
 
 use crate::{
     cli::{FAILED, print},
-    client::{Client, Parts},
+    client::Client,
     clock::LocalClock,
-    config::{Config, NtsUse, Origin, load},
+    config::{Config, NtsUse, Origin},
     ke::connect::KeyExchanger,
-    log, now,
     observe::SourceInfo,
     resolve::Resolver,
-    serve::StatusCell,
-    start::{StartError, open_clock, random_seed},
+    start::{StartError, open_clock, parts, read},
     state::{PoolMemory, StateDirectory},
 };
 
@@ -28,14 +25,10 @@ const QUERY_PATIENCE: Duration = Duration::from_secs(15);
 /// Sets the clock once by the servers of a configuration.
 #[must_use]
 pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
-    let loaded = match load(origin) {
+    let loaded = match read(origin) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return ExitCode::from(FAILED);
-        }
+        Err(failed) => return failed,
     };
-    log::start(loaded.config.log);
     let mut config = loaded.config;
     keep_promises(&mut config);
     // There is no time to slew.
@@ -98,18 +91,12 @@ fn measure(
 ) -> Result<bool, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
     let resolver = Resolver::system();
-    let parts = Parts {
-        clock,
-        exchanger: KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?,
-        resolver,
-        status: Arc::new(StatusCell::default()),
-        state: None,
-        precision: measure_precision(|| Some(now::kernel())).unwrap_or(-20),
-        seed: random_seed()?,
-    };
+    let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
+    let parts = parts(clock, resolver, exchanger)?;
     let result = runtime.block_on(async {
         let mut client = Client::new(config, keys, parts);
-        let end = Instant::now() + patience;
+        let start = Instant::now();
+        let end = start + patience;
         while !done(&mut client) && Instant::now() < end {
             let _ = tokio::time::timeout_at(end, client.step()).await;
         }
@@ -117,7 +104,7 @@ fn measure(
         if had_time {
             print(&describe(&mut client));
         } else {
-            eprintln!("no time was had in {} s", patience.as_secs());
+            eprint!("{}", failure(&mut client, start.elapsed()));
             print(&sources(&mut client));
         }
         // A slew that has begun must not go on without us.
@@ -147,12 +134,30 @@ fn keep_promises(config: &mut Config) {
     }
 }
 
+/// Why there is no time: a line for each source and each name without any.
+fn failure(client: &mut Client, elapsed: Duration) -> String {
+    let report = client.sources();
+    let mut text = format!("no time was had in {:.1} s\n", elapsed.as_secs_f64());
+    for row in &report.sources {
+        let address = row.source.address.map(|address| format!(" ({address})")).unwrap_or_default();
+        text.push_str(&format!("  {}{address}: {}\n", row.source.name, row.reason));
+    }
+    if report.sources.is_empty() {
+        text.push_str("  no server is configured\n");
+    }
+    text
+}
+
 /// One line for each source, and one for each name without any.
 fn sources(client: &mut Client) -> String {
     let mut text =
         format!("{:<30} {:>2} {:>13} {:>11} {:>11} {:<6} reason\n", "server", "st", "offset", "+/-", "delay", "trust");
+    let report = client.sources();
+    let reasons: BTreeMap<Option<SocketAddr>, &str> =
+        report.sources.iter().map(|row| (row.source.address, row.reason.as_str())).collect();
     client.for_each_source(|report: &SourceReport<'_>, info: &SourceInfo| {
-        let (server, verdict) = (info.to_string(), report.verdict);
+        let server = info.to_string();
+        let verdict = reasons.get(&Some(info.address)).copied().unwrap_or_default();
         let line = report.estimate.map_or_else(
             || format!("{server:<30}  -             -           -           - -      {verdict}\n"),
             |estimate| {

@@ -25,6 +25,8 @@ pub use auto::{AutoPool, Target};
 #[derive(Clone, Debug)]
 pub struct Spec {
     way: Way,
+    /// The name is one server.
+    single: bool,
     members: usize,
     seed: u64,
 }
@@ -53,7 +55,7 @@ impl Spec {
                 Way::Classic(Host::Name { name, port: pool.port })
             }
         };
-        Self { way, members: pool.count, seed }
+        Self { way, single: false, members: pool.count, seed }
     }
 
     /// How a `[[server]]` is served. The arguments are those of [`of_pool`](Self::of_pool).
@@ -75,7 +77,7 @@ impl Spec {
                 Way::Lb { server: Name::from(*address), port: server.ke_port }
             }
         };
-        Self { way, members: 1, seed }
+        Self { way, single: true, members: 1, seed }
     }
 }
 
@@ -97,15 +99,20 @@ impl Mode {
     /// Starts with no members, and with the configured number wanted.
     #[must_use]
     pub fn new(spec: Spec) -> Self {
-        let Spec { way, members, seed } = spec;
+        let Spec { way, single, members, seed } = spec;
+        let classic = |hosts| {
+            let pool = ClassicPool::new(hosts, seed);
+            Self::Classic(if single { pool.with_whole_hosts() } else { pool })
+        };
         let mut mode = match way {
-            Way::Auto { target, policy, remembered } => Self::Auto(AutoPool::new(&target, policy, remembered, seed)),
-            // The configuration refuses names that are too long; they would have no members.
-            Way::Srv(name) => {
-                SrvPool::new(&name, seed).map_or_else(|_| Self::Classic(ClassicPool::new(Vec::new(), seed)), Self::Srv)
+            Way::Auto { target, policy, remembered } => {
+                let pool = AutoPool::new(&target, policy, remembered, seed);
+                Self::Auto(if single { pool.with_one_server() } else { pool })
             }
+            // The configuration refuses names that are too long; they would have no members.
+            Way::Srv(name) => SrvPool::new(&name, seed).map_or_else(|_| classic(Vec::new()), Self::Srv),
             Way::Lb { server, port } => Self::Lb(LbPool::new(server, port, seed)),
-            Way::Classic(host) => Self::Classic(ClassicPool::new(vec![host], seed)),
+            Way::Classic(host) => classic(vec![host]),
         };
         mode.set_target(members);
         mode
@@ -160,6 +167,10 @@ impl PoolMode for Mode {
 
     fn handle_leave(&mut self, now: Monotonic, member: MemberId, reason: Leave) {
         self.inner().handle_leave(now, member, reason);
+    }
+
+    fn handle_refresh(&mut self, now: Monotonic) {
+        self.inner().handle_refresh(now);
     }
 
     fn handle_timeout(&mut self, now: Monotonic) {

@@ -3,8 +3,8 @@
 use std::{
     ffi::CString,
     fmt,
-    fs::DirBuilder,
-    os::unix::fs::{DirBuilderExt as _, chown},
+    fs::{DirBuilder, Permissions, set_permissions},
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, chown},
     path::Path,
 };
 
@@ -57,6 +57,10 @@ pub fn drop(clock: bool, hand_over: impl FnOnce(Uid, Gid)) -> Result<Dropped, Dr
     if clock {
         kept.insert(Capability::CAP_SYS_TIME);
     }
+    // No program that this process might be made to start can have more. A container may not let it be said.
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).map_err(|error| failed(&error))? {
+        caps::clear(None, CapSet::Bounding).map_err(|error| failed(&error))?;
+    }
     let name = CString::new(USER).map_err(|error| failed(&error))?;
     caps::securebits::set_keepcaps(true).map_err(|error| failed(&error))?;
     initgroups(&name, user.gid).map_err(|error| failed(&error))?;
@@ -64,16 +68,18 @@ pub fn drop(clock: bool, hand_over: impl FnOnce(Uid, Gid)) -> Result<Dropped, Dr
     setuid(user.uid).map_err(|error| failed(&error))?;
     caps::set(None, CapSet::Effective, &kept).map_err(|error| failed(&error))?;
     caps::set(None, CapSet::Permitted, &kept).map_err(|error| failed(&error))?;
-    // No program that this process might be made to start can have more.
+    // This clears what is ambient as well, since that is never more than what is inheritable (capabilities(7)).
+    caps::clear(None, CapSet::Inheritable).map_err(|error| failed(&error))?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| failed(&error))?;
     Ok(Dropped::ToUser)
 }
 
-/// Makes the directory of the control socket, for its owner to put the socket in. One that exists stays as it is.
+/// Makes the directory of the control socket, for its owner to put the socket in and for all to pass through, as the
+/// service manager would. One that exists stays as it is.
 pub fn make_directory(path: &Path, uid: Uid, gid: Gid) {
-    let made = DirBuilder::new().mode(0o755).create(path);
-    if made.is_ok() {
-        // If it cannot be given away, binding the socket says so.
-        let _ = chown(path, Some(uid.as_raw()), Some(gid.as_raw()));
+    if DirBuilder::new().mode(0o700).create(path).is_ok() {
+        // If it cannot be given away, binding the socket says so. The mode is set besides, since a umask takes from it.
+        let _ = set_permissions(path, Permissions::from_mode(0o755))
+            .and_then(|()| chown(path, Some(uid.as_raw()), Some(gid.as_raw())));
     }
 }

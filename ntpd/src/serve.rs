@@ -12,6 +12,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering::AcqRel},
+        mpsc,
     },
     thread::JoinHandle,
 };
@@ -118,6 +119,28 @@ pub struct Server {
     threads: Vec<Thread>,
 }
 
+/// A server that waits to be started: its addresses are bound, and its threads are there, but answer nothing. Dropped, it
+/// ends without having done anything.
+#[derive(Debug)]
+pub struct Ready {
+    /// One for each thread. They come first, since they must be dropped before the server waits for its threads.
+    gates: Vec<mpsc::Sender<()>>,
+    server: Server,
+}
+
+impl Ready {
+    /// Lets the threads serve.
+    #[must_use]
+    pub fn start(self) -> Server {
+        let Self { gates, server } = self;
+        for gate in gates {
+            // A thread holds the other end until it has heard.
+            let _ = gate.send(());
+        }
+        server
+    }
+}
+
 #[derive(Debug)]
 struct Thread {
     handle: JoinHandle<()>,
@@ -138,22 +161,23 @@ impl Server {
         settings: Settings,
         status: Arc<StatusCell>,
     ) -> Result<Self, StartError> {
-        Self::start_beside(&[], listen, threads, settings, status)
+        Ok(Self::ready(&[], listen, threads, settings, status)?.start())
     }
 
-    /// As [`start`](Self::start), while a server of this process still serves the addresses `held`: to change addresses or
-    /// threads without losing a request, start the new server beside the old one, then stop that.
+    /// Does all of [`start`](Self::start) that can fail, while a server of this process may still serve the addresses
+    /// `held`: to change addresses or threads without losing a request, start the new server beside the old one, then
+    /// stop that.
     ///
     /// # Errors
     ///
-    /// [`StartError`]; nothing is served then.
-    pub fn start_beside(
+    /// [`StartError`]; nothing has changed then.
+    pub fn ready(
         held: &[SocketAddr],
         listen: &[SocketAddr],
         threads: usize,
         settings: Settings,
         status: Arc<StatusCell>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Ready, StartError> {
         if listen.is_empty() {
             return Err(StartError::NoAddress);
         }
@@ -170,23 +194,37 @@ impl Server {
             published: std::iter::repeat_with(Published::default).take(threads).collect(),
         });
         let addresses = sockets.first().into_iter().flatten().filter_map(local).collect();
-        // From here on a failure drops the server, which stops the threads already started.
-        let mut server = Self { shared, addresses, threads: Vec::with_capacity(threads) };
+        let server = Self { shared, addresses, threads: Vec::with_capacity(threads) };
+        // From here on a failure drops this, which ends the threads already there.
+        let mut ready = Ready { gates: Vec::with_capacity(threads), server };
         for (index, sockets) in sockets.into_iter().enumerate() {
-            let thread = server.spawn(index, sockets)?;
-            server.threads.push(thread);
+            let (gate, opened) = mpsc::channel();
+            ready.gates.push(gate);
+            let thread = ready.server.spawn(index, sockets, opened)?;
+            ready.server.threads.push(thread);
         }
-        Ok(server)
+        Ok(ready)
     }
 
-    fn spawn(&self, index: usize, sockets: Vec<ServerSocket>) -> Result<Thread, StartError> {
+    fn spawn(
+        &self,
+        index: usize,
+        sockets: Vec<ServerSocket>,
+        opened: mpsc::Receiver<()>,
+    ) -> Result<Thread, StartError> {
         let (waker, wake) = UnixStream::pair().map_err(StartError::Thread)?;
         for end in [&waker, &wake] {
             end.set_nonblocking(true).map_err(StartError::Thread)?;
         }
         let worker = Worker { index, shared: Arc::clone(&self.shared), sockets, wake, seed: random()? };
         let builder = std::thread::Builder::new().name(format!("ntp-serve-{index}"));
-        let handle = builder.spawn(move || worker.run()).map_err(StartError::Thread)?;
+        let run = move || {
+            // Closed instead, if the server is not to be after all.
+            if opened.recv().is_ok() {
+                worker.run();
+            }
+        };
+        let handle = builder.spawn(run).map_err(StartError::Thread)?;
         Ok(Thread { handle, waker })
     }
 

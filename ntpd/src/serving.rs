@@ -8,13 +8,13 @@ use nts_ke::server::Deadlines;
 use crate::{
     config::{Config, Serve, ServeNts},
     ke::{
-        accept::{KeServer, Options},
+        accept::{KeServer, Listeners},
         admission::Limits,
-        pair::Identity,
+        pair::{Credentials, Identity},
     },
     now,
     observe::KeCounters,
-    serve::{Server, Settings, StatusCell, keys::CookieKeys},
+    serve::{Ready, Server, Settings, StatusCell, keys::CookieKeys},
     start::StartError,
     state::StateDirectory,
 };
@@ -34,15 +34,23 @@ pub struct Serving {
     next_tending: Monotonic,
 }
 
-/// A new state of the servers that only needs to be put in force.
+/// A new state of the servers that only needs to be put in force: everything is read, bound and started that can fail.
 #[derive(Debug)]
 pub struct Prepared {
     config: Option<Serve>,
     settings: Option<Settings>,
     /// Servers for addresses that were not served before; `None` keeps those that run.
-    server: Option<Server>,
-    exchange: Option<KeServer>,
+    server: Option<Ready>,
+    exchange: Option<PreparedExchange>,
     cookies: Option<CookieKeys>,
+}
+
+#[derive(Debug)]
+struct PreparedExchange {
+    credentials: Credentials,
+    keyring: Keyring,
+    /// `None` if they stay as they are.
+    listeners: Option<Listeners>,
 }
 
 impl Serving {
@@ -65,7 +73,7 @@ impl Serving {
         Ok(serving)
     }
 
-    /// Does everything that can fail: binds new addresses, reads certificates. What runs goes on.
+    /// Does everything that can fail: reads files, then binds addresses that are new. What runs goes on.
     ///
     /// # Errors
     ///
@@ -74,6 +82,11 @@ impl Serving {
         let Some(serve) = &config.serve else {
             return Ok(Prepared { config: None, settings: None, server: None, exchange: None, cookies: None });
         };
+        let credentials = serve.nts.as_ref().map(|nts| {
+            // Not judged by a date: the time may not be known yet. Clients judge it anyhow.
+            Identity::of(nts, &config.trust.aeads).read(None).map_err(StartError::new)
+        });
+        let credentials = credentials.transpose()?;
         let cookies = match (&serve.nts, &self.cookies) {
             (Some(_), None) => Some(self.load_cookies()?),
             (Some(_), Some(_)) | (None, _) => None,
@@ -82,42 +95,34 @@ impl Serving {
         let keyring = keyring.filter(|_| serve.nts.is_some());
         let settings =
             Settings::from_config(serve, keys.to_vec()).map_err(StartError::new)?.with_keyring(keyring.clone());
+        let exchange = match (&serve.nts, credentials, keyring) {
+            (Some(nts), Some(credentials), Some(keyring)) => {
+                let listeners = self.new_listeners(nts)?;
+                Some(PreparedExchange { credentials, keyring, listeners })
+            }
+            (Some(_) | None, _, _) => None,
+        };
+        // Last, since requests already wait in sockets that are bound beside those of a server that runs.
         let same_place = |old: &Serve| old.listen == serve.listen && old.threads == serve.threads;
         let server = if self.config.as_ref().is_some_and(same_place) {
             None
         } else {
             let status = Arc::clone(&self.status);
             let held = self.server.as_ref().map_or(&[][..], Server::addresses);
-            let server = Server::start_beside(held, &serve.listen, serve.threads, settings.clone(), status);
+            let server = Server::ready(held, &serve.listen, serve.threads, settings.clone(), status);
             Some(server.map_err(StartError::new)?)
-        };
-        let old = self.config.as_ref().and_then(|old| old.nts.as_ref());
-        let exchange = match (&serve.nts, keyring) {
-            (Some(nts), Some(keyring)) => self.prepare_exchange(old, nts, keyring)?,
-            (Some(_) | None, _) => None,
         };
         Ok(Prepared { config: Some(serve.clone()), settings: Some(settings), server, exchange, cookies })
     }
 
-    /// A new key-exchange server, or `None` if the one that runs serves the same addresses; its files are checked anyhow.
-    fn prepare_exchange(
-        &self,
-        old: Option<&ServeNts>,
-        nts: &ServeNts,
-        keyring: Keyring,
-    ) -> Result<Option<KeServer>, StartError> {
-        if old.is_some_and(|old| old.listen == nts.listen) && self.exchange.is_some() {
-            Identity::from(nts).load(None).map_err(StartError::new)?;
+    /// Addresses for key exchange, unless they are those that are served.
+    fn new_listeners(&self, nts: &ServeNts) -> Result<Option<Listeners>, StartError> {
+        let old = self.config.as_ref().and_then(|old| old.nts.as_ref());
+        if self.exchange.is_some() && old.is_some_and(|old| old.listen == nts.listen) {
             return Ok(None);
         }
-        let options = Options {
-            listen: nts.listen.clone(),
-            identity: Identity::from(nts),
-            limits: Limits::default(),
-            deadlines: Deadlines::default(),
-        };
-        // Not judged by a date: the time may not be known yet. Clients judge it anyhow.
-        KeServer::start_beside(self.exchange.as_ref(), options, keyring, None).map(Some).map_err(StartError::new)
+        let held = self.exchange.as_ref().map(KeServer::listeners);
+        Listeners::bind(&nts.listen, held.as_ref()).map(Some).map_err(StartError::new)
     }
 
     fn load_cookies(&self) -> Result<CookieKeys, StartError> {
@@ -129,36 +134,50 @@ impl Serving {
         Ok(cookies)
     }
 
-    /// Puts a prepared state in force. Requests under way are answered.
+    /// Puts a prepared state in force; nothing of it can fail. Requests under way are answered, and key exchanges under
+    /// way come to their end.
     pub fn commit(&mut self, prepared: Prepared) {
-        if prepared.cookies.is_some() {
-            self.cookies = prepared.cookies;
+        let Prepared { config, settings, server, exchange, cookies } = prepared;
+        if cookies.is_some() {
+            self.cookies = cookies;
         }
-        match (prepared.server, prepared.settings) {
-            (Some(server), _) => self.server = Some(server),
+        match (server, settings) {
+            (Some(server), _) => self.server = Some(server.start()),
             (None, Some(settings)) => self.server.iter().for_each(|server| server.set(settings.clone())),
             (None, None) => self.server = None,
         }
-        let nts = prepared.config.as_ref().and_then(|config| config.nts.as_ref());
-        match (prepared.exchange, nts) {
-            (Some(exchange), _) => self.exchange = Some(exchange),
-            (None, Some(nts)) => {
-                if let Some(Err(error)) =
-                    self.exchange.as_ref().map(|exchange| exchange.reload(Identity::from(nts), None))
-                {
-                    tracing::error!("certificate not changed: {error}");
-                }
-            }
-            (None, None) => self.exchange = None,
-        }
+        self.commit_exchange(exchange);
         if let Some(exchange) = &self.exchange {
             let (validity, now) = (exchange.validity(), now::unix());
             if now < validity.not_before || now > validity.not_after {
                 tracing::warn!("by this machine's clock the certificate for NTS is not valid now");
             }
         }
-        self.config = prepared.config;
+        self.config = config;
         self.next_tending = now::monotonic();
+    }
+
+    fn commit_exchange(&mut self, prepared: Option<PreparedExchange>) {
+        match (prepared, &self.exchange) {
+            (Some(PreparedExchange { credentials, listeners, .. }), Some(running)) => {
+                running.set_credentials(credentials);
+                if let Some(listeners) = listeners {
+                    running.listen_at(listeners);
+                }
+            }
+            (Some(PreparedExchange { credentials, keyring, listeners: Some(listeners) }), None) => {
+                let (limits, deadlines) = (Limits::default(), Deadlines::default());
+                self.exchange = Some(KeServer::new(listeners, credentials, limits, deadlines, keyring));
+            }
+            // Without listeners there is one that runs.
+            (Some(PreparedExchange { listeners: None, .. }), None) => {}
+            (None, _) => {
+                if let Some(running) = self.exchange.take() {
+                    running.retire();
+                }
+                self.cookies = None;
+            }
+        }
     }
 
     /// When [`tend`](Self::tend) is to be called next.
@@ -170,6 +189,9 @@ impl Serving {
     /// Makes a new cookie key when it is time, and takes up certificates that were replaced.
     pub fn tend(&mut self) {
         self.next_tending = now::monotonic() + TEND_INTERVAL;
+        if self.server.as_ref().is_some_and(|server| !server.is_whole()) {
+            tracing::error!("a thread that serves NTP has died, which is a fault of this program; restart it");
+        }
         if let (Some(cookies), Some(state)) = (&mut self.cookies, &self.state) {
             match cookies.tend(state, now::unix()) {
                 Ok(tended) => {
@@ -237,6 +259,7 @@ impl Serving {
             refused: counters.refused_peer + counters.refused_full + counters.evicted,
             failed: counters.failed_handshake + counters.failed_request,
             completed: counters.completed,
+            pool_requests: counters.pool_requests,
         })
     }
 
@@ -248,3 +271,6 @@ impl Serving {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     cli::FAILED,
-    client::{Client, Counted, Parts},
+    client::{BUILT, Client, Counted, Parts},
     clock::LocalClock,
     config::{Config, Loaded, Origin, Problems, load},
     ke::connect::KeyExchanger,
@@ -27,6 +27,9 @@ use crate::{
     serving::Serving,
     state::StateDirectory,
 };
+
+/// Precision of a clock that cannot be measured, log2 seconds: a microsecond, as with every system of today.
+const UNKNOWN_PRECISION: i8 = -20;
 
 /// Why the daemon does not run. The text tells an administrator what to do.
 #[derive(Debug)]
@@ -70,23 +73,50 @@ pub fn open_clock(no_clock: bool) -> Result<LocalClock, StartError> {
     permitted().map_err(|error| {
         StartError(format!("{error}; start as root or with that capability, or use -x to leave the clock alone"))
     })?;
-    Ok(LocalClock::System(SystemClock::open().map_err(StartError::new)?))
+    Ok(LocalClock::System(SystemClock::open(BUILT).map_err(StartError::new)?))
+}
+
+/// Reads the configuration, and starts to log as it says. What is wrong with it is told.
+///
+/// # Errors
+///
+/// The code to exit with, if it cannot be used.
+pub fn read(origin: &Origin) -> Result<Loaded, ExitCode> {
+    let loaded = load(origin).map_err(|problems| {
+        eprintln!("{problems}");
+        ExitCode::from(FAILED)
+    })?;
+    log::start(loaded.config.log);
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    Ok(loaded)
+}
+
+/// What a client is made of that keeps nothing over a restart and serves nobody.
+///
+/// # Errors
+///
+/// [`StartError`] if the kernel has no randomness to give.
+pub fn parts(clock: LocalClock, resolver: Resolver, exchanger: KeyExchanger) -> Result<Parts, StartError> {
+    Ok(Parts {
+        clock,
+        resolver,
+        exchanger,
+        status: Arc::new(StatusCell::default()),
+        state: None,
+        precision: measure_precision(|| Some(now::kernel())).unwrap_or(UNKNOWN_PRECISION),
+        seed: random_seed()?,
+    })
 }
 
 /// Runs the daemon until it is told to end.
 #[must_use]
 pub fn run(origin: &Origin, no_clock: bool) -> ExitCode {
-    let loaded = match load(origin) {
+    let loaded = match read(origin) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            eprintln!("{problems}");
-            return ExitCode::from(FAILED);
-        }
+        Err(failed) => return failed,
     };
-    log::start(loaded.config.log);
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
     match Daemon::start(origin, loaded, no_clock).and_then(|(runtime, mut daemon)| {
         let result = runtime.block_on(daemon.serve());
         // A look-up in progress may take longer than anybody wants to wait.
@@ -140,15 +170,7 @@ impl Daemon {
         let control_counts = control.counts();
         let resolver = Resolver::system();
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
-        let parts = Parts {
-            clock,
-            resolver,
-            exchanger,
-            status,
-            state,
-            precision: measure_precision(|| Some(now::kernel())).unwrap_or(-20),
-            seed: random_seed()?,
-        };
+        let parts = Parts { status, state, ..parts(clock, resolver, exchanger)? };
         let client = Client::new(&config, &keys, parts);
         let control = tokio::spawn(control.run(sender));
         drop(guard);

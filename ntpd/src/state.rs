@@ -2,7 +2,8 @@
 //!
 //! Each kind of record is one file of two lines: a header with its kind, length and checksum, and the record as JSON. A
 //! file is replaced as a whole, and the one before it is kept, so that neither a crash nor a failing disk leaves less
-//! than the previous record. What is damaged is treated as if it did not exist.
+//! than the previous record. What is damaged is treated as if it did not exist. Secrets that may be used only once are
+//! the exception: their record is gone from the disk before it is used, and none is kept beside it.
 
 use std::{
     fmt,
@@ -17,15 +18,17 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::{AtFlags, OFlag, openat, renameat},
+    fcntl::{OFlag, openat, renameat},
     sys::stat::Mode,
-    unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, fsync, unlinkat},
+    unistd::{Gid, Uid, UnlinkatFlags, User, fchown, fsync, geteuid, unlinkat},
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::privilege;
+
 mod records;
 
-pub use records::{Drift, Keyring, LastTime, PoolMemory, PoolRecord, SavedSource, Sources};
+pub use records::{Drift, Keyring, LastTime, PoolMemory, PoolRecord, SavedSource, SoftDrift, Sources};
 
 /// First word of a file.
 const MAGIC: &str = "ntpd-state";
@@ -39,10 +42,16 @@ const MAX_BYTES: u64 = 4 << 20;
 /// Directory permission bits that let others than the owner write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
+/// All kinds of records.
+const KINDS: [&str; 6] = [Drift::KIND, SoftDrift::KIND, LastTime::KIND, Sources::KIND, Keyring::KIND, PoolMemory::KIND];
+
 /// A kind of record.
 pub trait Record: Serialize + DeserializeOwned {
     /// Name of the file, and kind in its header.
     const KIND: &'static str;
+
+    /// Whether it holds what must not be used twice: then no record before it is kept, and reading it removes it.
+    const USED_ONCE: bool = false;
 
     /// Brings values into their ranges; `None` if the record makes no sense.
     fn sanitize(self) -> Option<Self>;
@@ -78,6 +87,8 @@ pub enum StateFault {
     },
     /// Others than the owner may write the directory.
     Exposed,
+    /// The directory belongs to this user, who is neither root nor the daemon's.
+    Foreign(Uid),
 }
 
 impl fmt::Display for StateError {
@@ -88,6 +99,9 @@ impl fmt::Display for StateError {
             StateFault::Damaged { previous_used: true } => f.write_str("damaged, the previous record is used"),
             StateFault::Damaged { previous_used: false } => f.write_str("damaged, starting without it"),
             StateFault::Exposed => f.write_str("others than its owner may write this directory, so it is not used"),
+            StateFault::Foreign(owner) => {
+                write!(f, "belongs to the user {owner}, so it is not used; give it to `{}` or to root", privilege::USER)
+            }
         }
     }
 }
@@ -106,7 +120,8 @@ impl StateDirectory {
     ///
     /// # Errors
     ///
-    /// [`StateError`] if it cannot be opened or made, or if others than its owner may write it.
+    /// [`StateError`] if it cannot be opened or made, if others than its owner may write it, or if that is neither root nor
+    /// the daemon's user.
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let failed = |fault| StateError { path: path.to_path_buf(), fault };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|e| failed(StateFault::Io(e)))?;
@@ -118,23 +133,48 @@ impl StateDirectory {
         if metadata.mode() & WRITABLE_BY_OTHERS != 0 {
             return Err(failed(StateFault::Exposed));
         }
+        let (owner, user) = (Uid::from_raw(metadata.uid()), geteuid());
+        // As root we may find what an earlier run gave to the daemon's user, and give it again.
+        let daemons = || User::from_name(privilege::USER).ok().flatten().map(|user| user.uid);
+        if !may_own(owner, user, daemons) {
+            return Err(failed(StateFault::Foreign(owner)));
+        }
         Ok(Self { path: path.to_path_buf(), directory: directory.into() })
     }
 
     /// Gives the directory and the records in it, and nothing else, to a user. What cannot be given shows when it is used.
     pub fn give_to(&self, uid: Uid, gid: Gid) {
         let _ = fchown(&self.directory, Some(uid), Some(gid));
-        for kind in [Drift::KIND, LastTime::KIND, Sources::KIND, Keyring::KIND, PoolMemory::KIND] {
-            for name in [kind.to_owned(), older(kind), format!("{kind}.new")] {
-                let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
-                let _ = fchownat(&self.directory, name.as_str(), Some(uid), Some(gid), flags);
+        for kind in KINDS {
+            for name in [kind.to_owned(), older(kind), newer(kind)] {
+                let Ok(file) = self.open_record(&name) else { continue };
+                // Under another name it may be a file that is not ours to give.
+                if file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.nlink() == 1) {
+                    let _ = fchown(&file, Some(uid), Some(gid));
+                }
             }
         }
     }
 
-    /// Reads a record, or the one before it if that is damaged.
+    /// Reads a record, or the one before it if that is damaged. One that may be [used once](Record::USED_ONCE) is removed;
+    /// if it cannot be, it counts as absent.
     #[must_use]
     pub fn load<T: Record>(&self) -> Recovered<T> {
+        if !T::USED_ONCE {
+            return self.recover();
+        }
+        let found = match self.read::<T>(T::KIND) {
+            Ok(value) => value.ok_or(StateFault::Damaged { previous_used: false }).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StateFault::Io(error)),
+        };
+        match self.remove::<T>().map_err(StateFault::Io).and(found) {
+            Ok(value) => Recovered { value, complaint: None },
+            Err(fault) => Recovered { value: None, complaint: Some(self.error::<T>(fault)) },
+        }
+    }
+
+    fn recover<T: Record>(&self) -> Recovered<T> {
         let fault = match self.read::<T>(T::KIND) {
             Ok(Some(value)) => return Recovered { value: Some(value), complaint: None },
             // Damaged, or gone: a crash between the two renames of `save` leaves only the older one.
@@ -150,7 +190,28 @@ impl StateDirectory {
         Recovered { value, complaint: Some(self.error::<T>(fault)) }
     }
 
-    /// Replaces a record, and keeps the one before it. When this returns, the new record is on the disk.
+    /// Removes a record and all that was kept of it. When this returns, nothing of it is left on the disk.
+    fn remove<T: Record>(&self) -> io::Result<()> {
+        let mut removed = false;
+        for name in [T::KIND.to_owned(), older(T::KIND), newer(T::KIND)] {
+            removed |= self.unlink(&name)?;
+        }
+        if removed {
+            fsync(&self.directory)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there was such a file.
+    fn unlink(&self, name: &str) -> io::Result<bool> {
+        match unlinkat(&self.directory, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Replaces a record, and keeps the one before it unless that may be [used once](Record::USED_ONCE). When this returns, the new record is on the disk.
     ///
     /// # Errors
     ///
@@ -168,19 +229,18 @@ impl StateDirectory {
         if bytes.len() as u64 > MAX_BYTES {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
-        let fresh = format!("{}.new", T::KIND);
+        let fresh = newer(T::KIND);
         // What a crash left behind may have any mode and any length.
-        match unlinkat(&self.directory, fresh.as_str(), UnlinkatFlags::NoRemoveDir) {
-            Ok(()) | Err(Errno::ENOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.unlink(&fresh)?;
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&self.directory, fresh.as_str(), flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
         let mut file = File::from(file);
         file.write_all(&bytes)?;
         file.sync_all()?;
         // A damaged record must not push out an older good one.
-        if self.read::<T>(T::KIND).is_ok_and(|current| current.is_some()) {
+        if T::USED_ONCE {
+            self.unlink(&older(T::KIND))?;
+        } else if self.read::<T>(T::KIND).is_ok_and(|current| current.is_some()) {
             renameat(&self.directory, T::KIND, &self.directory, older(T::KIND).as_str())?;
         }
         renameat(&self.directory, fresh.as_str(), &self.directory, T::KIND)?;
@@ -190,17 +250,30 @@ impl StateDirectory {
 
     /// `None` if the file is damaged.
     fn read<T: Record>(&self, name: &str) -> io::Result<Option<T>> {
-        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-        let file = File::from(openat(&self.directory, name, flags, Mode::empty())?);
         let mut bytes = Vec::new();
-        file.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        self.open_record(name)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         Ok(decode(T::KIND, &bytes))
     }
+
+    fn open_record(&self, name: &str) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        Ok(File::from(openat(&self.directory, name, flags, Mode::empty())?))
+    }
+}
+
+/// Whether `user` can rely on a directory of `owner`; `daemons` is the daemon's user.
+fn may_own(owner: Uid, user: Uid, daemons: impl FnOnce() -> Option<Uid>) -> bool {
+    owner.is_root() || owner == user || (user.is_root() && daemons() == Some(owner))
 }
 
 /// Name of the record before.
 fn older(kind: &str) -> String {
     format!("{kind}.old")
+}
+
+/// Name of the record that is being written.
+fn newer(kind: &str) -> String {
+    format!("{kind}.new")
 }
 
 /// Puts the header before a record.
@@ -223,141 +296,4 @@ fn decode<T: Record>(kind: &str, bytes: &[u8]) -> Option<T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use ntp_proto::time::Rate;
-    use tempfile::TempDir;
-
-    use super::*;
-
-    fn drift(ppm: f64) -> Drift {
-        Drift::new(Rate::from_ppm(ppm), Rate::from_ppm(0.5))
-    }
-
-    struct Disk {
-        directory: TempDir,
-        state: StateDirectory,
-    }
-
-    impl Disk {
-        fn new() -> Self {
-            let directory = TempDir::new().unwrap();
-            let state = StateDirectory::open(&directory.path().join("state")).unwrap();
-            Self { directory, state }
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.directory.path().join("state").join(name)
-        }
-
-        fn damage(&self, bytes: &[u8]) {
-            fs::write(self.path("drift"), bytes).unwrap();
-        }
-    }
-
-    #[test]
-    fn what_is_saved_is_loaded_and_private() {
-        let disk = Disk::new();
-        let nothing = disk.state.load::<Drift>();
-        assert!(nothing.value.is_none() && nothing.complaint.is_none());
-        for ppm in [1.0, 2.0, 3.0] {
-            disk.state.save(&drift(ppm)).unwrap();
-            assert_eq!(disk.state.load::<Drift>().value, Some(drift(ppm)));
-        }
-        for name in ["drift", "drift.old"] {
-            assert_eq!(fs::metadata(disk.path(name)).unwrap().permissions().mode() & 0o7777, 0o600);
-        }
-        assert_eq!(fs::metadata(disk.path("")).unwrap().permissions().mode() & 0o7777, 0o700);
-        assert!(!disk.path("drift.new").exists());
-    }
-
-    #[test]
-    fn every_truncation_flip_and_zero_fill_is_noticed() {
-        let disk = Disk::new();
-        disk.state.save(&drift(1.0)).unwrap();
-        let only = fs::read(disk.path("drift")).unwrap();
-        let mut damaged: Vec<Vec<u8>> = (0..only.len()).map(|length| only[..length].to_vec()).collect();
-        for bit in 0..only.len() * 8 {
-            let mut flipped = only.clone();
-            flipped[bit / 8] ^= 1 << (bit % 8);
-            damaged.push(flipped);
-        }
-        for from in 0..only.len() {
-            let mut zeroed = only.clone();
-            zeroed[from..].fill(0);
-            damaged.push(zeroed);
-        }
-        damaged.push(vec![0; 4_096]);
-        damaged.push([only.as_slice(), b"\n"].concat());
-        damaged.push([only.as_slice(), only.as_slice()].concat());
-        for bytes in &damaged {
-            assert!(decode::<Drift>("drift", bytes).is_none(), "{:?}", String::from_utf8_lossy(bytes));
-        }
-        assert!(decode::<Drift>("drift", &only).is_some());
-        assert!(decode::<Drift>("last-time", &only).is_none(), "another kind");
-
-        disk.damage(&damaged[17]);
-        let lost = disk.state.load::<Drift>();
-        assert!(lost.value.is_none());
-        assert!(lost.complaint.unwrap().to_string().ends_with("drift: damaged, starting without it"));
-    }
-
-    #[test]
-    fn the_previous_record_stands_in_and_survives_damage() {
-        let disk = Disk::new();
-        disk.state.save(&drift(1.0)).unwrap();
-        disk.state.save(&drift(2.0)).unwrap();
-        disk.damage(b"");
-        let found = disk.state.load::<Drift>();
-        assert_eq!(found.value, Some(drift(1.0)));
-        assert!(found.complaint.unwrap().to_string().ends_with("damaged, the previous record is used"));
-
-        disk.state.save(&drift(3.0)).unwrap();
-        disk.damage(b"x");
-        assert_eq!(disk.state.load::<Drift>().value, Some(drift(1.0)), "not replaced by the damaged one");
-
-        fs::remove_file(disk.path("drift")).unwrap();
-        let found = disk.state.load::<Drift>();
-        assert!(found.complaint.is_none(), "as a crash between the renames leaves it");
-        assert_eq!(found.value, Some(drift(1.0)));
-    }
-
-    #[test]
-    fn a_failed_save_leaves_the_old_record() {
-        let disk = Disk::new();
-        disk.state.save(&drift(1.0)).unwrap();
-        fs::create_dir(disk.path("drift.new")).unwrap();
-        let error = disk.state.save(&drift(2.0)).unwrap_err();
-        assert!(matches!(error.fault, StateFault::Io(_)), "{error}");
-        assert_eq!(disk.state.load::<Drift>().value, Some(drift(1.0)));
-
-        fs::remove_dir_all(disk.path("")).unwrap();
-        assert!(disk.state.save(&drift(2.0)).is_err());
-        assert!(disk.state.load::<Drift>().value.is_none());
-    }
-
-    #[test]
-    fn links_and_leftovers_do_no_harm() {
-        let disk = Disk::new();
-        let elsewhere = disk.directory.path().join("elsewhere");
-        fs::write(&elsewhere, "untouched").unwrap();
-        std::os::unix::fs::symlink(&elsewhere, disk.path("drift.new")).unwrap();
-        std::os::unix::fs::symlink(&elsewhere, disk.path("drift")).unwrap();
-        assert!(disk.state.load::<Drift>().value.is_none());
-        disk.state.save(&drift(1.0)).unwrap();
-        assert_eq!(fs::read_to_string(&elsewhere).unwrap(), "untouched");
-        assert_eq!(disk.state.load::<Drift>().value, Some(drift(1.0)));
-    }
-
-    #[test]
-    fn a_directory_that_others_may_write_is_refused() {
-        let directory = TempDir::new().unwrap();
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o770)).unwrap();
-        let error = StateDirectory::open(directory.path()).unwrap_err();
-        assert!(matches!(error.fault, StateFault::Exposed));
-        let file = directory.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(StateDirectory::open(&file).is_err());
-    }
-}
+mod tests;

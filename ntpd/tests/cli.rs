@@ -60,3 +60,42 @@ fn usage_errors_have_a_code_of_their_own() {
     assert!(text(&missing.stderr).starts_with("/nonexistent/ntpd.toml: cannot read this file"));
     assert!(!Path::new("/nonexistent").exists());
 }
+
+#[cfg(feature = "demo")]
+#[test]
+fn an_interrupted_demonstration_leaves_nothing_behind() {
+    use std::{
+        process::Stdio,
+        thread::sleep,
+        time::{Duration, Instant},
+    };
+
+    use nix::{
+        sys::signal::{Signal, kill},
+        unistd::Pid,
+    };
+
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let directory = TempDir::new().unwrap();
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_ntpd"))
+            .args(["demo", "--json"])
+            .env("TMPDIR", directory.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let started = Instant::now();
+        let folder = loop {
+            assert!(started.elapsed() < Duration::from_secs(10), "no folder is made");
+            let made = fs::read_dir(directory.path()).unwrap().next();
+            if let Some(folder) = made.map(|entry| entry.unwrap().path()).filter(|path| path.join("key.pem").exists()) {
+                break folder;
+            }
+            sleep(Duration::from_millis(5));
+        };
+        assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+        assert!(!folder.display().to_string().contains(&demo.id().to_string()), "nobody can foresee {folder:?}");
+        kill(Pid::from_raw(demo.id().try_into().unwrap()), signal).unwrap();
+        assert_eq!(demo.wait().unwrap().code(), Some(1), "{signal}");
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "{signal}");
+    }
+}

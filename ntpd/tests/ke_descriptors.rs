@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ntp_proto::nts::Keyring;
+use ntp_proto::nts::{AeadAlgorithm, Keyring};
 use ntpd::ke::{
     accept::{KeServer, Options},
     admission::Limits,
@@ -46,7 +46,14 @@ async fn without_descriptors() {
     std::fs::set_permissions(&private_key, mode).unwrap();
     let options = Options {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
-        identity: Identity { certificate, private_key, ntp_server: None, ntp_port: None },
+        identity: Identity {
+            certificate,
+            private_key,
+            ntp_server: None,
+            ntp_port: None,
+            aeads: AeadAlgorithm::ALL.to_vec(),
+            pool_tokens: None,
+        },
         limits: Limits::default(),
         deadlines: Deadlines::default(),
     };

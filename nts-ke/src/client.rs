@@ -36,6 +36,11 @@ impl ClientConfig {
         let verifier = Arc::new(roots.verifier(provider.clone())?);
         Ok(Self { provider, verifier })
     }
+
+    /// A connection to a server whose certificate must be for `server`.
+    pub(crate) fn channel(&self, server: ServerName<'static>, judged_at: UnixTime) -> Result<Channel, TlsFault> {
+        Channel::client(self.provider.clone(), self.verifier.clone(), server, judged_at)
+    }
 }
 
 /// One key exchange to be made.
@@ -142,8 +147,7 @@ impl ClientSession {
         }
         let server =
             ServerName::try_from(order.server.to_owned()).map_err(|_| InvalidOrder::Server(order.server.to_owned()))?;
-        let channel = Channel::client(config.provider.clone(), config.verifier.clone(), server, order.judged_at)
-            .map_err(InvalidOrder::Tls)?;
+        let channel = config.channel(server, order.judged_at).map_err(InvalidOrder::Tls)?;
         let request = Request {
             protocols: vec![NTPV4],
             algorithms: order.algorithms.iter().map(|algorithm| algorithm.id()).collect(),

@@ -3,9 +3,11 @@
 use core::fmt;
 
 use ntp_proto::nts::{Cookie, CookieJar};
+use zeroize::Zeroizing;
 
 use crate::{
     error::{ErrorCode, Fault, KeError, NoOverlap},
+    pool::Lists,
     record::{Content, Limits, Record, RecordType, write, write_end, write_ids},
 };
 
@@ -64,78 +66,127 @@ impl Request {
         out
     }
 
-    /// Reads a complete message.
+    /// Reads a complete message of a client.
     ///
-    /// Records by which a pool speaks to its members (types 9 to 12) are not served here: they count as unrecognized.
+    /// Records by which a pool speaks to its members (types 9 to 12) count as unrecognized here; see
+    /// [`crate::pool::Message`] for servers that belong to a pool.
     ///
     /// # Errors
     ///
     /// The first rule broken; [`Fault::error_code`] says how to answer.
     pub fn parse<'a>(records: impl Iterator<Item = Record<'a>>) -> Result<Self, Fault> {
-        let mut protocols = None;
-        let mut algorithms = None;
-        let mut request = Self::default();
+        Collected::read(records, |_| false)?.into_request()
+    }
+}
+
+/// Everything that stands in a message to a server.
+#[derive(Default)]
+pub(crate) struct Collected {
+    pub(crate) protocols: Option<Vec<u16>>,
+    pub(crate) algorithms: Option<Vec<u16>>,
+    /// Client to server, server to client.
+    pub(crate) fixed_keys: Option<[Zeroizing<Vec<u8>>; 2]>,
+    pub(crate) lists: Lists,
+    pub(crate) keep_alive: bool,
+    rest: Request,
+}
+
+impl Collected {
+    /// Reads the records; `admits` says whether a token is that of a pool of ours.
+    pub(crate) fn read<'a>(
+        records: impl Iterator<Item = Record<'a>>,
+        mut admits: impl FnMut(&str) -> bool,
+    ) -> Result<Self, Fault> {
+        let mut all = Self::default();
+        let mut admitted = None;
         for record in records {
-            match served(record)? {
-                Content::NextProtocol(ids) => once(&mut protocols, ids, record.kind)?,
-                Content::Aead(ids) => once(&mut algorithms, ids, record.kind)?,
-                Content::Server(name) => once(&mut request.server, name.to_owned(), record.kind)?,
-                Content::Port(port) => once(&mut request.port, port, record.kind)?,
-                Content::ServerDeny(name) if request.denied.len() < MAX_DENIED => request.denied.push(name.to_owned()),
-                Content::CompliantExport => request.compliant_export = true,
-                // No request may hold these (RFC 8915 sections 4.1.3, 4.1.4 and 4.1.6).
-                Content::Error(_) | Content::Warning(_) | Content::NewCookie(_) => {
-                    return Err(Fault::Unexpected(record.kind));
+            let kind = record.kind;
+            match kind {
+                // The body is ignored.
+                RecordType::SupportedProtocols if admitted == Some(true) => all.lists.protocols = true,
+                RecordType::SupportedAlgorithms if admitted == Some(true) => all.lists.algorithms = true,
+                RecordType::ServerNames if admitted == Some(true) => all.lists.servers = true,
+                RecordType::FixedKeyRequest if admitted == Some(true) => {
+                    if let Content::FixedKeyRequest { c2s, s2c } = record.content()? {
+                        let keys = [c2s, s2c].map(|key| Zeroizing::new(key.to_vec()));
+                        once(&mut all.fixed_keys, keys, kind)?;
+                    }
                 }
-                Content::EndOfMessage
-                | Content::ServerDeny(_)
-                | Content::KeepAlive
-                | Content::SupportedProtocols(_)
-                | Content::SupportedAlgorithms(_)
-                | Content::ServerNames
-                | Content::FixedKeyRequest { .. }
-                | Content::Token(_)
-                | Content::Unknown => {}
+                RecordType::SupportedProtocols
+                | RecordType::SupportedAlgorithms
+                | RecordType::ServerNames
+                | RecordType::FixedKeyRequest
+                | RecordType::Unknown(_) => {
+                    // RFC 8915 section 4: an unrecognized record is an error if critical, otherwise ignored.
+                    if record.critical {
+                        return Err(Fault::UnrecognizedCritical(kind));
+                    }
+                }
+                RecordType::Token => {
+                    if let Content::Token(token) = record.content()? {
+                        once(&mut admitted, admits(token), kind)?;
+                    }
+                }
+                RecordType::KeepAlive => all.keep_alive = true,
+                RecordType::EndOfMessage
+                | RecordType::NextProtocol
+                | RecordType::Error
+                | RecordType::Warning
+                | RecordType::Aead
+                | RecordType::NewCookie
+                | RecordType::Server
+                | RecordType::Port
+                | RecordType::ServerDeny
+                | RecordType::CompliantExport => all.take(kind, record.content()?)?,
             }
         }
+        Ok(all)
+    }
+
+    /// Takes what a client may send.
+    fn take(&mut self, kind: RecordType, content: Content<'_>) -> Result<(), Fault> {
+        let request = &mut self.rest;
+        match content {
+            Content::NextProtocol(ids) => once(&mut self.protocols, ids.iter().collect(), kind),
+            Content::Aead(ids) => once(&mut self.algorithms, ids.iter().collect(), kind),
+            Content::Server(name) => once(&mut request.server, name.to_owned(), kind),
+            Content::Port(port) => once(&mut request.port, port, kind),
+            Content::ServerDeny(name) => {
+                if request.denied.len() < MAX_DENIED {
+                    request.denied.push(name.to_owned());
+                }
+                Ok(())
+            }
+            Content::CompliantExport => {
+                request.compliant_export = true;
+                Ok(())
+            }
+            // No request may hold these (RFC 8915 sections 4.1.3, 4.1.4 and 4.1.6).
+            Content::Error(_) | Content::Warning(_) | Content::NewCookie(_) => Err(Fault::Unexpected(kind)),
+            Content::EndOfMessage
+            | Content::KeepAlive
+            | Content::SupportedProtocols(_)
+            | Content::SupportedAlgorithms(_)
+            | Content::ServerNames
+            | Content::FixedKeyRequest { .. }
+            | Content::Token(_)
+            | Content::Unknown => Ok(()),
+        }
+    }
+
+    /// The request of a client.
+    pub(crate) fn into_request(self) -> Result<Request, Fault> {
         // RFC 8915 section 4.1.2: exactly once in every request and response.
-        request.protocols = protocols.ok_or(Fault::Missing(RecordType::NextProtocol))?.iter().collect();
+        let protocols = self.protocols.ok_or(Fault::Missing(RecordType::NextProtocol))?;
         // RFC 8915 section 4.1.5: exactly once, if NTPv4 is offered.
-        if algorithms.is_none() && request.protocols.contains(&NTPV4) {
+        if self.algorithms.is_none() && protocols.contains(&NTPV4) {
             return Err(Fault::Missing(RecordType::Aead));
         }
-        request.algorithms = algorithms.into_iter().flat_map(|ids| ids.iter()).collect();
-        Ok(request)
+        Ok(Request { protocols, algorithms: self.algorithms.unwrap_or_default(), ..self.rest })
     }
 }
 
-/// The content of a record that a request may hold.
-fn served(record: Record<'_>) -> Result<Content<'_>, Fault> {
-    match record.kind {
-        RecordType::SupportedProtocols
-        | RecordType::SupportedAlgorithms
-        | RecordType::ServerNames
-        | RecordType::FixedKeyRequest
-        | RecordType::Unknown(_) => {
-            // RFC 8915 section 4: an unrecognized record is an error if critical, otherwise ignored.
-            if record.critical { Err(Fault::UnrecognizedCritical(record.kind)) } else { Ok(Content::Unknown) }
-        }
-        RecordType::EndOfMessage
-        | RecordType::NextProtocol
-        | RecordType::Error
-        | RecordType::Warning
-        | RecordType::Aead
-        | RecordType::NewCookie
-        | RecordType::Server
-        | RecordType::Port
-        | RecordType::KeepAlive
-        | RecordType::ServerDeny
-        | RecordType::Token
-        | RecordType::CompliantExport => record.content(),
-    }
-}
-
-fn once<T>(slot: &mut Option<T>, value: T, kind: RecordType) -> Result<(), Fault> {
+pub(crate) fn once<T>(slot: &mut Option<T>, value: T, kind: RecordType) -> Result<(), Fault> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(Fault::Duplicate(kind)),
@@ -204,7 +255,7 @@ impl Response<'_> {
 }
 
 impl Grant<'_> {
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         write_ids(out, true, RecordType::NextProtocol, [NTPV4]);
         write_ids(out, true, RecordType::Aead, [self.algorithm]);
         for cookie in self.cookies.iter().take(MAX_COOKIES) {
@@ -235,6 +286,8 @@ pub struct Accepted {
     pub port: Option<u16>,
     /// Whether the server confirmed how AES-128-GCM-SIV keys are exported.
     pub compliant_export: bool,
+    /// Whether the server keeps the connection open; it does so for pools only.
+    pub keep_alive: bool,
 }
 
 impl fmt::Debug for Accepted {
@@ -252,7 +305,7 @@ impl fmt::Debug for Accepted {
 impl Accepted {
     /// Reads a complete answer to `request`.
     ///
-    /// A Keep Alive record is passed over: it is not critical, and there are pools that forward it to their clients.
+    /// A Keep Alive record is no fault: it is not critical, and there are pools that forward it to their clients.
     ///
     /// # Errors
     ///
@@ -261,8 +314,14 @@ impl Accepted {
     pub fn parse<'a>(records: impl Iterator<Item = Record<'a>>, request: &Request) -> Result<Self, KeError> {
         let mut protocols = None;
         let mut algorithms = None;
-        let mut accepted =
-            Self { algorithm: 0, cookies: Vec::new(), server: None, port: None, compliant_export: false };
+        let mut accepted = Self {
+            algorithm: 0,
+            cookies: vec![],
+            server: None,
+            port: None,
+            compliant_export: false,
+            keep_alive: false,
+        };
         for record in records {
             match record.content()? {
                 // RFC 8915 section 4.1.3: the client must not go on to the next protocol.
@@ -285,7 +344,8 @@ impl Accepted {
                 | Content::FixedKeyRequest { .. }
                 | Content::ServerDeny(_)
                 | Content::Token(_) => return Err(Fault::Unexpected(record.kind).into()),
-                Content::EndOfMessage | Content::NewCookie(_) | Content::KeepAlive | Content::Unknown => {}
+                Content::KeepAlive => accepted.keep_alive = true,
+                Content::EndOfMessage | Content::NewCookie(_) | Content::Unknown => {}
             }
         }
         let protocols = protocols.ok_or(Fault::Missing(RecordType::NextProtocol))?;

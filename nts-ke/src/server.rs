@@ -3,12 +3,7 @@
 use core::{fmt, time::Duration};
 use std::{net::IpAddr, sync::Arc};
 
-use ntp_proto::{
-    nts::{AeadAlgorithm, Cookie, Keyring},
-    pool::Name,
-    time::{Monotonic, UnixTime},
-};
-use rand_core::CryptoRng;
+use ntp_proto::{nts::AeadAlgorithm, pool::Name, time::UnixTime};
 use rustls::{
     Error, InconsistentKeys,
     pki_types::{CertificateDer, PrivateKeyDer},
@@ -16,12 +11,19 @@ use rustls::{
 
 use crate::{
     cert_time::Validity,
-    error::{ErrorCode, Fault, KeError, NoOverlap, TlsFault},
-    message::{Grant, MAX_COOKIES, NTPV4, Request, Response},
-    record::{Incoming, Limits, MAX_COOKIE_LENGTH},
-    tls::{self, Channel},
+    error::TlsFault,
+    message::Request,
+    tls,
     verify::{MAX_CHAIN_CERTIFICATES, MAX_CHAIN_OCTETS},
 };
+
+mod conversation;
+mod session;
+mod user;
+
+pub use conversation::Stage;
+pub use session::{MAX_KEPT_EXCHANGES, Output, Served, ServerSession};
+pub use user::{UserOutput, UserSession};
 
 /// How long a client may take, each counted from the start of its session, so that no client holds one by being slow
 /// in many small ways.
@@ -35,13 +37,21 @@ pub struct Deadlines {
     pub request: Duration,
     /// Until it has taken the answer.
     pub total: Duration,
+    /// Until a pool sends its next request over a connection that is kept for it; the others count from there again.
+    pub idle: Duration,
 }
 
 impl Default for Deadlines {
     fn default() -> Self {
-        let [hello, handshake, request, total] = [1, 2, 3, 5].map(Duration::from_secs);
-        Self { hello, handshake, request, total }
+        let [hello, handshake, request, total, idle] = [1, 2, 3, 5, 300].map(Duration::from_secs);
+        Self { hello, handshake, request, total, idle }
     }
+}
+
+/// Who knows the pools that this server belongs to.
+pub trait Gate: fmt::Debug + Send + Sync {
+    /// Whether a token is that of one of them. The comparison must take the same time for all tokens of one length.
+    fn admits(&self, token: &str) -> bool;
 }
 
 /// What all sessions of a server have in common. To change the certificate, make another one and give it to new
@@ -54,6 +64,7 @@ pub struct ServerConfig {
     server: Option<String>,
     port: Option<u16>,
     deadlines: Deadlines,
+    gate: Option<Arc<dyn Gate>>,
 }
 
 /// A certificate chain and a private key that cannot serve.
@@ -152,6 +163,7 @@ impl ServerConfig {
             server: None,
             port: None,
             deadlines: Deadlines::default(),
+            gate: None,
         })
     }
 
@@ -165,6 +177,12 @@ impl ServerConfig {
     #[must_use]
     pub fn with_deadlines(self, deadlines: Deadlines) -> Self {
         Self { deadlines, ..self }
+    }
+
+    /// Serves the pools that `gate` admits: their Fixed Key Requests are answered, their connections are kept.
+    #[must_use]
+    pub fn with_gate(self, gate: Option<Arc<dyn Gate>>) -> Self {
+        Self { gate, ..self }
     }
 
     /// Sends clients to this NTP server and port, if they differ from the name they asked and 123.
@@ -203,222 +221,5 @@ impl ServerConfig {
         let unclear =
             |algorithm: &AeadAlgorithm| *algorithm == AeadAlgorithm::AesGcmSiv128 && !request.compliant_export;
         common().find(|algorithm| !unclear(algorithm)).or_else(|| common().next())
-    }
-}
-
-/// What a session wants next.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Output {
-    /// Send these octets.
-    Transmit(Vec<u8>),
-    /// The client has its keys and cookies; close the connection.
-    Done(AeadAlgorithm),
-    /// The client has nothing, and was told why if it could be; close the connection.
-    Failed(KeError),
-    /// Call [`ServerSession::handle_timeout`] at this time (never, if `None`: the session is over); nothing else to do
-    /// until then. The text says what is waited for.
-    Timeout(Option<Monotonic>, &'static str),
-}
-
-/// How far a session has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
-    /// The client has sent nothing, or a part of its ClientHello.
-    Hello,
-    /// The TLS handshake goes on.
-    Handshake,
-    /// The request is awaited.
-    Request,
-    /// The session is over; the answer may still be on its way.
-    Over,
-}
-
-/// The server's side of one key exchange over one connection.
-///
-/// After every `handle_*` call, call [`poll_output`](Self::poll_output) until it returns [`Output::Timeout`].
-#[derive(Debug)]
-pub struct ServerSession {
-    config: Arc<ServerConfig>,
-    channel: Channel,
-    incoming: Incoming,
-    started: Monotonic,
-    state: State,
-}
-
-#[derive(Debug)]
-enum State {
-    Hello,
-    Handshake,
-    Request,
-    Over(Option<Result<AeadAlgorithm, KeError>>),
-}
-
-impl ServerSession {
-    /// Starts a session on a connection just accepted.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsFault`] if TLS cannot be set up.
-    pub fn new(config: Arc<ServerConfig>, now: Monotonic) -> Result<Self, TlsFault> {
-        let channel = Channel::server(config.tls.clone())?;
-        Ok(Self { config, channel, incoming: Incoming::new(Limits::REQUEST), started: now, state: State::Hello })
-    }
-
-    /// How far it has come.
-    #[must_use]
-    pub const fn stage(&self) -> Stage {
-        match self.state {
-            State::Hello => Stage::Hello,
-            State::Handshake => Stage::Handshake,
-            State::Request => Stage::Request,
-            State::Over(_) => Stage::Over,
-        }
-    }
-
-    /// When the connection must be closed even if the client has not taken all that was transmitted.
-    #[must_use]
-    pub fn final_deadline(&self) -> Monotonic {
-        self.started + self.config.deadlines.total
-    }
-
-    /// Takes octets from the client. Cookies are made with `keyring`, their nonces with `rng`.
-    pub fn handle_input(&mut self, now: Monotonic, bytes: &[u8], keyring: &Keyring, rng: &mut impl CryptoRng) {
-        self.handle_timeout(now);
-        if matches!(self.state, State::Over(_)) {
-            return;
-        }
-        match self.advance(bytes) {
-            Ok(None) => {}
-            Ok(Some(request)) => {
-                let outcome = self.answer(&request, keyring, rng);
-                self.finish(outcome);
-            }
-            Err(KeError::Protocol(fault)) => {
-                // RFC 8915 section 4.1.3: 0 for a critical record that is not understood, 1 for what is malformed.
-                let told = self.channel.send(&Response::Error(fault.error_code()).encode());
-                self.finish(told.map_err(KeError::Tls).and(Err(KeError::Protocol(fault))));
-            }
-            Err(error) => self.finish(Err(error)),
-        }
-    }
-
-    /// Takes word that time has passed.
-    pub fn handle_timeout(&mut self, now: Monotonic) {
-        if self.deadline().is_some_and(|deadline| now >= deadline) {
-            self.finish(Err(KeError::Timeout(self.awaited())));
-        }
-    }
-
-    /// Takes word that the client closed the connection.
-    pub fn handle_eof(&mut self, now: Monotonic) {
-        self.handle_timeout(now);
-        if !matches!(self.state, State::Over(_)) {
-            self.finish(Err(KeError::Eof(self.awaited())));
-        }
-    }
-
-    /// Returns the next thing to do.
-    pub fn poll_output(&mut self) -> Output {
-        if let Some(bytes) = self.channel.take_output() {
-            return Output::Transmit(bytes);
-        }
-        let (deadline, awaited) = (self.deadline(), self.awaited());
-        match &mut self.state {
-            State::Hello | State::Handshake | State::Request => Output::Timeout(deadline, awaited),
-            State::Over(outcome) => match outcome.take() {
-                Some(Ok(algorithm)) => Output::Done(algorithm),
-                Some(Err(error)) => Output::Failed(error),
-                None => Output::Timeout(None, awaited),
-            },
-        }
-    }
-
-    fn awaited(&self) -> &'static str {
-        match self.state {
-            State::Hello => "TLS ClientHello",
-            State::Handshake => "TLS handshake",
-            State::Request => "key-exchange request",
-            State::Over(_) => "end of the session",
-        }
-    }
-
-    fn deadline(&self) -> Option<Monotonic> {
-        let Deadlines { hello, handshake, request, total } = self.config.deadlines;
-        let stage = match self.state {
-            State::Hello => hello,
-            State::Handshake => handshake,
-            State::Request => request,
-            State::Over(_) => return None,
-        };
-        Some(self.started + stage.min(total))
-    }
-
-    /// Takes octets; returns the request once it is complete.
-    fn advance(&mut self, bytes: &[u8]) -> Result<Option<Request>, KeError> {
-        let mut plain = Vec::new();
-        let closed = self.channel.handle_input(bytes, &mut plain)?;
-        if matches!(self.state, State::Hello) && self.channel.wants_write() {
-            self.state = State::Handshake;
-        }
-        if matches!(self.state, State::Handshake) && !self.channel.handshaking() {
-            self.channel.check_alpn()?;
-            self.state = State::Request;
-        }
-        if !plain.is_empty() && self.incoming.handle_input(&plain)? {
-            return Ok(Some(Request::parse(self.incoming.records())?));
-        }
-        match closed {
-            false => Ok(None),
-            true if self.incoming.is_empty() => Err(KeError::Eof(self.awaited())),
-            true => Err(Fault::Incomplete.into()),
-        }
-    }
-
-    fn answer(
-        &mut self,
-        request: &Request,
-        keyring: &Keyring,
-        rng: &mut impl CryptoRng,
-    ) -> Result<AeadAlgorithm, KeError> {
-        if !request.protocols.contains(&NTPV4) {
-            self.channel.send(&Response::NoProtocol.encode())?;
-            return Err(KeError::NoOverlap(NoOverlap::Protocol));
-        }
-        let Some(algorithm) = self.config.choose(request) else {
-            self.channel.send(&Response::NoAlgorithm.encode())?;
-            return Err(KeError::NoOverlap(NoOverlap::Algorithm));
-        };
-        let Some(cookies) = self.cookies(algorithm, keyring, rng) else {
-            self.channel.send(&Response::Error(ErrorCode::Internal).encode())?;
-            return Err(KeError::Refused(ErrorCode::Internal));
-        };
-        let grant = Grant {
-            algorithm: algorithm.id(),
-            cookies: &cookies,
-            server: self.config.server.as_deref(),
-            port: self.config.port,
-            compliant_export: request.compliant_export && algorithm == AeadAlgorithm::AesGcmSiv128,
-        };
-        self.channel.send(&Response::Established(grant).encode())?;
-        Ok(algorithm)
-    }
-
-    fn cookies(&self, algorithm: AeadAlgorithm, keyring: &Keyring, rng: &mut impl CryptoRng) -> Option<Vec<Cookie>> {
-        let keys = self.channel.export(algorithm, algorithm.id()).ok()?;
-        let make = |_| {
-            let mut nonce = [0; 16];
-            rng.fill_bytes(&mut nonce);
-            let mut out = [0; MAX_COOKIE_LENGTH];
-            let length = keyring.issue(&keys, &nonce, &mut out).ok()?;
-            Cookie::new(out.get(..length)?)
-        };
-        (0..MAX_COOKIES).map(make).collect()
-    }
-
-    fn finish(&mut self, outcome: Result<AeadAlgorithm, KeError>) {
-        if !self.channel.handshaking() {
-            self.channel.close();
-        }
-        self.state = State::Over(Some(outcome));
     }
 }

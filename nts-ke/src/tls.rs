@@ -24,6 +24,7 @@ use crate::{
     cert_time::Validity,
     error::TlsFault,
     export,
+    pool::FixedKeys,
     verify::{JudgedAt, Verifier, certificate_fault},
 };
 
@@ -49,6 +50,8 @@ pub(crate) struct Channel {
     judged_at: UnixTime,
     /// Octets that may still come.
     budget: usize,
+    /// Octets that may come for one message.
+    renewal: usize,
 }
 
 impl fmt::Debug for Channel {
@@ -78,13 +81,14 @@ impl Channel {
         config.enable_early_data = false;
         config.send_ticket_request = Some(TicketRequest { new_session_count: 0, resumption_count: 0 });
         let connection = rustls::ClientConnection::new(Arc::new(config), server).map_err(other)?;
-        Ok(Self { connection: connection.into(), judged_at, budget: MAX_FROM_SERVER })
+        Ok(Self { connection: connection.into(), judged_at, budget: MAX_FROM_SERVER, renewal: MAX_FROM_SERVER })
     }
 
     /// The server's side.
     pub(crate) fn server(config: Arc<rustls::ServerConfig>) -> Result<Self, TlsFault> {
         let connection = rustls::ServerConnection::new(config).map_err(other)?;
-        Ok(Self { connection: connection.into(), judged_at: UnixTime::default(), budget: MAX_FROM_CLIENT })
+        let judged_at = UnixTime::default();
+        Ok(Self { connection: connection.into(), judged_at, budget: MAX_FROM_CLIENT, renewal: MAX_FROM_CLIENT })
     }
 
     /// Takes octets from the peer and appends what they hold for us to `plain`; returns whether the peer has said that
@@ -143,6 +147,16 @@ impl Channel {
     /// Exports the keys of the session, with `number` as that of the algorithm.
     pub(crate) fn export(&self, algorithm: AeadAlgorithm, number: u16) -> Result<SessionKeys, TlsFault> {
         export::session_keys(&self.connection, algorithm, number)
+    }
+
+    /// Exports the keys of a user for a member of the pool, each of `length` octets.
+    pub(crate) fn export_fixed(&self, protocol: u16, algorithm: u16, length: usize) -> Result<FixedKeys, TlsFault> {
+        export::fixed_keys(&self.connection, protocol, algorithm, length)
+    }
+
+    /// Takes as many octets again as at the start: another message may come.
+    pub(crate) const fn renew_budget(&mut self) {
+        self.budget = self.renewal;
     }
 
     /// The time in which the whole chain of the peer is valid.

@@ -14,6 +14,7 @@ use rustls::{
     pki_types::{self, CertificateDer, ServerName},
     time_provider::TimeProvider,
 };
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{MAX_SHOWN_NAMES, TlsFault};
 
@@ -28,6 +29,7 @@ pub const MAX_CHAIN_OCTETS: usize = 65_536;
 pub struct TrustRoots {
     store: Arc<RootCertStore>,
     ignored: usize,
+    fingerprint: [u8; 32],
 }
 
 /// None of the certificates given can be a trust root.
@@ -56,12 +58,13 @@ impl TrustRoots {
     /// [`NoUsableRoots`] if none is left.
     pub fn new(certificates: Vec<CertificateDer<'static>>) -> Result<Self, NoUsableRoots> {
         let given = certificates.len();
+        let fingerprint = fingerprint(&certificates);
         let mut store = RootCertStore::empty();
         let (added, ignored) = store.add_parsable_certificates(certificates);
         if added == 0 {
             return Err(NoUsableRoots { given });
         }
-        Ok(Self { store: Arc::new(store), ignored })
+        Ok(Self { store: Arc::new(store), ignored, fingerprint })
     }
 
     /// How many certificates are trusted.
@@ -82,10 +85,24 @@ impl TrustRoots {
         self.ignored
     }
 
+    /// A digest of the certificates given, in whatever order: another one means that others are trusted.
+    #[must_use]
+    pub const fn fingerprint(&self) -> [u8; 32] {
+        self.fingerprint
+    }
+
     pub(crate) fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, NoUsableRoots> {
         let inner = WebPkiServerVerifier::builder_with_provider(self.store.clone(), provider).build();
         Ok(Verifier { inner: inner.map_err(|_| NoUsableRoots { given: self.len() })? })
     }
+}
+
+/// SHA-256 over the sorted digests of the certificates.
+fn fingerprint(certificates: &[CertificateDer<'_>]) -> [u8; 32] {
+    let mut digests: Vec<[u8; 32]> = certificates.iter().map(|one| Sha256::digest(one).into()).collect();
+    digests.sort_unstable();
+    digests.dedup();
+    Sha256::digest(digests.concat()).into()
 }
 
 /// The usual verification (RFC 5280, RFC 6125 by subject alternative names), with bounds on what is looked at.

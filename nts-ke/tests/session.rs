@@ -18,7 +18,7 @@ use nts_ke::{
     error::{ErrorCode, Fault, KeError, NoOverlap, TlsFault},
     message::{Grant, MAX_COOKIES, Request, Response},
     record::RecordType,
-    server::{self, Deadlines, InvalidPair, ServerConfig, ServerSession},
+    server::{self, Deadlines, InvalidPair, Served, ServerConfig, ServerSession},
     verify::TrustRoots,
 };
 use proptest::prelude::*;
@@ -109,7 +109,8 @@ fn converse(mut client: ClientSession, mut server: ServerSession, piece: usize) 
                 quiet = false;
                 bytes.chunks(piece).for_each(|part| client.handle_input(START, part));
             }
-            server::Output::Done(algorithm) => of_server = Some(Ok(algorithm)),
+            server::Output::Done(Served::Client(algorithm)) => of_server = Some(Ok(algorithm)),
+            other @ (server::Output::Done(_) | server::Output::Kept(_)) => panic!("{other:?}"),
             server::Output::Failed(error) => of_server = Some(Err(error)),
             server::Output::Timeout(..) => {}
         }
@@ -353,7 +354,9 @@ fn ask_server(pki: &Pki, alpn: &[&[u8]], request: &[u8], close: bool) -> (Vec<u8
             server::Output::Transmit(bytes) => answer.extend(raw.take(&bytes)),
             server::Output::Timeout(..) if sent => session.handle_eof(START),
             server::Output::Timeout(..) => {}
-            end @ (server::Output::Done(_) | server::Output::Failed(_)) => return (answer, end),
+            end @ (server::Output::Kept(_) | server::Output::Done(_) | server::Output::Failed(_)) => {
+                return (answer, end);
+            }
         }
     }
     panic!("the session does not end: {session:?}");
@@ -437,7 +440,10 @@ fn bad_requests_are_answered_with_the_error_of_rfc_8915() {
     // A connection that ends without a request is not worth an answer.
     assert_eq!(refused(&[], true), (vec![], KeError::Eof("key-exchange request")));
     assert_eq!(refused(cut, false), (vec![], KeError::Eof("key-exchange request")));
-    assert_eq!(ask_server(&pki, NTSKE, &good, true).1, server::Output::Done(AeadAlgorithm::AesSivCmac256));
+    assert_eq!(
+        ask_server(&pki, NTSKE, &good, true).1,
+        server::Output::Done(Served::Client(AeadAlgorithm::AesSivCmac256))
+    );
 }
 
 #[test]
@@ -448,7 +454,7 @@ fn a_client_that_does_not_say_how_it_exports_gets_another_algorithm() {
     {
         let request = Request { protocols: vec![0], algorithms: offer, compliant_export, ..Request::default() };
         let (answer, end) = ask_server(&pki, NTSKE, &request.encode(), false);
-        assert_eq!(end, server::Output::Done(AeadAlgorithm::from_id(chosen).unwrap()));
+        assert_eq!(end, server::Output::Done(Served::Client(AeadAlgorithm::from_id(chosen).unwrap())));
         let confirmed = answer.windows(4).any(|part| part == [4, 0, 0, 0]);
         assert_eq!(confirmed, compliant_export && chosen == 30);
     }

@@ -16,6 +16,7 @@ use ntp_proto::{
 };
 
 mod deny;
+pub mod member;
 
 use deny::{DenyList, same_name};
 
@@ -178,6 +179,13 @@ impl PoolMode for LbPool {
             self.deny.insert(now, member.label, reason);
         }
         self.retry_at = self.retry_at.max(Some(self.losses.trouble(now)));
+    }
+
+    /// Only the balancer knows where its servers are: it is asked for each of them again.
+    fn handle_refresh(&mut self, now: Monotonic) {
+        self.retry_at = None;
+        self.deny.expire(now);
+        self.held.iter_mut().for_each(|held| held.keys_lost = true);
     }
 
     fn handle_timeout(&mut self, now: Monotonic) {

@@ -197,7 +197,10 @@ impl SrvPool {
     ) {
         let rekeys = rekeys.filter(|id| self.held.iter().any(|held| held.id == *id));
         let Answer::KeyExchange(server) = answer else {
-            if rekeys.is_some() {
+            if let Some(place) = self.held.iter().position(|held| Some(held.id) == rekeys) {
+                // Others that want keys come first next time.
+                let last = self.held.remove(place);
+                self.held.push(last);
                 self.retry_at = Some(self.failures.trouble(now));
             } else {
                 self.shunned.insert(service.target, now + SHUN);
@@ -232,7 +235,10 @@ impl SrvPool {
     /// Sets the time for another look if all records are used up and there are still too few members.
     fn plan(&mut self, now: Monotonic) {
         if !self.short() {
-            self.failures.reset();
+            // As long as one cannot have keys, there is trouble.
+            if self.held.iter().all(|held| !held.keys_lost) {
+                self.failures.reset();
+            }
         } else if self.candidate().is_none() && !self.due && self.retry_at.is_none() {
             let wait = self.failures.trouble(now);
             let news = self.until.unwrap_or(now).min(now + SHUN);
@@ -291,6 +297,17 @@ impl PoolMode for SrvPool {
         }
         self.trouble = "next key exchange";
         self.retry_at = self.retry_at.max(Some(self.losses.trouble(now)));
+    }
+
+    /// A target's own key exchange says where it is; records are asked for only if members are missing.
+    fn handle_refresh(&mut self, now: Monotonic) {
+        self.retry_at = None;
+        self.held.iter_mut().for_each(|held| held.keys_lost = true);
+        self.denied.expire(now);
+        if self.short() {
+            self.shunned = Shunned::default();
+            self.due = true;
+        }
     }
 
     fn handle_timeout(&mut self, now: Monotonic) {

@@ -88,6 +88,11 @@ impl<M: PoolMode> Watched<M> {
         self.drain();
     }
 
+    fn refresh(&mut self) {
+        self.mode.handle_refresh(self.now);
+        self.drain();
+    }
+
     /// Lets time pass without telling.
     fn pass(&mut self, span: Duration) {
         self.now = self.now + span;
@@ -223,6 +228,7 @@ pub fn holds<M: PoolMode>(make: impl Fn(u64) -> M) {
             asks_ever_less_without_answers(make(seed), &answer);
         }
         asks_no_server_too_often_that_gives_no_keys(make(seed));
+        news_are_had_at_once_and_cost_no_member(&make, seed);
         exchanges_ever_less_if_keys_are_always_lost(make(seed));
     }
 }
@@ -318,6 +324,29 @@ fn asks_no_server_too_often_that_gives_no_keys(mode: impl PoolMode) {
     }
 }
 
+fn news_are_had_at_once_and_cost_no_member<M: PoolMode>(make: impl Fn(u64) -> M, seed: u64) {
+    let mut failing = Watched::new(make(seed), 4);
+    failing.run(48 * HOUR, |_, _| Answer::Failed(Failure::Resolver));
+    failing.refresh();
+    assert!(!failing.open.is_empty(), "waits though news are wanted");
+    failing.run(HOUR, good);
+
+    let mut watched = Watched::new(make(seed), 4);
+    watched.run(HOUR, good);
+    let labels = |watched: &Watched<M>| -> BTreeSet<String> {
+        watched.members.values().map(|member| member.label.clone()).collect()
+    };
+    let before = labels(&watched);
+    watched.refresh();
+    assert!(!watched.open.is_empty(), "does not ask where its members are");
+    watched.run(48 * HOUR, |_, _| Answer::Failed(Failure::Resolver));
+    assert_eq!(labels(&watched), before, "lost members for want of an answer");
+    watched.refresh();
+    watched.run(48 * HOUR, good);
+    assert_eq!(labels(&watched), before, "exchanged members that had not moved");
+    assert_eq!(watched.run(24 * HOUR, good), 0, "goes on asking");
+}
+
 /// Whoever can make a server refuse all cookies must not make its clients flood it.
 fn exchanges_ever_less_if_keys_are_always_lost(mode: impl PoolMode) {
     let mut watched = Watched::new(mode, 1);
@@ -349,6 +378,8 @@ pub enum Action {
     Pass(u32, bool),
     /// Another number of members is wanted.
     Target(usize),
+    /// News are wanted.
+    Refresh,
 }
 
 /// How a question is answered.
@@ -393,6 +424,7 @@ pub fn interleaved<M: PoolMode>(mode: M, actions: &[Action]) {
                     watched.leave(id, *reason);
                 }
             }
+            Action::Refresh => watched.refresh(),
             Action::StrayLeave(id, reason) => {
                 if !watched.members.contains_key(&MemberId(*id)) {
                     watched.leave(MemberId(*id), *reason);

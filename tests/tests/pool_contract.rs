@@ -58,6 +58,11 @@ impl<M: PoolMode> PoolMode for Lacking<M> {
         self.mode.handle_leave(now, member, reason);
     }
 
+    fn handle_refresh(&mut self, now: Monotonic) {
+        self.now = now;
+        self.mode.handle_refresh(now);
+    }
+
     fn handle_timeout(&mut self, now: Monotonic) {
         self.now = now;
         self.mode.handle_timeout(now);
@@ -135,6 +140,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (any::<u32>(), leave()).prop_map(|(id, reason)| Action::StrayLeave(id, reason)),
         4 => (0_u32..100_000, any::<bool>()).prop_map(|(seconds, told)| Action::Pass(seconds, told)),
         1 => (0_usize..40).prop_map(Action::Target),
+        1 => Just(Action::Refresh),
     ]
 }
 

@@ -156,6 +156,8 @@ struct History {
     interval: f64,
     last_offset: f64,
     mean_square: Option<f64>,
+    /// How well the last offset was known, in seconds.
+    deviation: f64,
     synchronized: bool,
 }
 

@@ -6,6 +6,7 @@ use crate::{
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
     source::{Authentication, Bursts, Refusal},
+    steer::ClockStatus,
     time::PollInterval,
     wire::Header,
 };
@@ -112,7 +113,10 @@ impl Bench {
                     self.engine.handle_transmitted(token, at(self.seconds), StampKind::Daemon);
                     self.request = (bytes, self.seconds, token);
                 }
-                Output::Steer(command) => self.engine.handle_steered(&Applied { command, at: at(self.seconds) }),
+                Output::Steer(command) => {
+                    self.engine.handle_steered(&Applied { command, at: at(self.seconds) });
+                    self.outputs.push(Output::Steer(command));
+                }
                 Output::Timeout(deadline, _) => return deadline,
                 other @ (Output::NeedKeys(..) | Output::Lost(..) | Output::Notice(_)) => self.outputs.push(other),
             }
@@ -424,6 +428,22 @@ fn a_source_that_says_it_is_not_synchronized_is_dropped_at_once() {
     }
 }
 
+/// The kernel stamped the reply before the jump, or after: nobody can tell.
+#[test]
+fn an_exchange_across_a_jump_gives_no_sample() {
+    for by in [0.4, -0.4, 2.0] {
+        let mut bench = Bench::new(plain());
+        (0..8).for_each(|_| bench.round(GOOD));
+        bench.next_request();
+        let (reply, received) = bench.reply(Answer { delay: 0.05, ..GOOD });
+        let jump = NtpDuration::from_seconds(by);
+        bench.engine.handle_jump(now(bench.seconds), at(bench.seconds), jump);
+        let before = bench.good();
+        bench.deliver(reply, received);
+        assert_eq!(bench.good(), before, "{by}");
+    }
+}
+
 #[test]
 fn a_stopped_source_is_not_used_and_not_woken_by_a_jump() {
     let mut bench = Bench::new(plain());
@@ -448,6 +468,28 @@ fn after_an_interruption_nothing_is_promised_until_the_next_update() {
     assert_eq!(bench.engine.status().leap, Leap::Unsynchronized);
     (0..4).for_each(|_| bench.round(GOOD));
     assert!(bench.engine.tracking(now(bench.seconds)).synchronized);
+}
+
+#[test]
+fn the_expected_error_is_never_nothing_and_never_above_the_bound() {
+    // The largest offset comes when the bound is already small.
+    for offsets in [[0.0; 8], [0.4, 0.4, 0.41, 0.41, 0.2, 0.2, 0.2, 0.2]] {
+        let mut bench = Bench::new(plain());
+        for offset in offsets {
+            bench.round(Answer { offset, ..GOOD });
+        }
+        bench.drain();
+        let told = bench
+            .outputs
+            .iter()
+            .filter_map(|output| if let Output::Steer(Steer::Status(status)) = output { Some(*status) } else { None });
+        let told: Vec<ClockStatus> = told.filter(|status| status.synchronized).collect();
+        assert!(told.len() >= 8, "{told:?}");
+        for status in told {
+            assert!(status.estimated_error > NtpDuration::ZERO, "{status:?}");
+            assert!(status.estimated_error <= status.max_error, "{status:?}");
+        }
+    }
 }
 
 #[test]

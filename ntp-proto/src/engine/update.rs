@@ -116,6 +116,7 @@ impl Engine {
         history.last = Some(now.monotonic);
         history.interval = interval;
         history.last_offset = offset;
+        history.deviation = combined.offset_deviation;
         history.mean_square = Some(match history.mean_square {
             Some(mean) => mean + MEAN_WEIGHT * (offset.powi(2) - mean),
             None => 0.0,
@@ -208,11 +209,13 @@ impl Engine {
         let half_delay = NtpDuration::from_bits(self.status.root_delay.to_bits() / 2);
         let max_error = self.status.root_dispersion_at(at) + half_delay + behind;
         let synchronized = self.status.synchronized_at(at) && max_error.to_seconds() < MAX_KERNEL_ERROR;
+        // Past offsets are larger than what is left of them, and say nothing yet after the first.
+        let expected = f64::hypot(self.history.mean_square.unwrap_or(0.0).sqrt(), self.history.deviation);
         self.outputs.push_back(Output::Steer(Steer::Status(ClockStatus {
             synchronized,
             leap: if synchronized { self.status.leap } else { Leap::Unsynchronized },
             max_error,
-            estimated_error: NtpDuration::from_seconds(self.history.mean_square.unwrap_or(0.0).sqrt()) + behind,
+            estimated_error: (NtpDuration::from_seconds(expected) + behind).min(max_error),
             tai_offset: None,
         })));
     }

@@ -45,8 +45,10 @@ pub enum Host {
 #[derive(Clone, Debug)]
 pub struct ClassicPool {
     hosts: Vec<Known>,
+    /// A host is one server with several addresses, not one server at each.
+    whole: bool,
     target: usize,
-    held: Vec<(MemberId, SocketAddr)>,
+    held: Vec<Held>,
     /// No good; and those that sent us away.
     shunned: Shunned<SocketAddr>,
     denied: Shunned<SocketAddr>,
@@ -54,8 +56,19 @@ pub struct ClassicPool {
     /// When to try again what has led to too few members.
     retry_at: Option<Monotonic>,
     failures: Backoff,
+    /// News are on their way that may move members.
+    refreshing: bool,
     next_question: u32,
     next_member: u32,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    id: MemberId,
+    /// The one it is known by.
+    address: SocketAddr,
+    /// All of them.
+    addresses: Vec<SocketAddr>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,6 +82,8 @@ struct Known {
 enum Lookup {
     /// To be asked as soon as members are wanted.
     Due,
+    /// To be asked even if there are enough members.
+    Wanted,
     Asked(QuestionId),
     /// Answered; not to be asked before that time. Never, for an address.
     Until(Option<Monotonic>),
@@ -84,6 +99,7 @@ impl ClassicPool {
         };
         Self {
             hosts: hosts.into_iter().take(MAX_HOSTS).map(known).collect(),
+            whole: false,
             target: 0,
             held: Vec::new(),
             shunned: Shunned::default(),
@@ -91,9 +107,17 @@ impl ClassicPool {
             joins: VecDeque::new(),
             retry_at: None,
             failures: Backoff::new(seed),
+            refreshing: false,
             next_question: 0,
             next_member: 0,
         }
+    }
+
+    /// Takes each host for one server, whose addresses are ways to it.
+    #[must_use]
+    pub const fn with_whole_hosts(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
     fn short(&self) -> bool {
@@ -118,36 +142,69 @@ impl ClassicPool {
     }
 
     fn has_neighbour(&self, address: &SocketAddr) -> bool {
-        self.held.iter().any(|(_, held)| network(held.ip()) == network(address.ip()))
+        self.held.iter().any(|held| network(held.address.ip()) == network(address.ip()))
     }
 
     /// Joins acceptable addresses, one of each host in turn.
     fn join_all(&mut self, acceptable: impl Fn(&Self, &SocketAddr) -> bool) {
-        for place in 0..MAX_ADDRESSES {
+        let places = if self.whole { 1 } else { MAX_ADDRESSES };
+        for place in 0..places {
             for host in 0..self.hosts.len() {
                 let Some(address) = self.hosts.get(host).and_then(|known| known.addresses.get(place)).copied() else {
                     continue;
                 };
-                let held = self.held.iter().any(|(_, held)| *held == address);
+                let held = self.held.iter().any(|held| held.address == address);
                 if self.short() && !held && acceptable(self, &address) {
-                    self.join(address);
+                    self.join(host, address, None);
                 }
             }
         }
     }
 
-    fn join(&mut self, address: SocketAddr) {
+    /// Joins an address of a host, or the host as a whole; `replaces` is held.
+    fn join(&mut self, host: usize, address: SocketAddr, replaces: Option<MemberId>) {
+        let Some(known) = self.hosts.get(host) else { return };
+        let (label, addresses) = match &known.host {
+            Host::Name { name, .. } if self.whole => (name.to_string(), known.addresses.clone()),
+            Host::Name { .. } | Host::Address(_) => (address.ip().to_string(), vec![address]),
+        };
         let id = MemberId(self.next_member);
         self.next_member = self.next_member.wrapping_add(1);
-        self.held.push((id, address));
-        self.joins.push_back(Member {
-            id,
-            label: address.ip().to_string(),
-            addresses: vec![address],
-            keys: None,
-            trust: Trust::None,
-            replaces: None,
-        });
+        let held = Held { id, address, addresses: addresses.clone() };
+        match self.held.iter_mut().find(|held| Some(held.id) == replaces) {
+            Some(old) => *old = held,
+            None => self.held.push(held),
+        }
+        self.joins.push_back(Member { id, label, addresses, keys: None, trust: Trust::None, replaces });
+    }
+
+    /// After a refresh: members whose address is gone move to another.
+    fn relocate(&mut self) {
+        for old in self.held.clone() {
+            let knows = |known: &Known| old.addresses.iter().any(|address| known.addresses.contains(address));
+            let place = match self.hosts.iter().position(knows) {
+                None => self.fresh_place(),
+                Some(_) if !self.whole => None,
+                // The same server, whichever of its addresses came and went.
+                Some(host) => self.hosts.get(host).and_then(|known| {
+                    let same = known.addresses.len() == old.addresses.len()
+                        && known.addresses.iter().all(|address| old.addresses.contains(address));
+                    known.addresses.first().filter(|_| !same).map(|address| (host, *address))
+                }),
+            };
+            if let Some((host, address)) = place {
+                self.join(host, address, Some(old.id));
+            }
+        }
+    }
+
+    /// An address that nobody holds.
+    fn fresh_place(&self) -> Option<(usize, SocketAddr)> {
+        let free = |address: &&SocketAddr| {
+            self.is_fresh(address) && !self.held.iter().any(|held| held.addresses.contains(address))
+        };
+        let mut hosts = self.hosts.iter().enumerate();
+        hosts.find_map(|(host, known)| Some((host, *known.addresses.iter().find(free)?)))
     }
 
     /// Sets the time to look for more, if there are too few and no answer is awaited.
@@ -162,7 +219,7 @@ impl ClassicPool {
             // What an answer says stays true until then; a static address has no such time.
             let until = self.hosts.iter().filter_map(|known| match known.state {
                 Lookup::Until(until) => until,
-                Lookup::Due | Lookup::Asked(_) => None,
+                Lookup::Due | Lookup::Wanted | Lookup::Asked(_) => None,
             });
             let news = until.min().map_or(wait, |until| until.min(now + SHUN));
             self.retry_at = Some(if self.held.is_empty() { wait } else { wait.max(news) });
@@ -205,6 +262,10 @@ impl PoolMode for ClassicPool {
         }
         self.shunned.expire(now);
         self.denied.expire(now);
+        if self.refreshing && !self.asking() {
+            self.refreshing = false;
+            self.relocate();
+        }
         self.fill();
         // One that was no good is better than none.
         if self.held.is_empty() && !self.asking() {
@@ -217,12 +278,29 @@ impl PoolMode for ClassicPool {
         if reason == Leave::KeysLost {
             return; // There were none.
         }
-        let Some(place) = self.held.iter().position(|(id, _)| *id == member) else { return };
-        let (_, address) = self.held.remove(place);
+        let Some(place) = self.held.iter().position(|held| held.id == member) else { return };
+        let Held { address, .. } = self.held.remove(place);
         if reason == Leave::Denied {
             self.denied.insert(address, now + SHUN_DENIED);
         } else {
             self.shunned.insert(address, now + SHUN);
+        }
+        self.fill();
+        self.plan(now);
+    }
+
+    fn handle_refresh(&mut self, now: Monotonic) {
+        if self.target == 0 {
+            return;
+        }
+        self.retry_at = None;
+        self.refreshing = true;
+        self.shunned = Shunned::default();
+        self.denied.expire(now);
+        for known in &mut self.hosts {
+            if matches!((&known.host, known.state), (Host::Name { .. }, Lookup::Until(_) | Lookup::Due)) {
+                known.state = Lookup::Wanted;
+            }
         }
         self.fill();
         self.plan(now);
@@ -247,8 +325,13 @@ impl PoolMode for ClassicPool {
         if let Some(member) = self.joins.pop_front() {
             return Output::Join(member);
         }
-        if self.short()
-            && let Some(known) = self.hosts.iter_mut().find(|known| known.state == Lookup::Due)
+        let (short, wanted) = (self.short(), self.target > 0);
+        let due = |known: &&mut Known| match known.state {
+            Lookup::Due => short,
+            Lookup::Wanted => wanted,
+            Lookup::Asked(_) | Lookup::Until(_) => false,
+        };
+        if let Some(known) = self.hosts.iter_mut().find(due)
             && let Host::Name { name, port } = &known.host
         {
             let id = QuestionId(self.next_question);
@@ -389,6 +472,67 @@ mod tests {
             now = timeout;
             pool.handle_timeout(now);
             (_, asked, _) = drain(&mut pool);
+        }
+    }
+
+    #[test]
+    fn news_move_those_alone_whose_address_is_gone() {
+        let mut pool = pool(&["a.example"]);
+        pool.set_target(2);
+        let (_, asked, _) = drain(&mut pool);
+        pool.handle_answer(START, asked[0], addresses(&["192.0.2.1", "198.51.100.1"]));
+        let (first, _, _) = drain(&mut pool);
+        assert_eq!(labels(&first), ["192.0.2.1", "198.51.100.1"]);
+        pool.handle_refresh(at(10));
+        let (_, asked, _) = drain(&mut pool);
+        pool.handle_answer(at(11), asked[0], Answer::Failed(Failure::Resolver));
+        assert_eq!(drain(&mut pool).0, [], "no news");
+        pool.handle_refresh(at(20));
+        let (_, asked, _) = drain(&mut pool);
+        pool.handle_answer(at(21), asked[0], addresses(&["203.0.113.1", "198.51.100.1"]));
+        let (moved, _, timeout) = drain(&mut pool);
+        assert_eq!((labels(&moved), moved[0].replaces), (vec!["203.0.113.1"], Some(first[0].id)));
+        assert_eq!(timeout, None);
+        // One that is still there is never exchanged for another.
+        pool.handle_refresh(at(30));
+        let (_, asked, _) = drain(&mut pool);
+        pool.handle_answer(at(31), asked[0], addresses(&["192.0.2.9", "203.0.113.1", "198.51.100.1"]));
+        assert_eq!(drain(&mut pool).0, []);
+    }
+
+    #[test]
+    fn news_are_asked_for_at_once_whatever_is_waited_for() {
+        let mut pool = pool(&["a.example"]);
+        pool.set_target(1);
+        let (_, asked, _) = drain(&mut pool);
+        pool.handle_answer(START, asked[0], Answer::Failed(Failure::Resolver));
+        assert!(drain(&mut pool).1.is_empty());
+        pool.handle_refresh(at(1));
+        assert_eq!(drain(&mut pool).1.len(), 1);
+        pool.handle_refresh(at(1));
+        assert_eq!(drain(&mut pool).1, [], "it is asked already");
+    }
+
+    #[test]
+    fn a_whole_host_is_one_member_at_all_its_addresses() {
+        let mut pool = pool(&["a.example"]).with_whole_hosts();
+        pool.set_target(1);
+        let (_, asked, _) = drain(&mut pool);
+        pool.handle_answer(START, asked[0], addresses(&["192.0.2.1", "2001:db8::1"]));
+        let (first, _, _) = drain(&mut pool);
+        assert_eq!((labels(&first), first[0].addresses.len()), (vec!["a.example"], 2));
+        for (answer, moves) in [
+            (addresses(&["2001:db8::1", "192.0.2.1"]), 0),
+            (addresses(&["2001:db8::1"]), 1),
+            (addresses(&["2001:db8::9"]), 1),
+            (addresses(&["2001:db8::9"]), 0),
+        ] {
+            pool.handle_refresh(at(10));
+            let (_, asked, _) = drain(&mut pool);
+            pool.handle_answer(at(10), asked[0], answer);
+            let (moved, _, _) = drain(&mut pool);
+            assert_eq!(moved.len(), moves);
+            assert!(moved.iter().all(|member| member.replaces.is_some()));
         }
     }
 

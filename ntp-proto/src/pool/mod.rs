@@ -185,6 +185,10 @@ pub trait PoolMode {
     fn handle_answer(&mut self, now: Monotonic, id: QuestionId, answer: Answer);
     /// Takes word that a member was dropped, or needs keys.
     fn handle_leave(&mut self, now: Monotonic, member: MemberId, reason: Leave);
+    /// Takes the wish for news, now and whatever is waited for: what has no answer yet is asked again, and so is where the
+    /// members are. They stay until an answer says that they moved; then others join that replace them. Nobody is shunned
+    /// for it.
+    fn handle_refresh(&mut self, now: Monotonic);
     /// Takes word that time has passed.
     fn handle_timeout(&mut self, now: Monotonic);
     /// Returns the next thing to do.

@@ -221,8 +221,11 @@ impl Source {
         self.schedule.wake(now, burst);
     }
 
-    /// Checks soon whether the clock is right, if the source is asked at all.
+    /// The clock jumped: checks soon whether it is right, if the source is asked at all. Stamps from before the jump may
+    /// still come; nothing tells them from others, so the exchange they belong to is given up.
     pub(crate) fn recheck(&mut self, now: Monotonic) {
+        self.in_flight = None;
+        self.previous = None;
         self.schedule.resume(now, true);
     }
 
@@ -250,11 +253,6 @@ impl Source {
     /// The world's clocks and ours went `by` ahead together: a leap second. No one's offset changed.
     pub(crate) fn handle_leap(&mut self, by: NtpDuration) {
         self.filter.handle_leap(by);
-        if let Some(sent) = self.in_flight.as_mut().and_then(|flight| flight.sent.as_mut()) {
-            sent.at = sent.at + by;
-        }
-        // The server's stamp of the exchange under way may be from before or after.
-        self.previous = None;
     }
 
     /// Moves everything stored to the changed timescale.

@@ -1,10 +1,6 @@
 //! What `ntpctl` asks of the client side.
 
-use ntp_proto::{
-    counters::ServerCounters,
-    ids::SourceId,
-    pool::{Leave, PoolMode as _, auto::Route},
-};
+use ntp_proto::{counters::ServerCounters, ids::SourceId, pool::auto::Route};
 
 use super::{Client, members::Configured};
 use crate::{
@@ -13,6 +9,7 @@ use crate::{
         ControlCounters, KeCounters, PoolInfo, Unresolved, View,
         control::{Change, ControlError, ErrorKind, Reply, Show},
         find,
+        report::SourcesReport,
     },
 };
 
@@ -34,8 +31,17 @@ impl Client {
     ///
     /// [`ControlError`] if it is about a source that does not exist.
     pub fn show(&mut self, show: &Show, counted: &Counted) -> Result<Reply, ControlError> {
+        self.view(counted, |view| Reply::show(show, view))
+    }
+
+    /// Reports on all sources, and on names that have none.
+    pub fn sources(&mut self) -> SourcesReport {
+        self.view(&Counted::default(), SourcesReport::new)
+    }
+
+    fn view<T>(&mut self, counted: &Counted, look: impl FnOnce(&View<'_>) -> T) -> T {
         let (pools, unresolved) = (self.pools(), self.unresolved());
-        let view = View {
+        look(&View {
             now: self.clock.now(),
             engine: &self.engine,
             sources: &self.info,
@@ -44,8 +50,7 @@ impl Client {
             server: counted.server,
             key_exchange: counted.key_exchange,
             control: counted.control,
-        };
-        Reply::show(show, &view)
+        })
     }
 
     fn pools(&self) -> Vec<PoolInfo> {
@@ -124,14 +129,19 @@ impl Client {
         }
     }
 
-    /// Asks the pools of these sources for others, while those go on.
+    /// Finds out anew where these sources are, and where those are that have no source yet. The sources go on meanwhile.
     fn look_up_again(&mut self, wanted: Option<&str>) -> Result<(), ControlError> {
-        for id in self.find(wanted)? {
-            let Some((number, member)) = self.member_of(id) else { continue };
-            let Some(group) = self.groups.get_mut(&number) else { continue };
-            group.mode.handle_leave(now::monotonic(), member, Leave::Unusable);
-            group.retire(member);
+        let sources = find(&self.info, wanted);
+        let is_meant = |group: &super::Group| {
+            wanted.is_none_or(|name| group.configured.name().eq_ignore_ascii_case(name))
+                || group.members.values().any(|active| sources.contains(&active.source))
+        };
+        let numbers: Vec<usize> =
+            self.groups.iter().filter(|(_, group)| is_meant(group)).map(|(number, _)| *number).collect();
+        if let (Some(name), true) = (wanted, numbers.is_empty()) {
+            return Err(ControlError::no_source(name));
         }
+        numbers.into_iter().for_each(|number| self.refresh_group(number));
         Ok(())
     }
 }

@@ -23,8 +23,12 @@ impl Client {
         let Some(group) = self.groups.get_mut(&number) else { return };
         let keys = member.keys.and_then(|question| group.keys.remove(&question));
         if member.keys.is_some() && keys.is_none() {
-            // Without its keys it would have to be asked without authentication, and that it is not.
-            group.mode.handle_leave(now::monotonic(), member.id, Leave::Unusable);
+            // Without its keys it would have to be asked without authentication, and that it is not. The one whose place it
+            // should take goes on in its name.
+            if let Some(active) = member.replaces.and_then(|old| group.members.remove(&old)) {
+                group.members.insert(member.id, active);
+            }
+            group.mode.handle_leave(now::monotonic(), member.id, Leave::KeysLost);
             return;
         }
         let replaced = member.replaces.and_then(|id| group.members.remove(&id)).map(|active| active.source);
@@ -42,16 +46,20 @@ impl Client {
             }
             return;
         };
-        if let Some(keys) = keys {
-            self.engine.set_keys(now::monotonic(), source, keys);
+        let mut origin = None;
+        if let Some(fresh) = keys {
+            let exchanged = self.exchanged(&fresh.origin);
+            self.engine.set_keys(now::monotonic(), source, fresh.keys);
             if let Some(info) = self.info.get_mut(&source) {
-                (info.keys_at, info.key_attempts, info.note) = (Some(now::monotonic()), 0, None);
+                (info.keys_at, info.key_attempts, info.note) = (exchanged, 0, None);
             }
+            origin = Some(fresh.origin);
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
         let in_use = self.info.get(&source).map(|info| info.address);
         let current = member.addresses.iter().position(|address| Some(*address) == in_use).unwrap_or(0);
-        let active = Active { source, label: member.label, addresses: member.addresses, current, wants_keys: false };
+        let active =
+            Active { source, label: member.label, addresses: member.addresses, current, origin, wants_keys: false };
         group.members.insert(member.id, active);
         group.retiring.retain(|other| *other != source);
         // One source that waits to be replaced makes room for a fresh one.

@@ -6,15 +6,17 @@ use std::{
 };
 
 use ntp_proto::{
-    ids::{ReferenceId, SourceId},
-    pool::{Answer, Leave, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
-    source::{KeysReason, Loss, NtsKeys},
+    ids::SourceId,
+    pool::{Answer, Backoff, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
     time::Monotonic,
     wire::SymmetricKey,
 };
 use rand_core::Rng as _;
 
-use super::{BUILT, Client, Event, leave, lost_because};
+use super::{
+    BUILT, Client, Event,
+    saved::{Fresh, Origin},
+};
 use crate::{
     config::{Config, NtsUse, Pool, Server, SourceOptions},
     now,
@@ -30,7 +32,7 @@ pub(super) struct Answered {
     question: QuestionId,
     answer: Answer,
     /// What a key exchange gave.
-    keys: Option<Box<NtsKeys>>,
+    keys: Option<Box<Fresh>>,
     /// What went wrong, for people.
     problem: Option<String>,
 }
@@ -84,8 +86,14 @@ pub(super) struct Group {
     pub(super) members: BTreeMap<MemberId, Active>,
     /// Sources whose member has left: they go on until another one takes their place.
     pub(super) retiring: VecDeque<SourceId>,
-    pub(super) keys: BTreeMap<QuestionId, NtsKeys>,
+    pub(super) keys: BTreeMap<QuestionId, Fresh>,
     timeout: Option<Monotonic>,
+    /// Its server does not answer, which has been told.
+    pub(super) silent: bool,
+    /// Looks for where a silent server may be now.
+    pub(super) pace: Backoff,
+    /// None before this time.
+    pub(super) not_before: Option<Monotonic>,
     /// The last thing that went wrong.
     pub(super) problem: Option<String>,
 }
@@ -120,6 +128,8 @@ pub(super) struct Active {
     pub(super) addresses: Vec<SocketAddr>,
     /// Which of the addresses is in use.
     pub(super) current: usize,
+    /// Where its keys are from.
+    pub(super) origin: Option<Origin>,
     /// Its source asked for keys and has not got any yet.
     pub(super) wants_keys: bool,
 }
@@ -158,6 +168,9 @@ impl Client {
             retiring: VecDeque::new(),
             keys: BTreeMap::new(),
             timeout: None,
+            silent: false,
+            pace: Backoff::new(seed.rotate_left(32)),
+            not_before: None,
             problem: None,
         };
         self.groups.insert(self.next_group, group);
@@ -267,7 +280,7 @@ impl Client {
         let events = self.events.clone();
         let resolver = self.resolver.clone();
         let saved = match &question {
-            Question::KeyExchange(exchange) => self.take_saved(number, &exchange.denied),
+            Question::KeyExchange(exchange) => self.take_saved(number, exchange),
             Question::Addresses { .. } | Question::Services { .. } => None,
         };
         if let Some((negotiated, keys)) = saved {
@@ -287,7 +300,10 @@ impl Client {
                     Ok(done) => Answered {
                         question: id,
                         answer: Answer::KeyExchange(done.negotiated),
-                        keys: Some(Box::new(done.keys)),
+                        keys: Some(Box::new(Fresh {
+                            keys: done.keys,
+                            origin: Origin::now(&exchange, exchanger.trusted()),
+                        })),
                         problem: None,
                     },
                     Err(problem) => Answered {
@@ -338,50 +354,12 @@ impl Client {
             Some((*number, *member.0))
         })
     }
-
-    pub(super) fn handle_keys_needed(&mut self, source: SourceId, reason: KeysReason) {
-        tracing::debug!(source = self.name(source), %reason, "keys wanted");
-        let Some((number, member)) = self.member_of(source) else { return };
-        if let Some(group) = self.groups.get_mut(&number) {
-            if let Some(active) = group.members.get_mut(&member) {
-                active.wants_keys = true;
-            }
-            group.mode.handle_leave(now::monotonic(), member, Leave::KeysLost);
-        }
-        self.drain_pools();
-    }
-
-    /// A source is lost: the server's next address is tried, and when there is none left, another server.
-    pub(super) fn handle_lost(&mut self, source: SourceId, loss: Loss) {
-        let Some((number, member)) = self.member_of(source) else { return };
-        let Some(group) = self.groups.get_mut(&number) else { return };
-        let next = group.members.get_mut(&member).filter(|_| loss == Loss::Unreachable).and_then(Active::next_address);
-        if let Some(next) = next {
-            if let Some(info) = self.info.get_mut(&source) {
-                tracing::info!(source = %info, address = %next, "no answer; trying the server's next address");
-                info.address = next;
-            }
-            let present = self.clock.now();
-            self.engine.move_source(present, source, ReferenceId::of_address(next.ip()));
-            return;
-        }
-        group.mode.handle_leave(now::monotonic(), member, leave(loss));
-        group.retire(member);
-        let next = match &group.configured {
-            Configured::Pool(_) => "looking for another server",
-            Configured::Server(_) => "trying again later, as if for the first time",
-        };
-        tracing::warn!(source = self.name(source), "{}; {next}", lost_because(loss));
-        self.drain_pools();
-    }
 }
 
-impl Active {
-    /// The next address of this server that was not tried yet.
-    fn next_address(&mut self) -> Option<SocketAddr> {
-        let next = self.addresses.get(self.current + 1).copied()?;
-        self.current += 1;
-        Some(next)
+#[cfg(test)]
+impl Answered {
+    pub(super) fn for_test(question: QuestionId, answer: Answer, keys: Option<Fresh>) -> Self {
+        Self { question, answer, keys: keys.map(Box::new), problem: None }
     }
 }
 

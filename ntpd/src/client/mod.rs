@@ -7,7 +7,7 @@ use chacha20::ChaCha12Rng;
 use ntp_proto::{
     engine::{Engine, EngineConfig, Notice, Output, RxInfo, SourceReport, SourceState},
     ids::{ReferenceId, SourceId, StampKind},
-    source::{Loss, TxToken},
+    source::TxToken,
     steer::Steer,
     time::{Monotonic, NtpTimestamp, UnixTime},
     wire::SymmetricKey,
@@ -17,15 +17,20 @@ use tokio::{sync::mpsc, time::Instant};
 
 mod command;
 mod join;
+mod losses;
 mod members;
 mod request;
 mod saved;
+mod steps;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use command::Counted;
 use members::{Answered, Group};
 use request::{Received, Waiting};
-use watch::{ClockWatch, Disturbance};
+use steps::OwnSteps;
+use watch::{Alarm, ClockWatch, Disturbance};
 
 use crate::{
     clock::LocalClock,
@@ -99,6 +104,8 @@ pub struct Client {
     info: BTreeMap<SourceId, SourceInfo>,
     waiting: BTreeMap<SourceId, Waiting>,
     watch: ClockWatch,
+    alarm: Alarm,
+    steps: OwnSteps,
     wake: Option<Monotonic>,
     random: ChaCha12Rng,
     events: mpsc::Sender<Event>,
@@ -106,15 +113,29 @@ pub struct Client {
     steering_failed: bool,
 }
 
-/// When this version was made, which puts every later time in the right era.
-const BUILT: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
+/// When this version was last worked on, in Unix seconds.
+const RELEASED: i64 = 1_795_478_400;
+
+/// When this program was built, which puts every later time in the right era. A build that is to be reproduced says so
+/// itself (<https://reproducible-builds.org/specs/source-date-epoch/>).
+pub const BUILT: UnixTime = UnixTime { seconds: built(option_env!("SOURCE_DATE_EPOCH")), nanos: 0 };
+
+/// No build is older than its source, whatever it says.
+const fn built(epoch: Option<&str>) -> i64 {
+    let Some(text) = epoch else { return RELEASED };
+    match i64::from_str_radix(text, 10) {
+        Ok(seconds) if seconds > RELEASED => seconds,
+        Ok(_) => RELEASED,
+        Err(_) => panic!("SOURCE_DATE_EPOCH is not a number of seconds"),
+    }
+}
 
 impl Client {
     /// Starts the engine and the pools of a configuration.
     #[must_use]
     pub fn new(config: &Config, keys: &[SymmetricKey], mut parts: Parts) -> Self {
         let present = parts.clock.now();
-        let store = saved::Store::open(parts.state.take());
+        let store = saved::Store::open(parts.state.take(), &parts.clock);
         let mut random = ChaCha12Rng::from_seed(parts.seed);
         let mut seed = [0; 32];
         random.fill_bytes(&mut seed);
@@ -144,6 +165,8 @@ impl Client {
             info: BTreeMap::new(),
             waiting: BTreeMap::new(),
             watch: ClockWatch::start(),
+            alarm: Alarm::default(),
+            steps: OwnSteps::default(),
             wake: None,
             random,
             events,
@@ -164,6 +187,7 @@ impl Client {
                 self.look_at_clocks();
                 self.handle(event);
             }
+            () = self.alarm.set_off() => self.look_at_clocks(),
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
                 let present = self.clock.now();
@@ -248,20 +272,27 @@ impl Client {
     fn handle(&mut self, event: Event) {
         match event {
             Event::Stamped { token, at } => {
-                let at = self.clock.from_kernel().apply(at);
+                let at = self.clock_at(at);
                 self.engine.handle_transmitted(token, at, StampKind::Kernel);
             }
             Event::Received(mut received) => {
                 let info = RxInfo {
-                    received: self.clock.from_kernel().apply(received.at),
+                    received: self.clock_at(received.at),
                     stamp: received.stamp,
                     own_reference: ReferenceId::of_address(received.local),
                 };
                 let present = self.clock.now();
                 self.engine.handle_datagram(present, received.source, &info, &mut received.bytes);
+                self.handle_heard(received.source);
             }
             Event::Answered { group, answered } => self.handle_answered(group, answered),
         }
+    }
+
+    /// What our clock read, or would have read, when the kernel stamped a packet.
+    fn clock_at(&mut self, stamp: NtpTimestamp) -> NtpTimestamp {
+        let stamp = self.steps.correct(now::monotonic(), stamp, now::kernel());
+        self.clock.from_kernel().apply(stamp)
     }
 
     /// Obeys the pools and the engine until both wait.
@@ -302,8 +333,9 @@ impl Client {
     fn steer(&mut self, command: Steer) {
         match self.clock.steer(command) {
             Ok(applied) => {
-                if let (Steer::Step(by), true) = (applied.command, matches!(self.clock, LocalClock::System(_))) {
+                if let (Steer::Step(by), true) = (applied.command, self.clock.is_machines()) {
                     self.watch.handle_own_step(by);
+                    self.steps.add(now::monotonic(), applied.at, by);
                 }
                 self.engine.handle_steered(&applied);
                 self.steering_failed = false;
@@ -358,23 +390,5 @@ impl Client {
             Notice::Unsynchronized => tracing::warn!("error bound too large: the clock is no longer synchronized"),
             Notice::Jump(by) => tracing::warn!(seconds = by.to_seconds(), "somebody else made the clock jump"),
         }
-    }
-}
-
-/// A loss in words.
-const fn lost_because(loss: Loss) -> &'static str {
-    match loss {
-        Loss::Unreachable => "it does not answer",
-        Loss::Denied => "it refuses to serve us",
-        Loss::Unusable => "its time cannot be used",
-    }
-}
-
-/// A loss in the terms of a pool.
-const fn leave(loss: Loss) -> ntp_proto::pool::Leave {
-    match loss {
-        Loss::Unreachable => ntp_proto::pool::Leave::Unreachable,
-        Loss::Denied => ntp_proto::pool::Leave::Denied,
-        Loss::Unusable => ntp_proto::pool::Leave::Unusable,
     }
 }

@@ -18,12 +18,11 @@ use crate::net::{ClientSocket, RxBatch};
 
 /// How long a reply is waited for: longer round trips are refused anyway.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Most datagrams taken for one request: the reply, and what others send in its place.
-const MAX_DATAGRAMS: usize = 64;
-/// Most wake-ups for one request, whatever causes them.
-const MAX_WAKES: usize = 256;
+/// Most wake-ups for one request, whatever causes them. Nobody who sends less than this many datagrams in place of the
+/// reply keeps it from being read.
+const MAX_WAKES: usize = 16_384;
 /// Datagrams taken with one system call.
-const BATCH: usize = 4;
+const BATCH: usize = 8;
 
 /// A datagram that came in for a source.
 #[derive(Debug)]
@@ -72,9 +71,7 @@ async fn wait(socket: ClientSocket, token: TxToken, events: mpsc::Sender<Event>)
     let local = socket.local();
     let socket = socket.watch()?;
     let mut batch = RxBatch::new(BATCH);
-    let (mut datagrams, mut wakes) = (0, 0);
-    while datagrams < MAX_DATAGRAMS && wakes < MAX_WAKES {
-        wakes += 1;
+    for _ in 0..MAX_WAKES {
         let mut ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
         // The transmit timestamp first: the engine needs it to understand the reply.
         if let Some(at) = socket.get_ref().sent_stamp(&mut batch) {
@@ -90,7 +87,6 @@ async fn wait(socket: ClientSocket, token: TxToken, events: mpsc::Sender<Event>)
             Err(_) => continue,
         }
         for slot in batch.packets() {
-            datagrams += 1;
             let (at, stamp) = (slot.received, slot.kind);
             let received = Received { source: token.source, bytes: slot.bytes_mut().to_vec(), at, stamp, local };
             if events.send(Event::Received(received)).await.is_err() {
@@ -99,4 +95,50 @@ async fn wait(socket: ClientSocket, token: TxToken, events: mpsc::Sender<Event>)
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::UdpSocket, thread};
+
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    const FORGED: usize = 1_000;
+
+    /// Somebody sends in the server's name, and knows the port: the reply is still read.
+    #[test]
+    fn a_thousand_forged_packets_do_not_hide_the_reply() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let peer = server.local_addr().unwrap();
+        let flood = thread::spawn(move || {
+            let (_, client) = server.recv_from(&mut [0; 100]).unwrap();
+            for number in 0..FORGED {
+                server.send_to(&[0; 48], client).unwrap();
+                // As fast as a socket's buffer allows: what it cannot hold is lost whoever sends it.
+                if number % 50 == 0 {
+                    thread::sleep(Duration::from_millis(2));
+                }
+            }
+            server.send_to(b"the reply", client).unwrap();
+        });
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let seen = runtime.block_on(async {
+            let (events, mut inbox) = mpsc::channel(4);
+            let token = TxToken { source: SourceId(1), sequence: 1 };
+            let _sent = send(peer, token, &[1; 48], events).unwrap();
+            let mut seen = 0;
+            while let Some(event) = inbox.recv().await {
+                let Event::Received(received) = event else { continue };
+                seen += 1;
+                if received.bytes == b"the reply" {
+                    return seen;
+                }
+            }
+            panic!("the reply was not read, after {seen} datagrams");
+        });
+        flood.join().unwrap();
+        assert!(seen > FORGED / 2, "{seen}");
+    }
 }

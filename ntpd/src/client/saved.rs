@@ -5,23 +5,83 @@ use std::{sync::Arc, time::Duration};
 use ntp_proto::{
     ids::Trust,
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
-    pool::{Negotiated, auto::Route},
+    pool::{KeyExchange, Name, Negotiated, auto::Route},
     source::NtsKeys,
     time::{Monotonic, Rate, UnixTime},
 };
 
 use super::{BUILT, Client};
 use crate::{
+    clock::LocalClock,
     now,
-    state::{Drift, LastTime, PoolMemory, PoolRecord, SavedSource, Sources, StateDirectory},
+    state::{
+        Drift, LastTime, PoolMemory, PoolRecord, Record, Recovered, SavedSource, SoftDrift, Sources, StateDirectory,
+    },
 };
 
 /// Time between two saves.
 const INTERVAL: Duration = Duration::from_secs(3600);
 /// Saved keys older than this are not used: servers forget theirs after some days.
 const MAX_KEY_AGE: i64 = 3 * 86_400;
-/// Most names whose way is remembered.
-const MAX_NAMES: usize = 1024;
+/// Nanoseconds in a second.
+const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// Keys, and where they are from.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    pub(super) keys: NtsKeys,
+    pub(super) origin: Origin,
+}
+
+/// Where keys are from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The server that they were exchanged with, and its port.
+    pub(super) server: Name,
+    pub(super) port: u16,
+    /// Digest of the certificates that were trusted.
+    pub(super) trusted: [u8; 32],
+    pub(super) at: ExchangedAt,
+}
+
+/// When keys were exchanged. The time of day may not have been known yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExchangedAt {
+    /// In this run, by nanoseconds since the machine started.
+    Boot(i64),
+    /// In an earlier run, in Unix seconds.
+    Unix(i64),
+}
+
+impl Origin {
+    /// Takes note of an exchange that ends now.
+    pub(super) fn now(question: &KeyExchange, trusted: [u8; 32]) -> Self {
+        let at = ExchangedAt::Boot(now::boot_nanos());
+        Self { server: question.server.clone(), port: question.port, trusted, at }
+    }
+
+    /// How old the keys are, in seconds, when this long after the start the time of day is `unix`.
+    pub(super) const fn age(&self, boot_nanos: i64, unix: i64) -> i64 {
+        match self.at {
+            ExchangedAt::Boot(at) => boot_nanos.saturating_sub(at) / NANOS_PER_SECOND,
+            ExchangedAt::Unix(at) => unix.saturating_sub(at),
+        }
+    }
+
+    /// The keys of a record, if they are for this question and not too old.
+    fn of_record(saved: &SavedSource, question: &KeyExchange, trusted: [u8; 32], unix: i64) -> Option<Self> {
+        let same = saved.key_exchange == question.server.as_str()
+            && saved.key_exchange_port == question.port
+            && saved.trusted == trusted;
+        let origin = Self {
+            server: question.server.clone(),
+            port: question.port,
+            trusted,
+            at: ExchangedAt::Unix(saved.exchanged_at),
+        };
+        (same && !question.denied.contains(&saved.server) && origin.age(0, unix) <= MAX_KEY_AGE).then_some(origin)
+    }
+}
 
 /// The state directory, and what was in it at the start.
 #[derive(Debug)]
@@ -36,7 +96,7 @@ pub(super) struct Store {
 
 impl Store {
     /// Reads what is there; what is damaged counts as absent, and is told.
-    pub(super) fn open(directory: Option<Arc<StateDirectory>>) -> Self {
+    pub(super) fn open(directory: Option<Arc<StateDirectory>>, clock: &LocalClock) -> Self {
         let mut store = Self {
             directory,
             drift: None,
@@ -46,18 +106,13 @@ impl Store {
             complained: false,
         };
         let Some(directory) = &store.directory else { return store };
-        let (drift, sources, memory) =
-            (directory.load::<Drift>(), directory.load::<Sources>(), directory.load::<PoolMemory>());
-        for complaint in [drift.complaint, sources.complaint, memory.complaint].into_iter().flatten() {
-            tracing::warn!("{complaint}");
-        }
-        store.drift = drift.value;
-        store.sources = sources.value.unwrap_or_default().sources;
-        store.memory = memory.value.unwrap_or_default();
-        // RFC 8915 section 5.7: a cookie is used once. Should we die now, those on the disk must not be used again.
-        if !store.sources.is_empty() && !store.save(&Sources::default()) {
-            store.sources.clear();
-        }
+        store.drift = if clock.is_machines() {
+            found(directory.load())
+        } else {
+            found(directory.load()).map(|SoftDrift(drift)| drift)
+        };
+        store.sources = found(directory.load::<Sources>()).unwrap_or_default().sources;
+        store.memory = found(directory.load()).unwrap_or_default();
         store
     }
 
@@ -76,14 +131,10 @@ impl Store {
 
     /// Remembers the way that a name works, on the disk at once: it protects against a downgrade.
     pub(super) fn remember(&mut self, name: &str, route: Route) {
-        let old = self.memory.names.get(name);
-        let nts = route.is_nts() || old.is_some_and(|old| old.nts);
-        if old.is_some_and(|old| old.mode == route.label() && old.nts == nts) || self.memory.names.len() >= MAX_NAMES {
-            return;
+        let record = PoolRecord { nts: route.is_nts(), mode: route.label().to_owned(), seen_at: now::unix().seconds };
+        if self.memory.remember(name, record) {
+            self.save_memory();
         }
-        let record = PoolRecord { nts, mode: route.label().to_owned(), seen_at: now::unix().seconds };
-        self.memory.names.insert(name.to_owned(), record);
-        self.save_memory();
     }
 
     /// Forgets the keys of the last run: those who vouched for them may not be trusted any more.
@@ -107,7 +158,7 @@ impl Store {
 
     /// Writes a record, and says whether that worked. A disk that fails does not stop the daemon; it is told once, and tried
     /// again next time.
-    fn save<T: crate::state::Record>(&mut self, record: &T) -> bool {
+    fn save<T: Record>(&mut self, record: &T) -> bool {
         let Some(directory) = &self.directory else { return false };
         let saved = directory.save(record);
         if let Some(error) = saved.as_ref().err().filter(|_| !self.complained) {
@@ -118,15 +169,24 @@ impl Store {
     }
 }
 
+/// The record, if there is one; what was wrong with it is told.
+fn found<T: Record>(recovered: Recovered<T>) -> Option<T> {
+    if let Some(complaint) = recovered.complaint {
+        tracing::warn!("{complaint}");
+    }
+    recovered.value
+}
+
 impl Client {
-    /// Keys from the last run for a member of this group that is not denied, if there are any.
-    pub(super) fn take_saved(&mut self, group: usize, denied: &[String]) -> Option<(Negotiated, NtsKeys)> {
+    /// Keys from the last run for a member of this group, had in answer to the same question, if there are any.
+    pub(super) fn take_saved(&mut self, group: usize, question: &KeyExchange) -> Option<(Negotiated, Fresh)> {
         let name = self.groups.get(&group)?.configured.name();
-        let oldest = now::unix().seconds - MAX_KEY_AGE;
+        let (unix, trusted) = (self.unix(), self.exchanger.trusted());
         let fits = |saved: &SavedSource| {
-            saved.configured == name && saved.exchanged_at >= oldest && !denied.contains(&saved.server)
+            Origin::of_record(saved, question, trusted, unix).filter(|_| saved.configured == name)
         };
-        let index = self.store.sources.iter().position(fits)?;
+        let (index, origin) =
+            self.store.sources.iter().enumerate().find_map(|(index, saved)| Some((index, fits(saved)?)))?;
         let saved = self.store.sources.remove(index);
         let algorithm = AeadAlgorithm::from_id(saved.algorithm)?;
         let key = |secret: &[u8]| AeadKey::new(algorithm, secret).ok();
@@ -136,7 +196,21 @@ impl Client {
             cookies.put(cookie);
         });
         let negotiated = Negotiated { ntp_server: saved.server, addresses: vec![saved.address], trust: Trust::Pki };
-        (!cookies.is_empty()).then_some((negotiated, NtsKeys { keys, fallback: None, cookies }))
+        let keys = NtsKeys { keys, fallback: None, cookies };
+        (!keys.cookies.is_empty()).then_some((negotiated, Fresh { keys, origin }))
+    }
+
+    /// When keys were exchanged; `None` if the machine did not run yet, or slept, so that it cannot be said.
+    pub(super) fn exchanged(&mut self, origin: &Origin) -> Option<Monotonic> {
+        let age = u64::try_from(origin.age(now::boot_nanos(), self.unix())).unwrap_or(0);
+        let at = now::monotonic().to_nanos().checked_sub(age.saturating_mul(NANOS_PER_SECOND.unsigned_abs()))?;
+        Some(Monotonic::from_nanos(at))
+    }
+
+    /// The time believed in, in Unix seconds.
+    fn unix(&mut self) -> i64 {
+        let present = self.clock.now();
+        self.engine.map().apply(present.clock).to_unix(BUILT).seconds
     }
 
     pub(super) fn save_if_due(&mut self) {
@@ -153,33 +227,97 @@ impl Client {
         if tracking.updates == 0 || !tracking.synchronized {
             return;
         }
-        self.store.save(&Drift::new(tracking.frequency, Rate::new(tracking.skew)));
-        let time: UnixTime = self.engine.map().apply(present.clock).to_unix(BUILT);
+        let drift = Drift::new(tracking.frequency, Rate::new(tracking.skew));
+        if self.clock.is_machines() {
+            self.store.save(&drift);
+        } else {
+            self.store.save(&SoftDrift(drift));
+        }
+        let time = UnixTime { seconds: self.unix(), nanos: 0 };
         self.store.save(&LastTime::new(time));
     }
 
     /// Saves everything, cookies too: they will not be used by this process any more.
     pub(super) fn save_all(&mut self) {
         self.save_clock();
-        let present = self.clock.now();
+        let (present, unix, boot) = (self.clock.now(), self.unix(), now::boot_nanos());
         let mut sources = Vec::new();
         for group in self.groups.values() {
             for active in group.members.values() {
                 let report = self.engine.source(present, active.source);
                 let Some(keys) = report.and_then(|report| report.source.association().nts_keys()) else { continue };
-                let Some(info) = self.info.get(&active.source) else { continue };
+                let (Some(info), Some(origin)) = (self.info.get(&active.source), &active.origin) else { continue };
                 sources.push(SavedSource {
                     configured: group.configured.name(),
+                    key_exchange: origin.server.to_string(),
+                    key_exchange_port: origin.port,
+                    trusted: origin.trusted.to_vec(),
                     server: active.label.clone(),
                     address: info.address,
                     algorithm: keys.keys.c2s.algorithm().id(),
                     client_key: keys.keys.c2s.as_bytes().to_vec(),
                     server_key: keys.keys.s2c.as_bytes().to_vec(),
                     cookies: keys.cookies.iter().map(|cookie| cookie.as_bytes().to_vec()).collect(),
-                    exchanged_at: now::unix().seconds,
+                    exchanged_at: unix.saturating_sub(origin.age(boot, unix)),
                 });
             }
         }
         self.store.save(&Sources { sources });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn question() -> KeyExchange {
+        let server = Name::parse("ke.time.example").unwrap();
+        KeyExchange { server, port: 4460, addresses: None, denied: vec!["b.time.example".to_owned()] }
+    }
+
+    fn saved() -> SavedSource {
+        SavedSource {
+            configured: "time.example".to_owned(),
+            key_exchange: "ke.time.example".to_owned(),
+            key_exchange_port: 4460,
+            trusted: vec![5; 32],
+            server: "a.time.example".to_owned(),
+            address: "192.0.2.1:123".parse().unwrap(),
+            algorithm: 15,
+            client_key: vec![1; 32],
+            server_key: vec![2; 32],
+            cookies: vec![vec![3; 100]],
+            exchanged_at: NOW - MAX_KEY_AGE,
+        }
+    }
+
+    #[test]
+    fn saved_keys_are_for_the_same_server_and_the_same_trust_alone() {
+        let found = |saved: &SavedSource| Origin::of_record(saved, &question(), [5; 32], NOW).is_some();
+        assert!(found(&saved()));
+        for spoil in [
+            (|saved: &mut SavedSource| saved.key_exchange = "other.example".to_owned()) as fn(&mut SavedSource),
+            |saved| saved.key_exchange_port = 4461,
+            |saved| saved.trusted[31] ^= 1,
+            |saved| saved.trusted.clear(),
+            |saved| saved.server = "b.time.example".to_owned(),
+            |saved| saved.exchanged_at -= 1,
+        ] {
+            let mut other = saved();
+            spoil(&mut other);
+            assert!(!found(&other), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn keys_are_as_old_as_their_exchange_however_often_they_are_saved() {
+        let at = |at| Origin { server: question().server, port: 4460, trusted: [5; 32], at };
+        // The clock was set meanwhile: what counts is how long ago it was.
+        assert_eq!(at(ExchangedAt::Boot(100 * NANOS_PER_SECOND)).age(160 * NANOS_PER_SECOND, NOW), 60);
+        assert_eq!(at(ExchangedAt::Unix(NOW - 7)).age(160 * NANOS_PER_SECOND, NOW), 7);
+        let again = Origin::of_record(&saved(), &question(), [5; 32], NOW).unwrap();
+        assert_eq!(NOW - again.age(0, NOW), saved().exchanged_at);
     }
 }

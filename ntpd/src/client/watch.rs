@@ -1,15 +1,26 @@
 //! Noticing what others do to the clock.
 
-use std::time::Duration;
+use std::{future, io, os::fd::OwnedFd, time::Duration};
 
+use nix::{
+    errno::Errno,
+    sys::{
+        time::TimeSpec,
+        timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags},
+    },
+    unistd::read,
+};
 use ntp_proto::time::{NtpDuration, NtpTimestamp};
+use tokio::io::unix::AsyncFd;
 
-use crate::now;
+use crate::{net::watch_descriptor, now};
 
 /// A jump below this is not told from the time between two readings of clocks.
 const LEAST_JUMP: f64 = 1e-3;
 /// A sleep below this does not count.
 const LEAST_SLEEP: Duration = Duration::from_secs(2);
+/// A Unix time that no clock reaches: the kernel's end in the year 2262.
+const NEVER: TimeSpec = TimeSpec::new(i64::MAX / 1_000_000_000, 0);
 
 /// Compares the machine's clocks with each other: the time of day against the time since boot, which nobody can set, and
 /// that against the monotonic time, which stands still while the machine sleeps.
@@ -76,6 +87,46 @@ impl ClockWatch {
     }
 }
 
+/// Wakes when somebody sets the time of day, a leap second is inserted, or the machine wakes up. How far it jumped only a
+/// [`ClockWatch`] can say.
+#[derive(Debug, Default)]
+pub(super) struct Alarm {
+    timer: Option<AsyncFd<OwnedFd>>,
+    given_up: bool,
+}
+
+impl Alarm {
+    /// Waits for the clock to be set. Where the kernel has no means to tell, waits for ever.
+    pub(super) async fn set_off(&mut self) {
+        if self.timer.is_none() && !self.given_up {
+            match arm() {
+                Ok(timer) => self.timer = Some(timer),
+                Err(error) => {
+                    self.given_up = true;
+                    tracing::debug!(%error, "the kernel does not tell when the clock is set; looking now and then");
+                }
+            }
+        }
+        let Some(timer) = &self.timer else { return future::pending().await };
+        let outcome = timer.readable().await.map(|mut ready| {
+            ready.clear_ready();
+            // Reading arms it again, and says ECANCELED (timerfd_create(2)).
+            read(ready.get_inner(), &mut [0; 8])
+        });
+        if !matches!(outcome, Ok(Ok(_) | Err(Errno::ECANCELED | Errno::EAGAIN | Errno::EINTR))) {
+            (self.timer, self.given_up) = (None, true);
+        }
+    }
+}
+
+/// A timer that never expires, but is cancelled when the clock is set.
+fn arm() -> io::Result<AsyncFd<OwnedFd>> {
+    let timer = TimerFd::new(ClockId::CLOCK_REALTIME, TimerFlags::TFD_NONBLOCK | TimerFlags::TFD_CLOEXEC)?;
+    let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+    timer.set(Expiration::OneShot(NEVER), flags)?;
+    watch_descriptor(timer.into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +157,13 @@ mod tests {
         let mut watch = ClockWatch { offset: reading(0.0, 0.0, 0.0).offset(), asleep: 0 };
         watch.handle_own_step(NtpDuration::from_seconds(2.5));
         assert_eq!(watch.compare(reading(10.0, 2.5, 0.0)), None);
+    }
+
+    #[tokio::test]
+    async fn nothing_wakes_while_nobody_sets_the_clock() {
+        let mut alarm = Alarm::default();
+        let woken = tokio::time::timeout(Duration::from_millis(100), alarm.set_off()).await;
+        assert!(woken.is_err(), "the timer has expired, or cannot be read");
+        assert!(alarm.timer.is_some() && !alarm.given_up);
     }
 }

@@ -10,6 +10,7 @@ use std::{
 use ipnet::IpNet;
 use ntp_proto::{
     discipline::StepLimit,
+    nts::AeadAlgorithm,
     select::SelectConfig,
     server::{AccessTable, RateLimit},
     time::Rate,
@@ -24,6 +25,7 @@ use super::{
     section::{Found, Section},
     sources, values,
 };
+use crate::serve::default_threads;
 
 const MICROSECOND: Duration = Duration::from_micros(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -236,7 +238,9 @@ fn serve(mut section: Section<'_>) -> Serve {
         section.warning(&section.place().clone(), "allow", Wrong::new(what).accepted("prefixes, or \"all\""));
     }
     let rate_limit = rate_limit(&mut section);
-    let threads = section.field("threads", values::integer(1..=64_u8)).map_or(1, |threads| threads.value.into());
+    let threads = section
+        .field("threads", values::integer(1..=64_u8))
+        .map_or_else(default_threads, |threads| threads.value.into());
     let nts = section.section("nts").and_then(serve_nts);
     section.finish();
     Serve { listen, allow, deny, rate_limit, threads, nts }
@@ -308,14 +312,22 @@ fn serve_nts(mut section: Section<'_>) -> Option<ServeNts> {
             Err(wrong) => section.error(place, "private-key", wrong),
         }
     }
+    let pool_tokens = path(section.field("pool-tokens", path_text));
+    if let Some(Found { value, place }) = &pool_tokens {
+        match files::pool_tokens(value) {
+            Ok(warning) => warning.into_iter().for_each(|wrong| section.warning(place, "pool-tokens", wrong)),
+            Err(wrong) => section.error(place, "pool-tokens", wrong),
+        }
+    }
     section.finish();
-    Some(ServeNts { listen, certificate: certificate?.value, private_key: private_key?.value, ntp_server, ntp_port })
+    let (certificate, private_key) = (certificate?.value, private_key?.value);
+    let pool_tokens = pool_tokens.map(|file| file.value);
+    Some(ServeNts { listen, certificate, private_key, ntp_server, ntp_port, pool_tokens })
 }
 
 fn trust(section: Option<Section<'_>>) -> TrustSettings {
-    let Some(mut section) = section else {
-        return TrustSettings { certificates: TrustRoots::System, certificate_file: None };
-    };
+    let Some(mut section) = section else { return TrustSettings::default() };
+    let aeads = aeads(&mut section);
     let roots = section.field("certificates", values::word(ROOTS));
     let file = path(section.field("certificate-file", path_text));
     if let Some(Found { value, place }) = &file
@@ -336,7 +348,26 @@ fn trust(section: Option<Section<'_>>) -> TrustSettings {
         section.warning(&file.place, "certificate-file", Wrong::new(what));
     }
     section.finish();
-    TrustSettings { certificates, certificate_file: file.map(|file| file.value) }
+    TrustSettings { certificates, certificate_file: file.map(|file| file.value), aeads }
+}
+
+fn aeads(section: &mut Section<'_>) -> Vec<AeadAlgorithm> {
+    const KEY: &str = "aeads";
+    if section.is_empty_list(KEY) {
+        let what = "without any algorithm there is no NTS";
+        section.error(&section.place().clone(), KEY, Wrong::new(what).accepted(values::aeads()));
+    }
+    let Some(given) = section.list(KEY, AeadAlgorithm::ALL.len(), values::aead) else {
+        return super::DEFAULT_AEADS.to_vec();
+    };
+    let mut aeads = Vec::with_capacity(given.len());
+    for Found { value, place } in given {
+        if aeads.contains(&value) {
+            section.error(&place, KEY, Wrong::new(format!("{} was given before", value.id())));
+        }
+        aeads.push(value);
+    }
+    aeads
 }
 
 fn log(section: Option<Section<'_>>) -> LogSettings {

@@ -31,6 +31,8 @@ pub(super) fn explain(config: &Config) -> String {
     if let Some(file) = &config.trust.certificate_file {
         out.path("certificate-file", file);
     }
+    let aeads: Vec<_> = config.trust.aeads.iter().map(|algorithm| algorithm.id()).collect();
+    out.plain("aeads", format_args!("{aeads:?}"));
     if let Some(file) = &config.key_file {
         out.head("[keys]");
         out.path("file", file);
@@ -169,5 +171,8 @@ fn explain_serve_nts(nts: &ServeNts, out: &mut Out) {
     }
     if let Some(port) = nts.ntp_port {
         out.plain("ntp-port", port);
+    }
+    if let Some(file) = &nts.pool_tokens {
+        out.path("pool-tokens", file);
     }
 }

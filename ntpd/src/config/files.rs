@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use pool_lb::member::Tokens;
 use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
@@ -173,6 +174,13 @@ fn about(path: &Path, wrong: &Wrong) -> Wrong {
 pub(super) fn secret_text(path: &Path) -> Result<(String, Option<Wrong>), Wrong> {
     let (text, metadata) = read_text(path).map_err(|wrong| about(path, &wrong))?;
     Ok((text, is_public(&metadata).then(|| public_secret(path))))
+}
+
+/// Reads the tokens of pools; the warning is for a file that others can read.
+pub(super) fn pool_tokens(path: &Path) -> Result<Option<Wrong>, Wrong> {
+    let (text, warning) = secret_text(path)?;
+    Tokens::parse(&text).map_err(|error| about(path, &Wrong::new(error.to_string())))?;
+    Ok(warning)
 }
 
 /// Reads a chain of certificates, which is never empty.

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use ntp_proto::{
     discipline::StepLimit,
     ids::KeyId,
+    nts::AeadAlgorithm,
     pool::Name,
     select::{SelectConfig, SelectOptions},
     server::RateLimit,
@@ -49,6 +50,12 @@ pub const MAX_POOLS: usize = 16;
 
 /// Most `[[server]]` entries.
 pub const MAX_SERVERS: usize = 64;
+
+/// What NTS may use unless the file says otherwise. AES-SIV-CMAC-256 leads because every server has it and all derive its
+/// keys alike; AES-128-GCM-SIV saves octets, but many servers derive its keys in a way of their own, which costs a refused
+/// request; AES-SIV-CMAC-512 costs longer cookies for a strength that nobody needs of a timestamp.
+pub const DEFAULT_AEADS: [AeadAlgorithm; 3] =
+    [AeadAlgorithm::AesSivCmac256, AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac512];
 
 /// Everything a configuration says, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -222,7 +229,7 @@ pub struct Serve {
     pub deny: Vec<IpNet>,
     /// Limit on each client.
     pub rate_limit: Option<RateLimit>,
-    /// Server threads, 1 to 64.
+    /// Server threads, 1 to 64; [`default_threads`](crate::serve::default_threads) unless the file says otherwise.
     pub threads: usize,
     /// The NTS server, if there is to be one.
     pub nts: Option<ServeNts>,
@@ -241,6 +248,8 @@ pub struct ServeNts {
     pub ntp_server: Option<Host>,
     /// NTP port to announce, if it is not 123.
     pub ntp_port: Option<u16>,
+    /// Tokens of the pools that this server is a member of, if it is of any.
+    pub pool_tokens: Option<PathBuf>,
 }
 
 /// What certificates are judged by.
@@ -250,6 +259,14 @@ pub struct TrustSettings {
     pub certificates: TrustRoots,
     /// Roots of our own, PEM.
     pub certificate_file: Option<PathBuf>,
+    /// The AEAD algorithms that NTS may use, as client best first, none twice.
+    pub aeads: Vec<AeadAlgorithm>,
+}
+
+impl Default for TrustSettings {
+    fn default() -> Self {
+        Self { certificates: TrustRoots::System, certificate_file: None, aeads: DEFAULT_AEADS.to_vec() }
+    }
 }
 
 /// Which roots count.

@@ -104,6 +104,11 @@ impl<'r> Section<'r> {
         Some(parsed.collect())
     }
 
+    /// Whether a list without values is given for `key`.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|entry| matches!(&entry.value.data, Data::Array(items) if items.is_empty()))
+    }
+
     /// Opens a table within this one. `None` if it is not given; something else in its place is reported.
     pub(super) fn section(&mut self, key: &'static str) -> Option<Self> {
         let Entry { key_place, value: Value { place, data } } = self.entry(key)?;

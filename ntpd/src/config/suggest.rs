@@ -3,20 +3,19 @@
 use strsim::damerau_levenshtein;
 
 /// Words that belong to later versions, with the tables they stand in. They are not misspelt.
-const LATER: [&str; 9] = [
+const LATER: [&str; 8] = [
     "refclock",
     "observe",
     "trust.bootstrap",
     "trust.dnssec",
     "trust.dnssec-anchor",
-    "serve.nts.pool-tokens",
     "control.chronyc",
     "pool.require",
     "server.require",
 ];
 
 /// Directives of chrony.conf, and the keys that do the same.
-const CHRONY: [(&str, &str); 14] = [
+const CHRONY: [(&str, &str); 15] = [
     ("makestep", "clock.step"),
     ("maxslewrate", "clock.max-slew-rate"),
     ("maxdrift", "clock.max-frequency"),
@@ -31,6 +30,7 @@ const CHRONY: [(&str, &str); 14] = [
     ("ntsservercert", "serve.nts.certificate"),
     ("ntsserverkey", "serve.nts.private-key"),
     ("ntstrustedcerts", "trust.certificate-file"),
+    ("ntsaeads", "trust.aeads"),
 ];
 
 /// Keys of tables that are often written outside of them.

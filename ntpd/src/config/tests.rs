@@ -142,6 +142,11 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[serve]\nallow = \"all\"\n[serve.nts]\nprivate-key = \"/x\"", "ntpd.toml:3:8: serve.nts.certificate: missing".into()),
         ("[serve.nts]\ncertificate = \"/nowhere/c.pem\"\nprivate-key = \"/nowhere/k.pem\"\n[serve]\nallow = \"all\"", "ntpd.toml:2:15: serve.nts.certificate: /nowhere/c.pem: cannot read this file: No such file or directory (os error 2)".into()),
         ("[trust]\ncertificates = \"file\"", "ntpd.toml:2:16: trust.certificates: needs `certificate-file`".into()),
+        ("[trust]\naeads = [30, 31]", format!("ntpd.toml:2:14: trust.aeads: unknown AEAD algorithm `31`; accepted: {AEADS}")),
+        ("[trust]\naeads = \"AES\"", format!("ntpd.toml:2:9: trust.aeads: unknown AEAD algorithm `AES`; accepted: {AEADS}")),
+        ("[trust]\naeads = [true]", format!("ntpd.toml:2:10: trust.aeads: expected an integer or a string, found a boolean; accepted: {AEADS}")),
+        ("[trust]\naeads = []", format!("ntpd.toml:1:2: trust.aeads: without any algorithm there is no NTS; accepted: {AEADS}")),
+        ("[trust]\naeads = [15, \"aead_aes_siv_cmac_256\"]", "ntpd.toml:2:14: trust.aeads: 15 was given before".into()),
         ("[trust]\nbootstrap = \"quorum\"", "ntpd.toml:2:1: trust.bootstrap: `bootstrap` is not supported by this version".into()),
         ("[trust]\ndnssec = \"validate\"", "ntpd.toml:2:1: trust.dnssec: `dnssec` is not supported by this version".into()),
         ("[control]\nchronyc = true", "ntpd.toml:2:1: control.chronyc: `chronyc` is not supported by this version".into()),
@@ -156,6 +161,20 @@ fn mistakes_name_place_key_and_what_is_accepted() {
             Ok(config) => panic!("{text}\n{config:?}"),
             Err(found) => assert_eq!(found, message, "{text}"),
         }
+    }
+}
+
+const AEADS: &str = "15 (AEAD_AES_SIV_CMAC_256), 17 (AEAD_AES_SIV_CMAC_512), 30 (AEAD_AES_128_GCM_SIV)";
+
+#[test]
+fn aead_algorithms_are_numbers_or_names_best_first() {
+    let aeads =
+        |text: &str| -> Vec<u16> { load(text).unwrap().trust.aeads.into_iter().map(AeadAlgorithm::id).collect() };
+    assert_eq!(aeads("[trust]\naeads = [30, 15]"), [30, 15]);
+    assert_eq!(aeads("[trust]\naeads = [\"AEAD_AES_SIV_CMAC_512\", 30]"), [17, 30]);
+    assert_eq!(aeads("[trust]\naeads = 17"), [17]);
+    for unsaid in ["", "[trust]\ncertificates = \"system\""] {
+        assert_eq!(aeads(unsaid), [15, 30, 17]);
     }
 }
 
@@ -395,6 +414,7 @@ proptest! {
         servers.dedup_by(|a, b| (&a.host, a.port) == (&b.host, b.port));
         let (certificate, key) = certificate_and_key();
         let etc = Etc::new().with("cert.pem", &certificate).with("key \"1\".pem", &key);
+        let etc = etc.with("tokens", "0123456789abcdef0123456789abcdef\n");
         let (with_serve, with_nts, limited, threads) = serve;
         let nts = ServeNts {
             listen: vec!["[::1]:4460".parse().unwrap()],
@@ -402,6 +422,7 @@ proptest! {
             private_key: etc.0.path().join("key \"1\".pem"),
             ntp_server: Some(Host::Name(Name::parse("ntp.example").unwrap())),
             ntp_port: Some(1123),
+            pool_tokens: Some(etc.0.path().join("tokens")),
         };
         let config = Config {
             pools,
@@ -415,7 +436,7 @@ proptest! {
                 threads: usize::from(threads % 64 + 1),
                 nts: with_nts.then_some(nts),
             }),
-            trust: TrustSettings { certificates: TrustRoots::Both, certificate_file: Some(etc.0.path().join("cert.pem")) },
+            trust: TrustSettings { certificates: TrustRoots::Both, certificate_file: Some(etc.0.path().join("cert.pem")), aeads: vec![AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac256] },
             key_file: None,
             state_directory: "/var/lib/nt\\pd".into(),
             control_socket: "/run/ntpd/control.sock".into(),

@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use ntp_proto::{
+    nts::AeadAlgorithm,
     pool::Name,
     time::{PollInterval, Rate},
 };
@@ -34,6 +35,13 @@ const PREFIX: &str = "an address or a prefix, such as \"192.0.2.0/24\" or \"2001
 
 const HOST_AND_PORT: &str =
     "a host name or an address, also with a port, such as \"ntp1.example:123\" or \"[2001:db8::1]:123\"";
+
+/// Names of AEAD algorithms in the registry.
+const AEADS: [(&str, AeadAlgorithm); 3] = [
+    ("AEAD_AES_SIV_CMAC_256", AeadAlgorithm::AesSivCmac256),
+    ("AEAD_AES_SIV_CMAC_512", AeadAlgorithm::AesSivCmac512),
+    ("AEAD_AES_128_GCM_SIV", AeadAlgorithm::AesGcmSiv128),
+];
 
 fn mismatch(expected: &str, found: &Data) -> Wrong {
     Wrong::new(format!("expected {expected}, found {}", found.kind()))
@@ -119,6 +127,26 @@ pub(super) fn word_of<T: Copy>(
 /// The word for a value, as [`word`] would read it.
 pub(super) fn word_for<T: PartialEq>(words: &'static [(&'static str, T)], value: &T) -> &'static str {
     words.iter().find(|(_, meaning)| meaning == value).map_or("", |(word, _)| *word)
+}
+
+/// An AEAD algorithm by its number or its name in the registry.
+pub(super) fn aead(data: &Data) -> Result<AeadAlgorithm, Wrong> {
+    let (found, written) = match data {
+        Data::Integer(id) => (u16::try_from(*id).ok().and_then(AeadAlgorithm::from_id), id.to_string()),
+        Data::String(text) => {
+            let named = AEADS.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
+            (named.map(|(_, algorithm)| algorithm), text.clone())
+        }
+        Data::Float(_) | Data::Boolean(_) | Data::Datetime | Data::Array(_) | Data::Table(_) => {
+            return Err(mismatch("an integer or a string", data).accepted(aeads()));
+        }
+    };
+    found.ok_or_else(|| Wrong::new(format!("unknown AEAD algorithm `{written}`")).accepted(aeads()))
+}
+
+/// What [`aead`] takes.
+pub(super) fn aeads() -> String {
+    AEADS.map(|(name, algorithm)| format!("{} ({name})", algorithm.id())).join(", ")
 }
 
 /// A duration of a range.

@@ -18,6 +18,7 @@ use nts_ke::{
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::watch,
     task::{AbortHandle, JoinHandle, JoinSet},
     time::sleep,
 };
@@ -25,7 +26,7 @@ use tracing::{debug, warn};
 
 use super::{
     admission::{Admission, ConnectionId, Decision, Limits, Refusal},
-    pair::{Identity, IdentityError, Look},
+    pair::{Credentials, Identity, IdentityError, Look},
 };
 use crate::{now, serve::ListenError};
 
@@ -75,6 +76,8 @@ pub struct KeCounters {
     pub evicted: u64,
     /// Exchanges that gave a client keys and cookies.
     pub completed: u64,
+    /// Requests of pools that were answered.
+    pub pool_requests: u64,
     /// Exchanges that failed in the TLS handshake, or because it took too long.
     pub failed_handshake: u64,
     /// Exchanges that failed later.
@@ -103,20 +106,23 @@ impl Shared {
     }
 }
 
+/// Addresses that are bound, and where connections wait.
+#[derive(Clone, Debug)]
+pub struct Listeners(Vec<Arc<TcpListener>>);
+
 /// A running key-exchange server. It stops when dropped.
 pub struct KeServer {
     shared: Arc<Shared>,
-    addresses: Vec<SocketAddr>,
-    /// Shared with the task that accepts, for a successor that is to listen at the same addresses.
-    listeners: Arc<Vec<TcpListener>>,
+    /// Where connections are taken; the task that accepts them looks here.
+    listeners: watch::Sender<Listeners>,
     /// The identity in use, and how its files looked when they were last read.
     identity: Mutex<(Identity, Look)>,
-    task: JoinHandle<()>,
+    task: Option<JoinHandle<()>>,
 }
 
 impl fmt::Debug for KeServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KeServer").field("addresses", &self.addresses).finish_non_exhaustive()
+        f.debug_struct("KeServer").field("addresses", &self.addresses()).finish_non_exhaustive()
     }
 }
 
@@ -145,42 +151,28 @@ impl KeServer {
     ///
     /// Outside of a tokio runtime with IO and time.
     pub fn start(options: Options, keyring: Keyring, judged_at: Option<UnixTime>) -> Result<Self, StartError> {
-        Self::start_beside(None, options, keyring, judged_at)
+        let Options { listen, identity, limits, deadlines } = options;
+        let credentials = identity.read(judged_at).map_err(StartError::Identity)?;
+        let listeners = Listeners::bind(&listen, None)?;
+        Ok(Self::new(listeners, credentials, limits, deadlines, keyring))
     }
 
-    /// As [`start`](Self::start), while `old` still serves: addresses of both are taken over, so that no connection is
-    /// refused in between.
-    ///
-    /// # Errors
-    ///
-    /// [`StartError`]; `old` goes on as before then.
+    /// Starts to exchange keys; nothing of this can fail.
     ///
     /// # Panics
     ///
     /// Outside of a tokio runtime with IO and time.
-    pub fn start_beside(
-        old: Option<&Self>,
-        options: Options,
+    #[must_use]
+    pub fn new(
+        listeners: Listeners,
+        credentials: Credentials,
+        limits: Limits,
+        deadlines: Deadlines,
         keyring: Keyring,
-        judged_at: Option<UnixTime>,
-    ) -> Result<Self, StartError> {
-        let Options { listen, identity, limits, deadlines } = options;
-        if listen.is_empty() {
-            return Err(StartError::NoAddress);
-        }
-        let look = identity.look();
-        let config = identity.load(judged_at).map_err(StartError::Identity)?.with_deadlines(deadlines);
-        let mut listeners = Vec::with_capacity(listen.len());
-        for address in listen {
-            let failed = |cause| StartError::Listen(ListenError { service: "NTS key exchange", address, cause });
-            let held = old.into_iter().flat_map(|old| old.listeners.iter());
-            let mut held = held.filter(|listener| listener.local_addr().is_ok_and(|held| held == address));
-            listeners.push(held.next().map_or_else(|| bind(address), share).map_err(failed)?);
-        }
-        let listeners = Arc::new(listeners);
-        let addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+    ) -> Self {
+        let Credentials { identity, look, config } = credentials;
         let shared = Arc::new(Shared {
-            config: ArcSwap::from_pointee(config),
+            config: ArcSwap::from_pointee(config.with_deadlines(deadlines)),
             keyring: ArcSwap::from_pointee(keyring),
             deadlines,
             admission: Mutex::new(Admission::new(limits)),
@@ -188,14 +180,32 @@ impl KeServer {
         });
         let places = limits.total;
         let crowd = Crowd { shared: Arc::clone(&shared), tasks: JoinSet::new(), handles: BTreeMap::new(), places };
-        let task = tokio::spawn(crowd.accept_forever(Arc::clone(&listeners)));
-        Ok(Self { shared, addresses, listeners, identity: Mutex::new((identity, look)), task })
+        let (listeners, places_to_look) = watch::channel(listeners);
+        let task = Some(tokio::spawn(crowd.accept_until_retired(places_to_look)));
+        Self { shared, listeners, identity: Mutex::new((identity, look)), task }
     }
 
     /// The addresses served, with the ports that the system chose where 0 was asked for.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.borrow().0.iter().filter_map(|listener| listener.local_addr().ok()).collect()
+    }
+
+    /// Where connections are taken now, for [`Listeners::bind`].
+    #[must_use]
+    pub fn listeners(&self) -> Listeners {
+        self.listeners.borrow().clone()
+    }
+
+    /// Takes connections there from now on, and nowhere else. Sessions that go on are not disturbed.
+    pub fn listen_at(&self, listeners: Listeners) {
+        self.listeners.send_replace(listeners);
+    }
+
+    /// Takes no more connections. Sessions that go on come to their end, within their deadlines.
+    pub fn retire(mut self) {
+        // The task ends by itself once nobody can tell it of other addresses any more.
+        self.task = None;
     }
 
     /// Makes cookies with these keys from now on. The NTP server must know them already.
@@ -209,19 +219,29 @@ impl KeServer {
     ///
     /// [`IdentityError`]; the old identity stays in use then.
     pub fn reload(&self, identity: Identity, judged_at: Option<UnixTime>) -> Result<Validity, IdentityError> {
-        let mut current = self.identity.lock().unwrap_or_else(PoisonError::into_inner);
-        current.1 = identity.look();
-        let config = identity.load(judged_at)?.with_deadlines(self.shared.deadlines);
-        current.0 = identity;
-        let validity = config.validity();
-        self.shared.config.store(Arc::new(config));
+        self.identity().1 = identity.look();
+        let credentials = identity.read(judged_at)?;
+        let validity = credentials.config.validity();
+        self.set_credentials(credentials);
         Ok(validity)
+    }
+
+    /// As [`reload`](Self::reload), with what was read before.
+    pub fn set_credentials(&self, credentials: Credentials) {
+        let Credentials { identity, look, config } = credentials;
+        let mut current = self.identity();
+        *current = (identity, look);
+        self.shared.config.store(Arc::new(config.with_deadlines(self.shared.deadlines)));
+    }
+
+    fn identity(&self) -> MutexGuard<'_, (Identity, Look)> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the files again if they look changed. To be called now and then; each change is tried once, so that files
     /// replaced one after the other are complained of once.
     pub fn reload_if_changed(&self, judged_at: Option<UnixTime>) -> Option<Result<Validity, IdentityError>> {
-        let (identity, look) = self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let (identity, look) = self.identity().clone();
         (identity.look() != look).then(|| self.reload(identity, judged_at))
     }
 
@@ -245,16 +265,44 @@ impl KeServer {
 
     /// Closes all connections, and returns what was counted.
     pub async fn stop(mut self) -> KeCounters {
-        self.task.abort();
-        // It ends by being told to.
-        let _ = (&mut self.task).await;
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // It ends by being told to.
+            let _ = task.await;
+        }
         self.counters()
     }
 }
 
 impl Drop for KeServer {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Listeners {
+    /// Binds all addresses; those of `held` are taken over, so that no connection is refused in between.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] names the address; nothing has changed then.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO.
+    pub fn bind(addresses: &[SocketAddr], held: Option<&Self>) -> Result<Self, StartError> {
+        if addresses.is_empty() {
+            return Err(StartError::NoAddress);
+        }
+        let bound = addresses.iter().map(|&address| {
+            let mut held = held.into_iter().flat_map(|held| &held.0);
+            let same = held.find(|listener| listener.local_addr().is_ok_and(|held| held == address));
+            same.map_or_else(|| bind(address).map(Arc::new), |listener| Ok(Arc::clone(listener)))
+                .map_err(|cause| StartError::Listen(ListenError { service: "NTS key exchange", address, cause }))
+        });
+        bound.collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -270,11 +318,6 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// The same queue of connections once more: it lives until both are closed.
-fn share(listener: &TcpListener) -> io::Result<TcpListener> {
-    TcpListener::from_std(SockRef::from(listener).try_clone()?.into())
-}
-
 /// All connections. Dropping it closes them.
 struct Crowd {
     shared: Arc<Shared>,
@@ -286,12 +329,20 @@ struct Crowd {
 }
 
 impl Crowd {
-    /// No error ends this loop.
-    async fn accept_forever(mut self, listeners: Arc<Vec<TcpListener>>) {
+    /// Takes connections where it is told to. No error ends this.
+    async fn accept_until_retired(mut self, mut told: watch::Receiver<Listeners>) {
         let mut turn = 0;
         let mut troubled = false;
         loop {
-            match accept(&listeners, &mut turn).await {
+            let listeners = told.borrow_and_update().clone().0;
+            let accepted = tokio::select! {
+                accepted = accept(&listeners, &mut turn) => accepted,
+                changed = told.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => break,
+                },
+            };
+            match accepted {
                 Ok((stream, peer)) => {
                     troubled = false;
                     self.admit(stream, peer.ip());
@@ -307,6 +358,9 @@ impl Crowd {
                 }
             }
         }
+        drop(told);
+        // Ends: sessions have deadlines.
+        while self.tasks.join_next().await.is_some() {}
     }
 
     fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
@@ -343,7 +397,7 @@ impl Crowd {
 }
 
 /// Accepts from any of the listeners, the next one first each time.
-async fn accept(listeners: &[TcpListener], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
+async fn accept(listeners: &[Arc<TcpListener>], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
     *turn = turn.wrapping_add(1);
     let first = *turn % listeners.len().max(1);
     let (after, before) = listeners.split_at(first);
@@ -378,5 +432,7 @@ fn pause_after(error: &io::Error) -> Option<Duration> {
     (!passing).then_some(PAUSE)
 }
 
+#[cfg(test)]
+mod pool_tests;
 #[cfg(test)]
 mod tests;

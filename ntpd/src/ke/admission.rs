@@ -100,6 +100,8 @@ struct Open {
     host: Range,
     network: Range,
     stage: Stage,
+    /// Whether it is a pool's that showed a token of ours.
+    pool: bool,
 }
 
 /// Counts connections and decides about new ones. Every method takes time in proportion to the places at most.
@@ -143,7 +145,7 @@ impl Admission {
         }
         let admitted = ConnectionId(self.next);
         self.next += 1;
-        self.open.insert(admitted, Open { host, network, stage: Stage::Hello });
+        self.open.insert(admitted, Open { host, network, stage: Stage::Hello, pool: false });
         match evicted {
             None => Decision::Admit(admitted),
             Some(evicted) => {
@@ -153,10 +155,14 @@ impl Admission {
         }
     }
 
-    /// Takes word of how far a connection has come.
+    /// Takes word of how far a connection has come. Those that are kept for a pool of ours no longer count as its host's,
+    /// nor did opening them: a pool keeps many.
     pub fn handle_progress(&mut self, id: ConnectionId, stage: Stage) {
-        if let Some(open) = self.open.get_mut(&id) {
-            open.stage = stage;
+        let Some(open) = self.open.get_mut(&id) else { return };
+        open.stage = stage;
+        if stage == Stage::Kept && !open.pool {
+            open.pool = true;
+            self.rates.remove(&open.host);
         }
     }
 
@@ -166,7 +172,8 @@ impl Admission {
     }
 
     fn check(&self, now: Monotonic, host: Range, network: Range) -> Result<(), Refusal> {
-        let count = |wanted: &dyn Fn(&Open) -> bool| self.open.values().filter(|open| wanted(open)).count();
+        let all = || self.open.values().filter(|open| !open.pool);
+        let count = |wanted: &dyn Fn(&Open) -> bool| all().filter(|open| wanted(open)).count();
         if count(&|open| open.host == host) >= self.limits.host {
             return Err(Refusal::Host);
         }
@@ -220,6 +227,19 @@ mod tests {
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_pool_may_keep_as_many_connections_as_there_are_places() {
+        let limits = Limits { total: 64, ..Limits::default() };
+        let mut admission = Admission::new(limits);
+        let pool = address("192.0.2.1");
+        for number in 0..64 {
+            let id = admitted(admission.handle_connection(at(0), pool));
+            admission.handle_progress(id, Stage::Kept);
+            assert_eq!(admission.open(), number + 1);
+        }
+        assert_eq!(admission.handle_connection(at(0), address("198.51.100.1")), Decision::Refuse(Refusal::Full));
     }
 
     fn admitted(decision: Decision) -> ConnectionId {

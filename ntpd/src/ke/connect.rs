@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::roots::{self, RootsError};
 use crate::{
-    config::{NTP_PORT, TrustSettings},
+    config::{DEFAULT_AEADS, NTP_PORT, TrustSettings},
     resolve::Resolver,
 };
 
@@ -39,17 +39,14 @@ use race::Race;
 /// How long connections and sessions with all addresses of a server may take together.
 const DEADLINE: Duration = Duration::from_secs(8);
 
-/// What is offered, best first. AES-SIV-CMAC-256 leads because every server has it and all derive its keys alike;
-/// AES-128-GCM-SIV saves octets, but some servers derive its keys in a way of their own; AES-SIV-CMAC-512 costs longer
-/// cookies for a strength that nobody needs of a timestamp.
-const ALGORITHMS: [AeadAlgorithm; 3] =
-    [AeadAlgorithm::AesSivCmac256, AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac512];
-
 /// Makes key exchanges.
 #[derive(Clone, Debug)]
 pub struct KeyExchanger {
     /// What is trusted, or why nothing is: a system without certificates can still use servers without NTS.
     config: Result<ClientConfig, String>,
+    /// What is offered, best first.
+    algorithms: Vec<AeadAlgorithm>,
+    trusted: [u8; 32],
     resolver: Resolver,
     deadline: Duration,
 }
@@ -74,24 +71,36 @@ impl KeyExchanger {
     ///
     /// [`RootsError`] if a file that the settings name cannot be used.
     pub fn new(settings: &TrustSettings, resolver: Resolver) -> Result<Self, RootsError> {
+        let mut trusted = [0; 32];
         let config = match roots::load(settings) {
-            Ok(roots) => ClientConfig::new(&roots).map_err(|cause| cause.to_string()),
+            Ok(roots) => {
+                trusted = roots.fingerprint();
+                ClientConfig::new(&roots).map_err(|cause| cause.to_string())
+            }
             Err(error @ RootsError::NoSystem(_)) => {
                 tracing::warn!("{error}; no key exchange will succeed");
                 Err(error.to_string())
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { config, resolver, deadline: DEADLINE })
+        Ok(Self { config, algorithms: settings.aeads.clone(), trusted, resolver, deadline: DEADLINE })
     }
 
-    /// Trusts these certificates.
+    /// Trusts these certificates, and offers [`DEFAULT_AEADS`].
     ///
     /// # Errors
     ///
     /// [`NoUsableRoots`] if they cannot be used.
     pub fn with_roots(roots: TrustRoots, resolver: Resolver) -> Result<Self, NoUsableRoots> {
-        Ok(Self { config: Ok(ClientConfig::new(&roots)?), resolver, deadline: DEADLINE })
+        let algorithms = DEFAULT_AEADS.to_vec();
+        let (config, trusted) = (Ok(ClientConfig::new(&roots)?), roots.fingerprint());
+        Ok(Self { config, algorithms, trusted, resolver, deadline: DEADLINE })
+    }
+
+    /// A digest of the certificates that are trusted, to tell whether keys were had under the same ones.
+    #[must_use]
+    pub const fn trusted(&self) -> [u8; 32] {
+        self.trusted
     }
 
     /// Exchanges keys once. Certificates are judged at `judged_at`. It takes no longer than a look-up of the server, 8 s,
@@ -156,7 +165,7 @@ impl KeyExchanger {
             let share = if race.is_over() { left } else { left / 2 };
             let order = Order {
                 server: question.server.as_str(),
-                algorithms: &ALGORITHMS,
+                algorithms: &self.algorithms,
                 denied: &question.denied,
                 judged_at,
                 deadline: crate::now::monotonic() + share,

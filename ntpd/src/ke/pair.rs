@@ -6,14 +6,17 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use ntp_proto::time::UnixTime;
-use nts_ke::server::{InvalidPair, InvalidServer, ServerConfig};
+use ntp_proto::{nts::AeadAlgorithm, time::UnixTime};
+use nts_ke::server::{Gate, InvalidPair, InvalidServer, ServerConfig};
+use pool_lb::member::{InvalidTokens, Tokens};
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject as _},
 };
+use zeroize::Zeroizing;
 
 use crate::config::ServeNts;
 
@@ -34,16 +37,24 @@ pub struct Identity {
     pub ntp_server: Option<String>,
     /// NTP port to announce, if it is not 123.
     pub ntp_port: Option<u16>,
+    /// AEAD algorithms that clients may have.
+    pub aeads: Vec<AeadAlgorithm>,
+    /// Tokens of the pools whose Fixed Key Requests are served.
+    pub pool_tokens: Option<PathBuf>,
 }
 
-impl From<&ServeNts> for Identity {
-    fn from(settings: &ServeNts) -> Self {
-        let ServeNts { listen: _, certificate, private_key, ntp_server, ntp_port } = settings;
+impl Identity {
+    /// What a configuration wants shown.
+    #[must_use]
+    pub fn of(settings: &ServeNts, aeads: &[AeadAlgorithm]) -> Self {
+        let ServeNts { listen: _, certificate, private_key, ntp_server, ntp_port, pool_tokens } = settings;
         Self {
             certificate: certificate.clone(),
             private_key: private_key.clone(),
             ntp_server: ntp_server.as_ref().map(ToString::to_string),
             ntp_port: *ntp_port,
+            aeads: aeads.to_vec(),
+            pool_tokens: pool_tokens.clone(),
         }
     }
 }
@@ -55,7 +66,7 @@ pub enum IdentityError {
     File(PathBuf, io::Error),
     /// A file is longer than any certificate or key.
     TooLong(PathBuf),
-    /// Everybody may read or write the private key.
+    /// Everybody may read or write the private key or the tokens.
     Exposed(PathBuf),
     /// A file is not PEM.
     Syntax(PathBuf),
@@ -72,6 +83,8 @@ pub enum IdentityError {
         /// The key's.
         private_key: PathBuf,
     },
+    /// The tokens, in their file.
+    Tokens(PathBuf, InvalidTokens),
     /// The name to announce.
     Server(InvalidServer),
 }
@@ -82,7 +95,7 @@ impl fmt::Display for IdentityError {
             Self::File(file, cause) => write!(f, "{}: {cause}", file.display()),
             Self::TooLong(file) => write!(f, "{}: longer than {MAX_BYTES} bytes", file.display()),
             Self::Exposed(file) => {
-                write!(f, "{}: everybody may read or write this private key, so it is not used", file.display())
+                write!(f, "{}: everybody may read or write this secret, so it is not used", file.display())
             }
             Self::Syntax(file) => write!(f, "{}: not well-formed PEM", file.display()),
             Self::NoKey(file) => write!(f, "{}: no private key", file.display()),
@@ -93,6 +106,7 @@ impl fmt::Display for IdentityError {
                 private_key.display(),
                 certificate.display()
             ),
+            Self::Tokens(file, cause) => write!(f, "{}: {cause}", file.display()),
             Self::Server(cause) => write!(f, "NTP server to announce: {cause}"),
         }
     }
@@ -108,7 +122,7 @@ impl Identity {
     ///
     /// [`IdentityError`] names the file and what is wrong with it.
     pub fn load(&self, judged_at: Option<UnixTime>) -> Result<ServerConfig, IdentityError> {
-        let Self { certificate, private_key, ntp_server, ntp_port } = self;
+        let Self { certificate, private_key, ntp_server, ntp_port, aeads, pool_tokens } = self;
         let chain = CertificateDer::pem_slice_iter(&read(certificate, Secrecy::Public)?)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|_| IdentityError::Syntax(certificate.clone()))?;
@@ -130,27 +144,56 @@ impl Identity {
             | InvalidPair::Expired(_)
             | InvalidPair::NotYetValid(_) => IdentityError::Certificate(certificate.clone(), cause),
         })?;
+        let gate = pool_tokens.as_ref().map(|file| tokens(file)).transpose()?;
+        let config = config.with_algorithms(aeads.clone()).with_gate(gate);
         config.with_ntp_server(ntp_server.clone(), *ntp_port).map_err(IdentityError::Server)
+    }
+
+    /// As [`load`](Self::load), with everything that is needed to put it in use later without reading anything again.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`] names the file and what is wrong with it.
+    pub fn read(self, judged_at: Option<UnixTime>) -> Result<Credentials, IdentityError> {
+        // Looked at first: what changes while it is read is read again.
+        let look = self.look();
+        let config = self.load(judged_at)?;
+        Ok(Credentials { identity: self, look, config })
     }
 
     /// What the files look like from outside; if it changes, so may they have.
     #[must_use]
     pub fn look(&self) -> Look {
-        Look([&self.certificate, &self.private_key].map(|file| {
-            let metadata = file.metadata().ok()?;
+        Look([Some(&self.certificate), Some(&self.private_key), self.pool_tokens.as_ref()].map(|file| {
+            let metadata = file?.metadata().ok()?;
             Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
         }))
     }
 }
 
-/// Inode, length and time of change of both files, as far as they exist.
+/// An identity whose files have been read and found good.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub(super) identity: Identity,
+    pub(super) look: Look,
+    pub(super) config: ServerConfig,
+}
+
+/// Inode, length and time of change of all files, as far as they exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look([Option<(u64, u64, i64, i64)>; 2]);
+pub struct Look([Option<(u64, u64, i64, i64)>; 3]);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Secrecy {
     Public,
     Secret,
+}
+
+/// The tokens of the pools that this server is a member of.
+fn tokens(file: &Path) -> Result<Arc<dyn Gate>, IdentityError> {
+    let text = Zeroizing::new(read(file, Secrecy::Secret)?);
+    let tokens = Tokens::parse(&String::from_utf8_lossy(&text));
+    Ok(Arc::new(tokens.map_err(|cause| IdentityError::Tokens(file.to_path_buf(), cause))?))
 }
 
 fn read(path: &Path, secrecy: Secrecy) -> Result<Vec<u8>, IdentityError> {

@@ -103,7 +103,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("ca.pem");
         fs::write(&path, text).unwrap();
-        (directory, TrustSettings { certificates, certificate_file: Some(path) })
+        (directory, TrustSettings { certificates, certificate_file: Some(path), ..TrustSettings::default() })
     }
 
     #[test]
@@ -118,10 +118,21 @@ mod tests {
     }
 
     #[test]
+    fn the_same_certificates_have_the_same_fingerprint() {
+        let system =
+            TrustSettings { certificates: config::TrustRoots::System, certificate_file: None, aeads: Vec::new() };
+        let fingerprint = |roots: &[String]| choose(&system, || store(roots)).unwrap().fingerprint();
+        let (one, two) = (root(), root());
+        let both = fingerprint(&[one.clone(), two.clone()]);
+        assert_eq!(both, fingerprint(&[two.clone(), one.clone(), two.clone()]));
+        assert!(both != fingerprint(&[one]) && both != fingerprint(&[two]));
+    }
+
+    #[test]
     fn an_empty_store_matters_only_if_nothing_else_is_left() {
         let (_directory, both) = settings(config::TrustRoots::Both, &root());
         assert_eq!(choose(&both, || store(&[])).unwrap().len(), 1);
-        let system = TrustSettings { certificates: config::TrustRoots::System, certificate_file: None };
+        let system = TrustSettings::default();
         let error = choose(&system, || store(&[])).unwrap_err().to_string();
         assert!(error.contains("its store is empty") && error.contains("ca-certificates"), "{error}");
     }

@@ -20,6 +20,8 @@ use crate::now;
 const MAX_ERROR_MESSAGES: usize = 64;
 /// Receive buffer of a server socket, in bytes: some thousand requests.
 const SERVER_BUFFER: usize = 1 << 20;
+/// Receive buffer of a client socket: room for what others may send in place of the one reply.
+const CLIENT_BUFFER: usize = 1 << 18;
 
 fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
@@ -56,6 +58,7 @@ impl ClientSocket {
         let socket = open(peer)?;
         // Connecting draws the port: a socket bound before would take packets of others until it is connected.
         socket.connect(&peer.into())?;
+        let _ = socket.set_recv_buffer_size(CLIENT_BUFFER);
         // One request per socket: the only transmit timestamp is its own.
         let flags = libc::SOF_TIMESTAMPING_SOFTWARE
             | libc::SOF_TIMESTAMPING_RX_SOFTWARE

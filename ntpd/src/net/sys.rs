@@ -4,7 +4,7 @@
 use std::{
     io, mem,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
     ptr,
 };
 
@@ -54,6 +54,13 @@ pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i
         )
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Registers a descriptor with the runtime of the calling task, for reading.
+pub(crate) fn watch_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` keeps its descriptor open until it is dropped, which `AsyncFd` does only after it has taken the
+    // descriptor out of the runtime's set.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, Interest::READABLE) }?)
 }
 
 /// Registers a socket with the runtime of the calling task, for reading and for its error queue.

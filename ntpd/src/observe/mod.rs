@@ -110,6 +110,9 @@ pub struct KeCounters {
     pub failed: u64,
     /// Sessions that gave keys and cookies.
     pub completed: u64,
+    /// Requests answered to pools that this server is a member of.
+    #[serde(default)]
+    pub pool_requests: u64,
 }
 
 /// Requests on the control socket, since the start.

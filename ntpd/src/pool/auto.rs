@@ -80,6 +80,13 @@ impl AutoPool {
         pool
     }
 
+    /// Takes the name for one server, whatever number of addresses it has.
+    #[must_use]
+    pub fn with_one_server(mut self) -> Self {
+        self.classic = self.classic.with_whole_hosts();
+        self
+    }
+
     /// The last route that worked in this run.
     #[must_use]
     pub const fn learned(&self) -> Option<Route> {
@@ -209,6 +216,13 @@ impl PoolMode for AutoPool {
         }
         if self.held.is_empty() && before > 0 {
             self.lost_at = Some(now);
+        }
+    }
+
+    fn handle_refresh(&mut self, now: Monotonic) {
+        let at = self.at;
+        if let Some(mode) = self.mode(at) {
+            mode.handle_refresh(now);
         }
     }
 

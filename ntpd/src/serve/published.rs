@@ -13,55 +13,30 @@ pub struct SendCounters {
     pub stamped: u64,
 }
 
-/// Makes one atomic of each count. The pattern in `store` names every field, so a new one cannot be forgotten.
-macro_rules! published {
-    ($($field:ident),*) => {
-        /// The counts of one thread, on cache lines of their own. Read while the thread runs, they may be of moments
-        /// one batch apart.
-        #[derive(Debug, Default)]
-        #[repr(align(128))]
-        pub(super) struct Published {
-            $($field: AtomicU64,)*
-            unsent: AtomicU64,
-            stamped: AtomicU64,
-        }
-
-        impl Published {
-            pub(super) fn store(&self, counters: &ServerCounters, sending: SendCounters) {
-                let ServerCounters { $($field),* } = counters;
-                $(self.$field.store(*$field, Relaxed);)*
-                self.unsent.store(sending.unsent, Relaxed);
-                self.stamped.store(sending.stamped, Relaxed);
-            }
-
-            pub(super) fn counters(&self) -> ServerCounters {
-                ServerCounters { $($field: self.$field.load(Relaxed)),* }
-            }
-
-            pub(super) fn sending(&self) -> SendCounters {
-                SendCounters { unsent: self.unsent.load(Relaxed), stamped: self.stamped.load(Relaxed) }
-            }
-        }
-    };
+/// The counts of one thread, on cache lines of their own. Read while the thread runs, they may be of moments one batch
+/// apart.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Published {
+    counters: [AtomicU64; ServerCounters::LEN],
+    unsent: AtomicU64,
+    stamped: AtomicU64,
 }
 
-published!(
-    received,
-    stamped_by_daemon,
-    stamped_by_kernel,
-    stamped_by_hardware,
-    dropped_malformed,
-    dropped_mode,
-    dropped_access,
-    dropped_key,
-    dropped_nts,
-    dropped_rate,
-    dropped_no_space,
-    replies_plain,
-    replies_symmetric,
-    replies_nts,
-    replies_nts_nak,
-    replies_kiss,
-    interleaved,
-    cookies
-);
+impl Published {
+    pub(super) fn store(&self, counters: &ServerCounters, sending: SendCounters) {
+        for (published, count) in self.counters.iter().zip(counters.to_array()) {
+            published.store(count, Relaxed);
+        }
+        self.unsent.store(sending.unsent, Relaxed);
+        self.stamped.store(sending.stamped, Relaxed);
+    }
+
+    pub(super) fn counters(&self) -> ServerCounters {
+        ServerCounters::from_array(self.counters.each_ref().map(|published| published.load(Relaxed)))
+    }
+
+    pub(super) fn sending(&self) -> SendCounters {
+        SendCounters { unsent: self.unsent.load(Relaxed), stamped: self.stamped.load(Relaxed) }
+    }
+}

@@ -16,9 +16,11 @@ impl StatusCell {
         Self(ArcSwap::from_pointee(status))
     }
 
-    /// Serves `status` from now on.
+    /// Serves `status` from now on. What is served already costs the readers nothing.
     pub fn publish(&self, status: Status) {
-        self.0.store(Arc::new(status));
+        if self.get() != status {
+            self.0.store(Arc::new(status));
+        }
     }
 
     /// What is served now.
@@ -37,5 +39,21 @@ impl Default for StatusCell {
     /// A clock that follows nothing.
     fn default() -> Self {
         Self::new(Status::UNSYNCHRONIZED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_news_are_published() {
+        let cell = StatusCell::default();
+        let first = cell.0.load_full();
+        cell.publish(Status::UNSYNCHRONIZED);
+        assert!(Arc::ptr_eq(&first, &cell.0.load_full()));
+        let news = Status { stratum: 3, ..Status::UNSYNCHRONIZED };
+        cell.publish(news);
+        assert_eq!(cell.get(), news);
     }
 }

@@ -332,6 +332,28 @@ fn hostile_packets_are_dropped_and_counted() {
 }
 
 #[test]
+fn a_server_that_is_ready_answers_once_it_is_started_and_not_before() {
+    let settled = || Arc::new(StatusCell::new(status()));
+    let ready = |held: &[SocketAddr], address| Server::ready(held, &[address], 2, everybody(), settled()).unwrap();
+    let anywhere = "127.0.0.1:0".parse().unwrap();
+    let first = ready(&[], anywhere);
+    let address = first.server.addresses()[0];
+    let socket = client(address);
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(exchange(&socket, &plain(1)).is_err(), "nothing is answered yet");
+    let server = first.start();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert!(socket.recv(&mut [0; 2048]).is_ok(), "what came before is answered now");
+
+    // One beside it that is not to be after all takes nothing away.
+    drop(ready(&[address], address));
+    for turn in 0..50 {
+        assert!(exchange(&client(address), &plain(turn)).is_ok());
+    }
+    assert!(server.is_whole());
+}
+
+#[test]
 fn a_server_that_cannot_start_says_why_and_leaves_nothing() {
     let status = || Arc::new(StatusCell::default());
     let error = Server::start(&[], 1, everybody(), status()).unwrap_err();

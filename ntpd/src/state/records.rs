@@ -22,6 +22,9 @@ const MAX_COOKIE_BYTES: usize = 512;
 /// Longest key of an AEAD algorithm.
 const MAX_KEY_BYTES: usize = 64;
 
+/// Longest digest.
+const MAX_DIGEST_BYTES: usize = 64;
+
 /// Longest state of a cookie keyring.
 const MAX_KEYRING_BYTES: usize = 4_096;
 
@@ -70,6 +73,20 @@ impl Record for Drift {
     }
 }
 
+/// How fast the machine's clock runs against the timescale that a run with `-x` keeps beside it. Whatever steered that
+/// clock meanwhile is in it too, so that it says nothing of the machine's own drift.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SoftDrift(pub Drift);
+
+impl Record for SoftDrift {
+    const KIND: &'static str = "soft-drift";
+
+    fn sanitize(self) -> Option<Self> {
+        self.0.sanitize().map(Self)
+    }
+}
+
 /// A time that has surely passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -113,6 +130,13 @@ pub struct Sources {
 pub struct SavedSource {
     /// The pool or server of the configuration that it belongs to.
     pub configured: String,
+    /// The server that keys were exchanged with.
+    pub key_exchange: String,
+    /// Its TCP port.
+    pub key_exchange_port: u16,
+    /// Digest of the certificates that were trusted then.
+    #[serde(with = "hex")]
+    pub trusted: Vec<u8>,
     /// The server's name as the key exchange gave it.
     pub server: String,
     /// Where it answers NTP.
@@ -148,12 +172,16 @@ impl SavedSource {
             && self.cookies.len() <= MAX_COOKIES
             && self.cookies.iter().all(cookie)
             && self.configured.len() <= MAX_NAME_BYTES
+            && self.key_exchange.len() <= MAX_NAME_BYTES
+            && self.trusted.len() <= MAX_DIGEST_BYTES
             && self.server.len() <= MAX_NAME_BYTES
     }
 }
 
 impl Record for Sources {
     const KIND: &'static str = "sources";
+    // RFC 8915 section 5.7: a cookie is used once.
+    const USED_ONCE: bool = true;
 
     fn sanitize(mut self) -> Option<Self> {
         self.sources.truncate(MAX_SOURCES);
@@ -206,6 +234,25 @@ pub struct PoolRecord {
     pub seen_at: i64,
 }
 
+impl PoolMemory {
+    /// Writes down what a name turned out to be, and says whether that was news. If there are too many names, the one that
+    /// has been known the longest gives way, but never one that offered NTS: that would undo its protection.
+    pub fn remember(&mut self, name: &str, fresh: PoolRecord) -> bool {
+        let old = self.names.get(name);
+        let record = PoolRecord { nts: fresh.nts || old.is_some_and(|old| old.nts), ..fresh };
+        if old.is_some_and(|old| old.mode == record.mode && old.nts == record.nts) {
+            return false;
+        }
+        if old.is_none() && self.names.len() >= MAX_POOL_NAMES {
+            let plain = self.names.iter().filter(|(_, record)| !record.nts).min_by_key(|(_, record)| record.seen_at);
+            let Some(gone) = plain.map(|(name, _)| name.clone()) else { return false };
+            self.names.remove(&gone);
+        }
+        self.names.insert(name.to_owned(), record);
+        true
+    }
+}
+
 impl Record for PoolMemory {
     const KIND: &'static str = "pools";
 
@@ -250,7 +297,7 @@ mod hex_list {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
@@ -264,9 +311,12 @@ mod tests {
         decode(T::KIND, &encode(T::KIND, json.as_bytes()))
     }
 
-    fn source() -> SavedSource {
+    pub(in crate::state) fn source() -> SavedSource {
         SavedSource {
             configured: "time.example".to_owned(),
+            key_exchange: "ke.time.example".to_owned(),
+            key_exchange_port: 4460,
+            trusted: vec![5; 32],
             server: "a.time.example".to_owned(),
             address: "[2001:db8::1]:123".parse().unwrap(),
             algorithm: 15,
@@ -281,6 +331,7 @@ mod tests {
     fn records_come_back_as_they_were() {
         let drift = Drift::new(Rate::from_ppm(-12.345_678_9), Rate::from_ppm(0.01));
         assert_eq!(round_trip(&drift), Some(drift));
+        assert_eq!(round_trip(&SoftDrift(drift)), Some(SoftDrift(drift)));
         let time = LastTime::new(UnixTime { seconds: 4_102_444_800, nanos: 5 });
         assert_eq!(round_trip(&time), Some(time));
         let sources = Sources { sources: vec![source()] };
@@ -315,6 +366,8 @@ mod tests {
             |source| source.client_key.clear(),
             |source| source.server_key = vec![0; 65],
             |source| source.server = "x".repeat(256),
+            |source| source.key_exchange = "x".repeat(256),
+            |source| source.trusted = vec![0; 65],
         ] {
             let mut bad = source();
             spoil(&mut bad);
@@ -322,6 +375,25 @@ mod tests {
         }
         assert_eq!(round_trip(&Sources { sources: vec![source(); 600] }).unwrap().sources.len(), 512);
         assert_eq!(round_trip(&Keyring { state: Vec::new(), rotated_at: 0 }), None);
+    }
+
+    #[test]
+    fn a_full_memory_forgets_plain_names_only() {
+        let record = |nts, mode: &str, seen_at| PoolRecord { nts, mode: mode.to_owned(), seen_at };
+        let mut memory = PoolMemory::default();
+        for number in 0..MAX_POOL_NAMES {
+            let nts = number != 7 && number != 9;
+            let (mode, seen_at) = (if nts { "lb" } else { "classic" }, if number == 9 { 1 } else { 2 });
+            assert!(memory.remember(&format!("n{number}"), record(nts, mode, seen_at)));
+        }
+        assert!(memory.remember("n7", record(true, "srv", 3)), "a known name is kept up to date");
+        assert!(!memory.remember("n7", record(true, "srv", 4)), "no news");
+        assert!(memory.remember("n7", record(false, "classic", 4)) && memory.names["n7"].nts, "once NTS, always NTS");
+        assert!(memory.remember("new", record(true, "lb", 5)));
+        assert!(!memory.names.contains_key("n9") && memory.names.contains_key("new"));
+        assert!(!memory.remember("one too many", record(true, "lb", 6)));
+        assert_eq!(memory.names.len(), MAX_POOL_NAMES);
+        assert!(memory.names.values().all(|record| record.nts));
     }
 
     proptest! {

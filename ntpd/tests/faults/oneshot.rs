@@ -21,7 +21,11 @@ fn query_without_an_answer_fails_and_says_so() {
     let silent = format!("127.0.0.1:{}", free_port());
     let ended = place.run(env!("CARGO_BIN_EXE_ntpd"), &["query", &silent, "ntp.invalid"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.starts_with("no time was had"), "{}", ended.err);
+    let told: Vec<&str> = ended.err.lines().collect();
+    assert!(told[0].starts_with("no time was had in 1"), "{}", ended.err);
+    assert_eq!(told[1], format!("  127.0.0.1 ({silent}): does not answer"), "{}", ended.err);
+    assert!(told[2].starts_with("  ntp.invalid: ") && told[2].contains("(is "), "{}", ended.err);
+    assert_eq!(told.len(), 3, "{}", ended.err);
     assert!(ended.out.contains("127.0.0.1 (127.0.0.1)"), "{}", ended.out);
     assert!(ended.out.contains("ntp.invalid: "), "{}", ended.out);
 }
@@ -52,5 +56,5 @@ fn once_without_an_answer_fails() {
     let place = Place::new(&plain_entry(([127, 0, 0, 1], free_port()).into()));
     let ended = place.ntpd(&["once", "-x"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.err.contains("no time was had in 30 s"), "{}", ended.err);
+    assert!(ended.err.contains("no time was had in 30.0 s\n  127.0.0.1 (127.0.0.1:"), "{}", ended.err);
 }

@@ -8,7 +8,7 @@ use std::{
 use ntp_proto::time::NtpTimestamp;
 use ntpd::now;
 
-use crate::world::{Place, eventually, plain_entry, plain_server};
+use crate::world::{Place, eventually, plain_entry, plain_server, time_server};
 
 #[test]
 fn a_name_that_does_not_resolve_is_shown_and_the_others_keep_the_time() {
@@ -126,5 +126,29 @@ fn a_silent_server_is_told_from_one_that_was_never_asked() {
     let tracking = daemon.json(&["tracking"]);
     let reason = tracking["reason"].as_str().unwrap();
     assert_eq!(reason, "the only source, 127.0.0.1, cannot be used: does not answer");
+    daemon.stop();
+}
+
+/// One that an administrator named stays to be seen, whatever happens; the log says when it went, and when it came back.
+#[test]
+fn a_dead_server_is_told_once_and_so_is_its_return() {
+    let (server, address) = plain_server();
+    let place = Place::new(&plain_entry(address));
+    let daemon = place.start();
+    daemon.synchronized();
+    drop(server);
+    let sent = || daemon.json(&["ntpdata"])["sources"][0]["sent"].as_u64().unwrap();
+    daemon.logged("it does not answer");
+    let end = sent() + 30;
+    eventually("requests in vain", || if sent() >= end { Ok(()) } else { Err(sent().to_string()) });
+    let row = daemon.reason("127.0.0.1", "does not answer");
+    assert_eq!(row["reach"], 0, "{row}");
+    let _server = time_server(address, None);
+    daemon.logged("answers again");
+    daemon.reason("127.0.0.1", "best source");
+    let log = daemon.log();
+    for words in ["it does not answer", "answers again", "added source"] {
+        assert_eq!(log.matches(words).count(), 1, "{words}: {log}");
+    }
     daemon.stop();
 }

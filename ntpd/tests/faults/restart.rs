@@ -17,7 +17,7 @@ use ntpd::ke::pair::Identity;
 
 use crate::world::{Authority, Exchange, GOOD_YEARS, Place, nts_entry, plain_entry, plain_server, time_server};
 
-const KINDS: [&str; 3] = ["drift", "sources", "pools"];
+const KINDS: [&str; 3] = ["soft-drift", "sources", "pools"];
 
 /// Runs until there is something to save, twice, so that every record has one before it.
 fn fill(place: &Place) {
@@ -34,17 +34,17 @@ fn a_damaged_record_is_told_once_and_the_one_before_it_is_used() {
     let (_server, address) = plain_server();
     let place = Place::new(&plain_entry(address));
     fill(&place);
-    let drift = place.path("state/drift");
+    let drift = place.path("state/soft-drift");
     let whole = fs::read(&drift).unwrap();
     for damaged in [&whole[..whole.len() / 2], &vec![0; whole.len()], b"", &[0xff; 5_000]] {
         fs::write(place.path("log"), "").unwrap();
         fs::write(&drift, damaged).unwrap();
         let daemon = place.start();
         daemon.synchronized();
-        let told = daemon.log().matches("state/drift: damaged, the previous record is used").count();
+        let told = daemon.log().matches("state/soft-drift: damaged, the previous record is used").count();
         assert_eq!(told, 1, "{}", daemon.log());
         daemon.crash();
-        assert!(place.path("state/drift.old").exists(), "the good one is not pushed out");
+        assert!(place.path("state/soft-drift.old").exists(), "the good one is not pushed out");
     }
     let daemon = place.start();
     daemon.synchronized();
@@ -53,6 +53,29 @@ fn a_damaged_record_is_told_once_and_the_one_before_it_is_used() {
     let daemon = place.start();
     assert!(!daemon.log().contains("damaged"), "it was replaced: {}", daemon.log());
     daemon.stop();
+}
+
+/// A run that leaves the clock alone learns how the clock runs as it is steered, which says nothing of the machine's own.
+#[test]
+fn a_run_with_x_leaves_the_machines_drift_alone() {
+    let (_server, address) = plain_server();
+    let place = Place::new(&plain_entry(address));
+    fill(&place);
+    let (soft, drift) = (place.path("state/soft-drift"), place.path("state/drift"));
+    assert!(soft.exists() && !drift.exists());
+    fs::remove_file(&soft).unwrap();
+    fs::remove_file(place.path("state/soft-drift.old")).unwrap();
+    // 400 ppm would show.
+    let payload = "{\"frequency-ppm\":400.0,\"skew-ppm\":0.1}";
+    let header = format!("ntpd-state 1 drift {} {:08x}\n", payload.len(), crc32fast::hash(payload.as_bytes()));
+    place.write("state/drift", format!("{header}{payload}\n"));
+    let before = fs::read(&drift).unwrap();
+    let daemon = place.start();
+    let tracking = daemon.synchronized();
+    let frequency = tracking["frequency-ppm"].as_f64().unwrap();
+    assert!(frequency.abs() < 300.0, "{tracking}");
+    daemon.stop();
+    assert_eq!(fs::read(&drift).unwrap(), before);
 }
 
 #[test]
@@ -150,7 +173,7 @@ fn a_restart_uses_saved_cookies_each_of_them_once() {
     daemon.synchronized();
     daemon.stop();
     assert_eq!(exchange.completed(), 1);
-    assert!(place.path("state/drift").exists() && place.path("state/last-time").exists());
+    assert!(place.path("state/soft-drift").exists() && place.path("state/last-time").exists());
     let before = count();
     let daemon = place.start();
     daemon.synchronized();
@@ -163,6 +186,14 @@ fn a_restart_uses_saved_cookies_each_of_them_once() {
     daemon.synchronized();
     daemon.stop();
     assert_eq!(exchange.completed(), 2);
+
+    // Whoever vouched for the keys may not be trusted any more.
+    let ca = fs::read_to_string(place.path("ca.pem")).unwrap();
+    place.write("ca.pem", format!("{ca}{}", Authority::unknown().1));
+    let daemon = place.start();
+    daemon.synchronized();
+    daemon.stop();
+    assert_eq!(exchange.completed(), 3);
     assert!(seen.lock().unwrap().again.is_empty(), "a cookie was used twice");
 }
 

@@ -24,6 +24,7 @@ use ntp_proto::{
     time::NtpDuration,
 };
 use ntpd::{
+    config::DEFAULT_AEADS,
     ke::{
         accept::{KeServer, Options},
         admission::Limits,
@@ -340,6 +341,8 @@ impl Authority {
             private_key: place.write("key.pem", key.serialize_pem()),
             ntp_server: None,
             ntp_port: None,
+            aeads: DEFAULT_AEADS.to_vec(),
+            pool_tokens: None,
         }
     }
 }

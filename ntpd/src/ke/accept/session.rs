@@ -3,10 +3,10 @@
 use std::{fmt, io, net::IpAddr, sync::Arc, time::Duration};
 
 use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
-use ntp_proto::{nts::AeadAlgorithm, time::Monotonic};
+use ntp_proto::time::Monotonic;
 use nts_ke::{
     error::KeError,
-    server::{Output, ServerSession, Stage},
+    server::{Output, Served, ServerSession, Stage},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::Shared;
+use super::{KeCounters, Shared};
 use crate::{ke::admission::ConnectionId, now};
 
 /// Bytes read at a time.
@@ -66,10 +66,12 @@ pub(super) async fn attend(place: Place, mut stream: TcpStream, peer: IpAddr) {
     {
         let mut counters = place.shared.counters();
         match &outcome {
-            Ok(algorithm) => {
-                counters.completed += 1;
-                debug!("NTS key exchange with {peer}: {algorithm:?}");
+            Ok(served) => {
+                count(&mut counters, *served);
+                debug!("NTS key exchange with {peer}: {served:?}");
             }
+            // A pool that closes a connection kept for it has all it wanted.
+            Err(Failure::Exchange(KeError::Eof(_) | KeError::Timeout(_))) if stage == Stage::Kept => {}
             Err(failure) => {
                 let late = matches!(
                     failure,
@@ -97,7 +99,7 @@ pub(super) async fn attend(place: Place, mut stream: TcpStream, peer: IpAddr) {
 }
 
 /// Drives a session. Says in `stage` how far it came before it was over.
-async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> Result<AeadAlgorithm, Failure> {
+async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> Result<Served, Failure> {
     let Place { shared, id } = place;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Failure::Io(io::Error::other(error)))?;
@@ -112,7 +114,11 @@ async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> R
                 sent.map_err(|_| Failure::Stuck)?.map_err(Failure::Io)?;
                 continue;
             }
-            Output::Done(algorithm) => return Ok(algorithm),
+            Output::Kept(served) => {
+                count(&mut shared.counters(), served);
+                continue;
+            }
+            Output::Done(served) => return Ok(served),
             Output::Failed(error) => return Err(Failure::Exchange(error)),
             Output::Timeout(deadline, _) => deadline.unwrap_or_else(|| session.final_deadline()),
         };
@@ -129,6 +135,13 @@ async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> R
             }
             Ok(Err(error)) => return Err(Failure::Io(error)),
         }
+    }
+}
+
+const fn count(counters: &mut KeCounters, served: Served) {
+    match served {
+        Served::Client(_) => counters.completed += 1,
+        Served::Support | Served::FixedKeys(_) => counters.pool_requests += 1,
     }
 }
 

@@ -27,17 +27,17 @@ use crate::{
     state::StateDirectory,
 };
 
-const NAME: &str = "ke.test";
+pub(super) const NAME: &str = "ke.test";
 
 /// A directory with a certificate and key, and the roots that lead to them.
-struct Pki {
+pub(super) struct Pki {
     directory: TempDir,
     issuer: Issuer<'static, KeyPair>,
-    roots: TrustRoots,
+    pub(super) roots: TrustRoots,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut parameters = CertificateParams::new(vec![]).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -48,7 +48,7 @@ impl Pki {
         pki
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -71,12 +71,14 @@ impl Pki {
         (parameters.signed_by(&key, &self.issuer).unwrap().pem(), key.serialize_pem())
     }
 
-    fn identity(&self) -> Identity {
+    pub(super) fn identity(&self) -> Identity {
         Identity {
             certificate: self.path("chain.pem"),
             private_key: self.path("key.pem"),
             ntp_server: Some("ntp.test".into()),
             ntp_port: Some(4123),
+            aeads: AeadAlgorithm::ALL.to_vec(),
+            pool_tokens: None,
         }
     }
 
@@ -97,13 +99,17 @@ impl Pki {
         ClientSession::new(&ClientConfig::new(&self.roots).unwrap(), &order).unwrap()
     }
 
-    async fn exchange(&self, address: SocketAddr) -> Result<Box<Established>, String> {
+    pub(super) async fn exchange(&self, address: SocketAddr) -> Result<Box<Established>, String> {
         self.exchange_in_pieces(address, usize::MAX).await
     }
 
     /// A client that sends at most `size` bytes at a time.
     async fn exchange_in_pieces(&self, address: SocketAddr, size: usize) -> Result<Box<Established>, String> {
-        let mut stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+        self.exchange_over(stream, size).await
+    }
+
+    async fn exchange_over(&self, mut stream: TcpStream, size: usize) -> Result<Box<Established>, String> {
         stream.set_nodelay(true).unwrap();
         let mut session = self.session();
         loop {
@@ -128,18 +134,18 @@ impl Pki {
     }
 }
 
-fn keyring() -> Keyring {
+pub(super) fn keyring() -> Keyring {
     Keyring::new(&[3; 32])
 }
 
 fn quick() -> Deadlines {
     let [hello, handshake, request, total] = [100, 200, 300, 500].map(Duration::from_millis);
-    Deadlines { hello, handshake, request, total }
+    Deadlines { hello, handshake, request, total, idle: total }
 }
 
 fn patient() -> Deadlines {
     let [hello, handshake, request, total] = [60; 4].map(Duration::from_secs);
-    Deadlines { hello, handshake, request, total }
+    Deadlines { hello, handshake, request, total, idle: total }
 }
 
 /// Waits until the server says so, five seconds at most.
@@ -163,7 +169,7 @@ async fn closed(stream: &mut TcpStream) -> Duration {
 async fn clients_of_both_families_get_keys_and_cookies_that_open() {
     let pki = Pki::new();
     let server = pki.start(Limits::default(), Deadlines::default());
-    for &address in server.addresses() {
+    for address in server.addresses() {
         let established = pki.exchange(address).await.unwrap();
         assert_eq!(established.cookies.len(), MAX_COOKIES);
         assert_eq!((established.server.as_deref(), established.port), (Some("ntp.test"), Some(4123)));
@@ -370,7 +376,7 @@ async fn every_fault_of_an_identity_names_its_file_and_changes_nothing() {
         (with_key(&write("cert.pem", &certificate, 0o600)), "cert.pem: no private key"),
         (
             with_key(&write("open.pem", &key, 0o644)),
-            "open.pem: everybody may read or write this private key, so it is not used",
+            "open.pem: everybody may read or write this secret, so it is not used",
         ),
         (with_key(&write("cut.pem", &key[..100], 0o600)), "cut.pem: not well-formed PEM"),
         (
@@ -418,6 +424,54 @@ async fn a_server_that_cannot_start_says_why() {
     fs::remove_file(pki.path("key.pem")).unwrap();
     let error = KeServer::start(options(vec!["127.0.0.1:0".parse().unwrap()]), keyring(), None).unwrap_err();
     assert!(matches!(error, StartError::Identity(IdentityError::File(_, _))), "{error}");
+}
+
+#[tokio::test]
+async fn sessions_under_way_outlive_other_addresses_and_the_end_of_serving() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    let old = server.addresses();
+    let begin = async |address, accepted| {
+        let stream = TcpStream::connect(address).await.unwrap();
+        eventually(&server, |server| server.counters().accepted == accepted).await;
+        stream
+    };
+    let early = begin(old[0], 1).await;
+
+    let anywhere = ["127.0.0.1:0".parse().unwrap()];
+    server.listen_at(Listeners::bind(&[&anywhere[..], &old[1..]].concat(), Some(&server.listeners())).unwrap());
+    let new = server.addresses();
+    assert_eq!((new.len(), new[1]), (2, old[1]), "an address that is kept stays bound");
+    let late = begin(new[0], 2).await;
+    assert!(pki.exchange_over(early, usize::MAX).await.is_ok(), "the session of the old address goes on");
+    let refused = Instant::now();
+    while TcpStream::connect(old[0]).await.is_ok() {
+        assert!(refused.elapsed() < Duration::from_secs(5), "the old address still takes connections");
+    }
+    assert!(pki.exchange(new[1]).await.is_ok());
+
+    server.retire();
+    assert!(pki.exchange_over(late, usize::MAX).await.is_ok(), "the last session comes to its end");
+    assert!(TcpStream::connect(new[0]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_retired_server_waits_for_no_client_longer_than_its_deadline() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), quick());
+    let mut idle = TcpStream::connect(server.addresses()[0]).await.unwrap();
+    eventually(&server, |server| server.open() == 1).await;
+    server.retire();
+    assert!(closed(&mut idle).await < Duration::from_secs(5));
+}
+
+#[tokio::test]
+async fn only_the_algorithms_of_the_configuration_are_given() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), Deadlines::default());
+    server.reload(Identity { aeads: vec![AeadAlgorithm::AesSivCmac512], ..pki.identity() }, None).unwrap();
+    let error = pki.exchange(server.addresses()[0]).await.unwrap_err();
+    assert!(error.contains("no common AEAD algorithm"), "{error}");
 }
 
 #[test]

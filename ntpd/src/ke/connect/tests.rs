@@ -101,6 +101,7 @@ async fn answer(config: Arc<ServerConfig>, mut stream: TcpStream) {
         match session.poll_output() {
             server::Output::Transmit(bytes) => stream.write_all(&bytes).await.unwrap(),
             server::Output::Done(_) | server::Output::Failed(_) => return,
+            server::Output::Kept(_) => {}
             server::Output::Timeout(..) => match stream.read(&mut piece).await {
                 Ok(length @ 1..) => session.handle_input(now::monotonic(), &piece[..length], &keyring, &mut rng),
                 Ok(0) | Err(_) => session.handle_eof(now::monotonic()),

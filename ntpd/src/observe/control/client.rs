@@ -70,7 +70,7 @@ pub fn ask(path: &Path, command: &Command) -> Result<Reply, AskError> {
         written.and_then(|()| read.map(drop)).map_err(failed)?;
     }
     match serde_json::from_slice(&line) {
-        Ok(Answer::Ok(reply)) => Ok(reply),
+        Ok(Answer::Ok(reply)) => Ok(*reply),
         Ok(Answer::Error(error)) if error.kind == ErrorKind::UnknownCommand => Err(AskError::OldDaemon(command.word())),
         Ok(Answer::Error(error)) => Err(AskError::Refused(error)),
         Err(_) => Err(AskError::NotUnderstood),

@@ -159,7 +159,7 @@ pub enum ErrorKind {
 #[serde(rename_all = "lowercase")]
 enum Answer {
     /// The command was carried out.
-    Ok(Reply),
+    Ok(Box<Reply>),
     /// It was not.
     Error(ControlError),
 }
@@ -167,7 +167,7 @@ enum Answer {
 impl From<Result<Reply, ControlError>> for Answer {
     fn from(result: Result<Reply, ControlError>) -> Self {
         match result {
-            Ok(reply) => Self::Ok(reply),
+            Ok(reply) => Self::Ok(Box::new(reply)),
             Err(error) => Self::Error(error),
         }
     }

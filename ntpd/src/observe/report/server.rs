@@ -1,5 +1,7 @@
 //! What was served.
 
+use std::collections::BTreeMap;
+
 use ntp_proto::counters::ServerCounters;
 use serde::{Deserialize, Serialize};
 
@@ -21,64 +23,54 @@ impl ServerStatsReport {
     /// Reports on what was served.
     #[must_use]
     pub fn new(view: &View<'_>) -> Self {
-        Self {
-            ntp: view.server.as_ref().map(NtpServerCounters::from),
-            key_exchange: view.key_exchange,
-            control: view.control,
-        }
+        Self { ntp: view.server.map(NtpServerCounters), key_exchange: view.key_exchange, control: view.control }
     }
 }
 
-/// [`ServerCounters`], with sums, for reports.
+/// [`ServerCounters`] for reports: a table of them by name, with the sums `dropped` and `replied`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", default)]
-#[expect(missing_docs, reason = "the fields are those of `ServerCounters`; `dropped` and `replied` are their sums")]
-pub struct NtpServerCounters {
-    pub received: u64,
-    pub replied: u64,
-    pub dropped: u64,
-    pub dropped_malformed: u64,
-    pub dropped_mode: u64,
-    pub dropped_access: u64,
-    pub dropped_key: u64,
-    pub dropped_nts: u64,
-    pub dropped_rate: u64,
-    pub dropped_no_space: u64,
-    pub replies_plain: u64,
-    pub replies_symmetric: u64,
-    pub replies_nts: u64,
-    pub replies_nts_nak: u64,
-    pub replies_kiss: u64,
-    pub interleaved: u64,
-    pub cookies: u64,
-    pub stamped_by_daemon: u64,
-    pub stamped_by_kernel: u64,
-    pub stamped_by_hardware: u64,
+#[serde(into = "BTreeMap<String, u64>", from = "BTreeMap<String, u64>")]
+pub struct NtpServerCounters(pub ServerCounters);
+
+/// A count's name as it is written in reports.
+fn written(name: &str) -> String {
+    name.replace('_', "-")
 }
 
-impl From<&ServerCounters> for NtpServerCounters {
-    fn from(counters: &ServerCounters) -> Self {
-        Self {
-            received: counters.received,
-            replied: counters.replied(),
-            dropped: counters.dropped(),
-            dropped_malformed: counters.dropped_malformed,
-            dropped_mode: counters.dropped_mode,
-            dropped_access: counters.dropped_access,
-            dropped_key: counters.dropped_key,
-            dropped_nts: counters.dropped_nts,
-            dropped_rate: counters.dropped_rate,
-            dropped_no_space: counters.dropped_no_space,
-            replies_plain: counters.replies_plain,
-            replies_symmetric: counters.replies_symmetric,
-            replies_nts: counters.replies_nts,
-            replies_nts_nak: counters.replies_nts_nak,
-            replies_kiss: counters.replies_kiss,
-            interleaved: counters.interleaved,
-            cookies: counters.cookies,
-            stamped_by_daemon: counters.stamped_by_daemon,
-            stamped_by_kernel: counters.stamped_by_kernel,
-            stamped_by_hardware: counters.stamped_by_hardware,
+impl From<NtpServerCounters> for BTreeMap<String, u64> {
+    fn from(NtpServerCounters(counters): NtpServerCounters) -> Self {
+        let sums = [("dropped", counters.dropped()), ("replied", counters.replied())];
+        let all = ServerCounters::NAMES.into_iter().zip(counters.to_array()).chain(sums);
+        all.map(|(name, count)| (written(name), count)).collect()
+    }
+}
+
+impl From<BTreeMap<String, u64>> for NtpServerCounters {
+    /// A count that is not there is zero.
+    fn from(table: BTreeMap<String, u64>) -> Self {
+        let count = |name: &str| table.get(&written(name)).copied().unwrap_or_default();
+        Self(ServerCounters::from_array(ServerCounters::NAMES.map(count)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_written_by_name_with_their_sums_and_read_back() {
+        let counters = ServerCounters {
+            received: 9,
+            dropped_no_space: 2,
+            replies_nts: 3,
+            replies_kiss: 4,
+            ..ServerCounters::default()
+        };
+        let text = serde_json::to_string(&NtpServerCounters(counters)).unwrap();
+        for part in ["\"dropped\":2", "\"replied\":7", "\"dropped-no-space\":2", "\"received\":9", "\"cookies\":0"] {
+            assert!(text.contains(part), "{part} in {text}");
         }
+        assert_eq!(serde_json::from_str::<NtpServerCounters>(&text).unwrap().0, counters);
+        assert_eq!(serde_json::from_str::<NtpServerCounters>("{}").unwrap(), NtpServerCounters::default());
     }
 }

@@ -143,10 +143,10 @@ const fn stamp(stamp: StampWord) -> &'static str {
 
 pub(super) fn server_stats(report: &ServerStatsReport) -> String {
     // What is not served has zeros, as with chronyc; the lines below them are ours.
-    let (ntp, exchange) = (report.ntp.unwrap_or_default(), report.key_exchange.unwrap_or_default());
+    let (ntp, exchange) = (report.ntp.unwrap_or_default().0, report.key_exchange.unwrap_or_default());
     let mut lines = Lines::new(27);
     lines.add("NTP packets received", ntp.received);
-    lines.add("NTP packets dropped", ntp.dropped);
+    lines.add("NTP packets dropped", ntp.dropped());
     lines.add("Command packets received", report.control.received);
     lines.add("Command packets dropped", report.control.refused);
     lines.add("NTS-KE connections accepted", exchange.accepted);
@@ -158,6 +158,7 @@ pub(super) fn server_stats(report: &ServerStatsReport) -> String {
     lines.add("NTP hardware RX timestamps", ntp.stamped_by_hardware);
     if report.key_exchange.is_some() {
         lines.add("NTS-KE sessions completed", exchange.completed);
+        lines.add("NTS-KE pool requests", exchange.pool_requests);
         lines.add("NTS-KE sessions failed", exchange.failed);
     }
     if report.ntp.is_none() {

@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use ntp_proto::counters::ServerCounters;
+
 use super::*;
 use crate::observe::{
     ControlCounters, KeCounters,
@@ -326,10 +328,8 @@ fn ntpdata() {
 #[test]
 fn serverstats() {
     let control = ControlCounters { received: 19, refused: 1 };
-    let ntp = NtpServerCounters {
+    let ntp = NtpServerCounters(ServerCounters {
         received: 1598,
-        replied: 1590,
-        dropped: 8,
         dropped_rate: 8,
         replies_plain: 1400,
         replies_nts: 189,
@@ -338,9 +338,9 @@ fn serverstats() {
         cookies: 189,
         stamped_by_kernel: 1590,
         stamped_by_daemon: 8,
-        ..NtpServerCounters::default()
-    };
-    let key_exchange = KeCounters { accepted: 3, refused: 1, failed: 1, completed: 2 };
+        ..ServerCounters::default()
+    });
+    let key_exchange = KeCounters { accepted: 3, refused: 1, failed: 1, completed: 2, pool_requests: 4 };
     let report = ServerStatsReport { ntp: Some(ntp), key_exchange: Some(key_exchange), control };
     golden("serverstats", &Reply::ServerStats(report));
     golden("serverstats-off", &Reply::ServerStats(ServerStatsReport { ntp: None, key_exchange: None, control }));

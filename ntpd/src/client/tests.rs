@@ -1,0 +1,205 @@
+//! The loop without a network: what pools and the engine say is put into its hands. No task it starts ever runs.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clock_control::SoftClock;
+use ntp_proto::{
+    ids::Trust,
+    nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
+    pool::{Answer, Failure, KeyExchange, Name, Negotiated, PoolMode as _, QuestionId},
+    source::{KeysReason, Loss, NtsKeys},
+};
+use tokio::runtime::{Builder, Runtime};
+
+use super::{
+    saved::{Fresh, Origin},
+    *,
+};
+use crate::observe::control::Change;
+
+struct Bench {
+    client: Client,
+    // The client's sockets and tasks need it.
+    _runtime: Runtime,
+}
+
+impl Bench {
+    fn new(text: &str) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let guard = runtime.enter();
+        let config = Config::parse("test", text).unwrap();
+        let resolver = Resolver::system();
+        let parts = Parts {
+            clock: LocalClock::Soft(SoftClock::new()),
+            exchanger: KeyExchanger::new(&config.trust, resolver.clone()).unwrap(),
+            resolver,
+            status: Arc::new(StatusCell::default()),
+            state: None,
+            precision: -20,
+            seed: [1; 32],
+        };
+        let client = Client::new(&config, &[], parts);
+        drop(guard);
+        Self { client, _runtime: runtime }
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Client) -> T) -> T {
+        let _guard = self._runtime.enter();
+        let result = act(&mut self.client);
+        self.client.drain();
+        result
+    }
+
+    /// Lets time pass for the pools.
+    fn pools_after(&mut self, wait: Duration) {
+        self.with(|client| {
+            client.groups.values_mut().for_each(|group| group.mode.handle_timeout(now::monotonic() + wait));
+        });
+    }
+
+    /// The sources, and whether they have NTS.
+    fn sources(&self) -> Vec<(SourceId, bool)> {
+        self.client.info.keys().map(|id| (*id, self.client.engine.uses_nts(*id).unwrap())).collect()
+    }
+}
+
+const SERVER: &str = "[[server]]\naddress = \"127.0.0.1\"\nnts = \"require\"\nke-port = 9\n";
+
+fn address() -> SocketAddr {
+    "127.0.0.1:9".parse().unwrap()
+}
+
+fn keys() -> Fresh {
+    let key = || AeadKey::new(AeadAlgorithm::AesSivCmac256, &[7; 32]).unwrap();
+    let mut cookies = CookieJar::new();
+    cookies.put(&[1; 100]);
+    let keys = NtsKeys { keys: SessionKeys { c2s: key(), s2c: key() }, fallback: None, cookies };
+    let server = Name::parse("127.0.0.1").unwrap();
+    let question = KeyExchange { server, port: 9, addresses: None, denied: Vec::new() };
+    Fresh { keys, origin: Origin::now(&question, [0; 32]) }
+}
+
+fn exchanged(question: u32) -> Answered {
+    let answer =
+        Answer::KeyExchange(Negotiated { ntp_server: "a".into(), addresses: vec![address()], trust: Trust::Pki });
+    Answered::for_test(QuestionId(question), answer, Some(keys()))
+}
+
+/// More answers than keys are kept for, then that to the open question: its keys find no room.
+fn answer_without_room(client: &mut Client, question: u32) {
+    for stray in 0..40 {
+        client.handle_answered(0, exchanged(1_000 + stray));
+    }
+    client.handle_answered(0, exchanged(question));
+}
+
+#[test]
+fn a_member_whose_keys_are_missing_gets_no_plain_source() {
+    let mut bench = Bench::new(SERVER);
+    bench.with(|client| answer_without_room(client, 0));
+    assert_eq!(bench.sources(), [], "it would be asked without authentication");
+    bench.pools_after(Duration::from_secs(60));
+    bench.with(|client| client.handle_answered(0, exchanged(1)));
+    let [(source, true)] = bench.sources()[..] else { panic!("{:?}", bench.sources()) };
+
+    // The same with one that goes on.
+    let mut question = 2;
+    for round in 0..3 {
+        bench.with(|client| client.handle_keys_needed(source, KeysReason::NoCookies));
+        bench.pools_after(Duration::from_secs(1_000_000));
+        bench.with(|client| answer_without_room(client, question));
+        assert_eq!(bench.sources(), [(source, true)], "round {round}");
+        bench.pools_after(Duration::from_secs(2_000_000));
+        let before = bench.client.info[&source].keys_at;
+        bench.with(|client| client.handle_answered(0, exchanged(question + 1)));
+        assert_eq!(bench.sources(), [(source, true)], "the same source has keys again");
+        assert!(bench.client.info[&source].keys_at > before);
+        question += 2;
+    }
+}
+
+fn addresses(question: u32, list: &[&str]) -> Answered {
+    let addresses = list.iter().map(|text| text.parse().unwrap()).collect();
+    let until = now::monotonic() + Duration::from_secs(3600);
+    Answered::for_test(QuestionId(question), Answer::Addresses { addresses, until }, None)
+}
+
+impl Bench {
+    /// Where the sources are asked.
+    fn places(&self) -> Vec<String> {
+        self.client.info.values().map(|info| info.address.to_string()).collect()
+    }
+
+    fn refresh(&mut self, source: Option<&str>) -> bool {
+        self.with(|client| client.change(&Change::Refresh { source: source.map(str::to_owned) }).is_ok())
+    }
+}
+
+#[test]
+fn refresh_asks_for_names_without_an_answer_at_once() {
+    let mut bench = Bench::new("[[server]]\naddress = \"ntp.invalid\"\nnts = \"off\"\n");
+    let failed = Answered::for_test(QuestionId(0), Answer::Failed(Failure::Resolver), None);
+    bench.with(|client| client.handle_answered(0, failed));
+    assert!(!bench.refresh(Some("other.invalid")));
+    bench.with(|client| client.handle_answered(0, addresses(1, &["127.0.0.1:9"])));
+    assert_eq!(bench.places(), [""; 0], "not asked yet");
+    assert!(bench.refresh(Some("NTP.invalid")));
+    bench.with(|client| client.handle_answered(0, addresses(1, &["127.0.0.1:9"])));
+    assert_eq!(bench.places(), ["127.0.0.1:9"]);
+}
+
+#[test]
+fn refresh_moves_a_source_whose_address_is_gone_and_no_other() {
+    let mut bench = Bench::new("[[pool]]\nname = \"pool.invalid\"\nmode = \"classic\"\ncount = 2\n");
+    bench.with(|client| client.handle_answered(0, addresses(0, &["127.0.0.1:9", "127.1.0.1:9"])));
+    let before = bench.sources();
+    assert!(bench.refresh(None));
+    bench.with(|client| client.handle_answered(0, addresses(1, &["127.2.0.1:9", "127.1.0.1:9"])));
+    assert_eq!(bench.places(), ["127.1.0.1:9", "127.2.0.1:9"]);
+    assert_eq!(bench.sources()[0], before[1], "it goes on");
+}
+
+#[test]
+fn refresh_of_an_nts_server_keeps_its_source_until_it_has_moved() {
+    let mut bench = Bench::new(SERVER);
+    bench.with(|client| client.handle_answered(0, exchanged(0)));
+    let before = bench.sources();
+    assert!(bench.refresh(Some("a")));
+    assert_eq!(bench.sources(), before);
+    bench.with(|client| client.handle_answered(0, exchanged(1)));
+    assert_eq!(bench.sources(), before, "the same server: the same source");
+}
+
+/// A `[[server]]` that is dead is not given up, and not asked where it is at every turn.
+#[test]
+fn a_silent_server_stays_and_is_looked_up_ever_less() {
+    let mut bench = Bench::new("[[server]]\naddress = \"ntp.invalid\"\nnts = \"off\"\n");
+    bench.with(|client| client.handle_answered(0, addresses(0, &["127.0.0.1:9", "127.0.0.2:9"])));
+    let [(source, false)] = bench.sources()[..] else { panic!("{:?}", bench.sources()) };
+    let lose = |bench: &mut Bench| bench.with(|client| client.handle_lost(source, Loss::Unreachable));
+    lose(&mut bench);
+    assert_eq!(bench.places(), ["127.0.0.2:9"], "the next address first");
+    lose(&mut bench);
+    assert_eq!(bench.places(), ["127.0.0.1:9"], "and round again");
+    let first = bench.client.groups[&0].not_before;
+    assert!(bench.client.groups[&0].silent && first > Some(now::monotonic()));
+    (0..5).for_each(|_| lose(&mut bench));
+    assert_eq!(bench.places(), ["127.0.0.2:9"], "it stays where it is for a while");
+    assert_eq!(bench.client.groups[&0].not_before, first);
+    bench.client.groups.get_mut(&0).unwrap().not_before = None;
+    lose(&mut bench);
+    let wait = bench.client.groups[&0].not_before.unwrap().since(now::monotonic());
+    assert!(wait > Duration::from_secs(30), "{wait:?}");
+    assert_eq!(bench.sources(), [(source, false)]);
+
+    bench.with(|client| client.handle_answered(0, addresses(1, &["127.0.0.3:9"])));
+    assert_eq!(bench.places(), ["127.0.0.3:9"], "it was asked for, and has moved");
+}
+
+#[test]
+fn the_time_of_building_is_that_of_the_build_and_never_before_the_source() {
+    assert_eq!(built(None), RELEASED);
+    assert_eq!(built(Some("0")), RELEASED);
+    assert_eq!(built(Some("1900000000")), 1_900_000_000);
+    assert!(std::panic::catch_unwind(|| built(Some("yesterday"))).is_err());
+}

@@ -1,0 +1,133 @@
+//! Changing what is served.
+
+use std::{
+    fs,
+    net::{SocketAddr, TcpStream, UdpSocket},
+    path::PathBuf,
+};
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use tempfile::TempDir;
+
+use super::*;
+
+/// A folder with a certificate and its key.
+struct Files(TempDir);
+
+impl Files {
+    fn new(year: i32) -> Self {
+        let files = Self(TempDir::new().unwrap());
+        let mut parameters = CertificateParams::new(vec!["ke.test".to_owned()]).unwrap();
+        parameters.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        fs::write(files.certificate(), parameters.self_signed(&key).unwrap().pem()).unwrap();
+        fs::write(files.key(), key.serialize_pem()).unwrap();
+        fs::set_permissions(files.key(), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        files
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.0.path().join("chain.pem")
+    }
+
+    fn key(&self) -> PathBuf {
+        self.0.path().join("key.pem")
+    }
+
+    fn config(&self, ntp: SocketAddr, exchange: SocketAddr) -> Config {
+        let text = format!(
+            "[serve]\nlisten = \"{ntp}\"\nallow = \"all\"\nthreads = 2\n\
+             [serve.nts]\nlisten = \"{exchange}\"\ncertificate = {:?}\nprivate-key = {:?}\n",
+            self.certificate(),
+            self.key()
+        );
+        Config::parse("test", &text).unwrap()
+    }
+}
+
+/// Addresses that were free a moment ago.
+fn free() -> (SocketAddr, SocketAddr) {
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    (udp, tcp)
+}
+
+fn start(config: &Config) -> Serving {
+    Serving::start(config, &[], None, Arc::new(StatusCell::default())).unwrap()
+}
+
+fn year(serving: &Serving) -> i64 {
+    let seconds = serving.exchange.as_ref().unwrap().validity().not_after.seconds;
+    1970 + seconds / 31_556_952
+}
+
+#[tokio::test]
+async fn what_cannot_be_had_as_a_whole_changes_nothing() {
+    let (files, broken) = (Files::new(2040), Files::new(2041));
+    let (ntp, exchange) = free();
+    let mut serving = start(&files.config(ntp, exchange));
+    let (other_ntp, other_exchange) = free();
+    let wanted = broken.config(other_ntp, other_exchange);
+
+    fs::remove_file(broken.key()).unwrap();
+    let error = serving.prepare(&wanted, &[]).unwrap_err().to_string();
+    assert!(error.contains("key.pem"), "{error}");
+    let untouched = || {
+        assert!(UdpSocket::bind(other_ntp).is_ok(), "no address was kept");
+        assert!(TcpStream::connect(other_exchange).is_err());
+        assert!(TcpStream::connect(exchange).is_ok(), "what ran goes on");
+    };
+    untouched();
+
+    // An address that is taken is found out before anything is put in force as well.
+    let good = Files::new(2042);
+    let holder = UdpSocket::bind(other_ntp).unwrap();
+    let error = serving.prepare(&good.config(other_ntp, other_exchange), &[]).unwrap_err().to_string();
+    assert!(error.contains("another program uses this port"), "{error}");
+    drop(holder);
+    untouched();
+    assert_eq!(year(&serving), 2040);
+    serving.stop();
+}
+
+#[tokio::test]
+async fn nothing_is_read_again_once_all_is_prepared() {
+    let (first, second, third) = (Files::new(2040), Files::new(2041), Files::new(2042));
+    let (ntp, exchange) = free();
+    let mut serving = start(&first.config(ntp, exchange));
+    assert_eq!(year(&serving), 2040);
+
+    // The same addresses, and other ones.
+    let (other_ntp, other_exchange) = free();
+    for (files, at, expected) in [(second, (ntp, exchange), 2041), (third, (other_ntp, other_exchange), 2042)] {
+        let prepared = serving.prepare(&files.config(at.0, at.1), &[]).unwrap();
+        drop(files);
+        serving.commit(prepared);
+        assert_eq!(year(&serving), expected);
+        assert_eq!(serving.server.as_ref().unwrap().addresses(), [at.0]);
+        assert_eq!(serving.exchange.as_ref().unwrap().addresses(), [at.1]);
+    }
+    assert!(UdpSocket::bind(ntp).is_ok(), "the old address is free");
+    serving.stop();
+}
+
+#[tokio::test]
+async fn without_nts_there_are_no_cookie_keys_to_come_back() {
+    let files = Files::new(2040);
+    let (ntp, exchange) = free();
+    let config = files.config(ntp, exchange);
+    let mut serving = start(&config);
+    assert!(serving.rekey());
+    let mut plain = config.clone();
+    plain.serve.as_mut().unwrap().nts = None;
+    let prepared = serving.prepare(&plain, &[]).unwrap();
+    serving.commit(prepared);
+    assert!(!serving.rekey(), "NTS is not served");
+    serving.tend();
+    assert!(serving.server.as_ref().unwrap().settings().keyring().is_none());
+    // The listener closes when the task that accepts hears of it.
+    tokio::task::yield_now().await;
+    let prepared = serving.prepare(&config, &[]).unwrap();
+    serving.commit(prepared);
+    assert!(serving.rekey() && serving.exchange.is_some());
+}

@@ -1,0 +1,226 @@
+#!/usr/bin/env python3
+"""Our daemon, with all its rights, on the clock of a real kernel: that of a guest.
+
+Needs `tests/run` to have unpacked User Mode Linux and busybox, or NTPD_VM to say where they are; needs no root.
+    run.py            all cases
+    run.py PATTERN    those whose name contains PATTERN
+"""
+
+import json
+import re
+import sys
+import time
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+
+from lab import BUSYBOX, KERNEL, OURS, Lab, Transcript
+
+CASES = []
+# Guests at once: they mostly wait.
+AT_ONCE = 3
+# How wrong a clock may be that is called right, in seconds: guests share a busy machine.
+RIGHT = 0.02
+ALWAYS = """'[clock]
+step = { threshold = "1s", updates = "always" }'"""
+
+
+def case(script, seconds=100):
+    """A case is what happens in the guest, and a function that judges what it said."""
+    def add(judge):
+        CASES.append((judge.__name__, script, seconds, judge))
+        return judge
+    return add
+
+
+def expect(truth, what, *evidence):
+    if not truth:
+        raise AssertionError(f"{what}: {evidence}")
+
+
+def expect_good(clock, what):
+    """The clock is right, and the kernel tells everybody so, as `timedatectl` would ask."""
+    expect(abs(clock["error"]) < RIGHT, f"{what}: right", clock)
+    expect(not clock["unsync"] and clock["state"] != "ERROR", f"{what}: called synchronized", clock)
+    expect(not clock["pll"], f"{what}: the kernel's own loops are off", clock)
+    expect(0 < clock["maxerror"] < 500_000, f"{what}: a bound that means something", clock)
+    expect(clock["esterror"] <= clock["maxerror"], f"{what}: no worse than its bound", clock)
+    expect(abs(clock["error"]) * 1e6 <= clock["maxerror"] + 2000, f"{what}: within its bound", clock)
+
+
+@case(f"""
+clock set 1800000000
+truth_is 1800003600
+report before clock show
+start_daemon {ALWAYS} 2
+report first clock wait {RIGHT} 40
+report status grep -E '^(Uid|Gid|CapEff|CapPrm|NoNewPrivs):' /proc/$DAEMON/status
+sleep 10
+report later clock show
+report tracking ntpctl tracking
+by_offset() {{ clock step 100; logged 1 'made the clock jump'; }}
+and_back() {{ clock step -50; logged 3 'made the clock jump'; }}
+by_date() {{ date -s @1700000000; logged 2 'made the clock jump'; }}
+echo "@noticed $(elapsed by_offset)"
+report again clock wait {RIGHT} 40
+sleep 3
+echo "@noticed $(elapsed by_date | tail -n 1)"
+report third clock wait {RIGHT} 40
+sleep 2
+echo "@noticed $(elapsed and_back)"
+report fourth clock wait {RIGHT} 40
+end_daemon
+report after clock show
+report refused su -s /bin/sh ntpd -c 'ntpd -c /etc/ntpd.toml'
+""")
+def a_wrong_clock_is_stepped_whoever_made_it_wrong(said):
+    before = said.clock("before")
+    expect(abs(before["error"] + 3600) < 5 and before["unsync"], "an hour slow at first", before)
+    for tag in ("first", "later", "again", "third", "fourth", "after"):
+        expect_good(said.clock(tag), tag)
+    # Left alone, the kernel's bound grows by 500 us each second; every 4 s there is a new one.
+    grown = said.clock("later")["maxerror"] - said.clock("first")["maxerror"]
+    expect(grown < 4000, "the bound is told anew", grown)
+    status = "\n".join(said.lines("status"))
+    expect(re.search(r"Uid:\s+900\s+900\s+900\s+900", status), "runs as its user", status)
+    for kind in ("CapPrm", "CapEff"):
+        # CAP_NET_BIND_SERVICE is 10, CAP_SYS_TIME 25.
+        expect(int(re.search(rf"{kind}:\s+(\S+)", status)[1], 16) == 1 << 10 | 1 << 25, "two capabilities", status)
+    noticed = [float(seconds) for seconds in said.lines("noticed")]
+    expect(len(noticed) == 3 and all(seconds < 1 for seconds in noticed), "foreign steps are noticed at once", noticed)
+    expect(len(said.logged("made the clock jump")) == 3, "no step of our own is taken for a foreign one", said.lines("log"))
+    expect(len(said.logged("stepping the clock")) == 4, "four steps", said.lines("log"))
+    expect(not said.logged("another program steers"), "nobody else set a frequency", said.lines("log"))
+    expect(said.one("exit") == "0", "a clean end", said.lines("exit"))
+    refused = " ".join(said.lines("refused"))
+    expect("CAP_SYS_TIME" in refused and "-x" in refused, "says what is missing and what can be done", refused)
+
+
+@case(f"""
+truth_is 1800000000
+clock set 1800000000
+clock step -0.3
+start_daemon
+report slew clock watch 14
+report first clock wait {RIGHT} 30
+sleep 4
+end_daemon
+report after clock show
+report drift cat /var/lib/ntpd/drift*
+clock step 0.4
+start_daemon
+report second timeout 30 sh -c 'while clock show | grep "\\"tick\\": 10000"; do usleep 100000; done; clock show'
+end_daemon
+report stopped clock show
+""")
+def a_small_offset_is_slewed_with_the_tick(said):
+    slew = said.clocks("slew")
+    ticks = [clock["tick"] for clock in slew]
+    expect(max(ticks) > 10_100, "the tick takes the slew", ticks)
+    expect(max(ticks) <= 11_000 and all(abs(clock["ppm"]) <= 500 for clock in slew), "within the kernel's limits", slew)
+    expect(ticks[0] == 10_000 and ticks[-1] == 10_000, "and comes back", ticks)
+    expect(not said.logged("stepping the clock") and not said.logged("made the clock jump"), "no step", said.lines("log"))
+    expect_good(said.clock("first"), "first")
+    for tag in ("after", "stopped"):
+        clock = said.clock(tag)
+        expect(clock["tick"] == 10_000 and abs(clock["ppm"]) < 200, f"{tag}: the natural frequency stays", clock)
+    expect(abs(said.clock("after")["error"]) < RIGHT, "right at the end", said.clock("after"))
+    expect(said.lines("drift"), "a file of the drift")
+    expect(json.loads(said.lines("second")[-1])["tick"] < 9_900, "the second run was in the middle of its slew", said.lines("second"))
+    expect(said.lines("exit") == ["0", "0"], "clean ends", said.lines("exit"))
+
+
+@case(f"""
+truth_is 1798761574 1798761600
+clock set 1798761574
+start_daemon
+report first clock wait {RIGHT} 20
+report night clock watch 32
+report after clock wait {RIGHT} 10
+end_daemon
+""")
+def the_kernel_inserts_the_leap_second_that_is_announced(said):
+    states = [clock["state"] for clock in said.clocks("night")]
+    order = [state for i, state in enumerate(states) if i == 0 or states[i - 1] != state]
+    expect(order[-4:] == ["INS", "OOP", "WAIT", "OK"] or order[-3:] == ["INS", "OOP", "OK"], "armed, done and disarmed", order)
+    after = said.clock("after")
+    expect_good(after, "after")
+    expect(1798761600 <= after["unix"] < 1798761640, "the next year", after)
+    expect(after["tai"] == 1, "the kernel counted it", after)
+    expect(not said.logged("stepping the clock") and not said.logged("made the clock jump"), "nobody stepped", said.lines("log"))
+    expect(not said.logged("falseticker") and not said.logged("no source"), "the source stays in use", said.lines("log"))
+
+
+ROLLOVER = 2_085_978_496
+END_OF_32_BITS = 2_147_483_648
+
+
+@case(f"""
+truth_is {ROLLOVER - 16}
+clock set {ROLLOVER - 16}
+start_daemon
+report before clock wait {RIGHT} 14
+report over clock watch 20
+report past clock show
+end_daemon
+anew() {{
+	truth_is $1
+	clock set $2
+	start_daemon
+	report stepped clock wait {RIGHT} 30
+}}
+anew 2114380800 1000; end_daemon
+anew {END_OF_32_BITS - 12} 1792000000
+sleep 16
+report beyond clock show
+end_daemon
+anew {END_OF_32_BITS + 86400} 1000; end_daemon
+anew 1800000000 4300000000; end_daemon
+""", 140)
+def eras_and_32_bits_end_and_clocks_go_on(said):
+    before, past = said.clock("before"), said.clock("past")
+    expect_good(before, "before the era ends")
+    expect_good(past, "after")
+    expect(before["unix"] < ROLLOVER < past["unix"], "the end of the era lies between", before, past)
+    expect(all(abs(clock["error"]) < RIGHT for clock in said.clocks("over")), "right all the time", said.lines("over"))
+    stepped = said.clocks("stepped")
+    wanted = [2114380800, END_OF_32_BITS, END_OF_32_BITS + 86400, 1800000000]
+    for clock, near in zip(stepped, wanted, strict=True):
+        expect_good(clock, f"stepped to {near}")
+        expect(abs(clock["unix"] - near) < 60, f"stepped to {near}", clock)
+    beyond = said.clock("beyond")
+    expect_good(beyond, "beyond 32 bits")
+    expect(beyond["unix"] > END_OF_32_BITS, "beyond 32 bits", beyond)
+    expect(len(said.logged("stepping the clock")) == len(wanted), "each by one step", said.lines("log"))
+
+
+def run(lab, name, script, seconds, judge):
+    began = time.monotonic()
+    text = lab.boot(name, script, seconds)
+    try:
+        judge(Transcript(text))
+        problem = None
+    except Exception:
+        problem = f"{text}\n{traceback.format_exc()}"
+    return name, time.monotonic() - began, problem
+
+
+def main():
+    wanted = [entry for entry in CASES if len(sys.argv) < 2 or sys.argv[1] in entry[0]]
+    needed = [KERNEL, BUSYBOX, OURS / "ntpd", OURS / "ntpctl", OURS / "truth"]
+    missing = [str(path) for path in needed if not path.exists()]
+    if missing or not wanted:
+        print("missing: " + ", ".join(missing) if missing else "no such case")
+        return 1
+    failed = 0
+    with Lab() as lab, ThreadPoolExecutor(AT_ONCE) as pool:
+        for name, took, problem in pool.map(lambda entry: run(lab, *entry), wanted):
+            print(f"{'FAILED' if problem else 'ok'} {name} ({took:.1f} s)", flush=True)
+            if problem:
+                print(problem)
+                failed += 1
+    print(f"{len(wanted) - failed} of {len(wanted)} passed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
