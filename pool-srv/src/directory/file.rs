@@ -131,9 +131,22 @@ pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
 ///
 /// [`Problem`] with the line of the first mistake.
 pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
+    parse_with(path, text, true)
+}
+
+/// As [`parse`], for a text that another machine made: it may name no files of this one.
+///
+/// # Errors
+///
+/// [`Problem`] with the line of the first mistake.
+pub fn parse_foreign(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
+    parse_with(path, text, false)
+}
+
+fn parse_with(path: &Path, text: &str, may_name_files: bool) -> Result<Arc<Directory>, Problem> {
     let raw: RawDirectory = from_toml(path, text)?;
     let line_ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n').map(|(at, _)| at).collect();
-    let reader = Reader { path, text, line_ends };
+    let reader = Reader { path, text, line_ends, may_name_files };
     let mut builder = Builder::default();
     if raw.region.len() > MAX_REGIONS || raw.member.len() > MAX_MEMBERS {
         return Err(Problem::whole(path, format!("more than {MAX_REGIONS} regions or {MAX_MEMBERS} members")));
@@ -157,6 +170,7 @@ struct Reader<'a> {
     text: &'a str,
     /// Where each line ends: members are many, and each knows its line.
     line_ends: Vec<usize>,
+    may_name_files: bool,
 }
 
 impl Reader<'_> {
@@ -280,6 +294,9 @@ impl Reader<'_> {
             (Some(token), None) => {
                 let unusable = || self.wrong(token, format!("unusable token; {rule}"));
                 Token::new(token.get_ref()).map(Some).ok_or_else(unusable)
+            }
+            (None, Some(file)) if !self.may_name_files => {
+                Err(self.wrong(file, "a directory that is fetched names no files; accepted: token = \"…\"".to_owned()))
             }
             (None, Some(file)) => {
                 let path = self.path.parent().unwrap_or_else(|| Path::new("")).join(file.get_ref());
