@@ -25,6 +25,7 @@ use super::{
     update::Publisher,
     zone::{member_records, plain_records},
 };
+use crate::directory::{Fetcher, check_directory, check_report};
 
 /// Exit code of a command that failed; usage errors have 2, as clap gives them.
 const FAILED: u8 = 1;
@@ -73,6 +74,33 @@ pub enum Command {
         #[arg(long, value_name = "TIME", value_parser = every)]
         every: Option<Duration>,
     },
+    /// Fetch a member directory or a health report by HTTPS, check it, and put it in the place of a file
+    ///
+    /// Everything else reads that file, so what was fetched last and was good stays in force, over restarts too.
+    Fetch {
+        /// Where from: https://…, or http:// at an address of loopback
+        url: String,
+        /// The file
+        file: PathBuf,
+        /// What it is
+        #[arg(long, value_enum, default_value_t = Fetched::Members)]
+        what: Fetched,
+        /// Trust the certificates of this file (PEM) instead of the system's
+        #[arg(long, value_name = "FILE")]
+        roots: Option<PathBuf>,
+        /// Go on, and ask again at this interval, such as 60s
+        #[arg(long, value_name = "TIME", value_parser = every)]
+        every: Option<Duration>,
+    },
+}
+
+/// What is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Fetched {
+    /// A member directory.
+    Members,
+    /// A health report.
+    Health,
 }
 
 fn every(text: &str) -> Result<Duration, String> {
@@ -84,8 +112,12 @@ fn every(text: &str) -> Result<Duration, String> {
 #[must_use]
 pub fn run(cli: &Cli) -> ExitCode {
     let done = match &cli.command {
-        None => in_runtime(&cli.config, async { serve(&cli.config).await }),
-        Some(Command::Publish { every }) => in_runtime(&cli.config, async { publish(&cli.config, *every).await }),
+        None => level(&cli.config).and_then(|level| in_runtime(level, async { serve(&cli.config).await })),
+        Some(Command::Publish { every }) => {
+            level(&cli.config).and_then(|level| in_runtime(level, async { publish(&cli.config, *every).await }))
+        }
+        Some(Command::Fetch { url, file, what, roots, every }) => fetcher(url, file, *what, roots.as_deref())
+            .and_then(|fetcher| in_runtime(LevelFilter::INFO, async { fetch(fetcher, file, *every).await })),
         Some(Command::Check) => check(&cli.config).and_then(print),
         Some(Command::Key { file, zone }) => make_key(file, zone.as_deref()).and_then(print),
         Some(Command::Ds) => ds(&cli.config).and_then(print),
@@ -109,9 +141,12 @@ fn load(file: &Path) -> Result<Config, String> {
     Config::load(file).map_err(|problem| problem.to_string())
 }
 
+fn level(file: &Path) -> Result<LevelFilter, String> {
+    Ok(load(file)?.log_level.parse().unwrap_or(LevelFilter::INFO))
+}
+
 /// Runs what needs sockets; messages go to standard error.
-fn in_runtime(file: &Path, work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    let level = load(file)?.log_level.parse().unwrap_or(LevelFilter::INFO);
+fn in_runtime(level: LevelFilter, work: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     let filter =
         tracing_subscriber::filter::Targets::new().with_default(LevelFilter::OFF).with_target("pool_srv", level);
     let terminal = io::IsTerminal::is_terminal(&io::stderr());
@@ -192,6 +227,30 @@ fn export_zone(file: &Path, wanted: Option<&str>) -> Result<String, String> {
     export(&zone.settings, &pool, now::unix(), &mut random).map_err(|problem| problem.to_string())
 }
 
+fn fetcher(url: &str, file: &Path, what: Fetched, roots: Option<&Path>) -> Result<Fetcher, String> {
+    let read = |path: &Path| std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let roots = roots.map(read).transpose()?;
+    let check = match what {
+        Fetched::Members => check_directory,
+        Fetched::Health => check_report,
+    };
+    Fetcher::new(url, file, roots.as_deref(), check).map_err(|error| error.to_string())
+}
+
+async fn fetch(mut fetcher: Fetcher, file: &Path, every: Option<Duration>) -> Result<(), String> {
+    loop {
+        let fetched = tokio::task::block_in_place(|| fetcher.refresh());
+        match (fetched, every) {
+            (Ok(true), _) => info!("{}: replaced", file.display()),
+            (Ok(false), _) => {}
+            (Err(problem), None) => return Err(problem.to_string()),
+            (Err(problem), Some(_)) => error!("{problem}; the file stays as it is"),
+        }
+        let Some(every) = every else { return Ok(()) };
+        tokio::time::sleep(every).await;
+    }
+}
+
 async fn publish(file: &Path, every: Option<Duration>) -> Result<(), String> {
     let config = load(file)?;
     let mut random = ChaCha12Rng::from_seed(random().map_err(|error| error.to_string())?);
@@ -245,7 +304,11 @@ mod tests {
             let cli = parsed(words).unwrap();
             assert_eq!((cli.config.as_path(), cli.command), (Path::new("f"), wanted), "{words:?}");
         }
-        for words in [&["nonsense"][..], &["publish", "--every", "1s"], &["-x"], &["key"]] {
+        let fetch = parsed(&["fetch", "https://pool.example/members.toml", "members.toml", "--every", "1m"]).unwrap();
+        assert!(matches!(fetch.command, Some(Command::Fetch { what: Fetched::Members, roots: None, .. })), "{fetch:?}");
+        for words in
+            [&["nonsense"][..], &["fetch", "https://pool.example/"], &["publish", "--every", "1s"], &["-x"], &["key"]]
+        {
             assert_eq!(parsed(words).unwrap_err().exit_code(), 2, "{words:?}");
         }
         assert_eq!(parsed(&["--version"]).unwrap_err().exit_code(), 0);

@@ -1,4 +1,4 @@
-#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "the test plays the publisher")]
+#![expect(clippy::disallowed_methods, reason = "the test plays the publisher")]
 
 use std::{
     io::{Read, Write},
