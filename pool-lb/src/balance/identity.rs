@@ -9,7 +9,7 @@ use std::{
 
 use nts_ke::{
     client::ClientConfig,
-    server::{InvalidPair, ServerConfig},
+    server::{InvalidPair, ServerConfig, TicketKeys},
     verify::TrustRoots,
 };
 use rustls_native_certs::load_native_certs;
@@ -17,6 +17,7 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer,
     pem::{self, PemObject as _},
 };
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::{
@@ -26,6 +27,12 @@ use super::{
 
 /// Longest file.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// Seconds that ticket keys are used for new tickets.
+const TICKET_EPOCH: u32 = 6 * 3600;
+
+/// Fewest octets of the secret that nodes share.
+const MIN_SECRET: usize = 32;
 
 /// Permission bits that let everybody read or write a file.
 const EVERYBODY: u32 = 0o006;
@@ -90,10 +97,23 @@ pub fn server_config(config: &Config) -> Result<ServerConfig, FileError> {
         pem::Error::NoItemsFound => wrong(&config.private_key, "no private key"),
         _ => wrong(&config.private_key, "not well-formed PEM"),
     })?;
-    ServerConfig::new(chain, key, Some(now::unix())).map_err(|error| {
+    let server = ServerConfig::new(chain, key, Some(now::unix())).map_err(|error| {
         let of_key = matches!(error, InvalidPair::Key(_) | InvalidPair::Mismatch);
         wrong(if of_key { &config.private_key } else { &config.certificate }, error)
-    })
+    })?;
+    let Some(file) = &config.ticket_secret else { return Ok(server) };
+    let secret = read(file, true)?;
+    let secret = secret.trim_ascii();
+    if secret.len() < MIN_SECRET {
+        return Err(wrong(file, format!("too short; accepted: {MIN_SECRET} octets and more, at random")));
+    }
+    let hash = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(secret)));
+    Ok(server.with_tickets(TicketKeys::derive(&hash, ticket_epoch(), TICKET_EPOCH)))
+}
+
+/// The number of the time in which ticket keys stay the same; nodes whose clocks differ a little still read each other's.
+pub(super) fn ticket_epoch() -> u64 {
+    now::unix_seconds() / u64::from(TICKET_EPOCH)
 }
 
 /// Whom members must be vouched for by.

@@ -223,6 +223,7 @@ pub(super) struct Keeper {
     drained: BTreeSet<String>,
     others: Vec<(PathBuf, Option<HealthReport>)>,
     looks: Vec<Option<(u64, u64, i64, i64)>>,
+    epoch: u64,
     published: Option<Instant>,
     dirty: bool,
 }
@@ -231,7 +232,17 @@ impl Keeper {
     fn new(shared: Shared, watched: Watched, judge: Judge) -> Self {
         let others = shared.config.health_from.iter().map(|path| (path.clone(), None)).collect();
         let looks = looks(&shared.config);
-        Self { shared, watched, judge, drained: BTreeSet::new(), others, looks, published: None, dirty: false }
+        Self {
+            shared,
+            watched,
+            judge,
+            drained: BTreeSet::new(),
+            others,
+            looks,
+            epoch: identity::ticket_epoch(),
+            published: None,
+            dirty: false,
+        }
     }
 
     async fn run(
@@ -277,8 +288,9 @@ impl Keeper {
             Err(problem) => warn!("{problem}; the members stay as they were"),
         }
         let looks = looks(&self.shared.config);
-        if looks != self.looks {
-            self.looks = looks;
+        let epoch = identity::ticket_epoch();
+        if looks != self.looks || epoch != self.epoch {
+            (self.looks, self.epoch) = (looks, epoch);
             if let Err(error) = self.reload_identity() {
                 warn!("{error}; what was read before stays in use");
             }
@@ -401,7 +413,12 @@ impl Keeper {
 }
 
 fn looks(config: &Config) -> Vec<Option<(u64, u64, i64, i64)>> {
-    let files = [Some(&config.certificate), Some(&config.private_key), config.trust_file.as_ref()];
+    let files = [
+        Some(&config.certificate),
+        Some(&config.private_key),
+        config.trust_file.as_ref(),
+        config.ticket_secret.as_ref(),
+    ];
     identity::look(&files.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())
 }
 

@@ -37,8 +37,8 @@ const MAX_LINGER_BYTES: usize = 16 * PIECE;
 const SEARCH: Duration = Duration::from_millis(2500);
 const ANSWER: Duration = Duration::from_millis(4000);
 
-/// Members that may fail a user before it is told so.
-const MAX_FAILURES: usize = 3;
+/// Members that may fail a user before it is told so: the time bounds them too, and most failures are quick.
+const MAX_FAILURES: usize = 6;
 
 /// Members that are looked at for one user.
 const MAX_LOOKS: usize = 48;
