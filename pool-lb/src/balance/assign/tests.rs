@@ -174,7 +174,7 @@ proptest! {
                     Content::Port(told) => prop_assert!(told != 0),
                     Content::CompliantExport => prop_assert!(echo),
                     Content::EndOfMessage => {}
-                    other => prop_assert!(false, "{:?}", other),
+                    _ => prop_assert!(false, "type {}", record.kind.number()),
                 }
             }
             prop_assert!((1..=MAX_COOKIES).contains(&cookies) && servers == 1);
