@@ -1,6 +1,6 @@
 //! One user: its request, a member for it, and the answer.
 
-use std::{fmt, io, net::IpAddr, rc::Rc, time::Duration};
+use std::{fmt, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ntp_proto::time::Monotonic;
 use nts_ke::{
@@ -12,16 +12,19 @@ use pool_srv::directory::Wish;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    sync::mpsc,
+    task::spawn_local,
     time::timeout,
 };
 use tracing::debug;
 
 use super::{
-    assign::{self, Choice, Terms},
+    Shared,
+    assign::{self, Assignments, Choice, Terms},
     metrics::Counter,
     now,
     serve::Worker,
-    upstream::{Ready, Trouble},
+    upstream::{Link, Ready, Trouble},
 };
 
 /// Octets read at a time.
@@ -36,6 +39,10 @@ const MAX_LINGER_BYTES: usize = 16 * PIECE;
 /// How long a ready member is looked for, and how long the user waits in all.
 const SEARCH: Duration = Duration::from_millis(2500);
 const ANSWER: Duration = Duration::from_millis(4000);
+
+/// After which time another member is asked beside one that is slow, and how many at a time.
+const HEDGE: Duration = Duration::from_millis(300);
+const MAX_BESIDE: usize = 3;
 
 /// Members that may fail a user before it is told so: the time bounds them too, and most failures are quick.
 const MAX_FAILURES: usize = 6;
@@ -193,7 +200,52 @@ async fn answer(worker: &Rc<Worker>, session: &mut UserSession, request: &Reques
     session.answer(now::monotonic(), &failed);
 }
 
-/// Finds a member that is ready to take the user's keys. Until then any number may fail without harm.
+/// Whom a user may get.
+struct Search<'a> {
+    worker: &'a Worker,
+    assignments: Arc<Assignments>,
+    user: IpAddr,
+    denied: Vec<usize>,
+    has_some: bool,
+    tried: Vec<usize>,
+    /// Those of them that were not even asked.
+    skipped: Vec<usize>,
+    respects_wish: bool,
+    /// Whether members are asked that let others wait.
+    patient: bool,
+}
+
+impl Search<'_> {
+    /// The next member. First come those who are well, then the slow ones, then, as the draft has it, those not wanted:
+    /// better than nobody.
+    fn next(&mut self) -> Option<(usize, Rc<Link>)> {
+        // Ends: each round tries one more, or gives up one wish.
+        for _ in 0..MAX_LOOKS {
+            let mut excluded = self.tried.clone();
+            if self.respects_wish {
+                excluded.extend(&self.denied);
+            }
+            let wish = Wish { client: Some(self.user), has_some: self.has_some, excluded: &excluded };
+            if let Some(place) = self.worker.draw(&self.assignments, &wish) {
+                self.tried.push(place);
+                if let Some(link) = self.worker.link(&self.assignments, place) {
+                    return Some((place, link));
+                }
+            } else if !self.patient && !self.skipped.is_empty() {
+                self.patient = true;
+                self.tried.retain(|place| !self.skipped.contains(place));
+            } else if self.respects_wish && !self.denied.is_empty() {
+                self.respects_wish = false;
+            } else {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+/// Finds a member that is ready to take the user's keys. Until then any number may fail without harm. If one is slow
+/// another one is asked beside it, and the first that is ready serves; the others' connections are kept for later.
 async fn find(
     worker: &Rc<Worker>,
     request: &Request,
@@ -208,35 +260,36 @@ async fn find(
     }
     let assignments = worker.shared.assignments.load_full();
     let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
-    let (mut tried, mut skipped) = (Vec::new(), Vec::new());
-    let (mut respects_wish, mut patient, mut failures, mut no_overlap) = (true, false, 0, None);
+    let has_some = !request.denied.is_empty();
+    let (tried, skipped) = (Vec::new(), Vec::new());
+    let mut search =
+        Search { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, patient: false };
+    let (tell, mut told) = mpsc::channel(MAX_LOOKS);
+    let (mut asked, mut failures, mut no_overlap) = (0_usize, 0, None);
+    let mut next_at = now::monotonic();
     for _ in 0..MAX_LOOKS {
-        if failures >= MAX_FAILURES || by <= now::monotonic() {
+        let now = now::monotonic();
+        if failures >= MAX_FAILURES || by <= now {
             break;
         }
-        let mut excluded = tried.clone();
-        if respects_wish {
-            excluded.extend(&denied);
-        }
-        let wish = Wish { client: Some(user), has_some: !request.denied.is_empty(), excluded: &excluded };
-        let Some(place) = worker.draw(&assignments, &wish) else {
-            // First the slow ones, then, as the draft has it, those not wanted: better than nobody.
-            if !patient && !skipped.is_empty() {
-                patient = true;
-                tried.retain(|place| !skipped.contains(place));
-            } else if respects_wish && !denied.is_empty() {
-                respects_wish = false;
-            } else {
+        if (asked == 0 || next_at <= now) && asked < MAX_BESIDE {
+            if let Some((place, link)) = search.next() {
+                asked += 1;
+                spawn_local(prepare(Rc::clone(&worker.shared), place, link, by, search.patient, tell.clone()));
+                next_at = now + HEDGE;
+            } else if asked == 0 {
                 break;
+            } else {
+                next_at = by;
             }
-            continue;
-        };
-        tried.push(place);
-        let Some(link) = worker.link(&assignments, place) else { continue };
-        let ready = match link.prepare(&worker.shared, by, patient).await {
+        }
+        let until = if asked < MAX_BESIDE { next_at.min(by) } else { by };
+        let Ok(Some((place, result))) = timeout(now::until(until), told.recv()).await else { continue };
+        asked -= 1;
+        let ready: Ready = match result {
             Ok(ready) => ready,
             Err(Trouble::Skipped(_)) => {
-                skipped.push(place);
+                search.skipped.push(place);
                 continue;
             }
             Err(Trouble::Member(_) | Trouble::Ours(_)) => {
@@ -254,4 +307,21 @@ async fn find(
     }
     // A member that failed might have had something in common.
     Err(no_overlap.filter(|_| failures == 0).unwrap_or(Response::Error(ErrorCode::Internal)))
+}
+
+/// Gets a member ready for whoever still waits for one.
+async fn prepare(
+    shared: Rc<Shared>,
+    place: usize,
+    link: Rc<Link>,
+    by: Monotonic,
+    patient: bool,
+    tell: mpsc::Sender<(usize, Result<Ready, Trouble>)>,
+) {
+    let result = link.prepare(&shared, by, patient).await;
+    if let Err(late) = tell.try_send((place, result))
+        && let Ok(ready) = late.into_inner().1
+    {
+        ready.put_back();
+    }
 }
