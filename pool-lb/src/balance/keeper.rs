@@ -196,7 +196,10 @@ impl Balancer {
     }
 
     /// Carries out a command as the control socket does.
-    #[must_use]
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the command.
     pub fn command(&self, line: &str) -> Reply {
         let (reply, answer) = oneshot::channel();
         let sent = self.commands.blocking_send(Command { line: line.to_owned(), reply });

@@ -163,6 +163,7 @@ proptest! {
             prop_assert_eq!(incoming.handle_input(&nts_ke::message::Response::Established(answer).encode()), Ok(true));
             let (mut cookies, mut servers) = (0, 0);
             for record in incoming.records() {
+                #[expect(clippy::wildcard_enum_match_arm, reason = "all others are forbidden")]
                 match record.content().unwrap() {
                     Content::NextProtocol(ids) => prop_assert!(ids.iter().eq([NTPV4])),
                     Content::Aead(ids) => prop_assert!(ids.iter().eq([30])),
