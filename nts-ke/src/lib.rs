@@ -7,6 +7,7 @@
 //! `verify`, `export` and the constructor of [`server::ServerConfig`] speak to the TLS library.
 #![forbid(unsafe_code)]
 
+pub mod admission;
 pub mod cert_time;
 pub mod client;
 pub mod error;

@@ -19,10 +19,12 @@ use crate::{
 
 mod conversation;
 mod session;
+mod tickets;
 mod user;
 
 pub use conversation::Stage;
 pub use session::{MAX_KEPT_EXCHANGES, Output, Served, ServerSession};
+pub use tickets::TicketKeys;
 pub use user::{UserOutput, UserSession};
 
 /// How long a client may take, each counted from the start of its session, so that no client holds one by being slow
@@ -183,6 +185,16 @@ impl ServerConfig {
     #[must_use]
     pub fn with_gate(self, gate: Option<Arc<dyn Gate>>) -> Self {
         Self { gate, ..self }
+    }
+
+    /// Lets clients resume sessions with tickets made of these keys; there are no tickets unless this is called. To change
+    /// the keys, make another configuration.
+    #[must_use]
+    pub fn with_tickets(self, keys: TicketKeys) -> Self {
+        let mut tls = rustls::ServerConfig::clone(&self.tls);
+        tls.ticketer = tickets::Tickets::new(keys);
+        tls.send_tls13_tickets = 1;
+        Self { tls: Arc::new(tls), ..self }
     }
 
     /// Sends clients to this NTP server and port, if they differ from the name they asked and 123.

@@ -15,6 +15,8 @@ use ntp_proto::{
     time::Monotonic,
 };
 
+#[cfg(feature = "operator")]
+pub mod balance;
 mod deny;
 pub mod member;
 

@@ -1,7 +1,8 @@
 //! Key exchange over TCP.
 
 pub mod accept;
-pub mod admission;
 pub mod connect;
 pub mod pair;
 pub mod roots;
+
+pub use nts_ke::admission;

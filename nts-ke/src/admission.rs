@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ntp_proto::time::Monotonic;
-use nts_ke::server::Stage;
+
+use crate::server::Stage;
 
 /// Most hosts whose rate is remembered.
 const MAX_HOSTS: usize = 4096;

@@ -1,0 +1,261 @@
+//! Which members a user may get, what is negotiated for it, and what of a member's answer reaches it.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use ntp_proto::pool::Name;
+use nts_ke::{
+    message::{Accepted, Grant, NTPV4, Request},
+    pool::Support,
+    record::FIXED_KEY_LENGTHS,
+};
+use pool_srv::directory::Roster;
+
+/// AES-128-GCM-SIV, for which there are clients that export keys in a way of their own.
+const AES_128_GCM_SIV: u16 = 30;
+
+/// Most names beside its own under which one member is known.
+const MAX_ALIASES: usize = 24;
+
+/// Most members that one name may stand for.
+const MAX_BEARERS: usize = 8;
+
+/// The form in which names of servers are compared (RFC 1034 section 3.1).
+fn canonical(name: &str) -> String {
+    let mut name = name.strip_suffix('.').unwrap_or(name).to_owned();
+    name.make_ascii_lowercase();
+    name
+}
+
+/// The names that members put into their answers: users deny members by these.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Aliases {
+    bearers: BTreeMap<String, Vec<Name>>,
+    counts: BTreeMap<Name, usize>,
+}
+
+impl Aliases {
+    /// Whether it is known that `member` may be called `alias`.
+    #[must_use]
+    pub fn knows(&self, member: &Name, alias: &str) -> bool {
+        let alias = canonical(alias);
+        alias == canonical(member.as_str()) || self.bearers.get(&alias).is_some_and(|known| known.contains(member))
+    }
+
+    /// Takes word of a name. A member has [`MAX_ALIASES`] at most, and a name stands for [`MAX_BEARERS`].
+    pub fn insert(&mut self, member: &Name, alias: &str) {
+        let count = self.counts.get(member).copied().unwrap_or(0);
+        if self.knows(member, alias) || count >= MAX_ALIASES {
+            return;
+        }
+        let bearers = self.bearers.entry(canonical(alias)).or_default();
+        if bearers.len() < MAX_BEARERS {
+            bearers.push(member.clone());
+            self.counts.insert(member.clone(), count.saturating_add(1));
+        }
+    }
+
+    fn bearers(&self, alias: &str) -> &[Name] {
+        self.bearers.get(alias).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The members that can be drawn, and how to find them by name.
+#[derive(Clone, Debug)]
+pub struct Assignments {
+    /// The draw.
+    pub roster: Roster,
+    places: BTreeMap<String, usize>,
+}
+
+impl Assignments {
+    /// Takes a roster.
+    #[must_use]
+    pub fn new(roster: Roster) -> Self {
+        let members = roster.directory().members().iter().enumerate();
+        let places = members.map(|(place, member)| (canonical(member.name.as_str()), place)).collect();
+        Self { roster, places }
+    }
+
+    /// The places of the members that a user does not want: a denied name is a member's own, or one that it gave to
+    /// users.
+    #[must_use]
+    pub fn excluded(&self, denied: &[String], aliases: &Aliases) -> Vec<usize> {
+        let mut excluded = Vec::new();
+        for name in denied {
+            let name = canonical(name);
+            excluded.extend(self.places.get(&name));
+            let others = aliases.bearers(&name).iter();
+            excluded.extend(others.filter_map(|member| self.places.get(&canonical(member.as_str()))));
+        }
+        excluded.sort_unstable();
+        excluded.dedup();
+        excluded
+    }
+}
+
+/// What is to be negotiated with a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// This.
+    Use(Terms),
+    /// There is no common next protocol.
+    NoProtocol,
+    /// There is no common AEAD algorithm.
+    NoAlgorithm,
+}
+
+/// What user and member agree on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// The AEAD algorithm; the balancer need not know it.
+    pub algorithm: u16,
+    /// Octets of one key.
+    pub key_length: usize,
+    /// Whether the user is told that keys for AES-128-GCM-SIV were exported under its number.
+    pub compliant_export: bool,
+}
+
+/// Chooses the first of the user's algorithms that the member has too.
+///
+/// AES-128-GCM-SIV comes last with a user that does not say how it exports keys for it.
+#[must_use]
+pub fn choose(request: &Request, support: &Support) -> Choice {
+    if !request.protocols.contains(&NTPV4) || !support.protocols.contains(&NTPV4) {
+        return Choice::NoProtocol;
+    }
+    let common = || {
+        request.algorithms.iter().filter_map(|wanted| {
+            let (_, length) = support.algorithms.iter().find(|(known, _)| known == wanted)?;
+            let key_length = usize::from(*length);
+            let compliant_export = *wanted == AES_128_GCM_SIV && request.compliant_export;
+            // A length that no algorithm has is a lie, or a mistake.
+            FIXED_KEY_LENGTHS.contains(&key_length).then_some(Terms {
+                algorithm: *wanted,
+                key_length,
+                compliant_export,
+            })
+        })
+    };
+    let unclear = |terms: &Terms| terms.algorithm == AES_128_GCM_SIV && !request.compliant_export;
+    let chosen = common().find(|terms| !unclear(terms)).or_else(|| common().next());
+    chosen.map_or(Choice::NoAlgorithm, Choice::Use)
+}
+
+/// Why a member's answer is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// It is for another algorithm.
+    Algorithm,
+    /// It has no cookie.
+    NoCookies,
+    /// It sends the user to a name that is none.
+    Name,
+    /// It sends the user to an address that is not one of the internet.
+    Internal,
+    /// It sends the user to port 0.
+    Port,
+}
+
+impl core::fmt::Display for Unfit {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::Algorithm => "its answer is for an algorithm that nobody asked for",
+            Self::NoCookies => "its answer has no cookies",
+            Self::Name => "its answer names a server that cannot be one",
+            Self::Internal => "its answer sends users to an internal address",
+            Self::Port => "its answer sends users to port 0",
+        })
+    }
+}
+
+/// Makes the answer to a user of that of a member: only what is listed here gets through.
+///
+/// # Errors
+///
+/// [`Unfit`] if the answer must not be passed on.
+pub fn grant<'a>(
+    terms: &Terms,
+    member: &'a Name,
+    accepted: &'a Accepted,
+    allow_private: bool,
+) -> Result<Grant<'a>, Unfit> {
+    if accepted.algorithm != terms.algorithm {
+        return Err(Unfit::Algorithm);
+    }
+    if accepted.cookies.is_empty() {
+        return Err(Unfit::NoCookies);
+    }
+    if accepted.port == Some(0) {
+        return Err(Unfit::Port);
+    }
+    let server = accepted.server.as_deref().unwrap_or_else(|| member.as_str());
+    check_server(server, allow_private)?;
+    Ok(Grant {
+        algorithm: terms.algorithm,
+        cookies: &accepted.cookies,
+        // The draft has a pool name a server always.
+        server: Some(server),
+        port: accepted.port,
+        compliant_export: terms.compliant_export,
+    })
+}
+
+/// Whether users may be sent to this server.
+///
+/// # Errors
+///
+/// [`Unfit::Name`] and [`Unfit::Internal`].
+pub fn check_server(server: &str, allow_private: bool) -> Result<(), Unfit> {
+    if let Ok(address) = server.parse::<IpAddr>() {
+        return if allow_private || is_public(address) { Ok(()) } else { Err(Unfit::Internal) };
+    }
+    let name = Name::parse(server).map_err(|_| Unfit::Name)?;
+    let text = canonical(name.as_str());
+    // RFC 6761 section 6.3: these lead to the user's own machine. One label means a different host everywhere, and
+    // digits in the last one are an address written in some old way.
+    let last = text.rsplit('.').next().unwrap_or_default();
+    let local = last == "localhost" || !text.contains('.') || last.bytes().all(|octet| octet.is_ascii_digit());
+    if local && !allow_private { Err(Unfit::Internal) } else { Ok(()) }
+}
+
+/// Whether an address is one that a server on the internet may have.
+#[must_use]
+pub fn is_public(address: IpAddr) -> bool {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => {
+            let [a, b, ..] = v4.octets();
+            !(v4.is_loopback()
+                || v4.is_private()
+                || v4.is_link_local()
+                || v4.is_multicast()
+                || v4.is_broadcast()
+                || a == 0
+                // RFC 6598: shared between customers of a provider.
+                || (a == 100 && (64..128).contains(&b))
+                || a >= 240)
+        }
+        IpAddr::V6(v6) => {
+            let embedded = v6.to_ipv4().is_some_and(|v4| v6.segments()[..6] == [0; 6] && !v4.is_unspecified());
+            !(v6.is_loopback()
+                || v6.is_unspecified()
+                || v6.is_multicast()
+                || v6.is_unique_local()
+                || v6.is_unicast_link_local()
+                || embedded
+                || translated(v6).is_some_and(|v4| !is_public(v4)))
+        }
+    }
+}
+
+/// The IPv4 address inside one of NAT64 (RFC 6052 section 2.1).
+fn translated(address: Ipv6Addr) -> Option<IpAddr> {
+    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() else { return None };
+    let bits = (u32::from(high) << 16) | u32::from(low);
+    Some(IpAddr::V4(bits.into()))
+}
+
+#[cfg(test)]
+mod tests;

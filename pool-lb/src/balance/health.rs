@@ -1,0 +1,230 @@
+//! The verdict on members: samples in, states out.
+//!
+//! A member is judged by what happens to the requests of users (passive samples) and by probes. A sample that fails makes
+//! it suspect, some more bring it down; both pass. If most members fail at the same time, the fault is more likely ours:
+//! nobody is brought down then.
+
+use std::collections::BTreeMap;
+
+use pool_srv::directory::{Health, HealthReport, MemberHealth};
+
+/// Failures more than successes that bring a member down.
+const DOWN_AT: u8 = 3;
+
+/// Most failures that are held against a member: so many successes and one more bring it up again.
+const MOST: u8 = 4;
+
+/// Probes in a row with a wrong clock that bring a member down.
+const WRONG_AT: u8 = 2;
+
+/// Seconds after which a sample says nothing any more.
+const FRESH: u64 = 600;
+
+/// Seconds within which failures of many members count as one event.
+const EVENT: u64 = 60;
+
+/// Seconds after which a member that is down is given a few users again, at first and at most.
+const TRIAL: (u64, u64) = (10, 300);
+
+/// Seconds of an exchange's delay, halved, that may excuse its offset.
+const MAX_EXCUSE: f64 = 0.05;
+
+/// What was learned of a member.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Sample {
+    /// It served a user.
+    Served,
+    /// It did not; why.
+    Failed(String),
+    /// A probe found its clock this far ahead of ours, in seconds, and took this long.
+    Measured {
+        /// Its clock minus ours.
+        offset: f64,
+        /// How long the exchange took.
+        delay: f64,
+    },
+}
+
+#[derive(Clone, Debug, Default)]
+struct Record {
+    bad: u8,
+    wrong: u8,
+    sampled: u64,
+    failed: u64,
+    measured: u64,
+    offset: Option<f64>,
+    reason: Option<String>,
+    /// While it is down: when it is tried again, and how long it is left alone after that.
+    trial: Option<(u64, u64)>,
+    draining: bool,
+    state: Health,
+    since: u64,
+}
+
+/// The state machine of all members. Times are seconds since 1970.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    max_offset: f64,
+    members: BTreeMap<String, Record>,
+    common: bool,
+}
+
+impl Judge {
+    /// Members' clocks may be `max_offset` seconds off, ahead or behind.
+    #[must_use]
+    pub const fn new(max_offset: f64) -> Self {
+        Self { max_offset, members: BTreeMap::new(), common: false }
+    }
+
+    /// Forgets members that are no longer any, and takes new ones, which are up.
+    pub fn set_members<'a>(&mut self, now: u64, names: impl Iterator<Item = &'a str>) {
+        let mut old = core::mem::take(&mut self.members);
+        for name in names {
+            let record = old.remove(name).unwrap_or_else(|| Record { since: now, ..Record::default() });
+            self.members.insert(name.to_owned(), record);
+        }
+    }
+
+    /// Takes what was learned of a member; those that are not known do not count.
+    pub fn handle_sample(&mut self, now: u64, member: &str, sample: Sample) {
+        let max_offset = self.max_offset;
+        let Some(record) = self.members.get_mut(member) else { return };
+        record.sampled = now;
+        match sample {
+            Sample::Served => record.bad = record.bad.saturating_sub(1),
+            Sample::Failed(reason) => {
+                record.bad = record.bad.saturating_add(1).min(MOST);
+                record.failed = now;
+                record.reason = Some(reason);
+            }
+            Sample::Measured { offset, delay } => {
+                record.bad = record.bad.saturating_sub(1);
+                record.offset = Some(offset);
+                record.measured = now;
+                // The same on both sides of zero. What is not a number is wrong too.
+                let bound = max_offset + (delay / 2.0).clamp(0.0, MAX_EXCUSE);
+                if offset.abs() <= bound {
+                    record.wrong = 0;
+                } else {
+                    record.wrong = record.wrong.saturating_add(1).min(WRONG_AT);
+                    record.failed = now;
+                    record.reason = Some(format!("its clock is off by {offset:+.3} s"));
+                }
+            }
+        }
+    }
+
+    /// Takes a member out, or in again; `false` if it is not known.
+    pub fn set_draining(&mut self, member: &str, draining: bool) -> bool {
+        let Some(record) = self.members.get_mut(member) else { return false };
+        record.draining = draining;
+        true
+    }
+
+    /// Works out all states again; whether any changed. To be called after samples, and now and then.
+    pub fn judge(&mut self, now: u64) -> bool {
+        for record in self.members.values_mut() {
+            record.age(now);
+        }
+        self.common = self.is_common(now);
+        let common = self.common;
+        let mut changed = false;
+        for record in self.members.values_mut() {
+            let state = record.judge(now, common);
+            if state != record.state {
+                record.state = state;
+                record.since = now;
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Whether so many members fail at once that the fault is taken for ours.
+    #[must_use]
+    pub const fn is_common_mode(&self) -> bool {
+        self.common
+    }
+
+    fn is_common(&self, now: u64) -> bool {
+        let fresh = |record: &&Record| record.sampled > 0 && now.saturating_sub(record.sampled) <= FRESH;
+        let failing = |record: &&Record| record.condemned() && now.saturating_sub(record.failed) <= EVENT;
+        let known = self.members.values().filter(fresh).count();
+        let failing = self.members.values().filter(fresh).filter(failing).count();
+        failing >= 2 && failing * 2 > known
+    }
+
+    /// How a member is; up if it is not known.
+    #[must_use]
+    pub fn state(&self, member: &str) -> Health {
+        self.members.get(member).map_or(Health::Up, |record| record.state)
+    }
+
+    /// The verdict, to be published.
+    #[must_use]
+    pub fn report(&self, now: u64) -> HealthReport {
+        let members = self.members.iter().map(|(name, record)| {
+            let up = record.state == Health::Up;
+            let health = MemberHealth {
+                state: record.state,
+                since: record.since,
+                offset_seconds: record.offset,
+                reason: record.reason.clone().filter(|_| !up),
+            };
+            (name.clone(), health)
+        });
+        HealthReport { made_at: now, members: members.collect() }
+    }
+}
+
+impl Record {
+    /// Lets go what was true too long ago.
+    fn age(&mut self, now: u64) {
+        if now.saturating_sub(self.measured) > FRESH {
+            self.offset = None;
+            self.wrong = self.wrong.min(WRONG_AT - 1);
+        }
+        if now.saturating_sub(self.sampled) > FRESH && self.trial.is_none() {
+            self.bad = 0;
+            self.wrong = 0;
+        }
+    }
+
+    const fn condemned(&self) -> bool {
+        self.bad >= DOWN_AT || self.wrong >= WRONG_AT
+    }
+
+    fn judge(&mut self, now: u64, common: bool) -> Health {
+        if self.draining {
+            return Health::Draining;
+        }
+        if self.condemned() && !common {
+            match self.trial {
+                // A wrong clock is measured by probes: no user is needed to find out.
+                Some((at, pause)) if at <= now && self.wrong < WRONG_AT && self.state == Health::Down => {
+                    self.bad = DOWN_AT - 1;
+                    self.trial = Some((at, (pause * 2).min(TRIAL.1)));
+                }
+                Some((at, pause)) => {
+                    if at <= now || self.state != Health::Down {
+                        self.trial = Some((now + pause, pause));
+                    }
+                    return Health::Down;
+                }
+                None => {
+                    self.trial = Some((now + TRIAL.0, TRIAL.0));
+                    return Health::Down;
+                }
+            }
+        }
+        if self.bad == 0 && self.wrong == 0 {
+            self.trial = None;
+            Health::Up
+        } else {
+            Health::Suspect
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn judge(members: usize) -> (Judge, Vec<String>) {
+    let names: Vec<_> = (0..members).map(|n| format!("m{n}.test")).collect();
+    let mut judge = Judge::new(0.1);
+    judge.set_members(1000, names.iter().map(String::as_str));
+    judge.judge(1000);
+    (judge, names)
+}
+
+fn fail(judge: &mut Judge, now: u64, member: &str, times: usize) {
+    for _ in 0..times {
+        judge.handle_sample(now, member, Sample::Failed("no answer".to_owned()));
+    }
+    judge.judge(now);
+}
+
+fn serve(judge: &mut Judge, now: u64, member: &str, times: usize) {
+    for _ in 0..times {
+        judge.handle_sample(now, member, Sample::Served);
+    }
+    judge.judge(now);
+}
+
+fn measure(judge: &mut Judge, now: u64, member: &str, offset: f64) {
+    judge.handle_sample(now, member, Sample::Measured { offset, delay: 0.0 });
+    judge.judge(now);
+}
+
+/// All others serve: what fails is the member's own fault.
+fn with_good_others() -> Judge {
+    let (mut judge, names) = judge(8);
+    for name in &names {
+        serve(&mut judge, 1000, name, 1);
+    }
+    judge
+}
+
+#[test]
+fn one_failure_makes_suspect_three_bring_down_and_successes_bring_back() {
+    let mut judge = with_good_others();
+    fail(&mut judge, 1001, "m1.test", 1);
+    assert_eq!(judge.state("m1.test"), Health::Suspect);
+    serve(&mut judge, 1002, "m1.test", 1);
+    assert_eq!(judge.state("m1.test"), Health::Up);
+    fail(&mut judge, 1003, "m1.test", 3);
+    assert_eq!(judge.state("m1.test"), Health::Down);
+    let report = judge.report(1004);
+    assert_eq!(report.members["m1.test"].reason.as_deref(), Some("no answer"));
+    assert_eq!((report.members["m1.test"].since, report.members["m2.test"].reason.as_deref()), (1003, None));
+    serve(&mut judge, 1005, "m1.test", 3);
+    assert_eq!(judge.state("m1.test"), Health::Up);
+}
+
+#[test]
+fn a_member_that_is_down_is_tried_again_less_and_less_often() {
+    let mut judge = with_good_others();
+    fail(&mut judge, 1001, "m1.test", 3);
+    let mut now = 1001;
+    for pause in [10, 20, 40, 80, 160, 300, 300] {
+        judge.judge(now + pause - 1);
+        assert_eq!(judge.state("m1.test"), Health::Down, "{pause}");
+        now += pause;
+        judge.judge(now);
+        assert_eq!(judge.state("m1.test"), Health::Suspect, "{pause}");
+        serve(&mut judge, now, "m2.test", 1);
+        fail(&mut judge, now, "m1.test", 1);
+        assert_eq!(judge.state("m1.test"), Health::Down, "{pause}");
+    }
+}
+
+#[test]
+fn clocks_are_judged_alike_on_both_sides_of_zero() {
+    for sign in [-1.0, 1.0] {
+        for (offset, wrong) in
+            [(0.05, false), (0.099, false), (0.101, true), (0.3, true), (2.9, true), (f64::NAN, true)]
+        {
+            let mut judge = with_good_others();
+            measure(&mut judge, 1001, "m1.test", sign * offset);
+            let once = if wrong { Health::Suspect } else { Health::Up };
+            assert_eq!(judge.state("m1.test"), once, "{sign} {offset}");
+            measure(&mut judge, 1002, "m1.test", sign * offset);
+            let twice = if wrong { Health::Down } else { Health::Up };
+            assert_eq!(judge.state("m1.test"), twice, "{sign} {offset}");
+            // Serving users says nothing of its clock, nor does time.
+            serve(&mut judge, 1003, "m1.test", 9);
+            judge.judge(1400);
+            assert_eq!(judge.state("m1.test"), twice, "{sign} {offset}");
+            measure(&mut judge, 1401, "m1.test", 0.0);
+            assert_eq!(judge.state("m1.test"), Health::Up, "{sign} {offset}");
+        }
+    }
+}
+
+#[test]
+fn if_most_fail_at_once_nobody_goes_down() {
+    let (mut judge, names) = judge(8);
+    for name in &names {
+        serve(&mut judge, 1000, name, 1);
+    }
+    for name in &names {
+        for _ in 0..4 {
+            judge.handle_sample(1001, name, Sample::Failed("no answer".to_owned()));
+        }
+    }
+    judge.judge(1001);
+    assert!(judge.is_common_mode());
+    assert!(names.iter().all(|name| judge.state(name) == Health::Suspect));
+    // Our clock jumped: all others seem to have jumped the other way.
+    let (mut judge, names) = self::judge(8);
+    for now in [1001, 1002] {
+        for name in &names {
+            judge.handle_sample(now, name, Sample::Measured { offset: 1.0, delay: 0.0 });
+        }
+    }
+    judge.judge(1002);
+    assert!(judge.is_common_mode() && names.iter().all(|name| judge.state(name) == Health::Suspect));
+    // As many as half may go.
+    let (mut judge, names) = self::judge(8);
+    for (place, name) in names.iter().enumerate() {
+        match place {
+            0..4 => fail(&mut judge, 1001, name, 3),
+            _ => serve(&mut judge, 1001, name, 1),
+        }
+    }
+    assert!(!judge.is_common_mode());
+    assert!(names[..4].iter().all(|name| judge.state(name) == Health::Down));
+}
+
+#[test]
+fn what_is_old_says_nothing() {
+    let mut judge = with_good_others();
+    fail(&mut judge, 1001, "m1.test", 2);
+    measure(&mut judge, 1001, "m2.test", 0.5);
+    assert_eq!([judge.state("m1.test"), judge.state("m2.test")], [Health::Suspect; 2]);
+    judge.judge(1001 + FRESH);
+    assert_eq!([judge.state("m1.test"), judge.state("m2.test")], [Health::Suspect; 2]);
+    judge.judge(1002 + FRESH);
+    assert_eq!([judge.state("m1.test"), judge.state("m2.test")], [Health::Up; 2]);
+    assert_eq!(judge.report(1700).members["m2.test"].offset_seconds, None);
+}
+
+#[test]
+fn members_that_drain_stay_out_and_unknown_ones_are_up() {
+    let mut judge = with_good_others();
+    assert!(judge.set_draining("m1.test", true) && !judge.set_draining("else.test", true));
+    judge.judge(1001);
+    serve(&mut judge, 1002, "m1.test", 5);
+    assert_eq!(judge.state("m1.test"), Health::Draining);
+    judge.set_draining("m1.test", false);
+    judge.judge(1003);
+    assert_eq!([judge.state("m1.test"), judge.state("else.test")], [Health::Up; 2]);
+    judge.handle_sample(1004, "else.test", Sample::Served);
+    judge.set_members(1005, ["m1.test"].into_iter());
+    assert_eq!(judge.report(1005).members.len(), 1);
+}
+
+proptest! {
+    /// The member count never changes what one is, and no history keeps a member down that serves from now on.
+    #[test]
+    fn whoever_serves_comes_back(history in prop::collection::vec((0_u64..30, 0_u8..3), 0..60)) {
+        let mut judge = with_good_others();
+        let mut now = 1000;
+        for (pause, what) in history {
+            now += pause;
+            match what {
+                0 => fail(&mut judge, now, "m1.test", 1),
+                1 => serve(&mut judge, now, "m1.test", 1),
+                _ => measure(&mut judge, now, "m1.test", 0.2),
+            }
+        }
+        measure(&mut judge, now, "m1.test", 0.0);
+        serve(&mut judge, now, "m1.test", usize::from(MOST));
+        prop_assert_eq!(judge.state("m1.test"), Health::Up);
+    }
+}

@@ -1,0 +1,454 @@
+//! What goes on beside the users: files, the verdict on members, and whoever asks.
+
+use std::{collections::BTreeSet, fmt, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, Watched};
+use tokio::{
+    runtime::Builder,
+    sync::{mpsc, oneshot, watch},
+    task::LocalSet,
+    time::{Instant, MissedTickBehavior, interval},
+};
+use tracing::{info, warn};
+
+use super::{
+    Core, Event, MAX_EVENTS, Shared,
+    assign::{Aliases, Assignments},
+    config::Config,
+    control::{self, Command, Reply},
+    health::Judge,
+    identity::{self, FileError},
+    metrics::Metrics,
+    now, probe, serve,
+};
+
+/// How often the verdict is worked out, at most.
+const JUDGING: Duration = Duration::from_millis(200);
+
+/// How often files are looked at, and how often the verdict is published even if nothing changed.
+const LOOKING: Duration = Duration::from_secs(1);
+const PUBLISHING: Duration = Duration::from_secs(10);
+
+/// Probes under way at a time.
+const MAX_PROBES: usize = 16;
+
+/// Commands that wait.
+const MAX_COMMANDS: usize = 16;
+
+/// Longest report of somebody else.
+const MAX_REPORT: usize = 1 << 23;
+
+/// Why the balancer does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The member directory.
+    Directory(Problem),
+    /// Another file.
+    File(FileError),
+    /// An address cannot be served.
+    Listen(SocketAddr, io::Error),
+    /// A socket for control or metrics cannot be opened; which.
+    Socket(String, io::Error),
+    /// The system gives no thread.
+    Thread(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(problem) => problem.fmt(f),
+            Self::File(error) => error.fmt(f),
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Socket(name, error) => write!(f, "{name}: {error}"),
+            Self::Thread(error) => write!(f, "no thread: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A running balancer; [`stop`](Self::stop) ends it.
+pub struct Balancer {
+    addresses: Vec<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    shared: Shared,
+    commands: mpsc::Sender<Command>,
+    stop: watch::Sender<bool>,
+    threads: Vec<thread::JoinHandle<()>>,
+}
+
+impl fmt::Debug for Balancer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balancer").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Balancer {
+    /// Reads all files, opens all sockets, and starts to serve.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is served then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::launch(config, true)
+    }
+
+    /// Probes members and publishes the verdict, and serves no users.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing runs then.
+    pub fn monitor(config: Config) -> Result<Self, StartError> {
+        Self::launch(config, false)
+    }
+
+    fn launch(config: Config, serves: bool) -> Result<Self, StartError> {
+        let watched = Watched::open(&config.members).map_err(StartError::Directory)?;
+        let server = if serves { Some(identity::server_config(&config).map_err(StartError::File)?) } else { None };
+        let client = identity::client_config(&config).map_err(StartError::File)?;
+        let (events, heard) = mpsc::channel(MAX_EVENTS);
+        let judge = Judge::new(config.probing.max_offset);
+        let roster = Roster::new(Arc::clone(watched.current()), |_| Health::Up);
+        let core = Core {
+            server: ArcSwapOption::from_pointee(server),
+            client: ArcSwap::from_pointee(client),
+            assignments: ArcSwap::from_pointee(Assignments::new(roster)),
+            aliases: ArcSwap::from_pointee(Aliases::default()),
+            metrics: Metrics::default(),
+            events,
+            config,
+        };
+        let shared = Shared(Arc::new(core));
+        let (commands, commanded) = mpsc::channel(MAX_COMMANDS);
+        let (stop, stopped) = watch::channel(false);
+        let mut balancer = Self { addresses: Vec::new(), metrics: None, shared, commands, stop, threads: Vec::new() };
+        let mut keeper = Keeper::new(balancer.shared.clone(), watched, judge);
+        keeper.take_directory();
+        keeper.rejudge(true);
+        let sockets = control::Sockets::open(&balancer.shared.config)?;
+        balancer.metrics = sockets.metrics_address();
+        let for_sockets = balancer.commands.clone();
+        balancer.run("keeper", {
+            let stopped = stopped.clone();
+            async move || {
+                sockets.serve(&for_sockets);
+                keeper.run(heard, commanded, stopped).await;
+                Ok(())
+            }
+        })?;
+        if serves {
+            balancer.serve(&stopped)?;
+        }
+        Ok(balancer)
+    }
+
+    fn serve(&mut self, stopped: &watch::Receiver<bool>) -> Result<(), StartError> {
+        let mut asked = self.shared.config.listen.clone();
+        for number in 0..self.shared.config.workers {
+            let mut listeners = Vec::with_capacity(asked.len());
+            for address in &mut asked {
+                let failed = |error| StartError::Listen(*address, error);
+                let listener = serve::bind(*address).map_err(failed)?;
+                // All workers share the port that the system chose for the first.
+                *address = listener.local_addr().map_err(failed)?;
+                listeners.push(listener);
+            }
+            let (shared, stopped) = (self.shared.clone(), stopped.clone());
+            self.run(&format!("worker-{number}"), async move || serve::work(shared, listeners, stopped).await)?;
+        }
+        self.addresses = asked;
+        Ok(())
+    }
+
+    fn run<F: AsyncFnOnce() -> io::Result<()> + Send + 'static>(
+        &mut self,
+        name: &str,
+        work: F,
+    ) -> Result<(), StartError> {
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let told = name.to_owned();
+        let thread = thread::Builder::new().name(told.clone()).spawn(move || {
+            if let Err(error) = LocalSet::new().block_on(&runtime, work()) {
+                warn!("{told}: {error}");
+            }
+        });
+        self.threads.push(thread.map_err(StartError::Thread)?);
+        Ok(())
+    }
+
+    /// The addresses served, with the ports that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where metrics are served.
+    #[must_use]
+    pub const fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
+    }
+
+    /// Carries out a command as the control socket does.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the command.
+    pub fn command(&self, line: &str) -> Reply {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.blocking_send(Command { line: line.to_owned(), reply });
+        let answer = sent.ok().and_then(|()| answer.blocking_recv().ok());
+        answer.unwrap_or_else(|| Err("the balancer is stopping".to_owned()))
+    }
+
+    /// Takes no more users, serves those that are there, and ends.
+    pub fn stop(self) {
+        // Nobody listens any more if all threads have ended.
+        let _ = self.stop.send(true);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Owner of the verdict.
+pub(super) struct Keeper {
+    pub(super) shared: Shared,
+    watched: Watched,
+    pub(super) judge: Judge,
+    /// Members taken out by command.
+    drained: BTreeSet<String>,
+    others: Vec<(PathBuf, Option<HealthReport>)>,
+    looks: Vec<Option<(u64, u64, i64, i64)>>,
+    epoch: u64,
+    published: Option<Instant>,
+    dirty: bool,
+}
+
+impl Keeper {
+    fn new(shared: Shared, watched: Watched, judge: Judge) -> Self {
+        let others = shared.config.health_from.iter().map(|path| (path.clone(), None)).collect();
+        let looks = looks(&shared.config);
+        Self {
+            shared,
+            watched,
+            judge,
+            drained: BTreeSet::new(),
+            others,
+            looks,
+            epoch: identity::ticket_epoch(),
+            published: None,
+            dirty: false,
+        }
+    }
+
+    async fn run(
+        mut self,
+        mut heard: mpsc::Receiver<Event>,
+        mut commanded: mpsc::Receiver<Command>,
+        mut stopped: watch::Receiver<bool>,
+    ) {
+        tokio::task::spawn_local(probe_forever(self.shared.clone()));
+        let mut judging = interval(JUDGING);
+        let mut looking = interval(LOOKING);
+        judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stopped| *stopped) => break,
+                Some(Event { member, sample }) = heard.recv() => {
+                    self.judge.handle_sample(now::unix_seconds(), member.as_str(), sample);
+                    self.dirty = true;
+                }
+                Some(Command { line, reply }) = commanded.recv() => {
+                    // Whoever asked may be gone.
+                    let _ = reply.send(control::carry_out(&mut self, &line));
+                }
+                _ = judging.tick() => if self.dirty { self.rejudge(false) },
+                _ = looking.tick() => {
+                    self.look();
+                    self.rejudge(false);
+                }
+            }
+        }
+    }
+
+    /// Reads files that have changed.
+    fn look(&mut self) {
+        match self.watched.refresh() {
+            Ok(None) => {}
+            Ok(Some(_)) => {
+                info!("{}: read again", self.shared.config.members.display());
+                self.take_directory();
+                self.rejudge(true);
+            }
+            Err(problem) => warn!("{problem}; the members stay as they were"),
+        }
+        let looks = looks(&self.shared.config);
+        let epoch = identity::ticket_epoch();
+        if looks != self.looks || epoch != self.epoch {
+            (self.looks, self.epoch) = (looks, epoch);
+            if let Err(error) = self.reload_identity() {
+                warn!("{error}; what was read before stays in use");
+            }
+        }
+        let mut changed = false;
+        for (path, report) in &mut self.others {
+            let new = read_report(path);
+            changed |= new != *report;
+            *report = new;
+        }
+        if changed {
+            self.rejudge(true);
+        }
+    }
+
+    /// Reads all files again.
+    pub(super) fn reload(&mut self) -> Reply {
+        self.watched.reload().map_err(|problem| problem.to_string())?;
+        self.take_directory();
+        self.rejudge(true);
+        self.looks = looks(&self.shared.config);
+        self.reload_identity().map_err(|error| error.to_string())?;
+        Ok("members, certificates and keys are read again\n".to_owned())
+    }
+
+    fn reload_identity(&self) -> Result<(), FileError> {
+        let client = identity::client_config(&self.shared.config)?;
+        if self.shared.server.load().is_some() {
+            let server = identity::server_config(&self.shared.config)?;
+            self.shared.server.store(Some(Arc::new(server)));
+        }
+        self.shared.client.store(Arc::new(client));
+        info!("certificates and keys are read again");
+        Ok(())
+    }
+
+    pub(super) fn directory(&self) -> &Arc<Directory> {
+        self.watched.current()
+    }
+
+    fn take_directory(&mut self) {
+        let directory = Arc::clone(self.watched.current());
+        let names = directory.members().iter().map(|member| member.name.as_str());
+        self.judge.set_members(now::unix_seconds(), names);
+        for member in directory.members() {
+            let drains = member.drain || self.drained.contains(member.name.as_str());
+            self.judge.set_draining(member.name.as_str(), drains);
+        }
+    }
+
+    /// Takes a member out, or in again; `false` if there is none of this name.
+    pub(super) fn set_draining(&mut self, member: &str, draining: bool) -> bool {
+        let by_file = self.directory().members().iter().any(|known| known.name.as_str() == member && known.drain);
+        if !self.judge.set_draining(member, draining || by_file) {
+            return false;
+        }
+        if draining {
+            self.drained.insert(member.to_owned());
+        } else {
+            self.drained.remove(member);
+        }
+        self.rejudge(true);
+        true
+    }
+
+    /// Works out the verdict, and publishes it if it changed, is `wanted`, or is due.
+    pub(super) fn rejudge(&mut self, wanted: bool) {
+        self.dirty = false;
+        let common = self.judge.is_common_mode();
+        let changed = self.judge.judge(now::unix_seconds());
+        if self.judge.is_common_mode() != common {
+            let what = if common {
+                "members fail one by one again"
+            } else {
+                "most members fail at once: the fault is taken for ours"
+            };
+            warn!("{what}");
+        }
+        if changed || wanted {
+            let roster = Roster::new(Arc::clone(self.directory()), |member| self.usable(member));
+            self.shared.assignments.store(Arc::new(Assignments::new(roster)));
+        }
+        let due = self.published.is_none_or(|at| at.elapsed() >= PUBLISHING);
+        if changed || wanted || due {
+            self.published = Some(Instant::now());
+            self.publish();
+        }
+    }
+
+    /// How a member is for users of the balancer.
+    fn usable(&self, member: &Member) -> Health {
+        // Such a member is for DNS clients alone.
+        if member.token.is_none() { Health::Draining } else { self.state(member) }
+    }
+
+    /// The worse of our verdict and those of others.
+    pub(super) fn state(&self, member: &Member) -> Health {
+        let name = member.name.as_str();
+        let now = now::unix_seconds();
+        let others = self.others.iter().filter_map(|(_, report)| report.as_ref()).map(|report| report.state(name, now));
+        let rank = |health: &Health| match health {
+            Health::Up => 0,
+            Health::Suspect => 1,
+            Health::Down => 2,
+            Health::Draining => 3,
+        };
+        let own = if member.drain { Health::Draining } else { self.judge.state(name) };
+        others.chain([own]).max_by_key(rank).unwrap_or_default()
+    }
+
+    fn publish(&self) {
+        let Some(path) = &self.shared.config.health_file else { return };
+        let text = self.judge.report(now::unix_seconds()).to_json();
+        let mut beside = path.clone().into_os_string();
+        beside.push(".new");
+        if let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)) {
+            warn!("{}: {error}", path.display());
+        }
+    }
+}
+
+fn looks(config: &Config) -> Vec<Option<(u64, u64, i64, i64)>> {
+    let files = [
+        Some(&config.certificate),
+        Some(&config.private_key),
+        config.trust_file.as_ref(),
+        config.ticket_secret.as_ref(),
+    ];
+    identity::look(&files.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())
+}
+
+fn read_report(path: &std::path::Path) -> Option<HealthReport> {
+    let text = fs::read_to_string(path).ok().filter(|text| text.len() <= MAX_REPORT)?;
+    HealthReport::from_json(&text)
+}
+
+/// Probes all members, evenly over the interval.
+async fn probe_forever(shared: Shared) {
+    let every = shared.config.probing.interval;
+    if every.is_zero() {
+        return;
+    }
+    let places = Arc::new(tokio::sync::Semaphore::new(MAX_PROBES));
+    loop {
+        let directory = Arc::clone(shared.assignments.load().roster.directory());
+        let count = u32::try_from(directory.members().len()).unwrap_or(u32::MAX).max(1);
+        for member in directory.members() {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let (shared, member) = (shared.clone(), member.clone());
+            tokio::task::spawn_local(async move {
+                let sample = probe::probe(&member, &shared.client.load_full(), shared.config.allow_private).await;
+                shared.tell(&member.name, sample);
+                drop(place);
+            });
+            tokio::time::sleep(every / count).await;
+        }
+    }
+}

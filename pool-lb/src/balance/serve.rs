@@ -1,0 +1,336 @@
+//! A worker: a thread that takes connections of users and serves them.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    rc::Rc,
+    task::Poll,
+    time::Duration,
+};
+
+use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
+use ntp_proto::pool::Name;
+use nts_ke::{
+    admission::{Admission, ConnectionId, Decision, Refusal},
+    server::{Deadlines, Stage},
+};
+use pool_srv::directory::Wish;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::{
+    io::AsyncReadExt as _,
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+use tracing::{debug, warn};
+
+use super::{Shared, assign::Assignments, metrics::Counter, now, proxy, upstream::Link, user};
+
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 4096;
+
+/// How long nothing is accepted after an error that will not go away at once.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How often connections to members are looked after.
+const TENDING: Duration = Duration::from_secs(1);
+
+/// How long a proxy may take for its header.
+const PROXY_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Members to which connections are made before the first user comes.
+const MAX_WARMED: usize = 32;
+
+/// What one worker has.
+pub(super) struct Worker {
+    pub(super) shared: Rc<Shared>,
+    links: RefCell<BTreeMap<Name, Rc<Link>>>,
+    admission: RefCell<Admission>,
+    /// To close connections; some may have ended by themselves.
+    handles: RefCell<BTreeMap<ConnectionId, AbortHandle>>,
+    random: RefCell<ChaCha20Rng>,
+}
+
+impl Worker {
+    fn new(shared: Shared) -> io::Result<Self> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(io::Error::other)?;
+        let admission = RefCell::new(Admission::new(shared.config.limits));
+        let random = RefCell::new(ChaCha20Rng::from_seed(seed));
+        let (links, handles) = (RefCell::default(), RefCell::default());
+        Ok(Self { shared: Rc::new(shared), links, admission, handles, random })
+    }
+
+    pub(super) fn deadlines(&self) -> Deadlines {
+        Deadlines::default()
+    }
+
+    pub(super) fn draw(&self, assignments: &Assignments, wish: &Wish<'_>) -> Option<usize> {
+        assignments.roster.draw(wish, 1, &mut *self.random.borrow_mut()).first().copied()
+    }
+
+    /// The connections to the member at this place. If its entry has changed, those of the old one are closed as they
+    /// fall idle.
+    pub(super) fn link(&self, assignments: &Assignments, place: usize) -> Option<Rc<Link>> {
+        let member = assignments.roster.directory().members().get(place)?;
+        let mut links = self.links.borrow_mut();
+        if let Some(link) = links.get(&member.name).filter(|link| link.member == *member) {
+            return Some(Rc::clone(link));
+        }
+        let link = Rc::new(Link::new(member.clone(), self.shared.config.workers));
+        links.insert(member.name.clone(), Rc::clone(&link));
+        Some(link)
+    }
+
+    async fn tend_forever(self: Rc<Self>) {
+        let assignments = self.shared.assignments.load_full();
+        for place in 0..assignments.roster.directory().members().len().min(MAX_WARMED) {
+            if let Some(link) = self.link(&assignments, place) {
+                tokio::task::spawn_local(link.warm(Rc::clone(&self.shared)));
+            }
+        }
+        drop(assignments);
+        let mut ticks = interval(TENDING);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let assignments = self.shared.assignments.load_full();
+            let directory = assignments.roster.directory();
+            if self.links.borrow().len() > directory.members().len() {
+                let names: std::collections::BTreeSet<_> =
+                    directory.members().iter().map(|member| &member.name).collect();
+                self.links.borrow_mut().retain(|name, _| names.contains(name));
+            }
+            for link in self.links.borrow().values() {
+                link.tend(&self.shared);
+            }
+        }
+    }
+
+    /// Gives a connection a place, maybe that of another one, or resets it.
+    fn decide(&self, stream: &TcpStream, peer: IpAddr) -> Option<ConnectionId> {
+        let metrics = &self.shared.metrics;
+        // Not borrowed any longer when the evicted task gives back its place.
+        let decision = self.admission.borrow_mut().handle_connection(now::monotonic(), peer);
+        match decision {
+            Decision::Admit(id) => Some(id),
+            Decision::Replace { admitted, evicted } => {
+                metrics.count(Counter::Evicted);
+                let handle = self.handles.borrow_mut().remove(&evicted);
+                if let Some(handle) = handle {
+                    handle.abort();
+                }
+                Some(admitted)
+            }
+            Decision::Refuse(refusal) => {
+                debug!("{peer} refused: {refusal:?}");
+                metrics.count(match refusal {
+                    Refusal::Host | Refusal::Rate | Refusal::Network => Counter::RefusedPeer,
+                    Refusal::Full => Counter::RefusedFull,
+                });
+                // A reset, after which the kernel remembers nothing of it.
+                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+                None
+            }
+        }
+    }
+
+    fn release(&self) {
+        for link in self.links.borrow().values() {
+            link.release();
+        }
+    }
+}
+
+/// Opens a listener that others may listen beside, each getting a share of the connections.
+pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Serves users until told to stop, and those that are there then to their end.
+pub(super) async fn work(
+    shared: Shared,
+    listeners: Vec<std::net::TcpListener>,
+    mut stop: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let worker = Rc::new(Worker::new(shared)?);
+    let listeners = listeners.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
+    let tending = tokio::task::spawn_local(Rc::clone(&worker).tend_forever());
+    let mut crowd = Crowd { worker, tasks: JoinSet::new() };
+    tokio::select! {
+        () = crowd.accept_forever(&listeners) => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    // What the kernel has accepted for us already is served too.
+    let mut turn = 0;
+    while let Ok(Ok((stream, peer))) = timeout(Duration::ZERO, accept(&listeners, &mut turn)).await {
+        crowd.admit(stream, peer);
+    }
+    drop(listeners);
+    let patience = crowd.worker.deadlines().total;
+    let _ = timeout(patience, async { while crowd.tasks.join_next().await.is_some() {} }).await;
+    tending.abort();
+    Ok(())
+}
+
+/// All users of a worker. Dropping it closes their connections.
+struct Crowd {
+    worker: Rc<Worker>,
+    tasks: JoinSet<()>,
+}
+
+/// The place of one connection; given back however its task ends.
+struct Place {
+    worker: Rc<Worker>,
+    id: ConnectionId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.admission.borrow_mut().handle_closed(self.id);
+    }
+}
+
+impl Crowd {
+    /// No error ends this loop.
+    async fn accept_forever(&mut self, listeners: &[TcpListener]) {
+        let mut turn = 0;
+        let mut troubled = false;
+        loop {
+            match accept(listeners, &mut turn).await {
+                Ok((stream, peer)) => {
+                    troubled = false;
+                    self.admit(stream, peer);
+                }
+                Err(error) => {
+                    self.worker.shared.metrics.count(Counter::AcceptErrors);
+                    if is_of_one_connection(&error) {
+                        continue;
+                    }
+                    if !troubled {
+                        warn!("cannot accept connections: {error}");
+                    }
+                    troubled = true;
+                    // Connections kept for later are worth less than users now.
+                    self.worker.release();
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
+        while self.tasks.try_join_next().is_some() {}
+        let peer = peer.ip().to_canonical();
+        // The user's own address counts, which a proxy has yet to tell; the proxy's limit is the number of places.
+        let proxied = self.worker.shared.config.proxies.iter().any(|net| net.contains(&peer));
+        let asking = if proxied { IpAddr::from([127, 0, 0, 1]) } else { peer };
+        let Some(id) = self.worker.decide(&stream, asking) else { return };
+        self.worker.shared.metrics.count(Counter::Accepted);
+        let place = Place { worker: Rc::clone(&self.worker), id };
+        let handle = self.tasks.spawn_local(attend(place, stream, peer, proxied));
+        let mut handles = self.worker.handles.borrow_mut();
+        if handles.len() >= self.worker.shared.config.limits.total {
+            handles.retain(|_, handle| !handle.is_finished());
+        }
+        handles.insert(id, handle);
+    }
+}
+
+async fn attend(mut place: Place, mut stream: TcpStream, peer: IpAddr, proxied: bool) {
+    let _ = stream.set_nodelay(true);
+    let (mut user, mut first) = (peer, Vec::new());
+    if proxied {
+        match timeout(PROXY_DEADLINE, read_header(&mut stream)).await {
+            Ok(Ok((told, rest))) => {
+                first = rest;
+                if let Some(told) = told {
+                    user = told;
+                    if !readmit(&mut place, &stream, told) {
+                        return;
+                    }
+                }
+            }
+            Ok(Err(error)) => {
+                debug!("proxy {peer}: {error}");
+                return place.worker.shared.metrics.count(Counter::BadProxies);
+            }
+            Err(_) => return place.worker.shared.metrics.count(Counter::BadProxies),
+        }
+    }
+    let progress = |stage: Stage| place.worker.admission.borrow_mut().handle_progress(place.id, stage);
+    user::attend(&place.worker, &mut stream, &first, user, &progress).await;
+}
+
+/// Counts a proxied connection as its user's.
+fn readmit(place: &mut Place, stream: &TcpStream, user: IpAddr) -> bool {
+    let worker = Rc::clone(&place.worker);
+    worker.admission.borrow_mut().handle_closed(place.id);
+    let handle = worker.handles.borrow_mut().remove(&place.id);
+    let Some(id) = worker.decide(stream, user) else { return false };
+    place.id = id;
+    worker.handles.borrow_mut().extend(handle.map(|handle| (id, handle)));
+    true
+}
+
+/// Reads the header of a proxy; returns the user, and what follows.
+async fn read_header(stream: &mut TcpStream) -> io::Result<(Option<IpAddr>, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    let mut piece = [0; 512];
+    // Ends: a header is bounded, and every round adds to it.
+    loop {
+        match stream.read(&mut piece).await? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            length => bytes.extend(piece.iter().take(length)),
+        }
+        if let Some(header) = proxy::parse(&bytes).map_err(io::Error::other)? {
+            let rest = bytes.split_off(header.length.min(bytes.len()));
+            return Ok((header.user.map(|user| user.ip().to_canonical()), rest));
+        }
+    }
+}
+
+/// Accepts from any of the listeners, the next one first each time.
+async fn accept(listeners: &[TcpListener], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
+    *turn = turn.wrapping_add(1);
+    let (after, before) = listeners.split_at(*turn % listeners.len().max(1));
+    std::future::poll_fn(|context| {
+        for listener in before.iter().chain(after) {
+            if let Poll::Ready(accepted) = listener.poll_accept(context) {
+                return Poll::Ready(accepted);
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Whether an error of `accept` was the fault of one connection (accept(2) passes on errors of the network), rather than
+/// the system having run out of something.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    let codes = [
+        libc::ECONNABORTED,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::ENONET,
+        libc::EINTR,
+        libc::EPERM,
+    ];
+    error.raw_os_error().is_some_and(|code| codes.contains(&code))
+}

@@ -1,0 +1,475 @@
+//! Connections to members, kept and reused.
+//!
+//! Each worker has its own: nothing here is shared between threads, and no user waits for another user's member.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    fmt, io,
+    net::SocketAddr,
+    rc::Rc,
+    time::Duration,
+};
+
+use ntp_proto::time::Monotonic;
+use nts_ke::{
+    error::{ErrorCode, KeError},
+    message::Accepted,
+    pool::{FixedKeys, PoolRequest, Support},
+    upstream::{ALL_LISTS, Answer, COMMON_LISTS},
+};
+use pool_srv::directory::Member;
+use tokio::{net::lookup_host, task::spawn_local, time::timeout};
+use tracing::debug;
+
+use super::{
+    Shared,
+    assign::{check_server, is_public},
+    connection::Connection,
+    health::Sample,
+    metrics::Counter,
+    now,
+    pace::{Breaker, Capacity, Timings},
+};
+
+/// Most users of one worker that wait for one member at a time.
+const MAX_WAITING: usize = 64;
+
+/// Most connections that one worker keeps to one member without use.
+const MAX_IDLE: usize = 8;
+
+/// How long one is kept: less than members keep it.
+const MAX_IDLE_TIME: Duration = Duration::from_secs(200);
+
+/// After this time without use, a kept connection has to prove that the member is still there before keys are sent.
+const PING_AFTER: Duration = Duration::from_secs(2);
+
+/// How long what a member can do is believed, and its addresses are.
+const BELIEVED: Duration = Duration::from_secs(300);
+
+/// For how long after its last user a connection is kept ready for the next.
+const WARM: Duration = Duration::from_secs(60);
+
+/// Most addresses of a name that are tried.
+const MAX_ADDRESSES: usize = 3;
+
+/// Why a member cannot be used.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// It was not even asked; why.
+    Skipped(&'static str),
+    /// It failed.
+    Member(String),
+    /// We failed.
+    Ours(io::Error),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Skipped(why) => f.write_str(why),
+            Self::Member(why) => f.write_str(why),
+            Self::Ours(error) => write!(f, "our own fault: {error}"),
+        }
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        // What this machine has run out of is no fault of a member.
+        let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::ENETUNREACH];
+        if error.raw_os_error().is_some_and(|code| ours.contains(&code)) {
+            Self::Ours(error)
+        } else {
+            Self::Member(error.to_string())
+        }
+    }
+}
+
+impl From<KeError> for Trouble {
+    fn from(error: KeError) -> Self {
+        Self::Member(error.to_string())
+    }
+}
+
+/// All that one worker knows of one member.
+pub(super) struct Link {
+    pub(super) member: Member,
+    idle: RefCell<Vec<Connection>>,
+    support: RefCell<Option<(Rc<Support>, Monotonic)>>,
+    resolved: RefCell<Option<(Vec<SocketAddr>, Monotonic)>>,
+    resolving: Cell<bool>,
+    /// The address that served last.
+    good: Cell<Option<SocketAddr>>,
+    breaker: Cell<Breaker>,
+    capacity: Cell<Option<Capacity>>,
+    connects: RefCell<Timings>,
+    answers: RefCell<Timings>,
+    /// Since when users wait for it.
+    waiting: RefCell<BTreeMap<u64, Monotonic>>,
+    next: Cell<u64>,
+    last_used: Cell<Option<Monotonic>>,
+    warming: Cell<bool>,
+    /// Whether it does not know the request for server names.
+    common_only: Cell<bool>,
+}
+
+/// A user that waits for a member. Dropping it ends the wait.
+struct Wait {
+    link: Rc<Link>,
+    number: u64,
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.link.waiting.borrow_mut().remove(&self.number);
+    }
+}
+
+/// A member that is ready to take keys.
+pub(super) struct Ready {
+    connection: Connection,
+    pub(super) support: Rc<Support>,
+    wait: Wait,
+}
+
+impl Link {
+    /// `workers` share the capacity of the member.
+    pub(super) fn new(member: Member, workers: usize) -> Self {
+        #[expect(clippy::cast_precision_loss, reason = "a few threads")]
+        let share = |capacity: u32| Capacity::new(f64::from(capacity) / workers.max(1) as f64);
+        let capacity = Cell::new(member.capacity.map(share));
+        Self {
+            member,
+            idle: RefCell::default(),
+            support: RefCell::default(),
+            resolved: RefCell::default(),
+            resolving: Cell::default(),
+            good: Cell::default(),
+            breaker: Cell::default(),
+            capacity,
+            connects: RefCell::default(),
+            answers: RefCell::default(),
+            waiting: RefCell::default(),
+            next: Cell::default(),
+            last_used: Cell::default(),
+            warming: Cell::default(),
+            common_only: Cell::default(),
+        }
+    }
+
+    fn token(&self) -> Result<&str, Trouble> {
+        let token = self.member.token.as_ref().map(pool_srv::directory::Token::reveal);
+        token.ok_or(Trouble::Skipped("it has no token"))
+    }
+
+    /// Gets a connection on which keys can be sent. `patient`: also of a member that lets others wait. Nothing of the
+    /// user is told to the member.
+    pub(super) async fn prepare(
+        self: &Rc<Self>,
+        shared: &Rc<Shared>,
+        by: Monotonic,
+        patient: bool,
+    ) -> Result<Ready, Trouble> {
+        let wait = self.enter(patient)?;
+        match self.connect(shared, by, &wait).await {
+            Ok((connection, support)) => {
+                self.last_used.set(Some(now::monotonic()));
+                Ok(Ready { connection, support, wait })
+            }
+            Err(trouble) => {
+                self.failed(shared, &trouble);
+                Err(trouble)
+            }
+        }
+    }
+
+    fn enter(self: &Rc<Self>, patient: bool) -> Result<Wait, Trouble> {
+        self.token()?;
+        let now = now::monotonic();
+        let (count, oldest) = {
+            let waiting = self.waiting.borrow();
+            (waiting.len(), waiting.values().next().copied())
+        };
+        if count >= MAX_WAITING {
+            return Err(Trouble::Skipped("too many wait for it"));
+        }
+        if !patient && oldest.is_some_and(|since| now.since(since) > self.answers.borrow().patience()) {
+            return Err(Trouble::Skipped("it lets others wait"));
+        }
+        let mut breaker = self.breaker.get();
+        let admitted = breaker.admits(now);
+        self.breaker.set(breaker);
+        if !admitted {
+            return Err(Trouble::Skipped("it failed too often"));
+        }
+        if let Some(mut capacity) = self.capacity.get() {
+            let taken = capacity.take(now);
+            self.capacity.set(Some(capacity));
+            if !taken {
+                return Err(Trouble::Skipped("its capacity is used up"));
+            }
+        }
+        let number = self.next.get();
+        self.next.set(number.wrapping_add(1));
+        self.waiting.borrow_mut().insert(number, now);
+        Ok(Wait { link: Rc::clone(self), number })
+    }
+
+    /// The time by which an answer must be here.
+    fn answer_by(&self, by: Monotonic) -> Monotonic {
+        (now::monotonic() + self.answers.borrow().wait()).min(by)
+    }
+
+    async fn connect(
+        self: &Rc<Self>,
+        shared: &Rc<Shared>,
+        by: Monotonic,
+        wait: &Wait,
+    ) -> Result<(Connection, Rc<Support>), Trouble> {
+        // Ends: each round takes one away, or returns.
+        while let Some(mut connection) = self.take_idle() {
+            let known = self.known_support();
+            if connection.idle_for() < PING_AFTER
+                && let Some(support) = known
+            {
+                return Ok((connection, support));
+            }
+            if let Ok(support) = self.ask_support(&mut connection, shared, by).await
+                && connection.is_alive()
+            {
+                return Ok((connection, support));
+            }
+            self.waiting.borrow_mut().insert(wait.number, now::monotonic());
+        }
+        let mut connection = self.dial(shared, by).await?;
+        if let Some(support) = self.known_support() {
+            return Ok((connection, support));
+        }
+        let mut answer = self.ask_support(&mut connection, shared, by).await;
+        if let Err((error, refused)) = &answer {
+            if !refused || self.common_only.get() {
+                return Err(Trouble::Member(error.clone()));
+            }
+            // There are members that know no request for server names, and answer it with an error.
+            self.common_only.set(true);
+            connection = self.dial(shared, by).await?;
+            answer = self.ask_support(&mut connection, shared, by).await;
+        }
+        let support = answer.map_err(|(error, _)| Trouble::Member(error))?;
+        if connection.is_alive() {
+            return Ok((connection, support));
+        }
+        // It does not keep connections.
+        Ok((self.dial(shared, by).await?, support))
+    }
+
+    fn known_support(&self) -> Option<Rc<Support>> {
+        let known = self.support.borrow();
+        known.as_ref().filter(|(_, until)| *until > now::monotonic()).map(|(support, _)| Rc::clone(support))
+    }
+
+    /// Asks what the member can do. The error says whether it refused by a proper answer.
+    async fn ask_support(
+        &self,
+        connection: &mut Connection,
+        shared: &Shared,
+        by: Monotonic,
+    ) -> Result<Rc<Support>, (String, bool)> {
+        let lists = if self.common_only.get() { COMMON_LISTS } else { ALL_LISTS };
+        let token = self.token().map_err(|trouble| (trouble.to_string(), false))?;
+        let started = now::monotonic();
+        let answer = connection.exchange(PoolRequest::Support(lists), token, self.answer_by(by)).await;
+        let support = match answer {
+            Ok(Answer::Support(support)) => Rc::new(support),
+            Ok(Answer::Cookies(_)) => return Err(("an answer to something else".to_owned(), false)),
+            Err(error) => {
+                let refused = matches!(
+                    error,
+                    KeError::Refused(ErrorCode::UnrecognizedCritical | ErrorCode::BadRequest) | KeError::Eof(_)
+                );
+                return Err((error.to_string(), refused));
+            }
+        };
+        self.answers.borrow_mut().push(now::monotonic().since(started));
+        for server in &support.servers {
+            if let Err(unfit) = check_server(server, shared.config.allow_private) {
+                return Err((format!("{server:?} among its names: {unfit}"), false));
+            }
+            shared.learn_alias(&self.member.name, server);
+        }
+        *self.support.borrow_mut() = Some((Rc::clone(&support), now::monotonic() + BELIEVED));
+        Ok(support)
+    }
+
+    fn take_idle(&self) -> Option<Connection> {
+        // The one used last is most likely alive. Ends: each round takes one away.
+        loop {
+            let connection = self.idle.borrow_mut().pop()?;
+            if connection.is_alive() && connection.idle_for() < MAX_IDLE_TIME {
+                return Some(connection);
+            }
+        }
+    }
+
+    fn put_idle(&self, connection: Connection) {
+        let mut idle = self.idle.borrow_mut();
+        if connection.is_alive() && idle.len() < MAX_IDLE {
+            idle.push(connection);
+        }
+    }
+
+    async fn dial(&self, shared: &Shared, by: Monotonic) -> Result<Connection, Trouble> {
+        let started = now::monotonic();
+        let by = (started + self.connects.borrow().wait()).min(by);
+        let addresses = self.addresses(shared, by).await?;
+        let mut trouble = Trouble::Member("it has no address".to_owned());
+        let count = u32::try_from(addresses.len()).unwrap_or(1).max(1);
+        for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
+            // The time left is shared with the addresses that are still to be tried.
+            let by = now::monotonic() + now::until(by) / left;
+            match Connection::open(shared, self.member.name.as_str(), address, by).await {
+                Ok(connection) => {
+                    self.good.set(Some(address));
+                    self.connects.borrow_mut().push(now::monotonic().since(started));
+                    shared.metrics.count(Counter::UpstreamConnections);
+                    return Ok(connection);
+                }
+                Err(failed) => trouble = failed,
+            }
+        }
+        Err(trouble)
+    }
+
+    async fn addresses(&self, shared: &Shared, by: Monotonic) -> Result<Vec<SocketAddr>, Trouble> {
+        let mut addresses = self.known_addresses();
+        if addresses.is_empty() {
+            let looked_up = timeout(now::until(by), resolve(&self.member, shared.config.allow_private)).await;
+            addresses = looked_up.map_err(|_| Trouble::Member("its name is not resolved in time".to_owned()))??;
+            *self.resolved.borrow_mut() = Some((addresses.clone(), now::monotonic() + BELIEVED));
+        }
+        if let Some(good) = self.good.get()
+            && let Some(place) = addresses.iter().position(|address| *address == good)
+        {
+            addresses.swap(0, place);
+        }
+        addresses.truncate(MAX_ADDRESSES);
+        Ok(addresses)
+    }
+
+    fn known_addresses(&self) -> Vec<SocketAddr> {
+        if self.member.addresses.is_empty() {
+            return self.resolved.borrow().as_ref().map(|(addresses, _)| addresses.clone()).unwrap_or_default();
+        }
+        self.member.addresses.iter().map(|address| SocketAddr::new(*address, self.member.port)).collect()
+    }
+
+    /// Closes what is no longer of use, and gets ready what soon will be. To be called every second or so.
+    pub(super) fn tend(self: &Rc<Self>, shared: &Rc<Shared>) {
+        let now = now::monotonic();
+        self.idle.borrow_mut().retain(|kept| kept.is_alive() && kept.idle_for() < MAX_IDLE_TIME);
+        let in_use = self.last_used.get().is_some_and(|at| now.since(at) < WARM);
+        if !in_use {
+            return;
+        }
+        let stale = self.resolved.borrow().as_ref().is_some_and(|(_, until)| *until <= now);
+        if stale && !self.resolving.replace(true) {
+            spawn_local(Rc::clone(self).resolve_again(Rc::clone(shared)));
+        }
+        let none = self.idle.borrow().is_empty() && self.waiting.borrow().is_empty();
+        if none && self.breaker.get().is_closed() && !self.warming.replace(true) {
+            spawn_local(Rc::clone(self).warm(Rc::clone(shared)));
+        }
+    }
+
+    async fn resolve_again(self: Rc<Self>, shared: Rc<Shared>) {
+        match resolve(&self.member, shared.config.allow_private).await {
+            Ok(addresses) => *self.resolved.borrow_mut() = Some((addresses, now::monotonic() + BELIEVED)),
+            // The old ones stay, and may still serve.
+            Err(trouble) => {
+                debug!("member {}: {trouble}", self.member.name.as_str());
+                if let Some((_, until)) = self.resolved.borrow_mut().as_mut() {
+                    *until = now::monotonic() + BELIEVED / 10;
+                }
+            }
+        }
+        self.resolving.set(false);
+    }
+
+    /// Opens a connection before somebody needs it.
+    pub(super) async fn warm(self: Rc<Self>, shared: Rc<Shared>) {
+        if let Ok(wait) = self.enter(false) {
+            let by = now::monotonic() + self.connects.borrow().wait() * 2;
+            match self.connect(&shared, by, &wait).await {
+                Ok((connection, _)) => self.put_idle(connection),
+                Err(trouble) => self.failed(&shared, &trouble),
+            }
+        }
+        self.warming.set(false);
+    }
+
+    /// Closes all connections without use: the files they hold are needed.
+    pub(super) fn release(&self) {
+        self.idle.borrow_mut().clear();
+    }
+
+    /// Takes word that it failed.
+    pub(super) fn failed(&self, shared: &Shared, trouble: &Trouble) {
+        match trouble {
+            Trouble::Skipped(_) => return,
+            Trouble::Member(why) => shared.tell(&self.member.name, Sample::Failed(why.clone())),
+            Trouble::Ours(_) => shared.metrics.count(Counter::OwnFaults),
+        }
+        debug!("member {}: {trouble}", self.member.name.as_str());
+        let mut breaker = self.breaker.get();
+        breaker.fail(now::monotonic());
+        self.breaker.set(breaker);
+    }
+
+    /// Takes word that it served.
+    pub(super) fn served(&self, shared: &Shared) {
+        let mut breaker = self.breaker.get();
+        breaker.succeed();
+        self.breaker.set(breaker);
+        shared.tell(&self.member.name, Sample::Served);
+    }
+}
+
+async fn resolve(member: &Member, allow_private: bool) -> Result<Vec<SocketAddr>, Trouble> {
+    let unresolved = |error| Trouble::Member(format!("its name is not resolved: {error}"));
+    let found = lookup_host((member.name.as_str(), member.port)).await.map_err(unresolved)?;
+    let found: Vec<_> = found.filter(|address| allow_private || is_public(address.ip())).collect();
+    if found.is_empty() {
+        return Err(Trouble::Member("its name leads to internal addresses only".to_owned()));
+    }
+    Ok(found)
+}
+
+impl Ready {
+    /// The member.
+    pub(super) fn link(&self) -> &Rc<Link> {
+        &self.wait.link
+    }
+
+    /// Hands over the keys of a user. From here on no other member may have them, whatever happens.
+    pub(super) async fn hand_over(mut self, keys: FixedKeys, by: Monotonic) -> Result<Accepted, Trouble> {
+        let link = Rc::clone(self.link());
+        let started = now::monotonic();
+        let by = link.answer_by(by);
+        let answer = self.connection.exchange(keys.into(), link.token()?, by).await?;
+        link.answers.borrow_mut().push(now::monotonic().since(started));
+        match answer {
+            Answer::Cookies(accepted) => {
+                link.put_idle(self.connection);
+                Ok(accepted)
+            }
+            Answer::Support(_) => Err(Trouble::Member("an answer to something else".to_owned())),
+        }
+    }
+
+    /// Gives the connection back unused.
+    pub(super) fn put_back(self) {
+        let link = Rc::clone(self.link());
+        link.put_idle(self.connection);
+    }
+}

@@ -1,0 +1,327 @@
+//! One user: its request, a member for it, and the answer.
+
+use std::{fmt, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+
+use ntp_proto::time::Monotonic;
+use nts_ke::{
+    error::{ErrorCode, KeError},
+    message::{NTPV4, Request, Response},
+    server::{Stage, UserOutput, UserSession},
+};
+use pool_srv::directory::Wish;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    sync::mpsc,
+    task::spawn_local,
+    time::timeout,
+};
+use tracing::debug;
+
+use super::{
+    Shared,
+    assign::{self, Assignments, Choice, Terms},
+    metrics::Counter,
+    now,
+    serve::Worker,
+    upstream::{Link, Ready, Trouble},
+};
+
+/// Octets read at a time.
+const PIECE: usize = 4096;
+
+/// How long a user may take to close after its answer, so that the answer is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Octets that are thrown away meanwhile.
+const MAX_LINGER_BYTES: usize = 16 * PIECE;
+
+/// How long a ready member is looked for, and how long the user waits in all.
+const SEARCH: Duration = Duration::from_millis(2500);
+const ANSWER: Duration = Duration::from_millis(4000);
+
+/// After which time another member is asked beside one that is slow, and how many at a time.
+const HEDGE: Duration = Duration::from_millis(300);
+const MAX_BESIDE: usize = 3;
+
+/// Members that may fail a user before it is told so: the time bounds them too, and most failures are quick.
+const MAX_FAILURES: usize = 6;
+
+/// Members that are looked at for one user.
+const MAX_LOOKS: usize = 48;
+
+/// Why a user got nothing.
+#[derive(Debug)]
+enum Failure {
+    Exchange(KeError),
+    Io(io::Error),
+    /// It did not take what was sent.
+    Stuck,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exchange(error) => error.fmt(f),
+            Self::Io(error) => error.fmt(f),
+            Self::Stuck => f.write_str("the answer was not taken in time"),
+        }
+    }
+}
+
+/// Serves one user; `stage` is told how far it comes.
+pub(super) async fn attend(
+    worker: &Rc<Worker>,
+    stream: &mut TcpStream,
+    first: &[u8],
+    user: IpAddr,
+    progress: &dyn Fn(Stage),
+) {
+    let close_by = now::monotonic() + worker.deadlines().total;
+    let told = match converse(worker, stream, first, user, progress).await {
+        Ok(()) => true,
+        Err(failure) => {
+            debug!("user {user}: {failure}");
+            worker.shared.metrics.count(match &failure {
+                Failure::Exchange(KeError::Protocol(_)) => Counter::BadRequests,
+                Failure::Exchange(_) | Failure::Io(_) | Failure::Stuck => Counter::Unfinished,
+            });
+            matches!(&failure, Failure::Exchange(error) if !matches!(error, KeError::Timeout(_)))
+        }
+    };
+    if told {
+        // Closing a connection with unread data resets it, and the user could lose what it was told.
+        let _ = timeout(LINGER.min(now::until(close_by)), part(stream)).await;
+    }
+}
+
+async fn converse(
+    worker: &Rc<Worker>,
+    stream: &mut TcpStream,
+    first: &[u8],
+    user: IpAddr,
+    progress: &dyn Fn(Stage),
+) -> Result<(), Failure> {
+    // Workers run only where there is one.
+    let Some(config) = worker.shared.server.load_full() else { return Err(Failure::Io(io::ErrorKind::Other.into())) };
+    let session = UserSession::new(config, now::monotonic());
+    let mut session = session.map_err(|fault| Failure::Exchange(KeError::Tls(fault)))?;
+    let mut stage = session.stage();
+    let mut piece = [0; PIECE];
+    if !first.is_empty() {
+        session.handle_input(now::monotonic(), first);
+    }
+    // Ends: the session has deadlines, and takes a bounded amount of data.
+    loop {
+        let deadline = match session.poll_output() {
+            UserOutput::Transmit(bytes) => {
+                let sent = timeout(now::until(session.final_deadline()), stream.write_all(&bytes)).await;
+                sent.map_err(|_| Failure::Stuck)?.map_err(Failure::Io)?;
+                continue;
+            }
+            UserOutput::Asked(request) => {
+                progress(session.stage());
+                answer(worker, &mut session, &request, user).await;
+                continue;
+            }
+            UserOutput::Done => return Ok(()),
+            UserOutput::Failed(error) => return Err(Failure::Exchange(error)),
+            UserOutput::Timeout(deadline, _) => deadline.unwrap_or_else(|| session.final_deadline()),
+        };
+        if session.stage() != stage {
+            stage = session.stage();
+            progress(stage);
+        }
+        match timeout(now::until(deadline), stream.read(&mut piece)).await {
+            Err(_) => session.handle_timeout(now::monotonic()),
+            Ok(Ok(0)) => session.handle_eof(now::monotonic()),
+            Ok(Ok(length)) => session.handle_input(now::monotonic(), piece.get(..length).unwrap_or_default()),
+            Ok(Err(error)) => return Err(Failure::Io(error)),
+        }
+    }
+}
+
+/// Reads and drops what the user still sends, until it closes.
+async fn part(stream: &mut TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut piece = [0; PIECE];
+    let mut taken = 0_usize;
+    while taken < MAX_LINGER_BYTES {
+        match stream.read(&mut piece).await {
+            Ok(0) | Err(_) => return,
+            Ok(length) => taken = taken.saturating_add(length),
+        }
+    }
+}
+
+/// Finds an answer for a user and gives it.
+async fn answer(worker: &Rc<Worker>, session: &mut UserSession, request: &Request, user: IpAddr) {
+    let started = now::monotonic();
+    let metrics = &worker.shared.metrics;
+    let failed = Response::Error(ErrorCode::Internal);
+    let (ready, terms) = match find(worker, request, user, started + SEARCH).await {
+        Ok(found) => found,
+        Err(nothing) => {
+            let counter = if nothing == failed { Counter::NoMember } else { Counter::NoOverlap };
+            metrics.count(counter);
+            session.answer(now::monotonic(), &nothing);
+            return;
+        }
+    };
+    let link = Rc::clone(ready.link());
+    let Ok(keys) = session.export(NTPV4, terms.algorithm, terms.key_length) else {
+        ready.put_back();
+        metrics.count(Counter::OwnFaults);
+        session.answer(now::monotonic(), &failed);
+        return;
+    };
+    let member = &link.member.name;
+    let trouble = match ready.hand_over(keys, started + ANSWER).await {
+        Ok(accepted) => match assign::grant(&terms, member, &accepted, worker.shared.config.allow_private) {
+            Ok(grant) => {
+                if let Some(server) = grant.server {
+                    worker.shared.learn_alias(member, server);
+                }
+                session.answer(now::monotonic(), &Response::Established(grant));
+                link.served(&worker.shared);
+                metrics.observe(now::monotonic().since(started));
+                return metrics.count(Counter::Served);
+            }
+            Err(unfit) => {
+                metrics.count(Counter::Unfit);
+                Trouble::Member(unfit.to_string())
+            }
+        },
+        Err(trouble) => trouble,
+    };
+    // The member may know the keys of this user: no other one may have them.
+    link.failed(&worker.shared, &trouble);
+    metrics.count(Counter::Lost);
+    session.answer(now::monotonic(), &failed);
+}
+
+/// Whom a user may get.
+struct Search<'a> {
+    worker: &'a Worker,
+    assignments: Arc<Assignments>,
+    user: IpAddr,
+    denied: Vec<usize>,
+    has_some: bool,
+    tried: Vec<usize>,
+    /// Those of them that were not even asked.
+    skipped: Vec<usize>,
+    respects_wish: bool,
+    /// Whether members are asked that let others wait.
+    patient: bool,
+}
+
+impl Search<'_> {
+    /// The next member. First come those who are well, then the slow ones, then, as the draft has it, those not wanted:
+    /// better than nobody.
+    fn next(&mut self) -> Option<(usize, Rc<Link>)> {
+        // Ends: each round tries one more, or gives up one wish.
+        for _ in 0..MAX_LOOKS {
+            let mut excluded = self.tried.clone();
+            if self.respects_wish {
+                excluded.extend(&self.denied);
+            }
+            let wish = Wish { client: Some(self.user), has_some: self.has_some, excluded: &excluded };
+            if let Some(place) = self.worker.draw(&self.assignments, &wish) {
+                self.tried.push(place);
+                if let Some(link) = self.worker.link(&self.assignments, place) {
+                    return Some((place, link));
+                }
+            } else if !self.patient && !self.skipped.is_empty() {
+                self.patient = true;
+                self.tried.retain(|place| !self.skipped.contains(place));
+            } else if self.respects_wish && !self.denied.is_empty() {
+                self.respects_wish = false;
+            } else {
+                return None;
+            }
+        }
+        None
+    }
+}
+
+/// Finds a member that is ready to take the user's keys. Until then any number may fail without harm. If one is slow
+/// another one is asked beside it, and the first that is ready serves; the others' connections are kept for later.
+async fn find(
+    worker: &Rc<Worker>,
+    request: &Request,
+    user: IpAddr,
+    by: Monotonic,
+) -> Result<(Ready, Terms), Response<'static>> {
+    if !request.protocols.contains(&NTPV4) {
+        return Err(Response::NoProtocol);
+    }
+    if request.algorithms.is_empty() {
+        return Err(Response::NoAlgorithm);
+    }
+    let assignments = worker.shared.assignments.load_full();
+    let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
+    let has_some = !request.denied.is_empty();
+    let (tried, skipped) = (Vec::new(), Vec::new());
+    let mut search =
+        Search { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, patient: false };
+    let (tell, mut told) = mpsc::channel(MAX_LOOKS);
+    let (mut asked, mut failures, mut no_overlap) = (0_usize, 0, None);
+    let mut next_at = now::monotonic();
+    for _ in 0..MAX_LOOKS {
+        let now = now::monotonic();
+        if failures >= MAX_FAILURES || by <= now {
+            break;
+        }
+        if (asked == 0 || next_at <= now) && asked < MAX_BESIDE {
+            if let Some((place, link)) = search.next() {
+                asked += 1;
+                spawn_local(prepare(Rc::clone(&worker.shared), place, link, by, search.patient, tell.clone()));
+                next_at = now + HEDGE;
+            } else if asked == 0 {
+                break;
+            } else {
+                next_at = by;
+            }
+        }
+        let until = if asked < MAX_BESIDE { next_at.min(by) } else { by };
+        let Ok(Some((place, result))) = timeout(now::until(until), told.recv()).await else { continue };
+        asked -= 1;
+        let ready: Ready = match result {
+            Ok(ready) => ready,
+            Err(Trouble::Skipped(_)) => {
+                search.skipped.push(place);
+                continue;
+            }
+            Err(Trouble::Member(_) | Trouble::Ours(_)) => {
+                failures += 1;
+                worker.shared.metrics.count(Counter::Failovers);
+                continue;
+            }
+        };
+        match assign::choose(request, &ready.support) {
+            Choice::Use(terms) => return Ok((ready, terms)),
+            Choice::NoProtocol => no_overlap = no_overlap.or(Some(Response::NoProtocol)),
+            Choice::NoAlgorithm => no_overlap = Some(Response::NoAlgorithm),
+        }
+        ready.put_back();
+    }
+    // A member that failed might have had something in common.
+    Err(no_overlap.filter(|_| failures == 0).unwrap_or(Response::Error(ErrorCode::Internal)))
+}
+
+/// Gets a member ready for whoever still waits for one.
+async fn prepare(
+    shared: Rc<Shared>,
+    place: usize,
+    link: Rc<Link>,
+    by: Monotonic,
+    patient: bool,
+    tell: mpsc::Sender<(usize, Result<Ready, Trouble>)>,
+) {
+    let result = link.prepare(&shared, by, patient).await;
+    if let Err(late) = tell.try_send((place, result))
+        && let Ok(ready) = late.into_inner().1
+    {
+        ready.put_back();
+    }
+}

@@ -1,0 +1,160 @@
+//! The key-exchange load balancer of an NTS pool.
+
+use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use pool_lb::balance::{Balancer, config, config::Config, control, identity};
+use pool_srv::directory;
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+/// The balancer failed, or said no.
+const FAILED: u8 = 1;
+
+/// The files or the command line are wrong.
+const WRONG: u8 = 2;
+
+/// The key-exchange load balancer of an NTS pool.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(
+        short,
+        long = "config",
+        value_name = "FILE",
+        default_value = "/etc/nts-pool-lb/nts-pool-lb.toml",
+        global = true
+    )]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Task>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Read all files, say what is wrong with them, and end.
+    Check,
+    /// Show the members and how they are.
+    List,
+    /// Show whom a client gets, and why.
+    Why {
+        /// The client's address.
+        client: IpAddr,
+    },
+    /// Give a member no new users.
+    Drain {
+        /// Its name in the directory.
+        member: String,
+    },
+    /// Take a drained member in again.
+    Undrain {
+        /// Its name in the directory.
+        member: String,
+    },
+    /// Read members, certificates and keys again.
+    Reload,
+    /// Probe members and publish the verdict, without serving users.
+    Monitor,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    let config = match config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(problem) => return fail(WRONG, &problem),
+    };
+    match arguments.command {
+        None => serve(config, Balancer::start),
+        Some(Task::Monitor) => serve(config, Balancer::monitor),
+        Some(Task::Check) => check(&config),
+        Some(Task::List) => ask(&config, "list"),
+        Some(Task::Why { client }) => ask(&config, &format!("why {client}")),
+        Some(Task::Drain { member }) => ask(&config, &format!("drain {member}")),
+        Some(Task::Undrain { member }) => ask(&config, &format!("undrain {member}")),
+        Some(Task::Reload) => ask(&config, "reload"),
+    }
+}
+
+fn fail(code: u8, what: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("nts-pool-lb: {what}");
+    ExitCode::from(code)
+}
+
+fn check(config: &Config) -> ExitCode {
+    let directory = match directory::load(&config.members) {
+        Ok(directory) => directory,
+        Err(problem) => return fail(WRONG, &problem),
+    };
+    if let Err(error) =
+        identity::server_config(config).map(drop).and_then(|()| identity::client_config(config).map(drop))
+    {
+        return fail(WRONG, &error);
+    }
+    let members = directory.members();
+    let without = members.iter().filter(|member| member.token.is_none()).count();
+    println!("{} members, {without} of them without token (for DNS clients alone)", members.len());
+    ExitCode::SUCCESS
+}
+
+fn ask(config: &Config, line: &str) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, &error),
+    };
+    match runtime.block_on(control::ask_running(&config.control_socket, line)) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(text) => fail(FAILED, &text),
+    }
+}
+
+fn serve(config: Config, start: fn(Config) -> Result<Balancer, pool_lb::balance::StartError>) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, &error),
+    };
+    // Before anything is served, so that no signal is missed.
+    let signals = runtime.block_on(async {
+        let of = |kind| signal(kind);
+        Ok::<_, std::io::Error>((of(SignalKind::hangup())?, of(SignalKind::terminate())?, of(SignalKind::interrupt())?))
+    });
+    let (mut hangup, mut terminate, mut interrupt) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let balancer = match start(config) {
+        Ok(balancer) => balancer,
+        Err(error) => return fail(WRONG, &error),
+    };
+    for address in balancer.addresses() {
+        info!("serving users on {address}");
+    }
+    loop {
+        let reload = runtime.block_on(async {
+            tokio::select! {
+                _ = hangup.recv() => true,
+                _ = terminate.recv() => false,
+                _ = interrupt.recv() => false,
+            }
+        });
+        if !reload {
+            break;
+        }
+        match balancer.command("reload") {
+            Ok(text) => info!("{}", text.trim_end()),
+            Err(text) => tracing::warn!("{text}; what was read before stays in use"),
+        }
+    }
+    info!("stopping: no new users");
+    balancer.stop();
+    ExitCode::SUCCESS
+}

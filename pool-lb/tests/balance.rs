@@ -1,0 +1,228 @@
+//! The balancer in process, over real TLS on loopback.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::disallowed_types,
+    clippy::disallowed_methods,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    reason = "tests block, keep time and count by themselves"
+)]
+
+mod scene;
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    thread,
+};
+
+use ntp_proto::nts::AeadAlgorithm;
+use nts_ke::error::{ErrorCode, KeError, NoOverlap};
+use pool_lb::balance::metrics::Counter;
+use pool_srv::directory::HealthReport;
+use scene::{Manner, Scene};
+
+const FAILED: KeError = KeError::Refused(ErrorCode::Internal);
+
+#[test]
+fn users_get_cookies_of_members_for_their_own_keys() {
+    let scene = Scene::new(&[Manner::Good, Manner::Good, Manner::Good, Manner::Chatty]);
+    for algorithms in [&AeadAlgorithm::ALL[..], &[AeadAlgorithm::AesGcmSiv128], &[AeadAlgorithm::AesSivCmac512]] {
+        for _ in 0..6 {
+            let established = scene.user_with(algorithms, &[], &[]).unwrap();
+            let owner = scene.owner(&established);
+            assert_eq!(established.algorithm, algorithms[0]);
+            assert_eq!(established.server.as_deref(), Some(owner.name.as_str()));
+            assert!(established.fallback_keys.is_none(), "record 1024 is echoed");
+            assert_eq!(established.cookies.len(), 8);
+            assert_eq!(established.port, (owner.name == "m4.test").then_some(1123));
+        }
+    }
+    assert_eq!(scene.all_keys(), 18);
+    assert_eq!(scene.balancer().metrics().get(Counter::Served), 18);
+}
+
+#[test]
+fn members_that_fail_before_they_have_keys_cost_nobody_an_exchange() {
+    let scene = Scene::new(&[
+        Manner::Good,
+        Manner::Silent,
+        Manner::OtherName,
+        Manner::RubbishSupport,
+        Manner::InternalSupport,
+        Manner::Good,
+    ]);
+    for _ in 0..12 {
+        let established = scene.user().unwrap();
+        assert!(["m1.test", "m6.test"].contains(&scene.owner(&established).name.as_str()));
+    }
+    assert_eq!(scene.all_keys(), 12);
+}
+
+#[test]
+fn a_member_that_dies_is_replaced() {
+    let scene = Scene::new(&[Manner::Good; 3]);
+    for _ in 0..6 {
+        scene.owner(&scene.user().unwrap());
+    }
+    scene.members[0].kill();
+    thread::sleep(std::time::Duration::from_millis(100));
+    let before = scene.members[0].keys.lock().unwrap().len();
+    for _ in 0..20 {
+        assert_ne!(scene.owner(&scene.user().unwrap()).name, "m1.test");
+    }
+    assert_eq!(scene.members[0].keys.lock().unwrap().len(), before);
+}
+
+#[test]
+fn what_a_hostile_member_sends_stays_with_the_balancer() {
+    for manner in [
+        Manner::Rubbish,
+        Manner::Stalls,
+        Manner::Closes,
+        Manner::ZeroCookies,
+        Manner::OtherAlgorithm,
+        Manner::Internal,
+        Manner::Localhost,
+        Manner::PortZero,
+        Manner::ErrorRecord,
+        Manner::WarningRecord,
+        Manner::Twice,
+    ] {
+        let scene = Scene::new(&[manner]);
+        assert_eq!(scene.user().unwrap_err(), FAILED, "{manner:?}");
+        assert_eq!(scene.all_keys(), 1, "{manner:?}: no second try with keys that are out");
+        let reason = scene.command("list").unwrap();
+        assert!(reason.contains("m1.test"), "{reason}");
+    }
+}
+
+#[test]
+fn with_all_members_down_users_are_told_so() {
+    let scene = Scene::new(&[Manner::Good, Manner::Good]);
+    scene.members.iter().for_each(scene::Member::kill);
+    thread::sleep(std::time::Duration::from_millis(100));
+    for _ in 0..5 {
+        assert_eq!(scene.user().unwrap_err(), FAILED);
+    }
+    assert_eq!(scene.all_keys(), 0);
+}
+
+#[test]
+fn denied_servers_are_not_given_under_any_of_their_names() {
+    let wanted =
+        [(Manner::Good, &[15][..], Some("ntp.one.test")), (Manner::Good, &[15], None), (Manner::Good, &[15], None)];
+    let scene = Scene::with(&wanted, "");
+    // Until the balancer knows what they call themselves.
+    while !scene.members.iter().all(|member| !member.keys.lock().unwrap().is_empty()) {
+        scene.user().unwrap();
+    }
+    let siv = [AeadAlgorithm::AesSivCmac256];
+    for denied in [["ntp.one.test", "m2.test"], ["M1.Test", "m2.test"], ["NTP.ONE.TEST.", "m2.test."]] {
+        let denied = denied.map(str::to_owned);
+        for _ in 0..5 {
+            let established = scene.user_with(&siv, &denied, &[]).unwrap();
+            assert_eq!(scene.owner(&established).name, "m3.test", "{denied:?}");
+        }
+    }
+    // Denying everybody is no reason to give nobody.
+    let all = ["m1.test", "m2.test", "m3.test"].map(str::to_owned);
+    scene.owner(&scene.user_with(&siv, &all, &[]).unwrap());
+}
+
+#[test]
+fn a_user_gets_a_member_that_has_its_algorithm_if_there_is_one() {
+    let mut wanted = vec![(Manner::Good, &[15][..], None); 7];
+    wanted.push((Manner::Good, &[15, 17], None));
+    let scene = Scene::with(&wanted, "");
+    for _ in 0..4 {
+        let established = scene.user_with(&[AeadAlgorithm::AesSivCmac512], &[], &[]).unwrap();
+        assert_eq!(scene.owner(&established).name, "m8.test");
+    }
+    let error = scene.user_with(&[AeadAlgorithm::AesGcmSiv128], &[], &[]).unwrap_err();
+    assert_eq!(error, KeError::NoOverlap(NoOverlap::Algorithm));
+}
+
+#[test]
+fn members_come_and_go_while_users_are_served() {
+    let scene = Scene::new(&[Manner::Good; 4]);
+    thread::scope(|scope| {
+        let users: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| (0..20).map(|_| scene.user().is_ok()).filter(|served| *served).count()))
+            .collect();
+        for round in 0..10 {
+            let members = if round % 2 == 0 { &scene.members[..2] } else { &scene.members[..] };
+            scene.set_members(members);
+        }
+        assert_eq!(users.into_iter().map(|user| user.join().unwrap()).sum::<usize>(), 40);
+    });
+    scene.set_members(&scene.members[3..]);
+    assert_eq!(scene.owner(&scene.user().unwrap()).name, "m4.test");
+    fs::write(scene.path("members.toml"), "[[member]]\nnam = 1\n").unwrap();
+    let error = scene.command("reload").unwrap_err();
+    assert!(error.contains("members.toml:2:1") && error.contains("nam"), "{error}");
+    assert_eq!(scene.owner(&scene.user().unwrap()).name, "m4.test");
+    scene.all_keys();
+}
+
+#[test]
+fn operators_see_and_drain_members() {
+    let scene = Scene::new(&[Manner::Good, Manner::Good]);
+    let why = scene.command("why 192.0.2.1").unwrap();
+    assert!(why.contains("from the world") && why.contains("m1.test (weight 10, up, operator m1.test)"), "{why}");
+    assert!(scene.command("drain M2.test").unwrap().contains("m2.test"));
+    for _ in 0..6 {
+        assert_eq!(scene.owner(&scene.user().unwrap()).name, "m1.test");
+    }
+    let list = scene.command("list").unwrap();
+    assert!(list.lines().any(|line| line.starts_with("m2.test") && line.contains("draining")), "{list}");
+    let report = HealthReport::from_json(&fs::read_to_string(scene.path("health.json")).unwrap()).unwrap();
+    assert_eq!(report.members.len(), 2);
+    assert!(scene.command("undrain m2.test").is_ok());
+    for bad in ["drain m3.test", "why here", "jump", ""] {
+        assert!(scene.command(bad).is_err(), "{bad}");
+    }
+    let mut page = TcpStream::connect(scene.balancer().metrics_address().unwrap()).unwrap();
+    page.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    page.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("nts_pool_lb_members{state=\"up\"} 2"), "{text}");
+}
+
+#[test]
+fn idle_and_rude_connections_keep_nobody_out() {
+    let scene = Scene::with(&[(Manner::Good, &[15][..], None)], "[limits]\nconnections = 16");
+    let idle: Vec<_> = (0..64).map(|_| TcpStream::connect(scene.address)).collect();
+    for _ in 0..4 {
+        let mut rude = TcpStream::connect(scene.address).unwrap();
+        // It may be closed already.
+        let _ = rude.write_all(&[0x16; 3000]);
+        scene.owner(&scene.user().unwrap());
+    }
+    drop(idle);
+    assert!(scene.balancer().metrics().get(Counter::Evicted) > 0);
+}
+
+#[test]
+fn proxies_are_believed_if_they_are_ours() {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c".to_vec();
+    header.extend([192, 0, 2, 7, 127, 0, 0, 1, 0x30, 0x39, 0x11, 0x6c]);
+    let siv = [AeadAlgorithm::AesSivCmac256];
+    let scene = Scene::with(
+        &[(Manner::Good, &[15][..], None)],
+        "proxies = [\"127.0.0.0/8\"]\n[limits]\nburst = 2\ninterval = 3600",
+    );
+    let served = (0..12).filter(|_| scene.user_with(&siv, &[], &header).is_ok()).count();
+    // Each of the two workers has a bucket of its own.
+    assert!((2..=4).contains(&served), "{served}");
+    assert!(scene.balancer().metrics().get(Counter::RefusedPeer) > 0, "the limits are those of the user");
+    assert!(scene.user().is_err(), "no header");
+    let mut cut = TcpStream::connect(scene.address).unwrap();
+    cut.write_all(&header[..19]).unwrap();
+    cut.shutdown(std::net::Shutdown::Write).unwrap();
+    assert_eq!(cut.read(&mut [0; 8]).unwrap_or(0), 0);
+    let plain = Scene::new(&[Manner::Good]);
+    assert!(plain.user_with(&siv, &[], &header).is_err(), "whoever is no proxy of ours does not speak for others");
+    plain.user().unwrap();
+}
