@@ -160,7 +160,8 @@ fn a_laptop_that_sleeps_keeps_its_keys() {
 
 #[test]
 fn a_shared_resolver_asks_the_pool_once_a_lifetime_at_most() {
-    let scenario = Scenario { ttl: 3_600, restarts: 10.0, saved: false, clients_per_resolver: 10, ..clients(ModeName::Lb, 10) };
+    let scenario =
+        Scenario { ttl: 3_600, restarts: 10.0, saved: false, clients_per_resolver: 10, ..clients(ModeName::Lb, 10) };
     let counts = checked(&scenario, 23);
     assert!(counts.dns_pool <= 2 * (24 + 1), "two families, once an hour: {counts:?}");
     assert!(counts.dns >= 10 * counts.dns_pool, "{counts:?}");

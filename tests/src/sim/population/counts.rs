@@ -80,6 +80,8 @@ pub struct Counts {
     pub spared: u64,
     /// Members that clients gave up.
     pub lost_members: u64,
+    /// Starts after the first.
+    pub restarts: u64,
     /// Clients that had too few members at the end.
     pub short: u64,
     /// NTP packets.

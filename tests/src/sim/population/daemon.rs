@@ -53,7 +53,11 @@ pub(super) enum What {
     Addresses,
     Services,
     /// Keys of a member, or of the balancer if `server` is `None`.
-    Keys { server: Option<usize>, denied: Vec<String>, cause: Cause },
+    Keys {
+        server: Option<usize>,
+        denied: Vec<String>,
+        cause: Cause,
+    },
 }
 
 /// What a client does next.
@@ -150,6 +154,10 @@ impl Daemon {
 
     pub(super) const fn is_on(&self) -> bool {
         self.mode.is_some()
+    }
+
+    pub(super) const fn has_run_before(&self) -> bool {
+        self.runs > 1
     }
 
     pub(super) fn members(&self) -> usize {

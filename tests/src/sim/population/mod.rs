@@ -52,7 +52,11 @@ enum Event {
     Sleep(usize),
     WakeUp(usize),
     Mode(usize),
-    Answered { client: usize, run: u32, question: QuestionId },
+    Answered {
+        client: usize,
+        run: u32,
+        question: QuestionId,
+    },
     Incident(usize),
 }
 
@@ -178,6 +182,7 @@ impl<'a> Population<'a> {
             Event::Boot(client) => {
                 let seed = self.random.bits();
                 self.daemons[client].boot(self.scenario, &mut self.world, seed);
+                self.counts.restarts += u64::from(self.daemons[client].has_run_before());
                 self.drain(client);
             }
             Event::Restart(client) => {

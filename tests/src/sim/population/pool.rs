@@ -128,7 +128,12 @@ impl Pool {
     }
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "small numbers"
+)]
 fn pick(random: &mut Random, below: usize) -> usize {
     ((random.uniform() * below as f64) as usize).min(below.saturating_sub(1))
 }
