@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
     let mut options = Options { clients: 40, days: 1.0, seed: 1, json: None, all: false };
     while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or(format!("{word} needs a value"));
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         match word.as_str() {
             "--clients" => options.clients = number(&value()?)?,
             "--days" => options.days = number(&value()?)?,
@@ -60,7 +60,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         }
     }
     let some = options.clients > 0 && options.days > 0.0;
-    some.then_some(options).ok_or("at least one client and some time are needed".to_owned())
+    some.then_some(options).ok_or_else(|| "at least one client and some time are needed".to_owned())
 }
 
 fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
@@ -98,24 +98,30 @@ impl Bench {
     }
 
     fn losses(&mut self) {
-        println!("## Loss\n\nPer client and day, the first start included; lifetime 3600 s, no restarts.\n");
+        println!("## Loss\n\nPer client, on the first day and on a later one; lifetime 3600 s, no restarts.\n");
         println!(
-            "| mode | loss each way | NTP requests | octets, both ways | name queries | key exchanges | by cause |"
+            "| mode | loss each way | NTP requests | octets, both ways | queries | exchanges | by cause | requests later | exchanges later |"
         );
-        println!("|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|---|");
         for mode in MODES {
             for loss in LOSSES {
-                let counts = self.run("loss", &Scenario { loss, ..self.scenario(mode) });
+                let scenario = Scenario { loss, days: 1.0, ..self.scenario(mode) };
+                let counts = self.run("loss", &scenario);
+                // One seed is one run: the longer one begins with the shorter one.
+                let longer = self.run("loss", &Scenario { days: 1.0 + self.options.days, ..scenario });
+                let later = self.options.days;
                 let octets = counts.ntp.request_octets + counts.ntp.reply_octets;
                 println!(
-                    "| {} | {:.0} % | {:.0} | {:.0} | {:.2} | {:.2} | {} |",
+                    "| {} | {:.0} % | {:.0} | {:.0} | {:.2} | {:.2} | {} | {:.0} | {:.2} |",
                     mode.label(),
                     100.0 * loss,
                     counts.per_client_day(counts.ntp.requests),
                     counts.per_client_day(octets),
                     counts.per_client_day(counts.dns),
                     counts.per_client_day(counts.all_exchanges()),
-                    causes(&counts)
+                    causes(&counts),
+                    counts.per_client_day(longer.ntp.requests - counts.ntp.requests) / later,
+                    counts.per_client_day(longer.all_exchanges() - counts.all_exchanges()) / later,
                 );
             }
         }
@@ -169,27 +175,34 @@ impl Bench {
     }
 
     fn resolvers(&mut self) {
-        println!("\n## Clients behind one resolver\n\nPer client and day, one restart a day loses the state.\n");
-        println!("| mode | TTL | clients to a resolver | queries of clients | of resolvers to the pool | model |");
+        println!(
+            "\n## Clients behind one resolver\n\nPer client and day, days 2 to 6; one restart a day loses the state.\n"
+        );
+        println!("| mode | TTL | clients to a resolver | queries of clients | of resolvers to the pool | formula |");
         println!("|---|---|---|---|---|---|");
-        for mode in [ModeName::Srv, ModeName::Lb, ModeName::Classic] {
+        for mode in NTS {
             for ttl in [60, 3_600, 86_400] {
                 for share in [1_usize, 10, 100] {
-                    let scenario = Scenario {
+                    let first = Scenario {
                         ttl,
                         restarts: 1.0,
                         saved: false,
+                        days: 1.0,
                         clients: self.options.clients.max(share),
                         clients_per_resolver: share,
+                        // How often the time is asked for makes no difference to names.
+                        polls: (10, 10),
                         ..self.scenario(mode)
                     };
-                    let counts = self.run("resolvers", &scenario);
+                    let before = self.run("resolvers", &first);
+                    let counts = self.run("resolvers", &Scenario { days: 6.0, ..first.clone() });
+                    let later = |all: u64, one: u64| before.per_client_day(all - one) / 5.0;
                     println!(
                         "| {} | {ttl} | {share} | {:.2} | {:.3} | {:.3} |",
                         mode.label(),
-                        counts.per_client_day(counts.dns),
-                        counts.per_client_day(counts.dns_pool),
-                        resolver_model(&scenario, &counts)
+                        later(counts.dns, before.dns),
+                        later(counts.dns_pool, before.dns_pool),
+                        resolver_formula(&first, later(counts.restarts, before.restarts))
                     );
                 }
             }
@@ -249,7 +262,7 @@ impl Bench {
         let clients = self.options.clients * 5;
         println!("\n## Power cut\n\n{clients} clients lose power at once and start again within a minute.\n");
         println!(
-            "| mode | exchanges per client in 10 min | most in 1 s per 1000 clients | queries to the pool per client |"
+            "| mode | exchanges per client in 10 min | a second per 1000 clients, in the first minute | queries to the pool per client |"
         );
         println!("|---|---|---|---|");
         for mode in NTS {
@@ -258,10 +271,10 @@ impl Bench {
             let counts = self.run("power cut", &scenario);
             let within = counts.exchanges_between(43_200, 43_800);
             println!(
-                "| {} | {:.2} | {:.0} | {:.2} |",
+                "| {} | {:.2} | {:.1} | {:.2} |",
                 mode.label(),
                 ratio(within, clients),
-                1_000.0 * ratio(counts.peak_exchanges(43_200), clients),
+                1_000.0 * ratio(counts.exchanges_between(43_230, 43_290), clients) / 60.0,
                 ratio(counts.dns_pool_by_second.range(43_200..).map(|(_, count)| count).sum(), clients)
             );
         }
@@ -333,17 +346,15 @@ fn ratio(sum: u64, count: usize) -> f64 {
     sum as f64 / count as f64
 }
 
+/// Records of the pool that one start asks for: both families of the balancer's address, or services and zone keys.
+const POOL_RECORDS: f64 = 2.0;
+
 /// Queries that a resolver sends to the pool, per client and day: a record is asked for, then not for its lifetime, then
 /// at the next query, which comes after 1/rate on average.
-fn resolver_model(scenario: &Scenario, counts: &Counts) -> f64 {
-    // The records of the pool that one start asks for.
-    let records = match scenario.mode.offer() {
-        Offer::Srv | Offer::Lb | Offer::Classic => 2.0,
-    };
+fn resolver_formula(scenario: &Scenario, starts: f64) -> f64 {
     let clients = f64::from(u32::try_from(scenario.clients_per_resolver).unwrap_or(u32::MAX));
-    let starts = counts.per_client_day(counts.restarts) + 1.0 / scenario.days;
     let rate = clients * starts / Counts::seconds_per_day();
-    records * Counts::seconds_per_day() * rate / (1.0 + rate * f64::from(scenario.ttl)) / clients
+    POOL_RECORDS * starts / (1.0 + rate * f64::from(scenario.ttl))
 }
 
 fn causes(counts: &Counts) -> String {

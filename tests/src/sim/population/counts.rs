@@ -138,12 +138,6 @@ impl Counts {
         self.exchanges_by_second.range(from..to).map(|(_, count)| count).sum()
     }
 
-    /// Most key exchanges begun in one second from `from` on.
-    #[must_use]
-    pub fn peak_exchanges(&self, from: u64) -> u64 {
-        self.exchanges_by_second.range(from..).map(|(_, count)| *count).max().unwrap_or(0)
-    }
-
     /// A sum per client and day.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]

@@ -7,7 +7,7 @@ use ntp_proto::{
     pool::{Failure, Name, Negotiated},
 };
 
-use super::{Incident, Scenario};
+use super::{Incident, Offer, Scenario};
 use crate::sim::{Path, Random, ServerId, ServerSpec, World};
 
 /// The name of the pool.
@@ -27,6 +27,7 @@ const DEADLINE: f64 = 8.0;
 pub(super) struct Pool {
     members: Vec<Member>,
     loss: f64,
+    offer: Offer,
     exchanges_fail: bool,
 }
 
@@ -43,7 +44,12 @@ impl Pool {
             world.add_server(ServerSpec::default());
         }
         let member = Member { alive: true, listed_until: f64::INFINITY };
-        Self { members: vec![member; scenario.members], loss: scenario.loss, exchanges_fail: false }
+        Self {
+            members: vec![member; scenario.members],
+            loss: scenario.loss,
+            offer: scenario.mode.offer(),
+            exchanges_fail: false,
+        }
     }
 
     pub(super) fn is_alive(&self, member: usize) -> bool {
@@ -102,6 +108,10 @@ impl Pool {
         }
         *time += took.min(DEADLINE);
         if lost {
+            return Err(Failure::Connect);
+        }
+        // Nobody listens there.
+        if server.is_none() && self.offer == Offer::Classic {
             return Err(Failure::Connect);
         }
         if self.exchanges_fail {
