@@ -89,9 +89,10 @@ def stats(host, process):
 
 
 def sent(host, process):
-    """Requests that a client has sent (the last but one of `ntpdata`'s counters is of replies that were good)."""
+    """Requests that a client has sent, datagrams that it got, and valid replies among them."""
     line = chronyc(host, process, "ntpdata").strip().splitlines()[-1].split(",")
-    total_tx, total_rx, valid = (int(value) for value in line[-4:-1]) if len(line) > 35 else tuple(map(int, line[-3:]))
+    # The last four columns: sent, received, valid, good.
+    total_tx, total_rx, valid = (int(value) for value in line[-4:-1])
     return total_tx, total_rx, valid
 
 

@@ -77,6 +77,7 @@ fn bench(options: Options) -> Result<(), Box<dyn Error>> {
     bench.incidents();
     bench.power_cut();
     bench.outages();
+    bench.fixed_polls();
     if bench.options.all {
         bench.all();
     }
@@ -301,6 +302,27 @@ impl Bench {
                     );
                 }
             }
+        }
+    }
+
+    /// What `tests/bench/chrony_rekeys.py` has chronyd do, by number of polls.
+    fn fixed_polls(&mut self) {
+        println!("\n## One member, always polled every 64 s\n");
+        println!("| loss each way | requests | exchanges after the first | per 1000 requests | formula |");
+        println!("|---|---|---|---|---|");
+        for loss in [0.0, 0.05, 0.2, 0.3] {
+            let (mode, polls) = (ModeName::Lb, (6, 6));
+            let counts =
+                self.run("fixed polls", &Scenario { loss, polls, wanted: 1, days: 4.0, ..self.scenario(mode) });
+            let later = counts.all_exchanges() - counts.exchanges_for(Cause::Start);
+            let lost: f64 = 1.0 - (1.0 - loss) * (1.0 - loss);
+            println!(
+                "| {:.0} % | {} | {later} | {:.3} | {:.3} |",
+                100.0 * loss,
+                counts.ntp.requests,
+                1_000.0 * counts.per_client_day(later) / counts.per_client_day(counts.ntp.requests),
+                1_000.0 * (1.0 - lost) * lost.powi(8)
+            );
         }
     }
 
