@@ -5,10 +5,11 @@
 
 mod net;
 mod plot;
+pub mod population;
 mod random;
 mod world;
 
 pub use net::Path;
 pub use plot::Plot;
 pub use random::Random;
-pub use world::{ClientSpec, Point, ServerId, ServerSpec, SourceSpec, Trace, World, run_seeds};
+pub use world::{ClientSpec, Point, ServerId, ServerSpec, SourceSpec, Trace, Traffic, Want, World, run_seeds};

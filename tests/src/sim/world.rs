@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, VecDeque},
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
@@ -22,6 +22,10 @@ use ntp_proto::{
 };
 
 use super::{Path, Random};
+
+mod managed;
+
+pub use managed::{Traffic, Want};
 
 /// Where the world begins, on the Unix timescale: 2026-11-24.
 const START: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
@@ -188,6 +192,7 @@ struct Server {
 }
 
 struct Client {
+    spec: ClientSpec,
     engine: Engine,
     clock: SimClock,
     sources: BTreeMap<SourceId, SourceSpec>,
@@ -202,6 +207,13 @@ struct Client {
     wake: Option<u64>,
     lost: Vec<(SourceId, Loss)>,
     kernel_history: Vec<(f64, ClockStatus)>,
+    /// Somebody outside the world looks after its sources.
+    managed: bool,
+    traffic: Traffic,
+    /// Since when it sleeps or is off.
+    away: Option<Duration>,
+    /// By how much its monotonic clock is behind the world for that.
+    slept: Duration,
 }
 
 enum Event {
@@ -222,6 +234,9 @@ pub struct World {
     servers: Vec<Server>,
     clients: Vec<Client>,
     start: UnixTime,
+    traced: bool,
+    /// What managed clients want.
+    wants: VecDeque<(usize, Want)>,
 }
 
 impl World {
@@ -243,6 +258,8 @@ impl World {
             servers: Vec::new(),
             clients: Vec::new(),
             start,
+            traced: true,
+            wants: VecDeque::new(),
         };
         world.schedule(Duration::ZERO, Event::Sample);
         world
@@ -284,22 +301,13 @@ impl World {
         let mut engine = Engine::new(engine_config(&spec, self.start, self.random.seed()), now);
         let mut sources = BTreeMap::new();
         for (index, source) in spec.sources.iter().enumerate() {
-            let poll = |log2| PollInterval::new(log2).expect("poll interval in range");
-            let config = SourceConfig {
-                reference_id: reference_id(source.server),
-                min_poll: poll(source.polls.0),
-                max_poll: poll(source.polls.1),
-                bursts: Bursts::AtStart,
-                interleaved: source.interleaved,
-                version: 4,
-                authentication: if source.nts { Authentication::Nts } else { Authentication::None },
-                trust: if source.nts { Trust::Pki } else { Trust::None },
-                options: source.options,
-            };
+            let config = source_config(source);
             let first = now.monotonic + Duration::from_millis(200 + 50 * index as u64);
             sources.extend(engine.add_source(config, first).map(|id| (id, *source)));
         }
+        let (late, fallback_keys) = (Duration::from_secs_f64(spec.late), spec.fallback_keys);
         self.clients.push(Client {
+            spec: ClientSpec { sources: Vec::new(), ..spec },
             engine,
             clock,
             sources,
@@ -308,11 +316,15 @@ impl World {
             steps: 0,
             key_exchanges: 0,
             cookies: Vec::new(),
-            late: Duration::from_secs_f64(spec.late),
-            fallback_keys: spec.fallback_keys,
+            late,
+            fallback_keys,
             wake: None,
             lost: Vec::new(),
             kernel_history: Vec::new(),
+            managed: false,
+            traffic: Traffic::default(),
+            away: None,
+            slept: Duration::ZERO,
         });
         let number = self.clients.len() - 1;
         self.drain(number);
@@ -322,17 +334,23 @@ impl World {
     /// Lets time pass until `seconds` after the beginning.
     pub fn run_until(&mut self, seconds: f64) {
         let end = Duration::from_secs_f64(seconds);
-        while let Some(&Reverse((at, sequence))) = self.queue.peek() {
-            if at > end {
-                break;
-            }
-            self.queue.pop();
-            self.now = at;
-            if let Some(event) = self.events.remove(&sequence) {
-                self.handle(event);
-            }
+        while self.next_event().is_some_and(|at| at <= end) {
+            self.step();
         }
         self.now = end;
+    }
+
+    /// When something happens next.
+    fn next_event(&self) -> Option<Duration> {
+        self.queue.peek().map(|Reverse((at, _))| *at)
+    }
+
+    fn step(&mut self) {
+        let Some(Reverse((at, sequence))) = self.queue.pop() else { return };
+        self.now = at;
+        if let Some(event) = self.events.remove(&sequence) {
+            self.handle(event);
+        }
     }
 
     /// The trace of a client's clock.
@@ -347,7 +365,7 @@ impl World {
         let client = &self.clients[client];
         let mut clock = client.clock.clone();
         clock.advance_to(self.monotonic());
-        (&client.engine, now_of(&clock, self.monotonic()))
+        (&client.engine, now_of(&clock, client.monotonic(self.now)))
     }
 
     /// What a client last told its kernel.
@@ -432,7 +450,7 @@ impl World {
     }
 
     fn monotonic(&self) -> Monotonic {
-        Monotonic::from_nanos(u64::try_from(self.now.as_nanos()).unwrap_or(u64::MAX))
+        monotonic_at(self.now)
     }
 
     fn schedule(&mut self, at: Duration, event: Event) -> u64 {
@@ -450,6 +468,7 @@ impl World {
                 self.drain(number);
             }
             Event::AtServer { client, token, bytes } => self.serve(client, token, bytes),
+            Event::AtClient { client, .. } if self.clients[client].away.is_some() => {}
             Event::AtClient { client, source, mut bytes } => {
                 let now = self.present(client);
                 let info =
@@ -465,9 +484,9 @@ impl World {
     /// Brings a client's clock up to date.
     fn present(&mut self, number: usize) -> Now {
         let monotonic = self.monotonic();
-        let clock = &mut self.clients[number].clock;
-        clock.advance_to(monotonic);
-        now_of(clock, monotonic)
+        let client = &mut self.clients[number];
+        client.clock.advance_to(monotonic);
+        now_of(&client.clock, client.monotonic(self.now))
     }
 
     fn sample(&mut self) {
@@ -484,7 +503,9 @@ impl World {
                 bound: if tracking.synchronized { bound } else { f64::INFINITY },
             });
         }
-        self.schedule(self.now + Duration::from_secs(1), Event::Sample);
+        if self.traced {
+            self.schedule(self.now + Duration::from_secs(1), Event::Sample);
+        }
     }
 
     /// Obeys a client until it waits.
@@ -507,19 +528,26 @@ impl World {
                         client.engine.handle_steered(&applied);
                     }
                 }
-                Output::NeedKeys(source, _) => {
+                Output::NeedKeys(source, reason) => {
+                    if self.tell(number, Want::Keys(source, reason)) {
+                        continue;
+                    }
                     self.clients[number].key_exchanges += 1;
                     let at = self.now + Duration::from_millis(60);
                     self.schedule(at, Event::Keys { client: number, source });
                 }
-                Output::Lost(source, loss) => self.clients[number].lost.push((source, loss)),
+                Output::Lost(source, loss) => {
+                    if !self.tell(number, Want::Another(source, loss)) {
+                        self.clients[number].lost.push((source, loss));
+                    }
+                }
                 Output::Notice(_) => {}
                 Output::Timeout(at, _) => {
                     if let Some(last) = self.clients[number].wake.take() {
                         self.events.remove(&last);
                     }
                     if let Some(at) = at {
-                        let at = Duration::from_nanos(at.to_nanos()).max(self.now) + self.clients[number].late;
+                        let at = self.clients[number].world_time(at).max(self.now) + self.clients[number].late;
                         self.clients[number].wake = Some(self.schedule(at, Event::Wake(number)));
                     }
                     return;
@@ -530,6 +558,7 @@ impl World {
 
     fn send(&mut self, number: usize, now: Now, token: TxToken, bytes: Vec<u8>) {
         let client = &mut self.clients[number];
+        client.traffic.add_request(bytes.len());
         client.engine.handle_transmitted(token, now.clock, StampKind::Kernel);
         if let Some(cookie) = bytes.get(88..188).filter(|_| bytes.len() > 200) {
             client.cookies.push(cookie.to_vec());
@@ -577,6 +606,7 @@ impl World {
             server.responder.transmitted(&token, true_time);
         }
         reply.truncate(len);
+        self.clients[number].traffic.add_reply(len);
         if let Some(kiss) = spec.kiss {
             reply[1] = 0;
             reply[12..16].copy_from_slice(&kiss);
@@ -593,23 +623,33 @@ impl World {
         if self.now.as_secs_f64() >= self.servers[source.server.0].spec.keyless_from {
             return;
         }
+        let mut keys = self.issue(source.server);
+        if self.clients[number].fallback_keys {
+            keys.fallback = Some(self.session());
+        }
+        let monotonic = self.monotonic();
+        self.clients[number].engine.set_keys(monotonic, id, keys);
+        self.drain(number);
+    }
+
+    fn session(&mut self) -> SessionKeys {
         let key = |secret: [u8; 32]| AeadKey::new(AeadAlgorithm::AesSivCmac256, &secret).expect("32 bytes are a key");
-        let mut session = || SessionKeys { c2s: key(self.random.seed()), s2c: key(self.random.seed()) };
-        let keys = session();
-        let fallback = self.clients[number].fallback_keys.then(session);
+        SessionKeys { c2s: key(self.random.seed()), s2c: key(self.random.seed()) }
+    }
+
+    /// Keys and a full set of cookies, as a server's key exchange gives them.
+    fn issue(&mut self, server: ServerId) -> NtsKeys {
+        let keys = self.session();
         let mut cookies = CookieJar::new();
         for _ in 0..CookieJar::CAPACITY {
             let mut nonce = [0; 16];
             nonce.copy_from_slice(&self.random.seed()[..16]);
             let mut cookie = [0; 256];
-            let keyring = &self.servers[source.server.0].keyring;
-            if let Ok(len) = keyring.issue(&keys, &nonce, &mut cookie) {
+            if let Ok(len) = self.servers[server.0].keyring.issue(&keys, &nonce, &mut cookie) {
                 cookies.put(&cookie[..len]);
             }
         }
-        let monotonic = self.monotonic();
-        self.clients[number].engine.set_keys(monotonic, id, NtsKeys { keys, fallback, cookies });
-        self.drain(number);
+        NtsKeys { keys, fallback: None, cookies }
     }
 }
 
@@ -623,8 +663,27 @@ pub fn run_seeds(count: u64, mut run: impl FnMut(u64)) {
     }
 }
 
+fn monotonic_at(time: Duration) -> Monotonic {
+    Monotonic::from_nanos(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
 fn now_of(clock: &SimClock, monotonic: Monotonic) -> Now {
     Now { monotonic, clock: clock.now().unwrap_or(NtpTimestamp::ZERO) }
+}
+
+fn source_config(source: &SourceSpec) -> SourceConfig {
+    let poll = |log2| PollInterval::new(log2).expect("poll interval in range");
+    SourceConfig {
+        reference_id: reference_id(source.server),
+        min_poll: poll(source.polls.0),
+        max_poll: poll(source.polls.1),
+        bursts: Bursts::AtStart,
+        interleaved: source.interleaved,
+        version: 4,
+        authentication: if source.nts { Authentication::Nts } else { Authentication::None },
+        trust: if source.nts { Trust::Pki } else { Trust::None },
+        options: source.options,
+    }
 }
 
 fn reference_id(server: ServerId) -> ReferenceId {

@@ -1,0 +1,174 @@
+//! What clients cost a pool. Every limit that `docs/pools/lookups.md` and `docs/pools/capacity.md` publish has its test
+//! here; the figures themselves are printed by `cargo run --release -p ntpd-tests --bin population`.
+
+use ntpd_tests::sim::population::{Cause, Counts, Incident, ModeName, Offer, Scenario, run};
+
+const NTS: [ModeName; 4] = [ModeName::Srv, ModeName::Lb, ModeName::Auto(Offer::Srv), ModeName::Auto(Offer::Lb)];
+
+/// Most queries of one start: six for the service records, and two for each of four targets.
+const START_QUERIES: u64 = 6 + 4 * 2 * 2;
+
+fn clients(mode: ModeName, clients: usize) -> Scenario {
+    Scenario { clients, ..Scenario::new(mode) }
+}
+
+fn checked(scenario: &Scenario, seed: u64) -> Counts {
+    let counts = run(scenario, seed);
+    assert_eq!(counts.cookies_reused, 0, "a cookie went out twice: {scenario:?}");
+    counts
+}
+
+#[test]
+fn one_seed_is_one_population() {
+    let scenario = Scenario { days: 0.1, loss: 0.05, ..clients(ModeName::Lb, 3) };
+    assert_eq!(run(&scenario, 1), run(&scenario, 1));
+    assert_ne!(run(&scenario, 1).ntp, run(&scenario, 2).ntp);
+}
+
+#[test]
+fn without_trouble_keys_are_exchanged_once_a_member_and_names_are_asked_for_once() {
+    for mode in NTS {
+        let counts = checked(&clients(mode, 4), 1);
+        assert_eq!(counts.all_exchanges(), 4 * 4, "{mode:?}: {counts:?}");
+        assert_eq!((counts.done, counts.short, counts.lost_members), (4 * 4, 0, 0), "{mode:?}");
+        assert!(counts.dns <= 4 * START_QUERIES + 4 * 6, "{mode:?}: {counts:?}");
+    }
+    let counts = checked(&clients(ModeName::Classic, 4), 1);
+    assert_eq!((counts.all_exchanges(), counts.dns), (0, 4 * 2), "{counts:?}");
+}
+
+#[test]
+fn the_lifetime_of_records_costs_a_running_client_nothing() {
+    for mode in [ModeName::Srv, ModeName::Lb, ModeName::Classic] {
+        let queries = [60, 86_400].map(|ttl| checked(&Scenario { ttl, ..clients(mode, 2) }, 3).dns);
+        assert_eq!(queries[0], queries[1], "{mode:?}");
+    }
+}
+
+#[test]
+fn one_packet_in_twenty_lost_each_way_costs_no_key_exchange() {
+    for mode in [ModeName::Srv, ModeName::Lb] {
+        let counts = checked(&Scenario { loss: 0.05, ..clients(mode, 4) }, 5);
+        let first = counts.exchanges_for(Cause::Start);
+        assert!(counts.all_exchanges() - first <= 1, "{mode:?}: {:?}", counts.exchanges);
+        assert!(first <= 4 * 4 + 2, "{mode:?}: {:?}", counts.exchanges);
+    }
+}
+
+#[test]
+fn one_packet_in_five_lost_each_way_costs_few_key_exchanges() {
+    for mode in [ModeName::Srv, ModeName::Lb] {
+        let counts = checked(&Scenario { loss: 0.2, ..clients(mode, 4) }, 5);
+        let later = counts.all_exchanges() - counts.exchanges_for(Cause::Start);
+        assert!(counts.per_client_day(later) <= 4.0, "{mode:?}: {:?}", counts.exchanges);
+    }
+}
+
+#[test]
+fn saved_keys_spare_the_exchanges_of_a_restart() {
+    let scenario = Scenario { restarts: 10.0, ..clients(ModeName::Lb, 3) };
+    let saved = checked(&scenario, 7);
+    assert_eq!(saved.exchanges_for(Cause::Restart), 0, "{saved:?}");
+    assert!(saved.spared >= 4 * 15, "{saved:?}");
+    let lost = checked(&Scenario { saved: false, ..scenario }, 7);
+    assert_eq!(lost.spared, 0);
+    assert!(lost.exchanges_for(Cause::Restart) >= 4 * 15, "{lost:?}");
+}
+
+#[test]
+fn a_member_that_dies_costs_each_of_its_clients_one_exchange_with_a_balancer() {
+    let scenario = Scenario { members: 8, incidents: vec![(21_600.0, Incident::Dies(0))], ..clients(ModeName::Lb, 6) };
+    let counts = checked(&scenario, 9);
+    assert!((1..=6).contains(&counts.lost_members), "{counts:?}");
+    assert_eq!(counts.exchanges_for(Cause::Gone), counts.lost_members, "{:?}", counts.exchanges);
+    assert_eq!(counts.short, 0);
+}
+
+#[test]
+fn a_member_that_dies_costs_few_exchanges_with_service_records() {
+    let scenario = Scenario { members: 8, incidents: vec![(21_600.0, Incident::Dies(0))], ..clients(ModeName::Srv, 6) };
+    let counts = checked(&scenario, 9);
+    assert!((1..=6).contains(&counts.lost_members), "{counts:?}");
+    assert!(counts.exchanges_for(Cause::Gone) <= 2 * counts.lost_members, "{:?}", counts.exchanges);
+    assert_eq!(counts.short, 0);
+}
+
+#[test]
+fn a_member_that_loses_its_keys_costs_each_of_its_clients_one_exchange() {
+    for mode in [ModeName::Srv, ModeName::Lb] {
+        let incidents = vec![(21_600.0, Incident::ForgetsKeys(0))];
+        let counts = checked(&Scenario { members: 8, listed: 8, incidents, ..clients(mode, 6) }, 11);
+        let again = counts.exchanges_for(Cause::Refused);
+        assert!((1..=6).contains(&again), "{mode:?}: {:?}", counts.exchanges);
+        assert_eq!(counts.all_exchanges(), 6 * 4 + again, "{mode:?}: {:?}", counts.exchanges);
+    }
+}
+
+#[test]
+fn a_member_that_is_no_longer_listed_costs_nothing() {
+    for mode in [ModeName::Srv, ModeName::Lb, ModeName::Classic] {
+        let incidents = vec![(21_600.0, Incident::Leaves(0))];
+        let counts = checked(&Scenario { incidents, members: 8, ..clients(mode, 3) }, 13);
+        assert_eq!(counts.lost_members, 0, "{mode:?}");
+        assert_eq!(counts.exchanges_between(21_600, 86_400), 0, "{mode:?}");
+    }
+}
+
+/// Running clients hold cookies: neither names nor key exchanges are needed for as long as their members last.
+#[test]
+fn a_day_without_key_exchanges_and_names_is_not_noticed_by_running_clients() {
+    for mode in [ModeName::Srv, ModeName::Lb] {
+        let incidents = vec![(3_600.0, Incident::ExchangesFail(true)), (3_600.0, Incident::NamesFail(true))];
+        let counts = checked(&Scenario { incidents, ..clients(mode, 3) }, 15);
+        assert_eq!((counts.all_exchanges(), counts.short), (3 * 4, 0), "{mode:?}");
+    }
+}
+
+/// Machines that start while no key exchange succeeds must not make it worse: with a balancer they ask it 16 times a day,
+/// with service records each of the targets.
+#[test]
+fn a_client_without_keys_tries_ever_less() {
+    for (mode, targets) in [(ModeName::Lb, 1.0), (ModeName::Srv, 8.0)] {
+        let incidents = vec![(0.0, Incident::ExchangesFail(true))];
+        let counts = checked(&Scenario { incidents, members: 8, ..clients(mode, 3) }, 17);
+        assert_eq!(counts.done, 0);
+        let tries = counts.per_client_day(counts.all_exchanges());
+        assert!((8.0 * targets..=16.0 * targets).contains(&tries), "{mode:?}: {tries}");
+    }
+}
+
+/// A name that offers no NTS is found out with one exchange that nobody answers.
+#[test]
+fn auto_tries_one_key_exchange_where_there_is_no_nts() {
+    let counts = checked(&clients(ModeName::Auto(Offer::Classic), 3), 25);
+    assert_eq!((counts.all_exchanges(), counts.done, counts.short), (3, 0, 0), "{counts:?}");
+    assert_eq!(counts.dns, 3 * (6 + 2 + 2));
+}
+
+#[test]
+fn after_a_power_cut_every_client_starts_once() {
+    for mode in [ModeName::Srv, ModeName::Lb] {
+        let incidents = vec![(21_600.0, Incident::PowerCut)];
+        let counts = checked(&Scenario { incidents, days: 0.5, ..clients(mode, 6) }, 19);
+        assert_eq!(counts.exchanges_for(Cause::Restart), 6 * 4, "{mode:?}: {:?}", counts.exchanges);
+        assert_eq!(counts.exchanges_between(21_600, 21_600 + 120), 6 * 4, "all within two minutes");
+    }
+}
+
+#[test]
+fn a_laptop_that_sleeps_keeps_its_keys() {
+    for mode in [ModeName::Srv, ModeName::Lb] {
+        let counts = checked(&Scenario { laptops: true, ..clients(mode, 4) }, 21);
+        assert!(counts.all_exchanges() <= 4 * 4 + 2, "{mode:?}: {:?}", counts.exchanges);
+        assert_eq!(counts.exchanges_for(Cause::Refused) + counts.exchanges_for(Cause::NoCookies), 0);
+    }
+}
+
+#[test]
+fn a_shared_resolver_asks_the_pool_once_a_lifetime_at_most() {
+    let scenario =
+        Scenario { ttl: 3_600, restarts: 10.0, saved: false, clients_per_resolver: 10, ..clients(ModeName::Lb, 10) };
+    let counts = checked(&scenario, 23);
+    assert!(counts.dns_pool <= 2 * (24 + 1), "two families, once an hour: {counts:?}");
+    assert!(counts.dns >= 10 * counts.dns_pool, "{counts:?}");
+}
