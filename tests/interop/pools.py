@@ -80,7 +80,7 @@ def chrony_user(lab, directive, tag):
 
 
 def ntpsec_user(lab):
-    config = lab.write("ntpsec.conf", f"nts enable\nnts ca {lab.certificates}/ca.pem\nserver a.test nts iburst minpoll 4\n"
+    config = lab.write("ntpsec.conf", f"nts ca {lab.certificates}/ca.pem\nserver a.test nts iburst minpoll 4\n"
                        "restrict default\nrestrict 127.0.0.1\n", 0o644)
     user = lab.a.start(NTPSEC, "-n", "-c", config, log="ntpsec.log")
     try:
