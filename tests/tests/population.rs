@@ -14,6 +14,9 @@ fn clients(mode: ModeName, clients: usize) -> Scenario {
 
 fn checked(scenario: &Scenario, seed: u64) -> Counts {
     let counts = run(scenario, seed);
+    if scenario.mode.offer() != Offer::Classic {
+        assert_eq!(counts.cookies, counts.ntp.requests, "a request without a cookie: {scenario:?}");
+    }
     assert_eq!(counts.cookies_reused, 0, "a cookie went out twice: {scenario:?}");
     counts
 }

@@ -86,7 +86,9 @@ pub struct Counts {
     pub short: u64,
     /// NTP packets.
     pub ntp: Traffic,
-    /// Cookies seen on the wire a second time.
+    /// Cookies seen on the wire.
+    pub cookies: u64,
+    /// Of those, cookies seen before.
     pub cookies_reused: u64,
     /// Key exchanges begun in each second.
     pub exchanges_by_second: BTreeMap<u64, u64>,
@@ -117,6 +119,7 @@ impl Counts {
         self.ntp.replies += traffic.replies;
         self.ntp.reply_octets += traffic.reply_octets;
         let distinct: BTreeSet<_> = cookies.iter().collect();
+        self.cookies += cookies.len() as u64;
         self.cookies_reused += (cookies.len() - distinct.len()) as u64;
     }
 
