@@ -11,6 +11,7 @@ pub mod config;
 pub mod demo;
 pub mod ke;
 pub mod log;
+pub mod lookup;
 pub mod net;
 pub mod now;
 pub mod observe;

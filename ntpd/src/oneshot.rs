@@ -90,7 +90,7 @@ fn measure(
     describe: impl FnOnce(&mut Client) -> String,
 ) -> Result<bool, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
-    let resolver = Resolver::system();
+    let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
     let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
     let parts = parts(clock, resolver, exchanger)?;
     let result = runtime.block_on(async {

@@ -7,8 +7,10 @@ use std::net::SocketAddr;
 use ntp_proto::{
     pool::{
         Answer, Leave, MemberId, Name, Output, PoolMode, QuestionId,
+        addresses::{AddressPool, Certificate},
         auto::{NtsPolicy, Route},
         classic::{ClassicPool, Host},
+        plain::PlainPool,
     },
     time::Monotonic,
 };
@@ -36,6 +38,8 @@ enum Way {
     Auto { target: Target, policy: NtsPolicy, remembered: Option<Route> },
     Srv(Name),
     Lb { server: Name, port: u16 },
+    Addresses { name: Name, port: u16, certificate: Certificate },
+    Plain { name: Name, port: u16 },
     Classic(Host),
 }
 
@@ -51,9 +55,13 @@ impl Spec {
             (PoolModeName::Auto, NtsUse::Require) => Way::Auto { target, policy: NtsPolicy::Require, remembered },
             (PoolModeName::Srv, _) => Way::Srv(name),
             (PoolModeName::Lb, _) => Way::Lb { server: name, port: pool.ke_port },
-            (PoolModeName::Classic, _) | (PoolModeName::Auto, NtsUse::Off) => {
-                Way::Classic(Host::Name { name, port: pool.port })
+            (PoolModeName::SharedCert, _) => {
+                Way::Addresses { name, port: pool.ke_port, certificate: Certificate::OfName }
             }
+            (PoolModeName::IpCert, _) => {
+                Way::Addresses { name, port: pool.ke_port, certificate: Certificate::OfAddress }
+            }
+            (PoolModeName::Classic, _) | (PoolModeName::Auto, NtsUse::Off) => Way::Plain { name, port: pool.port },
         };
         Self { way, single: false, members: pool.count, seed }
     }
@@ -87,8 +95,12 @@ impl Spec {
 pub enum Mode {
     /// Whatever the name turns out to need.
     Auto(AutoPool),
+    /// Key exchange with each address of a name.
+    Addresses(AddressPool),
     /// Plain NTP.
     Classic(ClassicPool),
+    /// Plain NTP, by service records first.
+    Plain(PlainPool),
     /// Repeated key exchange with one name.
     Lb(LbPool),
     /// Key exchange with the targets of service records.
@@ -112,6 +124,10 @@ impl Mode {
             // The configuration refuses names that are too long; they would have no members.
             Way::Srv(name) => SrvPool::new(&name, seed).map_or_else(|_| classic(Vec::new()), Self::Srv),
             Way::Lb { server, port } => Self::Lb(LbPool::new(server, port, seed)),
+            Way::Addresses { name, port, certificate } => {
+                Self::Addresses(AddressPool::new(name, port, certificate, seed))
+            }
+            Way::Plain { name, port } => Self::Plain(PlainPool::new(&name, port, seed)),
             Way::Classic(host) => classic(vec![host]),
         };
         mode.set_target(members);
@@ -128,7 +144,11 @@ impl Mode {
                 Some(Route::Lb) => "auto (lb)",
                 Some(Route::Classic) => "auto (classic)",
             },
-            Self::Classic(_) => Route::Classic.label(),
+            Self::Addresses(pool) => match pool.certificate() {
+                Certificate::OfName => PoolModeName::SharedCert.name(),
+                Certificate::OfAddress => PoolModeName::IpCert.name(),
+            },
+            Self::Classic(_) | Self::Plain(_) => Route::Classic.label(),
             Self::Lb(_) => Route::Lb.label(),
             Self::Srv(_) => Route::Srv.label(),
         }
@@ -140,7 +160,11 @@ impl Mode {
     pub fn learned(&self) -> Option<Route> {
         match self {
             Self::Auto(pool) => pool.learned(),
-            Self::Classic(_) => None,
+            Self::Classic(_) | Self::Plain(_) => None,
+            // A name whose servers share a certificate exchanges keys itself.
+            Self::Addresses(pool) => {
+                (pool.members() > 0 && pool.certificate() == Certificate::OfName).then_some(Route::Lb)
+            }
             Self::Lb(pool) => (pool.members() > 0).then_some(Route::Lb),
             Self::Srv(pool) => (pool.members() > 0).then_some(Route::Srv),
         }
@@ -149,8 +173,10 @@ impl Mode {
     fn inner(&mut self) -> &mut dyn PoolMode {
         match self {
             Self::Auto(pool) => pool,
+            Self::Addresses(pool) => pool,
             Self::Classic(pool) => pool,
             Self::Lb(pool) => pool,
+            Self::Plain(pool) => pool,
             Self::Srv(pool) => pool,
         }
     }

@@ -168,7 +168,7 @@ impl Daemon {
         let (sender, requests) = mpsc::channel(QUEUE);
         let control = ControlServer::bind(&config.control_socket).map_err(StartError::new)?;
         let control_counts = control.counts();
-        let resolver = Resolver::system();
+        let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
         let parts = Parts { status, state, ..parts(clock, resolver, exchanger)? };
         let client = Client::new(&config, &keys, parts);
@@ -258,7 +258,8 @@ impl Daemon {
             return Err(StartError("`control.socket` and `state.directory` only change with a restart".into()));
         }
         // What can fail comes first and replaces nothing yet.
-        let exchanger = KeyExchanger::new(&config.trust, Resolver::system()).map_err(StartError::new)?;
+        let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
+        let exchanger = KeyExchanger::new(&config.trust, resolver).map_err(StartError::new)?;
         let serving = self.serving.prepare(&config, &keys)?;
         for warning in &warnings {
             tracing::warn!("{warning}");

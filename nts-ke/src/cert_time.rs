@@ -6,9 +6,8 @@
 use ntp_proto::time::UnixTime;
 use rustls_pki_types::CertificateDer;
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const VERSION: u8 = 0xa0;
+use crate::der::{SEQUENCE, element, fields_from_issuer};
+
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
@@ -25,15 +24,7 @@ impl Validity {
     /// Reads it; `None` if `certificate` is no well-formed X.509 certificate up to that field.
     #[must_use]
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
-        let (certificate, _) = element(certificate, SEQUENCE)?;
-        let (mut fields, _) = element(certificate, SEQUENCE)?;
-        if let Some((_, rest)) = element(fields, VERSION) {
-            fields = rest;
-        }
-        // serialNumber, signature, issuer
-        for tag in [INTEGER, SEQUENCE, SEQUENCE] {
-            (_, fields) = element(fields, tag)?;
-        }
+        let (_, fields) = element(fields_from_issuer(certificate)?, SEQUENCE)?;
         let (validity, _) = element(fields, SEQUENCE)?;
         let (not_before, rest) = time(validity)?;
         let (not_after, rest) = time(rest)?;
@@ -54,24 +45,6 @@ impl Validity {
         }
         all.filter(|window| window.not_before <= window.not_after)
     }
-}
-
-/// The contents of the DER element with `tag` that `bytes` begins with, and what follows it.
-fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&[found, first], rest) = bytes.split_first_chunk::<2>()?;
-    if found != tag {
-        return None;
-    }
-    // Long form (X.690 section 8.1.3.5), up to three octets: more than any certificate.
-    let (length, rest) = match first {
-        0..=0x7f => (usize::from(first), rest),
-        0x81..=0x83 => {
-            let (octets, rest) = rest.split_at_checked(usize::from(first - 0x80))?;
-            (octets.iter().fold(0, |sum, octet| (sum << 8) | usize::from(*octet)), rest)
-        }
-        0x80 | 0x84.. => return None,
-    };
-    rest.split_at_checked(length)
 }
 
 /// The time that `bytes` begins with, and what follows it.

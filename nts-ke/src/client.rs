@@ -11,6 +11,7 @@ use rustls::{crypto::CryptoProvider, pki_types::ServerName};
 
 use crate::{
     cert_time::Validity,
+    dane::{self, Tlsa},
     error::{Fault, KeError, TlsFault},
     message::{Accepted, NTPV4, Request},
     record::{Incoming, Limits},
@@ -33,13 +34,27 @@ impl ClientConfig {
     /// [`NoUsableRoots`] if the roots cannot be used.
     pub fn new(roots: &TrustRoots) -> Result<Self, NoUsableRoots> {
         let provider = tls::provider();
-        let verifier = Arc::new(roots.verifier(provider.clone())?);
+        let verifier = Arc::new(Verifier::new(roots, provider.clone())?);
         Ok(Self { provider, verifier })
     }
 
-    /// A connection to a server whose certificate must be for `server`.
-    pub(crate) fn channel(&self, server: ServerName<'static>, judged_at: UnixTime) -> Result<Channel, TlsFault> {
-        Channel::client(self.provider.clone(), self.verifier.clone(), server, judged_at)
+    /// Only servers whose certificate their TLSA records vouch for are trusted.
+    #[must_use]
+    pub fn without_roots() -> Self {
+        let provider = tls::provider();
+        let verifier = Arc::new(Verifier::without_roots(provider.clone()));
+        Self { provider, verifier }
+    }
+
+    /// A connection to a server whose certificate must be for `server`, and vouched for by one of `tlsa` if there are any.
+    pub(crate) fn channel(
+        &self,
+        server: ServerName<'static>,
+        tlsa: &[Tlsa],
+        judged_at: UnixTime,
+    ) -> Result<Channel, TlsFault> {
+        let verifier = if tlsa.is_empty() { self.verifier.clone() } else { Arc::new(self.verifier.with_records(tlsa)) };
+        Channel::client(self.provider.clone(), verifier, server, judged_at)
     }
 }
 
@@ -50,6 +65,9 @@ pub struct Order<'a> {
     pub server: &'a str,
     /// AEAD algorithms, best first.
     pub algorithms: &'a [AeadAlgorithm],
+    /// TLSA records of the server, usable and validated by DNSSEC. If there are any, one of them must vouch for its
+    /// certificate.
+    pub tlsa: &'a [Tlsa],
     /// NTP servers not wanted, as earlier exchanges named them.
     pub denied: &'a [String],
     /// The time at which certificates are judged.
@@ -97,7 +115,7 @@ pub struct Established {
     pub server: Option<String>,
     /// Its port; 123 if `None`.
     pub port: Option<u16>,
-    /// The time in which every certificate that the server showed is valid, if there is one.
+    /// The time in which every certificate that the server showed is valid, if there is one and it counts.
     pub validity: Option<Validity>,
 }
 
@@ -124,6 +142,7 @@ pub struct ClientSession {
     channel: Channel,
     request: Request,
     incoming: Incoming,
+    tlsa: Vec<Tlsa>,
     deadline: Monotonic,
     state: State,
 }
@@ -147,7 +166,7 @@ impl ClientSession {
         }
         let server =
             ServerName::try_from(order.server.to_owned()).map_err(|_| InvalidOrder::Server(order.server.to_owned()))?;
-        let channel = config.channel(server, order.judged_at).map_err(InvalidOrder::Tls)?;
+        let channel = config.channel(server, order.tlsa, order.judged_at).map_err(InvalidOrder::Tls)?;
         let request = Request {
             protocols: vec![NTPV4],
             algorithms: order.algorithms.iter().map(|algorithm| algorithm.id()).collect(),
@@ -157,7 +176,8 @@ impl ClientSession {
             port: None,
         };
         let incoming = Incoming::new(Limits::RESPONSE);
-        Ok(Self { channel, request, incoming, deadline: order.deadline, state: State::Handshake })
+        let tlsa = order.tlsa.to_vec();
+        Ok(Self { channel, request, incoming, tlsa, deadline: order.deadline, state: State::Handshake })
     }
 
     /// Takes octets from the server.
@@ -186,6 +206,13 @@ impl ClientSession {
         if !matches!(self.state, State::Over(_)) {
             self.finish(Err(KeError::Eof(self.awaited())));
         }
+    }
+
+    /// Whether the server has been recognized: what is sent from now on is the request. A caller that tries several
+    /// addresses of one server lets one session alone go on from here.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        !matches!(self.state, State::Handshake)
     }
 
     /// Returns the next thing to do.
@@ -248,8 +275,14 @@ impl ClientSession {
             cookies: accepted.cookies,
             server: accepted.server,
             port: accepted.port,
-            validity: self.channel.peer_validity(),
+            // RFC 7671 section 5.1: these dates say nothing.
+            validity: self.channel.peer_validity().filter(|_| !self.is_vouched_for_alone()),
         })
+    }
+
+    /// Whether the server's certificate counts whatever it says itself.
+    fn is_vouched_for_alone(&self) -> bool {
+        self.channel.peer_certificate().is_some_and(|own| dane::vouch_for_end_entity(&self.tlsa, own))
     }
 
     fn finish(&mut self, outcome: Result<Box<Established>, KeError>) {

@@ -181,6 +181,11 @@ pub enum TlsFault {
     UnknownIssuer,
     /// The chain is longer than we check.
     ChainTooLong,
+    /// The server has TLSA records, and none of them is for its certificate (RFC 6698).
+    NotInDns {
+        /// How many records there are.
+        records: usize,
+    },
     /// The certificate was revoked.
     Revoked,
     /// The certificate may not be used for a TLS server.
@@ -224,6 +229,9 @@ impl fmt::Display for TlsFault {
             }
             Self::UnknownIssuer => f.write_str("certificate signed by an unknown issuer"),
             Self::ChainTooLong => f.write_str("certificate chain too long"),
+            Self::NotInDns { records } => {
+                write!(f, "certificate is not the one that DNS vouches for: none of {records} TLSA records matches")
+            }
             Self::Revoked => f.write_str("certificate revoked"),
             Self::WrongPurpose => f.write_str("certificate not meant for a TLS server"),
             Self::Certificate(why) => write!(f, "bad certificate: {why}"),

@@ -4,12 +4,14 @@
 //! clock: the time at which a certificate is judged is an argument.
 //!
 //! A [`client::ClientSession`] or [`server::ServerSession`] lives as long as one connection. Only `tls`,
-//! `verify`, `export` and the constructor of [`server::ServerConfig`] speak to the TLS library.
+//! `verify`, `dane`, `export` and the constructor of [`server::ServerConfig`] speak to the TLS library.
 #![forbid(unsafe_code)]
 
 pub mod admission;
 pub mod cert_time;
 pub mod client;
+pub mod dane;
+mod der;
 pub mod error;
 mod export;
 pub mod message;

@@ -149,6 +149,11 @@ impl Channel {
         export::session_keys(&self.connection, algorithm, number)
     }
 
+    /// The peer's own certificate.
+    pub(crate) fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.connection.peer_certificates()?.first()
+    }
+
     /// Exports the keys of a user for a member of the pool, each of `length` octets.
     pub(crate) fn export_fixed(&self, protocol: u16, algorithm: u16, length: usize) -> Result<FixedKeys, TlsFault> {
         export::fixed_keys(&self.connection, protocol, algorithm, length)

@@ -107,7 +107,7 @@ impl UpstreamSession {
         deadline: Monotonic,
     ) -> Result<Self, InvalidOrder> {
         let name = ServerName::try_from(server.to_owned()).map_err(|_| InvalidOrder::Server(server.to_owned()))?;
-        let channel = config.channel(name, judged_at).map_err(InvalidOrder::Tls)?;
+        let channel = config.channel(name, &[], judged_at).map_err(InvalidOrder::Tls)?;
         let incoming = Incoming::new(Limits::RESPONSE);
         Ok(Self { channel, incoming, deadline, keys_sent: false, state: State::Handshake })
     }

@@ -10,13 +10,16 @@ use rustls::{
         WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
-    crypto::CryptoProvider,
-    pki_types::{self, CertificateDer, ServerName},
+    crypto::{self, CryptoProvider},
+    pki_types::{self, CertificateDer, ServerName, TrustAnchor},
     time_provider::TimeProvider,
 };
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{MAX_SHOWN_NAMES, TlsFault};
+use crate::{
+    dane::{self, Chain, Digests, Mismatch, Tlsa},
+    error::{MAX_SHOWN_NAMES, TlsFault},
+};
 
 /// Most certificates of a chain, the server's own included.
 pub const MAX_CHAIN_CERTIFICATES: usize = 8;
@@ -28,6 +31,8 @@ pub const MAX_CHAIN_OCTETS: usize = 65_536;
 #[derive(Clone, Debug)]
 pub struct TrustRoots {
     store: Arc<RootCertStore>,
+    /// Of each root of the store, in its order.
+    digests: Arc<[Digests]>,
     ignored: usize,
     fingerprint: [u8; 32],
 }
@@ -60,11 +65,18 @@ impl TrustRoots {
         let given = certificates.len();
         let fingerprint = fingerprint(&certificates);
         let mut store = RootCertStore::empty();
-        let (added, ignored) = store.add_parsable_certificates(certificates);
-        if added == 0 {
+        let mut digests = Vec::with_capacity(given);
+        for certificate in certificates {
+            let of_this = Digests::of(&certificate);
+            if store.add(certificate).is_ok() {
+                digests.push(of_this);
+            }
+        }
+        if digests.is_empty() {
             return Err(NoUsableRoots { given });
         }
-        Ok(Self { store: Arc::new(store), ignored, fingerprint })
+        let ignored = given.saturating_sub(digests.len());
+        Ok(Self { store: Arc::new(store), digests: digests.into(), ignored, fingerprint })
     }
 
     /// How many certificates are trusted.
@@ -91,9 +103,16 @@ impl TrustRoots {
         self.fingerprint
     }
 
-    pub(crate) fn verifier(&self, provider: Arc<CryptoProvider>) -> Result<Verifier, NoUsableRoots> {
-        let inner = WebPkiServerVerifier::builder_with_provider(self.store.clone(), provider).build();
-        Ok(Verifier { inner: inner.map_err(|_| NoUsableRoots { given: self.len() })? })
+    pub(crate) fn anchors(&self) -> &[TrustAnchor<'static>] {
+        &self.store.roots
+    }
+
+    /// What is known of the certificate of a root.
+    pub(crate) fn digests(&self, anchor: &TrustAnchor<'_>) -> Option<&Digests> {
+        let same = |root: &TrustAnchor<'_>| {
+            root.subject == anchor.subject && root.subject_public_key_info == anchor.subject_public_key_info
+        };
+        self.digests.get(self.anchors().iter().position(same)?)
     }
 }
 
@@ -105,10 +124,48 @@ fn fingerprint(certificates: &[CertificateDer<'_>]) -> [u8; 32] {
     Sha256::digest(digests.concat()).into()
 }
 
-/// The usual verification (RFC 5280, RFC 6125 by subject alternative names), with bounds on what is looked at.
-#[derive(Debug)]
+/// The usual verification (RFC 5280, RFC 6125 by subject alternative names), with bounds on what is looked at; or that by
+/// TLSA records, where there are any.
+#[derive(Clone, Debug)]
 pub(crate) struct Verifier {
-    inner: Arc<WebPkiServerVerifier>,
+    /// Without it nobody is trusted but whom TLSA records vouch for.
+    usual: Option<(TrustRoots, Arc<WebPkiServerVerifier>)>,
+    provider: Arc<CryptoProvider>,
+    records: Vec<Tlsa>,
+}
+
+impl Verifier {
+    pub(crate) fn new(roots: &TrustRoots, provider: Arc<CryptoProvider>) -> Result<Self, NoUsableRoots> {
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots.store.clone(), provider.clone()).build();
+        let verifier = verifier.map_err(|_| NoUsableRoots { given: roots.len() })?;
+        Ok(Self { usual: Some((roots.clone(), verifier)), ..Self::without_roots(provider) })
+    }
+
+    pub(crate) const fn without_roots(provider: Arc<CryptoProvider>) -> Self {
+        Self { usual: None, provider, records: Vec::new() }
+    }
+
+    /// The same for a server with these TLSA records.
+    pub(crate) fn with_records(&self, records: &[Tlsa]) -> Self {
+        Self { records: records.to_vec(), ..self.clone() }
+    }
+
+    pub(crate) fn provider(&self) -> &Arc<CryptoProvider> {
+        &self.provider
+    }
+
+    pub(crate) fn roots(&self) -> Option<&TrustRoots> {
+        self.usual.as_ref().map(|(roots, _)| roots)
+    }
+
+    /// Verifies a chain without TLSA records.
+    pub(crate) fn verify_usual(&self, chain: Chain<'_>) -> Result<(), Error> {
+        let Some((_, verifier)) = &self.usual else {
+            return Err(Error::InvalidCertificate(CertificateError::UnknownIssuer));
+        };
+        let Chain { end_entity, intermediates, name, now } = chain;
+        verifier.verify_server_cert(end_entity, intermediates, name, &[], now).map(|_| ())
+    }
 }
 
 impl ServerCertVerifier for Verifier {
@@ -117,14 +174,20 @@ impl ServerCertVerifier for Verifier {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         name: &ServerName<'_>,
-        ocsp: &[u8],
+        _ocsp: &[u8],
         now: pki_types::UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let octets = intermediates.iter().fold(end_entity.len(), |sum, one| sum.saturating_add(one.len()));
         if intermediates.len() >= MAX_CHAIN_CERTIFICATES || octets > MAX_CHAIN_OCTETS {
             return Err(Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(ChainTooLong)))));
         }
-        self.inner.verify_server_cert(end_entity, intermediates, name, ocsp, now)
+        let chain = Chain { end_entity, intermediates, name, now };
+        if self.records.is_empty() {
+            self.verify_usual(chain)?;
+        } else {
+            dane::verify(&self.records, self, chain)?;
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -133,7 +196,12 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -142,11 +210,16 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
@@ -193,6 +266,10 @@ pub(crate) fn certificate_fault(error: &CertificateError, judged_at: UnixTime) -
         CertificateError::Revoked => TlsFault::Revoked,
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => TlsFault::WrongPurpose,
         CertificateError::Other(other) if other.0.is::<ChainTooLong>() => TlsFault::ChainTooLong,
+        CertificateError::Other(other) => match other.0.downcast_ref::<Mismatch>() {
+            Some(Mismatch { records }) => TlsFault::NotInDns { records: *records },
+            None => TlsFault::Certificate(error.to_string()),
+        },
         other => TlsFault::Certificate(other.to_string()),
     }
 }

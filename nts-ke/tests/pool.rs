@@ -169,7 +169,14 @@ fn finish(user: &mut ClientSession, session: &mut UserSession) -> Result<Box<Est
 }
 
 fn user(pki: &Pki, algorithms: &[AeadAlgorithm]) -> ClientSession {
-    let order = Order { server: USERS_NAME, algorithms, denied: &["a.test".into()], judged_at: GOOD, deadline: SOON };
+    let order = Order {
+        server: USERS_NAME,
+        algorithms,
+        tlsa: &[],
+        denied: &["a.test".into()],
+        judged_at: GOOD,
+        deadline: SOON,
+    };
     ClientSession::new(&pki.client(), &order).unwrap()
 }
 

@@ -15,6 +15,7 @@ use ntp_proto::{
 };
 use nts_ke::{
     client::{self, ClientConfig, ClientSession, Established, InvalidOrder, Order},
+    dane::Tlsa,
     error::{ErrorCode, Fault, KeError, NoOverlap, TlsFault},
     message::{Grant, MAX_COOKIES, Request, Response},
     record::RecordType,
@@ -78,7 +79,14 @@ impl Pki {
 }
 
 fn order(algorithms: &[AeadAlgorithm]) -> Order<'_> {
-    Order { server: NAME, algorithms, denied: &[], judged_at: GOOD, deadline: START + Duration::from_secs(5) }
+    Order {
+        server: NAME,
+        algorithms,
+        tlsa: &[],
+        denied: &[],
+        judged_at: GOOD,
+        deadline: START + Duration::from_secs(5),
+    }
 }
 
 /// Both outcomes of a conversation.
@@ -213,6 +221,28 @@ fn certificates_are_judged_at_the_time_given_and_errors_say_why() {
     assert_eq!((expected.as_str(), presented.len()), ("ke2.pool.test", 3));
     let wrong = failed(&Order { server: "192.0.2.8", ..order(&AeadAlgorithm::ALL) });
     assert!(matches!(wrong, KeError::Tls(TlsFault::WrongName { .. })), "{wrong}");
+}
+
+#[test]
+fn tlsa_records_decide_whom_a_client_trusts() {
+    let pki = Pki::new();
+    let key = |der: &[u8]| Tlsa::new(3, 0, 0, der.to_vec()).unwrap();
+    let (ours, other) = ([key(&pki.chain[0])], [key(&pki.ca)]);
+    let nobody = ClientConfig::without_roots();
+    let outcome = |config: &ClientConfig, order: &Order<'_>| {
+        let server = ServerSession::new(Arc::new(pki.server()), START).unwrap();
+        converse(ClientSession::new(config, order).unwrap(), server, usize::MAX).client
+    };
+    let algorithms = &AeadAlgorithm::ALL;
+    // Certificate of another name, long expired: only the record counts, and it says nothing of time.
+    let late = UnixTime { seconds: 2_300_000_000, nanos: 0 };
+    let order_late = Order { server: "x.test", tlsa: &ours, judged_at: late, ..order(algorithms) };
+    assert_eq!(outcome(&nobody, &order_late).unwrap().validity, None);
+    assert!(outcome(&pki.client(), &order(algorithms)).unwrap().validity.is_some());
+    let refused = outcome(&pki.client(), &Order { tlsa: &other, ..order(algorithms) }).unwrap_err();
+    assert_eq!(refused, KeError::Tls(TlsFault::NotInDns { records: 1 }));
+    let refused = outcome(&nobody, &order(algorithms)).unwrap_err();
+    assert_eq!(refused, KeError::Tls(TlsFault::UnknownIssuer));
 }
 
 #[test]

@@ -101,6 +101,7 @@ impl LbPool {
                 server: self.name.clone(),
                 port: self.port,
                 addresses: None,
+                validated: false,
                 denied: self.deny.names(others.map(|held| held.member.label.as_str())),
             }),
         )

@@ -19,11 +19,10 @@ use ntp_proto::{
 
 #[cfg(feature = "operator")]
 pub mod directory;
-mod order;
 #[cfg(feature = "operator")]
 pub mod publish;
 
-pub use order::{MAX_TARGETS, order};
+pub use ntp_proto::pool::order::{MAX_TARGETS, order};
 
 /// The service that is asked for, in front of the name (RFC 8915 section 7.2 registers `ntske`).
 const SERVICE: &str = "_ntske._tcp";
@@ -142,14 +141,15 @@ impl SrvPool {
     fn ask_services(&mut self) -> Output {
         let id = self.question();
         self.asked = Some(Asked::Services(id));
-        Output::Ask(id, Question::Services { owner: self.owner.clone() })
+        Output::Ask(id, Question::Services { owner: self.owner.clone(), validated: true })
     }
 
     fn ask_keys(&mut self, service: Service, rekeys: Option<MemberId>) -> Output {
         let id = self.question();
         let (server, port) = (service.target.clone(), service.port);
         self.asked = Some(Asked::Keys { id, service, rekeys });
-        Output::Ask(id, Question::KeyExchange(KeyExchange { server, port, addresses: None, denied: Vec::new() }))
+        let exchange = KeyExchange { server, port, addresses: None, validated: true, denied: Vec::new() };
+        Output::Ask(id, Question::KeyExchange(exchange))
     }
 
     fn question(&mut self) -> QuestionId {

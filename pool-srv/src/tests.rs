@@ -33,7 +33,7 @@ fn server(name: &str, ip: u8, trust: Trust) -> Answer {
 
 fn asked_services(pool: &mut SrvPool) -> QuestionId {
     match pool.poll_output() {
-        Output::Ask(id, Question::Services { owner }) => {
+        Output::Ask(id, Question::Services { owner, validated: true }) => {
             assert_eq!(owner.as_str(), "_ntske._tcp.time.example");
             id
         }

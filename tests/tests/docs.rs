@@ -56,7 +56,7 @@ fn the_architecture_fits_in_300_lines() {
 #[test]
 fn links_between_documents_lead_somewhere() {
     for name in documents() {
-        let file = root().join(name);
+        let file = root().join(&name);
         let text = fs::read_to_string(&file).expect(&name);
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             if !link.contains("://") && !link.starts_with('#') {

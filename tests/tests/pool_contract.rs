@@ -4,8 +4,10 @@
 use ntp_proto::{
     pool::{
         Answer, Failure, Leave, MemberId, Name, Output, PoolMode, Question, QuestionId,
+        addresses::{AddressPool, Certificate},
         auto::NtsPolicy,
         classic::{ClassicPool, Host},
+        plain::PlainPool,
     },
     time::Monotonic,
 };
@@ -21,6 +23,18 @@ fn name() -> Name {
 
 fn classic(seed: u64) -> ClassicPool {
     ClassicPool::new(vec![Host::Name { name: name(), port: 123 }], seed)
+}
+
+fn plain(seed: u64) -> PlainPool {
+    PlainPool::new(&name(), 123, seed)
+}
+
+fn shared_cert(seed: u64) -> AddressPool {
+    AddressPool::new(name(), 123, Certificate::OfName, seed)
+}
+
+fn ip_cert(seed: u64) -> AddressPool {
+    AddressPool::new(name(), 123, Certificate::OfAddress, seed)
 }
 
 fn lb(seed: u64) -> LbPool {
@@ -107,6 +121,13 @@ fn auto_holds_the_contract_on_every_route() {
 #[test]
 fn classic_holds_the_contract() {
     holds(classic);
+    holds(plain);
+}
+
+#[test]
+fn shared_cert_and_ip_cert_hold_the_contract() {
+    holds(shared_cert);
+    holds(ip_cert);
 }
 
 #[test]
@@ -157,6 +178,13 @@ proptest! {
     #[test]
     fn classic_bears_any_order(seed: u64, actions in proptest::collection::vec(action(), 0..120)) {
         interleaved(classic(seed), &actions);
+        interleaved(plain(seed), &actions);
+    }
+
+    #[test]
+    fn shared_cert_and_ip_cert_bear_any_order(seed: u64, actions in proptest::collection::vec(action(), 0..120)) {
+        interleaved(shared_cert(seed), &actions);
+        interleaved(ip_cert(seed), &actions);
     }
 
     #[test]

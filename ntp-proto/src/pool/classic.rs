@@ -120,7 +120,31 @@ impl ClassicPool {
         self
     }
 
-    fn short(&self) -> bool {
+    /// Takes members from these hosts from now on, in this order; hosts beyond [`MAX_HOSTS`] are left out, but not one
+    /// that has a member. With `whole`, each is one server, whose addresses are ways to it.
+    pub(super) fn set_hosts(&mut self, hosts: Vec<Host>, whole: bool) {
+        let in_use = |known: &Known| {
+            let mut all = self.held.iter().flat_map(|held| &held.addresses);
+            all.any(|address| known.addresses.contains(address))
+        };
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for host in hosts {
+            match self.hosts.iter().find(|known| known.host == host).cloned() {
+                Some(known) if in_use(&known) => first.push(known),
+                Some(known) => rest.push(known),
+                None => rest.push(Known { host, addresses: Vec::new(), state: Lookup::Due }),
+            }
+        }
+        first.append(&mut rest);
+        first.truncate(MAX_HOSTS);
+        self.hosts = first;
+        self.whole = whole;
+        if self.asking() {
+            self.retry_at = None;
+        }
+    }
+
+    pub(super) fn short(&self) -> bool {
         self.held.len() < self.target
     }
 
@@ -153,7 +177,8 @@ impl ClassicPool {
                 let Some(address) = self.hosts.get(host).and_then(|known| known.addresses.get(place)).copied() else {
                     continue;
                 };
-                let held = self.held.iter().any(|held| held.address == address);
+                let same = |held: &Held| held.address == address || self.whole && held.addresses.contains(&address);
+                let held = self.held.iter().any(same);
                 if self.short() && !held && acceptable(self, &address) {
                     self.join(host, address, None);
                 }
@@ -331,7 +356,9 @@ impl PoolMode for ClassicPool {
             Lookup::Wanted => wanted,
             Lookup::Asked(_) | Lookup::Until(_) => false,
         };
-        if let Some(known) = self.hosts.iter_mut().find(due)
+        // Of several servers, the one after the next is only asked about if the next is not enough.
+        let busy = self.whole && self.hosts.iter().any(|known| matches!(known.state, Lookup::Asked(_)));
+        if let Some(known) = self.hosts.iter_mut().find(due).filter(|_| !busy)
             && let Host::Name { name, port } = &known.host
         {
             let id = QuestionId(self.next_question);

@@ -8,10 +8,13 @@ use std::net::SocketAddr;
 
 use crate::{ids::Trust, time::Monotonic};
 
+pub mod addresses;
 pub mod auto;
 pub mod classic;
 mod name;
+pub mod order;
 mod pace;
+pub mod plain;
 
 pub use name::{InvalidName, Name};
 pub use pace::{Backoff, MAX_SHUNNED, Shunned};
@@ -43,6 +46,8 @@ pub enum Question {
     Services {
         /// The whole owner name, such as `_ntske._tcp.time.example`.
         owner: Name,
+        /// Whether DNSSEC must vouch for them. It need not where they lead to plain NTP: there is nothing to lose.
+        validated: bool,
     },
 }
 
@@ -55,6 +60,8 @@ pub struct KeyExchange {
     pub port: u16,
     /// Connect to these addresses instead of resolving `server`.
     pub addresses: Option<Vec<SocketAddr>>,
+    /// Whether DNSSEC vouches for `server`: it was named by records that were validated.
+    pub validated: bool,
     /// NTP servers we hold already, for NTP Server Deny records
     /// (draft-ietf-ntp-nts-keyexchange-pool-01), exactly as they were negotiated.
     pub denied: Vec<String>,
@@ -96,7 +103,7 @@ pub enum Answer {
     },
     /// A key exchange was completed.
     KeyExchange(Negotiated),
-    /// Service records that DNSSEC vouches for, never empty.
+    /// Service records, which DNSSEC vouches for if that was asked; never empty.
     Services {
         /// The records, in the order of the answer.
         records: Vec<Service>,

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write as _},
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     process::ExitCode,
     thread,
@@ -10,12 +11,20 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 
+use ntp_proto::pool::Name;
+
 use super::FAILED;
-use crate::observe::{
-    control::{AskError, Change, Command, Reply, Show, ask},
-    report::TrackingReport,
-    table,
+use crate::{
+    lookup::{self, Offer},
+    observe::{
+        control::{AskError, Change, Command, Reply, Show, ask},
+        report::TrackingReport,
+        table,
+    },
 };
+
+/// Exit code of a command line that makes no sense.
+const USAGE: u8 = 2;
 
 /// What `ntpctl` is asked to do.
 #[derive(Clone, Debug, PartialEq, Parser)]
@@ -59,6 +68,8 @@ pub enum CtlCommand {
     Activity,
     /// Show the pools and their members
     Pools(PoolsArgs),
+    /// Find out what a name offers; needs no daemon
+    Lookup(LookupArgs),
     /// Wait until the clock is synchronized
     Waitsync(WaitArgs),
     /// Step the clock now instead of slewing it
@@ -83,6 +94,20 @@ pub struct OneSource {
     /// Name, address or pool; all sources without it
     #[arg(value_name = "SOURCE")]
     pub source: Option<String>,
+}
+
+/// Arguments of `lookup`.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+pub struct LookupArgs {
+    /// Pool or server, with a port if its key exchange is not at 4460
+    #[arg(value_name = "NAME[:PORT]")]
+    pub name: String,
+    /// Print a configuration for chrony
+    #[arg(long)]
+    pub chrony: bool,
+    /// Take `[trust]` of this file instead of that in /etc/ntpd
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }
 
 /// Arguments of `pools`.
@@ -153,7 +178,7 @@ impl CtlCommand {
             Self::Offline(one) => Command::Change(Change::Offline { source: source(one) }),
             Self::Refresh(one) => Command::Change(Change::Refresh { source: source(one) }),
             Self::Rekey => Command::Change(Change::Rekey),
-            Self::Waitsync(_) => return None,
+            Self::Lookup(_) | Self::Waitsync(_) => return None,
         })
     }
 }
@@ -163,6 +188,7 @@ impl CtlCommand {
 pub fn run(ctl: &Ctl) -> ExitCode {
     let result = match (&ctl.command, ctl.command.request()) {
         (CtlCommand::Waitsync(wait), _) => return wait_for_sync(ctl, wait),
+        (CtlCommand::Lookup(args), _) => return look_up(ctl, args),
         (_, Some(command)) => ask(&ctl.socket, &command),
         (_, None) => return ExitCode::from(FAILED),
     };
@@ -170,6 +196,54 @@ pub fn run(ctl: &Ctl) -> ExitCode {
         Ok(reply) => print(&show(ctl, &reply, || table::render(&reply, ctl.numeric))),
         Err(error) => fail(&error),
     }
+}
+
+/// Finds out what a name offers, without the daemon.
+fn look_up(ctl: &Ctl, args: &LookupArgs) -> ExitCode {
+    let complain = |code: u8, text: &str| {
+        eprintln!("ntpctl: {}", table::printable(text));
+        ExitCode::from(code)
+    };
+    let (name, port) = match split_port(&args.name) {
+        Ok(parts) => parts,
+        Err(wrong) => return complain(USAGE, &wrong),
+    };
+    if ctl.json && args.chrony {
+        return complain(USAGE, "either --json or --chrony");
+    }
+    let found = match lookup::settings(args.config.as_deref()) {
+        Ok(settings) => lookup::run(&settings, &name, port),
+        Err(problems) => return complain(FAILED, &problems.to_string()),
+    };
+    let found = match found {
+        Ok(found) => found,
+        Err(why) => return complain(FAILED, &why),
+    };
+    let text = match (ctl.json, args.chrony) {
+        (true, _) => serde_json::to_string(&found).unwrap_or_default() + "\n",
+        (false, true) => found.to_chrony(),
+        (false, false) => found.to_text(),
+    };
+    let printed = print(&text);
+    if found.offer == Offer::Nothing { ExitCode::from(FAILED) } else { printed }
+}
+
+/// A name or an address, and the port after it.
+fn split_port(text: &str) -> Result<(Name, Option<u16>), String> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok((address.into(), None));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok((address.ip().into(), Some(address.port())));
+    }
+    let (name, port) = match text.rsplit_once(':') {
+        Some((name, port)) => {
+            let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(|| format!("`{port}` is not a port"))?;
+            (name, Some(port))
+        }
+        None => (text, None),
+    };
+    Ok((Name::parse(name).map_err(|wrong| format!("`{name}` is {wrong}"))?, port))
 }
 
 /// As JSON or in words, as it was asked for.
@@ -283,9 +357,32 @@ mod tests {
             "ntpctl waitsync 1 inf",
             "ntpctl waitsync 1 0 0 NaN",
             "ntpctl --socket",
+            "ntpctl lookup",
         ] {
             assert_eq!(Ctl::try_parse_from(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn a_name_is_looked_up_at_its_port() {
+        for (text, name, port) in [
+            ("time.example", "time.example", None),
+            ("Time.Example.:4446", "time.example", Some(4446)),
+            ("192.0.2.1", "192.0.2.1", None),
+            ("192.0.2.1:4446", "192.0.2.1", Some(4446)),
+            ("2001:db8::1", "2001:db8::1", None),
+            ("[2001:db8::1]:4446", "2001:db8::1", Some(4446)),
+        ] {
+            let (found, found_port) = split_port(text).unwrap();
+            assert_eq!((found.as_str(), found_port), (name, port), "{text}");
+        }
+        for text in ["", "a b", "a:0", "a:65536", "a:b", ":4460"] {
+            assert!(split_port(text).is_err(), "{text}");
+        }
+        let CtlCommand::Lookup(args) = parse("ntpctl lookup time.example --chrony -c a.toml").command else {
+            panic!("not read")
+        };
+        assert_eq!(args, LookupArgs { name: "time.example".into(), chrony: true, config: Some("a.toml".into()) });
     }
 
     #[test]

@@ -58,8 +58,15 @@ impl Client {
         let Some(group) = self.groups.get_mut(&number) else { return };
         let in_use = self.info.get(&source).map(|info| info.address);
         let current = member.addresses.iter().position(|address| Some(*address) == in_use).unwrap_or(0);
-        let active =
-            Active { source, label: member.label, addresses: member.addresses, current, origin, wants_keys: false };
+        let active = Active {
+            source,
+            label: member.label,
+            addresses: member.addresses,
+            current,
+            moves: 0,
+            origin,
+            wants_keys: false,
+        };
         group.members.insert(member.id, active);
         group.retiring.retain(|other| *other != source);
         // One source that waits to be replaced makes room for a fresh one.

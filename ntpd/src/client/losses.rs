@@ -98,33 +98,41 @@ impl Client {
 
     /// A datagram has come for a source: it may be back.
     pub(super) fn handle_heard(&mut self, source: SourceId) {
-        let Some((number, _)) = self.member_of(source) else { return };
-        let silent = self.groups.get(&number).is_some_and(|group| group.silent);
-        if !silent {
+        let Some((number, member)) = self.member_of(source) else { return };
+        let present = self.clock.now();
+        if !self.engine.source(present, source).is_some_and(|report| report.source.reach().is_reachable()) {
             return;
         }
-        let present = self.clock.now();
-        let answers = self.engine.source(present, source).is_some_and(|report| report.source.reach().is_reachable());
-        if let Some(group) = self.groups.get_mut(&number).filter(|_| answers) {
-            group.silent = false;
+        let Some(group) = self.groups.get_mut(&number) else { return };
+        if let Some(active) = group.members.get_mut(&member) {
+            active.moves = 0;
+        }
+        if std::mem::take(&mut group.silent) {
             tracing::info!(source = self.name(source), "answers again");
         }
     }
 }
 
 impl Active {
-    /// Goes on to the next address of this server, if there is one left.
+    /// Goes on to the next address of this server, if there is one that was not tried since it last answered; after the
+    /// last comes the first.
     fn turn(&mut self) -> bool {
-        let more = self.current + 1 < self.addresses.len();
-        self.current += usize::from(more);
+        let more = self.moves + 1 < self.addresses.len();
+        if more {
+            self.moves += 1;
+            self.current = (self.current + 1) % self.addresses.len();
+        }
         more
     }
 
-    /// Goes back to its first address, if it has others.
-    const fn rewind(&mut self) -> bool {
-        let moves = self.current > 0;
-        self.current = 0;
-        moves
+    /// Begins the round anew, if it has other addresses.
+    fn rewind(&mut self) -> bool {
+        let others = self.addresses.len() > 1;
+        if others {
+            self.moves = 0;
+            self.current = (self.current + 1) % self.addresses.len();
+        }
+        others
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     saved::{Fresh, Origin},
 };
 use crate::{
-    config::{Config, NtsUse, Pool, Server, SourceOptions},
+    config::{Config, NtsUse, Pool, Require, Server, SourceOptions},
     now,
     pool::{Mode, Spec},
 };
@@ -59,6 +59,13 @@ impl Configured {
             Self::Server(server) => server.nts,
         };
         nts == NtsUse::Require
+    }
+
+    const fn require(&self) -> Require {
+        match self {
+            Self::Pool(pool) => pool.require,
+            Self::Server(server) => server.require,
+        }
     }
 
     pub(super) const fn options(&self) -> &SourceOptions {
@@ -128,6 +135,8 @@ pub(super) struct Active {
     pub(super) addresses: Vec<SocketAddr>,
     /// Which of the addresses is in use.
     pub(super) current: usize,
+    /// How often it went on to another since it last answered.
+    pub(super) moves: usize,
     /// Where its keys are from.
     pub(super) origin: Option<Origin>,
     /// Its source asked for keys and has not got any yet.
@@ -255,8 +264,8 @@ impl Client {
             return false;
         }
         match &group.mode {
-            Mode::Lb(_) | Mode::Srv(_) => true,
-            Mode::Classic(_) => group.key.is_some(),
+            Mode::Addresses(_) | Mode::Lb(_) | Mode::Srv(_) => true,
+            Mode::Classic(_) | Mode::Plain(_) => group.key.is_some(),
             Mode::Auto(_) => {
                 let remembered = self.store.remembered(&group.configured.name());
                 group.configured.requires_nts() || remembered.is_some_and(Route::is_nts)
@@ -279,9 +288,11 @@ impl Client {
     fn ask(&mut self, number: usize, id: QuestionId, question: Question) {
         let events = self.events.clone();
         let resolver = self.resolver.clone();
+        let require = self.groups.get(&number).map_or_else(Require::default, |group| group.configured.require());
         let saved = match &question {
-            Question::KeyExchange(exchange) => self.take_saved(number, exchange),
-            Question::Addresses { .. } | Question::Services { .. } => None,
+            // What vouched for saved keys is not saved with them.
+            Question::KeyExchange(exchange) if require.is_empty() => self.take_saved(number, exchange),
+            Question::KeyExchange(_) | Question::Addresses { .. } | Question::Services { .. } => None,
         };
         if let Some((negotiated, keys)) = saved {
             let answer = Answer::KeyExchange(negotiated);
@@ -295,8 +306,11 @@ impl Client {
         tokio::spawn(async move {
             let answered = match question {
                 Question::Addresses { name, port } => plain(id, resolver.addresses(&name, port).await),
-                Question::Services { owner } => plain(id, resolver.services(&owner).await),
-                Question::KeyExchange(exchange) => match exchanger.exchange(&exchange, judged_at).await {
+                Question::Services { owner, validated: true } => plain(id, resolver.services(&owner, judged_at).await),
+                Question::Services { owner, validated: false } => {
+                    plain(id, resolver.plain_services(&owner, judged_at).await)
+                }
+                Question::KeyExchange(exchange) => match exchanger.exchange(&exchange, require, judged_at).await {
                     Ok(done) => Answered {
                         question: id,
                         answer: Answer::KeyExchange(done.negotiated),

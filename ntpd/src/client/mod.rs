@@ -202,6 +202,7 @@ impl Client {
     /// Takes a new configuration. What it names and what runs already goes on undisturbed, except that sources with NTS
     /// begin anew if `other_trust`: who vouched for them may not be trusted any more.
     pub fn reconfigure(&mut self, config: &Config, keys: &[SymmetricKey], exchanger: KeyExchanger, other_trust: bool) {
+        self.resolver = exchanger.resolver().clone();
         self.exchanger = exchanger;
         if other_trust {
             self.store.distrust();

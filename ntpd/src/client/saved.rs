@@ -276,7 +276,7 @@ mod tests {
 
     fn question() -> KeyExchange {
         let server = Name::parse("ke.time.example").unwrap();
-        KeyExchange { server, port: 4460, addresses: None, denied: vec!["b.time.example".to_owned()] }
+        KeyExchange { server, port: 4460, addresses: None, validated: false, denied: vec!["b.time.example".to_owned()] }
     }
 
     fn saved() -> SavedSource {

@@ -75,7 +75,7 @@ fn keys() -> Fresh {
     cookies.put(&[1; 100]);
     let keys = NtsKeys { keys: SessionKeys { c2s: key(), s2c: key() }, fallback: None, cookies };
     let server = Name::parse("127.0.0.1").unwrap();
-    let question = KeyExchange { server, port: 9, addresses: None, denied: Vec::new() };
+    let question = KeyExchange { server, port: 9, addresses: None, validated: false, denied: Vec::new() };
     Fresh { keys, origin: Origin::now(&question, [0; 32]) }
 }
 
@@ -151,10 +151,14 @@ fn refresh_asks_for_names_without_an_answer_at_once() {
 #[test]
 fn refresh_moves_a_source_whose_address_is_gone_and_no_other() {
     let mut bench = Bench::new("[[pool]]\nname = \"pool.invalid\"\nmode = \"classic\"\ncount = 2\n");
+    // Of service records there are none, then or later; questions about addresses have the even numbers.
+    let none = |question| Answered::for_test(QuestionId(question), Answer::NoRecord, None);
+    bench.with(|client| client.handle_answered(0, none(1)));
     bench.with(|client| client.handle_answered(0, addresses(0, &["127.0.0.1:9", "127.1.0.1:9"])));
     let before = bench.sources();
     assert!(bench.refresh(None));
-    bench.with(|client| client.handle_answered(0, addresses(1, &["127.2.0.1:9", "127.1.0.1:9"])));
+    bench.with(|client| client.handle_answered(0, none(3)));
+    bench.with(|client| client.handle_answered(0, addresses(2, &["127.2.0.1:9", "127.1.0.1:9"])));
     assert_eq!(bench.places(), ["127.1.0.1:9", "127.2.0.1:9"]);
     assert_eq!(bench.sources()[0], before[1], "it goes on");
 }
@@ -168,6 +172,42 @@ fn refresh_of_an_nts_server_keeps_its_source_until_it_has_moved() {
     assert_eq!(bench.sources(), before);
     bench.with(|client| client.handle_answered(0, exchanged(1)));
     assert_eq!(bench.sources(), before, "the same server: the same source");
+}
+
+/// An NTS server with several addresses: its keys serve at all of them, first, later, and back again.
+#[test]
+fn a_server_is_asked_at_its_other_addresses_with_the_same_keys() {
+    let mut bench = Bench::new("[[pool]]\nname = \"pool.invalid\"\nmode = \"lb\"\ncount = 1\nke-port = 9\n");
+    let list = ["127.0.0.1:9", "127.0.0.2:9", "127.0.0.3:9"];
+    let addresses = list.iter().map(|text| text.parse().unwrap()).collect();
+    let answer = Answer::KeyExchange(Negotiated { ntp_server: "a".into(), addresses, trust: Trust::Pki });
+    bench.with(|client| client.handle_answered(0, Answered::for_test(QuestionId(0), answer, Some(keys()))));
+    let before = bench.sources();
+    let [(source, true)] = before[..] else { panic!("{before:?}") };
+    let lose = |bench: &mut Bench| bench.with(|client| client.handle_lost(source, Loss::Unreachable));
+    let answers = |bench: &mut Bench| {
+        // As `handle_heard` does when the engine has taken a reply.
+        bench
+            .client
+            .groups
+            .values_mut()
+            .flat_map(|group| group.members.values_mut())
+            .for_each(|active| active.moves = 0);
+    };
+    let keys_at = bench.client.info[&source].keys_at;
+    for place in [1, 2] {
+        lose(&mut bench);
+        assert_eq!(bench.places(), [list[place]]);
+    }
+    answers(&mut bench);
+    for place in [0, 1] {
+        lose(&mut bench);
+        assert_eq!(bench.places(), [list[place]], "after a time in which it answered, all others again");
+    }
+    assert_eq!((bench.sources(), bench.client.info[&source].keys_at), (before, keys_at), "no new keys were asked for");
+    assert_eq!(bench.client.groups[&0].members.len(), 1);
+    lose(&mut bench);
+    assert_eq!(bench.client.groups[&0].members.len(), 0, "all were tried: another server is wanted");
 }
 
 /// A `[[server]]` that is dead is not given up, and not asked where it is at every turn.

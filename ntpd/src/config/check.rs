@@ -10,7 +10,6 @@ use std::{
 use ipnet::IpNet;
 use ntp_proto::{
     discipline::StepLimit,
-    nts::AeadAlgorithm,
     select::SelectConfig,
     server::{AccessTable, RateLimit},
     time::Rate,
@@ -18,12 +17,11 @@ use ntp_proto::{
 };
 
 use super::{
-    ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, Serve, ServeNts, Server, TrustRoots,
-    TrustSettings, files, keys,
+    ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, Serve, ServeNts, Server, files, keys,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
-    sources, values,
+    sources, trust, values,
 };
 use crate::serve::default_threads;
 
@@ -62,10 +60,6 @@ const DEFAULT_CONTROL_SOCKET: &str = "/run/ntpd/control.sock";
 /// Words for [`LeapUse`].
 pub(super) const LEAP: &[(&str, LeapUse)] = &[("system", LeapUse::System), ("ignore", LeapUse::Ignore)];
 
-/// Words for [`TrustRoots`].
-pub(super) const ROOTS: &[(&str, TrustRoots)] =
-    &[("system", TrustRoots::System), ("file", TrustRoots::File), ("both", TrustRoots::Both)];
-
 /// Words for [`LogLevel`].
 pub(super) const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),
@@ -93,7 +87,7 @@ pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Ve
     let config = Config {
         clock: clock(root.section("clock")),
         serve: root.section("serve").map(serve),
-        trust: trust(root.section("trust")),
+        trust: trust::trust(root.section("trust")),
         key_file,
         state_directory: single(root.section("state"), "directory", path_text, DEFAULT_STATE_DIRECTORY),
         control_socket: single(root.section("control"), "socket", socket_path_text, DEFAULT_CONTROL_SOCKET),
@@ -127,7 +121,7 @@ fn single(
     )
 }
 
-fn path_text(data: &Data) -> Result<String, Wrong> {
+pub(super) fn path_text(data: &Data) -> Result<String, Wrong> {
     let text = values::text(data)?;
     if text.is_empty() || text.contains('\0') { Err(Wrong::new("not a path")) } else { Ok(text) }
 }
@@ -141,7 +135,7 @@ fn socket_path_text(data: &Data) -> Result<String, Wrong> {
 }
 
 /// Paths are relative to the file that names them.
-fn path(text: Option<Found<String>>) -> Option<Found<PathBuf>> {
+pub(super) fn path(text: Option<Found<String>>) -> Option<Found<PathBuf>> {
     let Found { value, place } = text?;
     let directory = place.file.parent().unwrap_or_else(|| Path::new(""));
     Some(Found { value: directory.join(value), place })
@@ -321,51 +315,6 @@ fn serve_nts(mut section: Section<'_>) -> Option<ServeNts> {
     let (certificate, private_key) = (certificate?.value, private_key?.value);
     let pool_tokens = pool_tokens.map(|file| file.value);
     Some(ServeNts { listen, certificate, private_key, ntp_server, ntp_port, pool_tokens })
-}
-
-fn trust(section: Option<Section<'_>>) -> TrustSettings {
-    let Some(mut section) = section else { return TrustSettings::default() };
-    let aeads = aeads(&mut section);
-    let roots = section.field("certificates", values::word(ROOTS));
-    let file = path(section.field("certificate-file", path_text));
-    if let Some(Found { value, place }) = &file
-        && let Err(wrong) = files::certificates(value)
-    {
-        section.error(place, "certificate-file", wrong);
-    }
-    let certificates = roots.as_ref().map_or_else(
-        // A file that is named is meant to be used.
-        || if file.is_some() { TrustRoots::Both } else { TrustRoots::System },
-        |roots| roots.value,
-    );
-    if let (Some(roots), None, TrustRoots::File | TrustRoots::Both) = (&roots, &file, certificates) {
-        section.error(&roots.place, "certificates", Wrong::new("needs `certificate-file`"));
-    }
-    if let (Some(file), TrustRoots::System) = (&file, certificates) {
-        let what = "not used, because `certificates` is \"system\"";
-        section.warning(&file.place, "certificate-file", Wrong::new(what));
-    }
-    section.finish();
-    TrustSettings { certificates, certificate_file: file.map(|file| file.value), aeads }
-}
-
-fn aeads(section: &mut Section<'_>) -> Vec<AeadAlgorithm> {
-    const KEY: &str = "aeads";
-    if section.is_empty_list(KEY) {
-        let what = "without any algorithm there is no NTS";
-        section.error(&section.place().clone(), KEY, Wrong::new(what).accepted(values::aeads()));
-    }
-    let Some(given) = section.list(KEY, AeadAlgorithm::ALL.len(), values::aead) else {
-        return super::DEFAULT_AEADS.to_vec();
-    };
-    let mut aeads = Vec::with_capacity(given.len());
-    for Found { value, place } in given {
-        if aeads.contains(&value) {
-            section.error(&place, KEY, Wrong::new(format!("{} was given before", value.id())));
-        }
-        aeads.push(value);
-    }
-    aeads
 }
 
 fn log(section: Option<Section<'_>>) -> LogSettings {

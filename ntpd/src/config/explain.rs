@@ -9,7 +9,7 @@ use std::{
 use ntp_proto::{discipline::StepLimit, time::Rate};
 
 use super::{
-    ClockSettings, Config, Pool, Serve, ServeNts, Server, SourceOptions, check, sources,
+    ClockSettings, Config, Pool, Serve, ServeNts, Server, SourceOptions, check, sources, trust,
     values::{show_duration, word_for},
 };
 
@@ -27,10 +27,15 @@ pub(super) fn explain(config: &Config) -> String {
         explain_serve(serve, &mut out);
     }
     out.head("[trust]");
-    out.string("certificates", word_for(check::ROOTS, &config.trust.certificates));
+    out.string("certificates", word_for(trust::ROOTS, &config.trust.certificates));
     if let Some(file) = &config.trust.certificate_file {
         out.path("certificate-file", file);
     }
+    out.string("dnssec", word_for(trust::DNSSEC, &config.trust.dnssec));
+    if let Some(file) = &config.trust.dnssec_anchor {
+        out.path("dnssec-anchor", file);
+    }
+    out.list("resolver", &config.trust.resolvers);
     let aeads: Vec<_> = config.trust.aeads.iter().map(|algorithm| algorithm.id()).collect();
     out.plain("aeads", format_args!("{aeads:?}"));
     if let Some(file) = &config.key_file {
@@ -96,6 +101,7 @@ fn explain_pool(pool: &Pool, out: &mut Out) {
     out.string("mode", word_for(sources::MODES, &pool.mode));
     out.plain("count", pool.count);
     out.string("nts", word_for(sources::NTS, &pool.nts));
+    out.list("require", sources::require_words(pool.require));
     out.plain("port", pool.port);
     out.plain("ke-port", pool.ke_port);
     explain_options(&pool.options, out);
@@ -112,6 +118,7 @@ fn explain_server(server: &Server, out: &mut Out) {
     if let Some(key) = server.key {
         out.plain("key", key.0);
     }
+    out.list("require", sources::require_words(server.require));
     explain_options(&server.options, out);
 }
 

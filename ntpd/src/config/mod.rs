@@ -13,7 +13,7 @@ use std::{
 use ipnet::IpNet;
 use ntp_proto::{
     discipline::StepLimit,
-    ids::KeyId,
+    ids::{KeyId, Trust},
     nts::AeadAlgorithm,
     pool::Name,
     select::{SelectConfig, SelectOptions},
@@ -33,6 +33,7 @@ mod sources;
 mod suggest;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod values;
 
 pub(crate) use files::certificates;
@@ -56,6 +57,9 @@ pub const MAX_SERVERS: usize = 64;
 /// request; AES-SIV-CMAC-512 costs longer cookies for a strength that nobody needs of a timestamp.
 pub const DEFAULT_AEADS: [AeadAlgorithm; 3] =
     [AeadAlgorithm::AesSivCmac256, AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac512];
+
+/// Most name servers of `[trust]`.
+pub const MAX_RESOLVERS: usize = 3;
 
 /// Everything a configuration says, with defaults filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -106,8 +110,36 @@ pub struct Pool {
     pub port: u16,
     /// Port for key exchange.
     pub ke_port: u16,
+    /// What must vouch for each of the servers.
+    pub require: Require,
     /// How each of the servers is asked.
     pub options: SourceOptions,
+}
+
+/// What must vouch for a server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Require {
+    /// DNSSEC must vouch for its name.
+    pub dnssec: bool,
+    /// DNSSEC must vouch for its certificate (RFC 6698).
+    pub dane: bool,
+}
+
+impl Require {
+    /// Whether nothing is required.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        !self.dnssec && !self.dane
+    }
+
+    /// The word for the first requirement that `trust` does not meet.
+    #[must_use]
+    pub fn missing(self, trust: Trust) -> Option<&'static str> {
+        if self.dnssec && trust < Trust::Dnssec {
+            return Some("dnssec");
+        }
+        (self.dane && trust < Trust::Dane).then_some("dane")
+    }
 }
 
 /// One server.
@@ -123,6 +155,8 @@ pub struct Server {
     pub nts: NtsUse,
     /// The symmetric key used instead.
     pub key: Option<KeyId>,
+    /// What must vouch for it.
+    pub require: Require,
     /// How the server is asked.
     pub options: SourceOptions,
 }
@@ -164,6 +198,10 @@ pub enum PoolModeName {
     Srv,
     /// Repeated key exchange with the name.
     Lb,
+    /// The addresses of the name, key exchange with each under the one name.
+    SharedCert,
+    /// The addresses of the name, key exchange with each under its address.
+    IpCert,
     /// The addresses of the name, plain NTP.
     Classic,
 }
@@ -176,6 +214,8 @@ impl PoolModeName {
             Self::Auto => "auto",
             Self::Srv => "srv",
             Self::Lb => "lb",
+            Self::SharedCert => "shared-cert",
+            Self::IpCert => "ip-cert",
             Self::Classic => "classic",
         }
     }
@@ -259,13 +299,26 @@ pub struct TrustSettings {
     pub certificates: TrustRoots,
     /// Roots of our own, PEM.
     pub certificate_file: Option<PathBuf>,
+    /// Who validates DNSSEC.
+    pub dnssec: DnssecUse,
+    /// The keys it is validated by, DNSKEY records; those of the root of DNS as this version knows them without it.
+    pub dnssec_anchor: Option<PathBuf>,
+    /// Who is asked for service and TLSA records, at most [`MAX_RESOLVERS`]; whom the system names, if empty.
+    pub resolvers: Vec<SocketAddr>,
     /// The AEAD algorithms that NTS may use, as client best first, none twice.
     pub aeads: Vec<AeadAlgorithm>,
 }
 
 impl Default for TrustSettings {
     fn default() -> Self {
-        Self { certificates: TrustRoots::System, certificate_file: None, aeads: DEFAULT_AEADS.to_vec() }
+        Self {
+            certificates: TrustRoots::System,
+            certificate_file: None,
+            dnssec: DnssecUse::Validate,
+            dnssec_anchor: None,
+            resolvers: Vec::new(),
+            aeads: DEFAULT_AEADS.to_vec(),
+        }
     }
 }
 
@@ -278,6 +331,15 @@ pub enum TrustRoots {
     File,
     /// Both.
     Both,
+}
+
+/// Who validates DNSSEC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnssecUse {
+    /// This program.
+    Validate,
+    /// The resolver: its AD bit is believed, if it runs on this machine or is named in the configuration.
+    TrustResolver,
 }
 
 /// What is logged, and how.

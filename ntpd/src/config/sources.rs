@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ntp_proto::{ids::KeyId, pool::MAX_MEMBERS, select::SelectOptions, time::PollInterval};
 
 use super::{
-    MAX_POOLS, MAX_SERVERS, NTP_PORT, NTS_KE_PORT, NtsUse, Pool, PoolModeName, Server, SourceOptions,
+    Host, MAX_POOLS, MAX_SERVERS, NTP_PORT, NTS_KE_PORT, NtsUse, Pool, PoolModeName, Require, Server, SourceOptions,
     problem::{Place, Report, Wrong},
     raw::{Data, Entry, Table, Value},
     section::{Found, Section},
@@ -17,14 +17,17 @@ pub(super) const MODES: &[(&str, PoolModeName)] = &[
     ("auto", PoolModeName::Auto),
     ("srv", PoolModeName::Srv),
     ("lb", PoolModeName::Lb),
+    ("shared-cert", PoolModeName::SharedCert),
+    ("ip-cert", PoolModeName::IpCert),
     ("classic", PoolModeName::Classic),
 ];
 
-/// Modes of later versions.
-const LATER_MODES: &[&str] = &["shared-cert", "ip-cert"];
-
 /// Words for [`NtsUse`].
 pub(super) const NTS: &[(&str, NtsUse)] = &[("auto", NtsUse::Auto), ("require", NtsUse::Require), ("off", NtsUse::Off)];
+
+/// What `require` may say.
+const REQUIRE: &[(&str, Require)] =
+    &[("dnssec", Require { dnssec: true, dane: false }), ("dane", Require { dnssec: false, dane: true })];
 
 /// What `select` may say.
 const SELECT: &[(&str, SelectOptions)] = &[
@@ -46,6 +49,12 @@ const DEFAULT_COUNT: usize = 4;
 pub(super) fn select_words(options: SelectOptions) -> Vec<&'static str> {
     let given = [options.prefer, options.trust, options.require, options.noselect];
     SELECT.iter().zip(given).filter_map(|((word, _), given)| given.then_some(*word)).collect()
+}
+
+/// The words that make up these requirements.
+pub(super) fn require_words(require: Require) -> Vec<&'static str> {
+    let given = [require.dnssec, require.dane];
+    REQUIRE.iter().zip(given).filter_map(|((word, _), given)| given.then_some(*word)).collect()
 }
 
 /// Reads `pool`: a name, a table, or a list of both.
@@ -115,33 +124,26 @@ fn unique(seen: &mut BTreeMap<String, Place>, who: String, place: &Place, key: &
 
 fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
     let name = section.required("name", values::name);
-    let mode = section.field("mode", values::word_of(MODES, LATER_MODES)).map_or(PoolModeName::Auto, |mode| mode.value);
+    let mode = section.field("mode", values::word(MODES)).map_or(PoolModeName::Auto, |mode| mode.value);
     let count = section.field("count", values::integer(1..=i64::try_from(MAX_MEMBERS).unwrap_or(i64::MAX)));
     let nts = section.field("nts", values::word(NTS));
     let port = section.field("port", values::integer(1..=u16::MAX));
     let ke_port = section.field("ke-port", values::integer(1..=u16::MAX));
     let options = options(&mut section);
 
-    let nts = match (mode, nts) {
-        (PoolModeName::Classic, Some(Found { value: NtsUse::Require, place })) => {
-            let wrong = Wrong::new("mode \"classic\" is plain NTP").accepted("off, or another mode");
-            section.error(&place, "nts", wrong);
-            NtsUse::Off
-        }
-        (PoolModeName::Srv | PoolModeName::Lb, Some(Found { value: NtsUse::Off, place })) => {
-            let what = format!("mode \"{}\" needs NTS", values::word_for(MODES, &mode));
-            section.error(&place, "nts", Wrong::new(what).accepted("auto, require, or mode \"classic\""));
-            NtsUse::Auto
-        }
-        (PoolModeName::Classic, _) => NtsUse::Off,
-        (PoolModeName::Auto | PoolModeName::Srv | PoolModeName::Lb, given) => {
-            given.map_or(NtsUse::Auto, |nts| nts.value)
-        }
+    let lacks = match (mode, &nts) {
+        (PoolModeName::Classic, _) => Some("plain NTP, which mode \"classic\" is,".to_owned()),
+        (PoolModeName::IpCert, _) => Some("an address, of which mode \"ip-cert\" asks a certificate,".to_owned()),
+        (_, Some(Found { value: NtsUse::Off, .. })) => Some("plain NTP, which nts = \"off\" means,".to_owned()),
+        (PoolModeName::Auto | PoolModeName::Srv | PoolModeName::Lb | PoolModeName::SharedCert, _) => None,
     };
+    let require = require(&mut section, lacks);
+    let nts = nts_of_mode(mode, nts, &section);
+    let nts = if require.is_empty() { nts } else { NtsUse::Require };
     if let Some(name) = name.as_ref().filter(|_| mode == PoolModeName::Srv)
         && pool_srv::service_owner(&name.value).is_err()
     {
-        let wrong = Wrong::new("the name is too long to have service records").accepted("lb, classic");
+        let wrong = Wrong::new("the name is too long to have service records").accepted("lb, shared-cert, classic");
         section.error(&name.place, "mode", wrong);
     }
     section.finish();
@@ -152,11 +154,50 @@ fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
         mode,
         count: count.and_then(|count| usize::try_from(count.value).ok()).unwrap_or(DEFAULT_COUNT),
         nts,
+        require,
         port: port.map_or(NTP_PORT, |port| port.value),
         ke_port: ke_port.map_or(NTS_KE_PORT, |port| port.value),
         options,
     };
     Some((pool, name.place))
+}
+
+/// What `nts` comes to in a mode.
+fn nts_of_mode(mode: PoolModeName, given: Option<Found<NtsUse>>, section: &Section<'_>) -> NtsUse {
+    match (mode, given) {
+        (PoolModeName::Classic, Some(Found { value: NtsUse::Require, place })) => {
+            let wrong = Wrong::new("mode \"classic\" is plain NTP").accepted("off, or another mode");
+            section.error(&place, "nts", wrong);
+            NtsUse::Off
+        }
+        (
+            PoolModeName::Srv | PoolModeName::Lb | PoolModeName::SharedCert | PoolModeName::IpCert,
+            Some(Found { value: NtsUse::Off, place }),
+        ) => {
+            let what = format!("mode \"{}\" needs NTS", values::word_for(MODES, &mode));
+            section.error(&place, "nts", Wrong::new(what).accepted("auto, require, or mode \"classic\""));
+            NtsUse::Auto
+        }
+        (PoolModeName::Classic, _) => NtsUse::Off,
+        (
+            PoolModeName::Auto | PoolModeName::Srv | PoolModeName::Lb | PoolModeName::SharedCert | PoolModeName::IpCert,
+            given,
+        ) => given.map_or(NtsUse::Auto, |nts| nts.value),
+    }
+}
+
+/// Reads `require`, which something may make impossible: that is said of `lacks`.
+fn require(section: &mut Section<'_>, lacks: Option<String>) -> Require {
+    let mut all = Require::default();
+    for Found { value, place } in section.list("require", REQUIRE.len(), values::word(REQUIRE)).unwrap_or_default() {
+        if let Some(lacks) = &lacks {
+            let what = format!("{lacks} has nothing that DNSSEC could vouch for");
+            section.error(&place, "require", Wrong::new(what));
+        } else {
+            all = Require { dnssec: all.dnssec || value.dnssec, dane: all.dane || value.dane };
+        }
+    }
+    all
 }
 
 fn server(mut section: Section<'_>) -> Option<Found<Server>> {
@@ -166,12 +207,20 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
     let key = section.field("key", values::integer(1..=u32::MAX));
     let options = options(&mut section);
 
+    let is_address = address.as_ref().is_some_and(|found| matches!(found.value.0, Host::Address(_)));
+    let lacks = match (&key, &nts) {
+        (Some(_), _) => Some("a server with a symmetric key"),
+        (None, Some(Found { value: NtsUse::Off, .. })) => Some("plain NTP, which nts = \"off\" means,"),
+        (None, _) => is_address.then_some("an address"),
+    };
+    let require = require(&mut section, lacks.map(ToOwned::to_owned));
     let nts = match (&key, nts) {
         (Some(_), Some(Found { value: NtsUse::Require, place })) => {
             section.error(&place, "nts", Wrong::new("a server has a symmetric key or NTS, not both").accepted("off"));
             NtsUse::Off
         }
         (Some(_), _) => NtsUse::Off,
+        (None, _) if !require.is_empty() => NtsUse::Require,
         (None, given) => given.map_or(NtsUse::Auto, |nts| nts.value),
     };
     section.finish();
@@ -183,6 +232,7 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
         ke_port: ke_port.map_or(NTS_KE_PORT, |port| port.value),
         nts,
         key: key.map(|key| KeyId(key.value)),
+        require,
         options,
     };
     Some(Found { value: server, place })

@@ -107,17 +107,20 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("pool = \"192.0.2.1\"", "ntpd.toml:1:8: pool.name: `192.0.2.1` is an address, not a name: use `[[server]]` for single servers".into()),
         ("[[pool]]\ncount = 3", "ntpd.toml:1:1: pool.name: missing".into()),
         ("[[pool]]\nname = \"a\"\ncount = 17", "ntpd.toml:3:9: pool.count: 17 is out of range; accepted: 1 to 16".into()),
-        ("[[pool]]\nname = \"a\"\nmode = \"lbb\"", "ntpd.toml:3:8: pool.mode: unknown value `lbb`; accepted: auto, srv, lb, classic".into()),
-        ("[[pool]]\nname = \"a\"\nmode = \"ip-cert\"", "ntpd.toml:3:8: pool.mode: `ip-cert` is not supported by this version; accepted: auto, srv, lb, classic".into()),
+        ("[[pool]]\nname = \"a\"\nmode = \"lbb\"", "ntpd.toml:3:8: pool.mode: unknown value `lbb`; accepted: auto, srv, lb, shared-cert, ip-cert, classic".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"classic\"\nnts = \"require\"", "ntpd.toml:4:7: pool.nts: mode \"classic\" is plain NTP; accepted: off, or another mode".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"lb\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"lb\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"srv\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"srv\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nnts = true", "ntpd.toml:3:7: pool.nts: expected a string, found a boolean; accepted: auto, require, off".into()),
-        ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: burst, count, iburst, interleaved, ke-port, max-poll, min-poll, mode, name, nts, port, select, version".into()),
+        ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: burst, count, iburst, interleaved, ke-port, max-poll, min-poll, mode, name, nts, port, require, select, version".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 18", "ntpd.toml:3:12: pool.min-poll: 18 is out of range; accepted: -4 to 17 (log2 of seconds)".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 8\nmax-poll = 7", "ntpd.toml:4:12: pool.max-poll: 7 is less than `min-poll`, which is 8".into()),
         ("[[pool]]\nname = \"a\"\niburst = 1", "ntpd.toml:3:10: pool.iburst: expected a boolean, found an integer; accepted: true, false".into()),
-        ("[[pool]]\nname = \"a\"\nrequire = [\"dnssec\"]", "ntpd.toml:3:1: pool.require: `require` is not supported by this version".into()),
+        ("[[pool]]\nname = \"a\"\nrequire = [\"tls\"]", "ntpd.toml:3:12: pool.require: unknown value `tls`; accepted: dnssec, dane".into()),
+        ("[[pool]]\nname = \"a\"\nnts = \"off\"\nrequire = \"dnssec\"", "ntpd.toml:4:11: pool.require: plain NTP, which nts = \"off\" means, has nothing that DNSSEC could vouch for".into()),
+        ("[[pool]]\nname = \"a\"\nmode = \"classic\"\nrequire = [\"dane\"]", "ntpd.toml:4:12: pool.require: plain NTP, which mode \"classic\" is, has nothing that DNSSEC could vouch for".into()),
+        ("[[pool]]\nname = \"a\"\nmode = \"ip-cert\"\nrequire = [\"dane\"]", "ntpd.toml:4:12: pool.require: an address, of which mode \"ip-cert\" asks a certificate, has nothing that DNSSEC could vouch for".into()),
+        ("[[server]]\naddress = \"192.0.2.1\"\nrequire = \"dane\"", "ntpd.toml:3:11: server.require: an address has nothing that DNSSEC could vouch for".into()),
         ("pool = [\"a.example\",\n \"A.example.\"]", "ntpd.toml:2:2: pool.name: `a.example` was given before, at ntpd.toml:1:9".into()),
         ("[[server]]\naddress = \"a:b\"", "ntpd.toml:2:11: server.address: `a:b` is not a server's name or address; accepted: a host name or an address, also with a port, such as \"ntp1.example:123\" or \"[2001:db8::1]:123\"".into()),
         ("[[server]]\naddress = \"a\"\n[[server]]\naddress = \"a:123\"", "ntpd.toml:4:11: server.address: `a port 123` was given before, at ntpd.toml:2:11".into()),
@@ -148,7 +151,9 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[trust]\naeads = []", format!("ntpd.toml:1:2: trust.aeads: without any algorithm there is no NTS; accepted: {AEADS}")),
         ("[trust]\naeads = [15, \"aead_aes_siv_cmac_256\"]", "ntpd.toml:2:14: trust.aeads: 15 was given before".into()),
         ("[trust]\nbootstrap = \"quorum\"", "ntpd.toml:2:1: trust.bootstrap: `bootstrap` is not supported by this version".into()),
-        ("[trust]\ndnssec = \"validate\"", "ntpd.toml:2:1: trust.dnssec: `dnssec` is not supported by this version".into()),
+        ("[trust]\ndnssec = \"off\"", "ntpd.toml:2:10: trust.dnssec: unknown value `off`; accepted: validate, trust-resolver".into()),
+        ("[trust]\ndnssec-anchor = \"/nowhere/root.key\"", "ntpd.toml:2:17: trust.dnssec-anchor: /nowhere/root.key: cannot be read: No such file or directory (os error 2)".into()),
+        ("[trust]\nresolver = \"dns.example\"", "ntpd.toml:2:12: trust.resolver: `dns.example` is not the address of a name server; accepted: an address, with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353".into()),
         ("[control]\nchronyc = true", "ntpd.toml:2:1: control.chronyc: `chronyc` is not supported by this version".into()),
         ("[observe]\nlisten = \"127.0.0.1:9975\"", "ntpd.toml:1:2: observe: `observe` is not supported by this version".into()),
         ("[[refclock]]\ndriver = \"pps\"", "ntpd.toml:1:3: refclock: `refclock` is not supported by this version".into()),
@@ -340,7 +345,14 @@ fn arb_nts() -> impl Strategy<Value = NtsUse> {
 }
 
 fn arb_pool() -> impl Strategy<Value = Pool> {
-    let modes = [PoolModeName::Auto, PoolModeName::Srv, PoolModeName::Lb, PoolModeName::Classic];
+    let modes = [
+        PoolModeName::Auto,
+        PoolModeName::Srv,
+        PoolModeName::Lb,
+        PoolModeName::SharedCert,
+        PoolModeName::IpCert,
+        PoolModeName::Classic,
+    ];
     let mode = prop::sample::select(modes.to_vec());
     (0..99_u8, mode, 1..=16_usize, arb_nts(), any::<(u16, u16)>(), arb_options()).prop_map(
         |(name, mode, count, nts, (port, ke_port), options)| Pool {
@@ -349,8 +361,14 @@ fn arb_pool() -> impl Strategy<Value = Pool> {
             count,
             nts: match (mode, nts) {
                 (PoolModeName::Classic, _) => NtsUse::Off,
-                (PoolModeName::Srv | PoolModeName::Lb, NtsUse::Off) => NtsUse::Auto,
+                (PoolModeName::Auto, nts) => nts,
+                (_, NtsUse::Off) => NtsUse::Auto,
                 (_, nts) => nts,
+            },
+            require: match (mode, nts) {
+                (PoolModeName::Classic | PoolModeName::IpCert, _) => Require::default(),
+                (_, NtsUse::Require) => Require { dnssec: port % 2 == 0, dane: ke_port % 2 == 0 },
+                (_, NtsUse::Auto | NtsUse::Off) => Require::default(),
             },
             port: port.max(1),
             ke_port: ke_port.max(1),
@@ -371,6 +389,7 @@ fn arb_server() -> impl Strategy<Value = Server> {
         ke_port: ke_port.max(1),
         nts,
         key: None,
+        require: Require::default(),
         options,
     })
 }
@@ -438,7 +457,7 @@ proptest! {
                 threads: usize::from(threads % 64 + 1),
                 nts: with_nts.then_some(nts),
             }),
-            trust: TrustSettings { certificates: TrustRoots::Both, certificate_file: Some(etc.0.path().join("cert.pem")), aeads: vec![AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac256] },
+            trust: TrustSettings { certificates: TrustRoots::Both, certificate_file: Some(etc.0.path().join("cert.pem")), aeads: vec![AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac256], dnssec: DnssecUse::TrustResolver, dnssec_anchor: None, resolvers: vec!["127.0.0.53:53".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()] },
             key_file: None,
             state_directory: "/var/lib/nt\\pd".into(),
             control_socket: "/run/ntpd/control.sock".into(),

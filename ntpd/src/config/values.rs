@@ -33,6 +33,12 @@ const ADDRESS_AND_PORT: &str = "an address with a port, such as \"0.0.0.0:123\" 
 
 const PREFIX: &str = "an address or a prefix, such as \"192.0.2.0/24\" or \"2001:db8::/32\", or \"all\"";
 
+/// What names a name server.
+const RESOLVER: &str = "an address, with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353";
+
+/// The port of DNS (RFC 1035).
+const DNS_PORT: u16 = 53;
+
 const HOST_AND_PORT: &str =
     "a host name or an address, also with a port, such as \"ntp1.example:123\" or \"[2001:db8::1]:123\"";
 
@@ -97,30 +103,14 @@ fn number(data: &Data, range: &RangeInclusive<f64>, unit: &str) -> Result<f64, W
 
 /// One of a few words.
 pub(super) fn word<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Data) -> Result<T, Wrong> {
-    word_of(words, &[])
-}
-
-/// One of a few words; those in `later` are known, but only to later versions.
-pub(super) fn word_of<T: Copy>(
-    words: &'static [(&'static str, T)],
-    later: &'static [&'static str],
-) -> impl Fn(&Data) -> Result<T, Wrong> {
     move |data| {
         let accepted = || words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
         let Data::String(written) = data else { return Err(mismatch("a string", data).accepted(accepted())) };
-        let unknown = || {
-            let what = if later.contains(&written.as_str()) {
-                format!("`{written}` is not supported by this version")
-            } else {
-                format!("unknown value `{written}`")
-            };
-            Wrong::new(what).accepted(accepted())
-        };
         words
             .iter()
             .find(|(word, _)| word.eq_ignore_ascii_case(written))
             .map(|&(_, meaning)| meaning)
-            .ok_or_else(unknown)
+            .ok_or_else(|| Wrong::new(format!("unknown value `{written}`")).accepted(accepted()))
     }
 }
 
@@ -253,6 +243,16 @@ fn parse_host_and_port(text: &str) -> Option<(Host, Option<u16>)> {
 fn is_usable(address: IpAddr) -> bool {
     let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
     !(address.is_unspecified() || address.is_multicast() || broadcast)
+}
+
+/// The address of a name server; port 53 if it names none.
+pub(super) fn resolver(data: &Data) -> Result<SocketAddr, Wrong> {
+    let text = text(data)?;
+    let with_port = |ip: IpAddr| SocketAddr::new(ip, DNS_PORT);
+    let address = text.parse().ok().or_else(|| text.parse().ok().map(with_port));
+    address
+        .filter(|address| address.port() != 0 && is_usable(address.ip()))
+        .ok_or_else(|| Wrong::new(format!("`{text}` is not the address of a name server")).accepted(RESOLVER))
 }
 
 /// Where a server takes requests.

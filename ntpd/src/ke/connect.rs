@@ -6,7 +6,6 @@ use std::{
 };
 
 use ntp_proto::{
-    ids::Trust,
     nts::{AeadAlgorithm, CookieJar},
     pool::{Answer, KeyExchange, Name, Negotiated},
     source::NtsKeys,
@@ -15,14 +14,15 @@ use ntp_proto::{
 use nts_ke::{
     cert_time::Validity,
     client::{ClientConfig, Established, Order},
+    dane::Tlsa,
     error::KeError,
     verify::{NoUsableRoots, TrustRoots},
 };
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::roots::{self, RootsError};
 use crate::{
-    config::{DEFAULT_AEADS, NTP_PORT, TrustSettings},
+    config::{DEFAULT_AEADS, NTP_PORT, Require, TrustSettings},
     resolve::Resolver,
 };
 
@@ -30,11 +30,14 @@ mod problem;
 mod race;
 mod redirect;
 mod session;
+mod sessions;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod trust;
 
 pub use problem::{Cause, KeProblem};
 use race::Race;
+use sessions::Sessions;
 
 /// How long connections and sessions with all addresses of a server may take together.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -109,19 +112,37 @@ impl KeyExchanger {
         self.trusted
     }
 
-    /// Exchanges keys once. Certificates are judged at `judged_at`. It takes no longer than a look-up of the server, 8 s,
-    /// and a look-up of the NTP server that the exchange names.
+    /// Who is asked about names.
+    #[must_use]
+    pub const fn resolver(&self) -> &Resolver {
+        &self.resolver
+    }
+
+    /// Exchanges keys once, if what vouches for the server is what is required. Certificates are judged at `judged_at`. It
+    /// takes no longer than a look-up of the server, 8 s, and a look-up of the NTP server that the exchange names.
     ///
     /// # Errors
     ///
     /// [`KeProblem`] says why there are no keys.
-    pub async fn exchange(&self, question: &KeyExchange, judged_at: UnixTime) -> Result<Exchanged, KeProblem> {
+    pub async fn exchange(
+        &self,
+        question: &KeyExchange,
+        require: Require,
+        judged_at: UnixTime,
+    ) -> Result<Exchanged, KeProblem> {
         let problem = |cause| KeProblem { server: question.server.clone(), port: question.port, cause };
-        let known = match &question.addresses {
-            Some(addresses) => addresses.clone(),
-            None => self.addresses(&question.server, question.port).await.map_err(problem)?,
-        };
-        let (peer, established) = self.establish(question, judged_at, &known).await.map_err(problem)?;
+        let (known, tlsa) = tokio::join!(
+            async {
+                match &question.addresses {
+                    Some(addresses) => Ok(addresses.clone()),
+                    None => self.addresses(&question.server, question.port).await,
+                }
+            },
+            self.resolver.tlsa(&question.server, question.port, judged_at),
+        );
+        let known = known.map_err(problem)?;
+        let trust = trust::of(question, &tlsa, require).map_err(problem)?;
+        let (peer, established) = self.establish(question, tlsa.records(), judged_at, &known).await.map_err(problem)?;
         let addresses = self.ntp_addresses(question, peer, &known, &established).await.map_err(problem)?;
 
         let Established { algorithm, keys, fallback_keys, cookies, server, validity, .. } = established;
@@ -131,7 +152,7 @@ impl KeyExchanger {
         }
         let ntp_server = server.unwrap_or_else(|| question.server.to_string());
         Ok(Exchanged {
-            negotiated: Negotiated { ntp_server, addresses, trust: Trust::Pki },
+            negotiated: Negotiated { ntp_server, addresses, trust },
             keys: NtsKeys { keys, fallback: fallback_keys, cookies: jar },
             algorithm,
             validity,
@@ -153,33 +174,55 @@ impl KeyExchanger {
         }
     }
 
-    /// Connects to the addresses, and exchanges keys with the first that can.
+    /// Connects to the addresses, and exchanges keys with the first that can. One that is slow is given company, but only
+    /// one session at a time sends its request.
     async fn establish(
         &self,
         question: &KeyExchange,
+        tlsa: &[Tlsa],
         judged_at: UnixTime,
         addresses: &[SocketAddr],
     ) -> Result<(SocketAddr, Established), Cause> {
+        let config = match &self.config {
+            Ok(config) => config.clone(),
+            // What DNS vouches for needs no other authority.
+            Err(_) if !tlsa.is_empty() => ClientConfig::without_roots(),
+            Err(why) => return Err(Cause::NoRoots(why.clone())),
+        };
         let end = Instant::now() + self.deadline;
+        let order = Order {
+            server: question.server.as_str(),
+            algorithms: &self.algorithms,
+            tlsa,
+            denied: &question.denied,
+            judged_at,
+            deadline: crate::now::monotonic() + self.deadline,
+        };
+        let turn = Semaphore::new(1);
         let mut race = Race::new(addresses);
+        let mut sessions = Sessions::default();
         let mut last = None;
-        // Ends: every round uses up an address.
-        while let Some((peer, stream)) = race.next(end).await {
-            let config = self.config.as_ref().map_err(|why| Cause::NoRoots(why.clone()))?;
-            let left = end.saturating_duration_since(Instant::now());
-            // One that stalls must leave time for the others.
-            let share = if race.is_over() { left } else { left / 2 };
-            let order = Order {
-                server: question.server.as_str(),
-                algorithms: &self.algorithms,
-                denied: &question.denied,
-                judged_at,
-                deadline: crate::now::monotonic() + share,
-            };
-            match session::run(config, &order, stream, share).await {
-                Ok(established) => return Ok((peer, *established)),
-                Err(cause) if is_final(&cause) => return Err(cause),
-                Err(cause) => last = Some(cause),
+        let mut all_begun = false;
+        // Ends: every turn takes a connection or the outcome of a session, or is the last before both have ended.
+        while !all_begun || !sessions.is_empty() {
+            tokio::select! {
+                biased;
+                (peer, outcome) = sessions.next(), if !sessions.is_empty() => match outcome {
+                    Ok(established) => return Ok((peer, *established)),
+                    Err(cause) if is_final(&cause) => return Err(cause),
+                    Err(cause) => {
+                        last = Some(cause);
+                        race.hurry();
+                    }
+                },
+                next = race.next(end), if !all_begun => match next {
+                    Some((peer, stream)) => {
+                        let left = end.saturating_duration_since(Instant::now());
+                        let (config, order, turn) = (&config, &order, &turn);
+                        sessions.push(async move { (peer, session::run(config, order, stream, left, turn).await) });
+                    }
+                    None => all_begun = true,
+                },
             }
         }
         Err(last.unwrap_or_else(|| race.into_cause(self.deadline)))
@@ -236,6 +279,8 @@ fn is_final(cause: &Cause) -> bool {
         | Cause::Order(_)
         | Cause::BadNtpServer(_)
         | Cause::NoRoots(_)
+        | Cause::Forged(_)
+        | Cause::Missing(..)
         | Cause::Redirect(..) => true,
     }
 }

@@ -119,8 +119,7 @@ mod tests {
 
     #[test]
     fn the_same_certificates_have_the_same_fingerprint() {
-        let system =
-            TrustSettings { certificates: config::TrustRoots::System, certificate_file: None, aeads: Vec::new() };
+        let system = TrustSettings::default();
         let fingerprint = |roots: &[String]| choose(&system, || store(roots)).unwrap().fingerprint();
         let (one, two) = (root(), root());
         let both = fingerprint(&[one.clone(), two.clone()]);

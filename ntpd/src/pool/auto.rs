@@ -7,7 +7,7 @@ use ntp_proto::{
     pool::{
         Answer, Leave, Member, MemberId, Name, Output, PoolMode, Question, QuestionId,
         auto::{NtsPolicy, Route, Step, first, next},
-        classic::{ClassicPool, Host},
+        plain::PlainPool,
     },
     time::Monotonic,
 };
@@ -48,7 +48,7 @@ pub struct AutoPool {
     /// `None` if the name is too long to have service records.
     srv: Option<SrvPool>,
     lb: LbPool,
-    classic: ClassicPool,
+    classic: PlainPool,
     /// The open questions whose answers decide; every mode asks one of them at a time.
     deciding: Vec<QuestionId>,
     held: Vec<MemberId>,
@@ -71,7 +71,7 @@ impl AutoPool {
             target: 0,
             srv: SrvPool::new(name, seed).ok(),
             lb: LbPool::new(name.clone(), *ke_port, seed.rotate_left(21)),
-            classic: ClassicPool::new(vec![Host::Name { name: name.clone(), port: *port }], seed.rotate_left(42)),
+            classic: PlainPool::new(name, *port, seed.rotate_left(42)),
             deciding: Vec::new(),
             held: Vec::new(),
             lost_at: None,
@@ -83,7 +83,7 @@ impl AutoPool {
     /// Takes the name for one server, whatever number of addresses it has.
     #[must_use]
     pub fn with_one_server(mut self) -> Self {
-        self.classic = self.classic.with_whole_hosts();
+        self.classic = self.classic.with_one_server();
         self
     }
 
@@ -143,6 +143,7 @@ impl AutoPool {
             (Question::Services { .. }, Route::Srv)
             | (Question::KeyExchange(_), Route::Lb)
             | (Question::Addresses { .. }, Route::Classic) => true,
+            // They only say at which addresses plain NTP is to be tried.
             (
                 Question::Services { .. } | Question::KeyExchange(_) | Question::Addresses { .. },
                 Route::Srv | Route::Lb | Route::Classic,

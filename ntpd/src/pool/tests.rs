@@ -8,7 +8,7 @@ use ntp_proto::{
 };
 
 use super::*;
-use crate::config::SourceOptions;
+use crate::config::{Require, SourceOptions};
 
 const START: Monotonic = Monotonic::from_nanos(1);
 
@@ -29,13 +29,22 @@ fn options() -> SourceOptions {
 }
 
 fn pool(mode: PoolModeName, nts: NtsUse) -> Mode {
-    let pool = Pool { name: name(), mode, count: 3, nts, port: 1123, ke_port: 14460, options: options() };
+    let pool = Pool {
+        name: name(),
+        mode,
+        count: 3,
+        nts,
+        require: Require::default(),
+        port: 1123,
+        ke_port: 14460,
+        options: options(),
+    };
     Mode::new(Spec::of_pool(&pool, None, 1))
 }
 
 fn server(host: &str, nts: NtsUse, key: Option<KeyId>, remembered: Option<Route>) -> Mode {
     let host = host.parse().map_or_else(|_| config::Host::Name(Name::parse(host).unwrap()), config::Host::Address);
-    let server = Server { host, port: 1123, ke_port: 14460, nts, key, options: options() };
+    let server = Server { host, port: 1123, ke_port: 14460, nts, key, require: Require::default(), options: options() };
     Mode::new(Spec::of_server(&server, remembered, 1))
 }
 
@@ -98,22 +107,26 @@ fn wait_for_question(mode: &mut Mode, now: &mut Monotonic) -> (QuestionId, Quest
 
 #[test]
 fn the_configuration_says_what_is_asked_first() {
-    let services = Question::Services { owner: Name::parse("_ntske._tcp.time.example").unwrap() };
+    let services = Question::Services { owner: Name::parse("_ntske._tcp.time.example").unwrap(), validated: true };
+    let plain = Question::Services { owner: Name::parse("_ntp._udp.time.example").unwrap(), validated: false };
+    let ke_addresses = Question::Addresses { name: name(), port: 14460 };
     let addresses = Question::Addresses { name: name(), port: 1123 };
     let keys = |server: &str| {
         let server =
             server.parse().map_or_else(|_| Name::parse(server).unwrap(), |address: std::net::IpAddr| address.into());
-        Question::KeyExchange(KeyExchange { server, port: 14460, addresses: None, denied: vec![] })
+        Question::KeyExchange(KeyExchange { server, port: 14460, addresses: None, validated: false, denied: vec![] })
     };
     let (auto, require, off) = (NtsUse::Auto, NtsUse::Require, NtsUse::Off);
     let key = Some(KeyId(7));
     for (mut mode, label, expected) in [
         (pool(PoolModeName::Auto, auto), "auto", services.clone()),
         (pool(PoolModeName::Auto, require), "auto", services.clone()),
-        (pool(PoolModeName::Auto, off), "classic", addresses.clone()),
+        (pool(PoolModeName::Auto, off), "classic", plain.clone()),
         (pool(PoolModeName::Srv, auto), "srv", services.clone()),
         (pool(PoolModeName::Lb, require), "lb", keys("time.example")),
-        (pool(PoolModeName::Classic, off), "classic", addresses.clone()),
+        (pool(PoolModeName::SharedCert, auto), "shared-cert", ke_addresses.clone()),
+        (pool(PoolModeName::IpCert, require), "ip-cert", ke_addresses),
+        (pool(PoolModeName::Classic, off), "classic", plain),
         (server("time.example", auto, None, None), "auto", services),
         (server("time.example", auto, key, None), "classic", addresses.clone()),
         (server("time.example", off, None, None), "classic", addresses),
@@ -134,6 +147,8 @@ fn the_configuration_says_what_is_asked_first() {
 fn the_members_wanted_are_those_configured() {
     let mut mode = pool(PoolModeName::Classic, NtsUse::Off);
     let (id, _) = question(&mut mode);
+    mode.handle_answer(START, id, Answer::NoRecord);
+    let (id, _) = question(&mut mode);
     let addresses = (1..9).map(|net| SocketAddr::from(([10, 0, net, 1], 123))).collect();
     mode.handle_answer(START, id, Answer::Addresses { addresses, until: START + Duration::from_secs(60) });
     assert_eq!(drain(&mut mode).0.len(), 3);
@@ -149,6 +164,9 @@ fn auto_goes_the_way_of_its_table() {
     assert_eq!((route(&asked), mode.label()), (Route::Lb, "auto"));
     mode.handle_answer(START, id, Answer::Failed(Failure::Connect));
     let (id, asked) = question(&mut mode);
+    assert!(matches!(asked, Question::Services { validated: false, .. }), "{asked:?}");
+    mode.handle_answer(START, id, Answer::Failed(Failure::Resolver));
+    let (id, asked) = question(&mut mode);
     assert_eq!((route(&asked), mode.learned()), (Route::Classic, None));
     mode.handle_answer(START, id, addresses());
     let (joined, _, _) = drain(&mut mode);
@@ -161,6 +179,17 @@ fn fixed_modes_tell_of_nts_once_they_have_it() {
     let (id, _) = question(&mut mode);
     mode.handle_answer(START, id, negotiated());
     assert_eq!((drain(&mut mode).0.len(), mode.learned()), (1, Some(Route::Lb)));
+
+    // A name whose servers share a certificate exchanges keys itself; one whose servers do not says nothing of that.
+    for (mode, learned) in [(PoolModeName::SharedCert, Some(Route::Lb)), (PoolModeName::IpCert, None)] {
+        let mut mode = pool(mode, NtsUse::Auto);
+        let (id, _) = question(&mut mode);
+        mode.handle_answer(START, id, addresses());
+        let (id, _) = question(&mut mode);
+        assert_eq!(mode.learned(), None);
+        mode.handle_answer(START, id, negotiated());
+        assert_eq!((drain(&mut mode).0[0].trust, mode.learned()), (Trust::Pki, learned));
+    }
 
     let mut mode = pool(PoolModeName::Srv, NtsUse::Auto);
     let (id, _) = question(&mut mode);

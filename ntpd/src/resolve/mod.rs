@@ -1,8 +1,9 @@
 //! Names to addresses and to service records.
 //!
 //! Addresses come from the system's own resolver, so that `/etc/hosts`, mDNS and whatever else `nsswitch.conf` names
-//! count as for every other program. Service records come from the name servers themselves, and DNSSEC is validated
-//! here: nobody on the way, the local resolver included, can make a name lead elsewhere.
+//! count as for every other program. Service and TLSA records come from the name servers themselves, and DNSSEC is
+//! validated here: nobody on the way, the local resolver included, can make a name lead elsewhere. Only where an
+//! administrator says so is the word of a resolver believed.
 
 use std::{
     collections::BTreeMap,
@@ -13,24 +14,43 @@ use std::{
 };
 
 use hickory_resolver::proto::dnssec::TrustAnchors;
-use ntp_proto::pool::{Answer, Failure, Name};
+use ntp_proto::{
+    pool::{Answer, Failure, Name},
+    time::UnixTime,
+};
 use tokio::{
     sync::Semaphore,
     task::spawn_blocking,
     time::{error::Elapsed, timeout},
 };
 
-use crate::now;
+use crate::{
+    config::{DnssecUse, TrustSettings},
+    now,
+};
 
+mod anchors;
+mod name_servers;
 mod services;
 mod system;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+mod tlsa;
 
-use services::NameServers;
+pub use anchors::AnchorError;
+pub(crate) use anchors::read as read_anchors;
+use name_servers::{NameServers, Validation};
+use services::Wanted;
+pub use tlsa::TlsaAnswer;
 
 /// How long a question may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it may take to learn what DNS says of a certificate: a key exchange waits for it.
+const TLSA_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How long service records for plain NTP may take: it works without them.
+const PLAIN_DEADLINE: Duration = Duration::from_secs(3);
 
 /// How long addresses are good for: the system's resolver does not tell.
 const LIFETIME: Duration = Duration::from_secs(60);
@@ -64,14 +84,35 @@ impl Resolver {
         Self {
             hosts: Arc::new(hosts),
             threads: Arc::new(Semaphore::new(MAX_THREADS)),
-            name_servers: Arc::new(NameServers::system()),
+            name_servers: Arc::new(NameServers::system(Validation::Here(Arc::default()))),
         }
     }
 
-    /// The same, but for service records it asks these name servers and trusts these keys.
+    /// Asks the system for addresses, and whom the settings name for everything else.
+    ///
+    /// # Errors
+    ///
+    /// [`AnchorError`] if the file of trust anchors cannot be used.
+    pub fn new(settings: &TrustSettings) -> Result<Self, AnchorError> {
+        let validation = match settings.dnssec {
+            DnssecUse::TrustResolver => Validation::Elsewhere,
+            DnssecUse::Validate => match &settings.dnssec_anchor {
+                None => Validation::Here(Arc::default()),
+                Some(file) => Validation::Here(Arc::new(anchors::read(file)?)),
+            },
+        };
+        let name_servers = match settings.resolvers.as_slice() {
+            [] => NameServers::system(validation),
+            servers => NameServers::fixed(servers.to_vec(), validation),
+        };
+        Ok(Self { name_servers: Arc::new(name_servers), ..Self::system() })
+    }
+
+    /// The same, but for all but addresses it asks these name servers and trusts these keys.
     #[must_use]
     pub fn with_name_servers(self, servers: Vec<SocketAddr>, anchors: TrustAnchors) -> Self {
-        Self { name_servers: Arc::new(NameServers::fixed(servers, anchors)), ..self }
+        let validation = Validation::Here(Arc::new(anchors));
+        Self { name_servers: Arc::new(NameServers::fixed(servers, validation)), ..self }
     }
 
     /// The addresses of a host, each with `port`, in the order of the answer. The text says for people what went wrong.
@@ -91,12 +132,33 @@ impl Resolver {
         (Answer::Failed(Failure::Resolver), Some(format!("{name}: cannot be resolved: {text} (is there a network?)")))
     }
 
-    /// Service records, if DNSSEC vouches for them. The text says for people what went wrong.
-    pub async fn services(&self, owner: &Name) -> (Answer, Option<String>) {
-        if services::host(owner).is_some_and(|host| self.hosts.contains_key(&host)) {
+    /// Service records, if DNSSEC vouches for them at `judged_at`. The text says for people what went wrong.
+    pub async fn services(&self, owner: &Name, judged_at: UnixTime) -> (Answer, Option<String>) {
+        if self.is_own(owner) {
             return (Answer::NoRecord, None);
         }
-        self.name_servers.services(owner).await
+        services::services(&self.name_servers, owner, Wanted::Secure, judged_at).await
+    }
+
+    /// Service records that lead to plain NTP, which nobody need vouch for.
+    pub async fn plain_services(&self, owner: &Name, judged_at: UnixTime) -> (Answer, Option<String>) {
+        if self.is_own(owner) {
+            return (Answer::NoRecord, None);
+        }
+        let ask = services::services(&self.name_servers, owner, Wanted::Any, judged_at);
+        timeout(PLAIN_DEADLINE, ask).await.unwrap_or((Answer::Failed(Failure::Resolver), None))
+    }
+
+    /// What DNS says at `judged_at` of the certificate of the server at a TCP port of a host.
+    pub async fn tlsa(&self, host: &Name, port: u16, judged_at: UnixTime) -> TlsaAnswer {
+        if host.address().is_some() || self.is_own(host) {
+            return TlsaAnswer::Insecure;
+        }
+        tlsa::tlsa(&self.name_servers, host, port, judged_at).await
+    }
+
+    fn is_own(&self, owner: &Name) -> bool {
+        name_servers::host(owner).is_some_and(|host| self.hosts.contains_key(&host))
     }
 
     async fn ask_system(&self, name: &Name, port: u16) -> io::Result<Vec<SocketAddr>> {

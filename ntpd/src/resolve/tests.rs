@@ -9,10 +9,11 @@ use hickory_resolver::proto::{
     op::{Edns, Message, OpCode, ResponseCode},
     rr::{
         self, DNSClass, RData, Record, RecordSet, RecordType,
-        rdata::{CNAME, NS, SOA, SRV},
+        rdata::{A, CNAME, NS, SOA, SRV, TLSA},
     },
 };
 use ntp_proto::pool::Service;
+use nts_ke::dane::{self, Unusable};
 use tokio::{net::UdpSocket, runtime::Runtime, task::JoinHandle};
 
 use super::*;
@@ -36,6 +37,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// One signed zone, the root, with everything in it.
 struct World {
     signer: DnssecSigner,
+    /// Claims of every answer about a name with `good` in it that it was validated.
+    claims: bool,
+    /// What it says of the certificate of `localhost` at a port.
+    certificate: Option<(u16, TLSA)>,
 }
 
 impl World {
@@ -47,7 +52,7 @@ impl World {
         anchors.insert(&public);
         let thirty_years = Duration::from_secs(30 * 365 * 86_400);
         let signer = DnssecSigner::new(DNSKEY::from_key(&public), Box::new(key), rr::Name::root(), thirty_years);
-        (Self { signer }, anchors)
+        (Self { signer, claims: false, certificate: None }, anchors)
     }
 
     /// Records of one name and type, and the signature.
@@ -66,6 +71,49 @@ impl World {
     fn soa(&self) -> Vec<Record> {
         let soa = SOA::new(dns("ns.test."), dns("admin.test."), 1, 3600, 600, 86_400, 60);
         self.signed(".", 60, &[RData::SOA(soa)])
+    }
+
+    /// What there is about certificates and addresses; `None` if the server fails.
+    fn hosts(&self, owner: &str, kind: RecordType) -> Option<Vec<Record>> {
+        let tlsa = |usage: u8, data| RData::TLSA(TLSA::new(usage.into(), 1.into(), 1.into(), data));
+        let address = || RData::A(A([192, 0, 2, 1].into()));
+        let unsigned = |data: RData| vec![Record::from_rdata(dns(owner), 300, data)];
+        if let (Some((port, tlsa)), RecordType::TLSA) = (&self.certificate, kind)
+            && owner == format!("_{port}._tcp.localhost.")
+        {
+            return Some(self.signed(owner, 300, &[RData::TLSA(tlsa.clone())]));
+        }
+        if let (Some((port, _)), "_ntske._tcp.pool.test.", RecordType::SRV) = (&self.certificate, owner, kind) {
+            let records = [(2, 1, "nowhere.test."), (1, 0, "localhost.")];
+            let srv = |(priority, port, target): (u16, u16, &str)| RData::SRV(SRV::new(priority, 1, port, dns(target)));
+            let records =
+                records.map(|(priority, other, target)| (priority, if other == 0 { *port } else { other }, target));
+            return Some(self.signed(owner, 300, &records.map(srv)));
+        }
+        Some(match (owner, kind) {
+            ("_4460._tcp.good.test.", RecordType::TLSA) => {
+                self.signed(owner, 300, &[tlsa(3, vec![7; 32]), tlsa(9, vec![7; 32]), tlsa(2, vec![7; 31])])
+            }
+            ("_4460._tcp.alias.test.", RecordType::TLSA) => {
+                let mut records = self.signed(owner, 5, &[RData::CNAME(CNAME(dns("_4460._tcp.good.test.")))]);
+                records.extend(self.signed("_4460._tcp.good.test.", 70, &[tlsa(3, vec![7; 32])]));
+                records
+            }
+            ("_4460._tcp.forged.test." | "_4460._tcp.forgery.test.", RecordType::TLSA) => {
+                let mut records = self.signed(owner, 300, &[tlsa(3, vec![7; 32])]);
+                records[0].data = tlsa(3, vec![8; 32]);
+                records
+            }
+            ("_4460._tcp.plain.test." | "_4460._tcp.stripped.test.", RecordType::TLSA) => {
+                unsigned(tlsa(3, vec![7; 32]))
+            }
+            ("_4460._tcp.fail.test." | "_4460._tcp.failing.plain.test.", RecordType::TLSA) => {
+                return None;
+            }
+            ("forged.test." | "fail.test.", RecordType::A) => self.signed(owner, 300, &[address()]),
+            ("good.test." | "failing.plain.test.", RecordType::A) => unsigned(address()),
+            _ => vec![],
+        })
     }
 
     /// Answer and authority sections.
@@ -104,14 +152,17 @@ impl World {
             ("_ntske._tcp.plain.test." | "_ntske._tcp.stripped.test.", RecordType::SRV) => unsigned(srv("a.test.")),
             ("plain.test.", RecordType::NS) => unsigned(RData::NS(NS(dns("ns.test.")))),
             ("_ntske._tcp.fail.test.", _) => return (ResponseCode::ServFail, vec![], vec![]),
-            _ => vec![],
+            _ => match self.hosts(owner, kind) {
+                Some(answers) => answers,
+                None => return (ResponseCode::ServFail, vec![], vec![]),
+            },
         };
         if !answers.is_empty() {
             return (ResponseCode::NoError, answers, vec![]);
         }
         let proof = match (owner, kind) {
             ("plain.test.", RecordType::DS) => NSEC::new_cover_self(dns("zz.test."), [RecordType::NS]),
-            ("_ntske._tcp.proven.test.", _) => {
+            ("_ntske._tcp.proven.test." | "_4460._tcp.proven.test.", _) => {
                 NSEC::new_cover_self(rr::Name::root(), [RecordType::NS, RecordType::SOA, RecordType::DNSKEY])
             }
             // As if a resolver on the way had dropped it.
@@ -130,9 +181,10 @@ impl World {
         let mut reply = Message::response(query.metadata.id, OpCode::Query);
         let (code, answers, authorities) =
             self.respond(&question.name().to_ascii().to_lowercase(), question.query_type());
-        reply.add_query(question);
+        reply.add_query(question.clone());
         reply.metadata.response_code = code;
         reply.metadata.recursion_available = true;
+        reply.metadata.authentic_data = self.claims && question.name().to_ascii().contains("good");
         reply.insert_answers(answers);
         reply.insert_authorities(authorities);
         let mut edns = Edns::new();
@@ -147,9 +199,23 @@ fn unsigned_soa() -> Vec<Record> {
     vec![Record::from_rdata(rr::Name::root(), 60, RData::SOA(soa))]
 }
 
+/// A resolver for which DNSSEC vouches for a certificate of `localhost` at a port, and for service records of `pool.test`
+/// that lead there.
+pub(crate) async fn vouching(port: u16, usage: u8, certificate: &[u8]) -> Resolver {
+    let (mut world, anchors) = World::new();
+    world.certificate = Some((port, TLSA::new(usage.into(), 0.into(), 0.into(), certificate.to_vec())));
+    let (server, _) = serve(world).await;
+    Resolver::system().with_name_servers(vec![server], anchors)
+}
+
 /// A resolver whose only name server is a task on loopback.
 async fn world() -> (Resolver, JoinHandle<()>) {
     let (world, anchors) = World::new();
+    let (server, task) = serve(world).await;
+    (Resolver::system().with_name_servers(vec![server], anchors), task)
+}
+
+async fn serve(world: World) -> (SocketAddr, JoinHandle<()>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let server = socket.local_addr().unwrap();
     let task = tokio::spawn(async move {
@@ -159,7 +225,7 @@ async fn world() -> (Resolver, JoinHandle<()>) {
             socket.send_to(&world.reply(&buffer[..length]), peer).await.unwrap();
         }
     });
-    (Resolver::system().with_name_servers(vec![server], anchors), task)
+    (server, task)
 }
 
 #[test]
@@ -180,14 +246,14 @@ fn service_records_are_worth_what_dnssec_says_of_them() {
             ("fail", Answer::Failed(Failure::Resolver)),
         ] {
             let owner = name(&format!("_ntske._tcp.{zone}.test"));
-            let (answer, text) = resolver.services(&owner).await;
+            let (answer, text) = resolver.services(&owner, now::unix()).await;
             assert_eq!(answer, expected, "{zone}: {text:?}");
             assert_eq!(text.is_none(), expected == Answer::NoRecord, "{zone}: {text:?}");
             assert!(text.is_none_or(|text| text.starts_with(owner.as_str())));
         }
         for zone in ["good", "alias"] {
             let before = now::monotonic();
-            let (answer, text) = resolver.services(&name(&format!("_ntske._tcp.{zone}.test"))).await;
+            let (answer, text) = resolver.services(&name(&format!("_ntske._tcp.{zone}.test")), now::unix()).await;
             let Answer::Services { mut records, until } = answer else { panic!("{zone}: {answer:?} {text:?}") };
             records.sort_by(|a, b| a.target.cmp(&b.target));
             let service = |target| Service { priority: 1, weight: 2, port: 4460, target: name(target) };
@@ -207,9 +273,9 @@ fn without_name_servers_or_for_local_names_there_are_no_service_records() {
         let directory = tempfile::tempdir().unwrap();
         let (hosts, resolv_conf) = (directory.path().join("hosts"), directory.path().join("resolv.conf"));
         let ask = |resolv_conf: &Path, owner: &str| {
-            let servers = NameServers::files(resolv_conf.to_owned(), hosts.clone());
+            let servers = NameServers::files(resolv_conf.to_owned(), hosts.clone(), Validation::Here(Arc::default()));
             let owner = name(owner);
-            async move { servers.services(&owner).await.0 }
+            async move { services::services(&servers, &owner, Wanted::Secure, now::unix()).await.0 }
         };
         std::fs::write(&hosts, "192.0.2.1 time.test\n").unwrap();
         assert_eq!(ask(&resolv_conf, "_ntske._tcp.other.test").await, Answer::NoRecord);
@@ -223,7 +289,7 @@ fn without_name_servers_or_for_local_names_there_are_no_service_records() {
         let own = BTreeMap::from([(name("time.test"), vec![IpAddr::from([127, 0, 0, 1])])]);
         let resolver =
             Resolver::with_hosts(own).with_name_servers(vec!["127.2.3.4:53".parse().unwrap()], TrustAnchors::empty());
-        assert_eq!(resolver.services(&name("_ntske._tcp.time.test")).await, (Answer::NoRecord, None));
+        assert_eq!(resolver.services(&name("_ntske._tcp.time.test"), now::unix()).await, (Answer::NoRecord, None));
     });
 }
 
@@ -277,4 +343,89 @@ fn a_name_that_does_not_exist_has_no_addresses() {
     let (answer, text) = block_on(Resolver::system().addresses(&name("no-such-host.invalid"), 123));
     assert!(matches!(answer, Answer::NoRecord | Answer::Failed(Failure::Resolver)), "{answer:?}");
     assert!(text.unwrap().starts_with("no-such-host.invalid: "));
+}
+
+#[test]
+fn tlsa_records_are_worth_what_dnssec_says_of_them() {
+    block_on(async {
+        let (resolver, task) = world().await;
+        let record = || dane::Tlsa::new(3, 1, 1, vec![7; 32]).unwrap();
+        let unusable = vec![Unusable::Usage(9), Unusable::Data];
+        let bogus = |why: &str| TlsaAnswer::Bogus(why.to_owned());
+        let broken = "they are forged or broken";
+        for (host, expected) in [
+            ("good.test", TlsaAnswer::Secure { records: vec![record()], unusable }),
+            ("alias.test", TlsaAnswer::Secure { records: vec![record()], unusable: vec![] }),
+            ("proven.test", TlsaAnswer::Absent),
+            ("plain.test", TlsaAnswer::Insecure),
+            ("failing.plain.test", TlsaAnswer::Insecure),
+            ("forged.test", bogus(broken)),
+            // As far as can be told, somebody on the way drops all signatures.
+            ("stripped.test", TlsaAnswer::Unknown(broken.to_owned())),
+            ("192.0.2.1", TlsaAnswer::Insecure),
+        ] {
+            let found = resolver.tlsa(&name(host), 4460, now::unix()).await;
+            assert_eq!(sorted(found), sorted(expected), "{host}");
+        }
+        let failing = resolver.tlsa(&name("fail.test"), 4460, now::unix()).await;
+        assert!(matches!(&failing, TlsaAnswer::Bogus(why) if !why.is_empty()), "{failing:?}");
+        task.abort();
+    });
+}
+
+fn sorted(mut answer: TlsaAnswer) -> TlsaAnswer {
+    if let TlsaAnswer::Secure { unusable, .. } = &mut answer {
+        unusable.sort_by_key(ToString::to_string);
+    }
+    answer
+}
+
+/// Signatures are judged at the time that is passed in, not at that of the machine.
+#[test]
+fn signatures_are_judged_at_the_time_that_is_told() {
+    block_on(async {
+        let (resolver, task) = world().await;
+        let owner = name("_ntske._tcp.good.test");
+        // The signatures here begin in 2024.
+        let early = UnixTime { seconds: 1_600_000_000, nanos: 0 };
+        let (answer, _) = resolver.services(&owner, early).await;
+        assert_eq!(answer, Answer::Bogus);
+        let later = UnixTime { seconds: 2_000_000_000, nanos: 0 };
+        let (one, two) = tokio::join!(resolver.services(&owner, later), resolver.services(&owner, early));
+        assert!(matches!(one.0, Answer::Services { .. }), "{one:?}");
+        assert_eq!(two.0, Answer::Bogus);
+        task.abort();
+    });
+}
+
+#[test]
+fn a_resolver_is_believed_only_where_that_is_wanted() {
+    block_on(async {
+        let (mut world, _) = World::new();
+        world.claims = true;
+        let (server, task) = serve(world).await;
+        let settings =
+            |dnssec, server: SocketAddr| TrustSettings { dnssec, resolvers: vec![server], ..TrustSettings::default() };
+        let believing = Resolver::new(&settings(DnssecUse::TrustResolver, server)).unwrap();
+        let owner = name("_ntske._tcp.good.test");
+        assert!(matches!(believing.services(&owner, now::unix()).await.0, Answer::Services { .. }));
+        let forged = name("_ntske._tcp.forged.test");
+        assert_eq!(believing.services(&forged, now::unix()).await.0, Answer::Insecure, "nobody claims anything of it");
+        assert!(matches!(believing.plain_services(&forged, now::unix()).await.0, Answer::Services { .. }));
+        assert_eq!(believing.tlsa(&name("good.test"), 4460, now::unix()).await.records().len(), 1);
+        assert_eq!(believing.tlsa(&name("good.test"), 4461, now::unix()).await, TlsaAnswer::Absent);
+        assert_eq!(believing.tlsa(&name("forged.test"), 4460, now::unix()).await, TlsaAnswer::Insecure);
+        let validating = Resolver::new(&settings(DnssecUse::Validate, server)).unwrap();
+        assert_eq!(validating.services(&owner, now::unix()).await.0, Answer::Bogus, "its key is nobody's anchor");
+
+        // A name server of the system that is elsewhere is not believed, whatever it says.
+        let directory = tempfile::tempdir().unwrap();
+        let (hosts, resolv_conf) = (directory.path().join("hosts"), directory.path().join("resolv.conf"));
+        std::fs::write(&resolv_conf, "nameserver 192.0.2.53\n").unwrap();
+        let elsewhere = NameServers::files(resolv_conf, hosts, Validation::Elsewhere);
+        let (answer, text) = services::services(&elsewhere, &owner, Wanted::Secure, now::unix()).await;
+        assert_eq!(answer, Answer::Failed(Failure::Resolver));
+        assert!(text.unwrap().contains("`resolver` in `[trust]`"));
+        task.abort();
+    });
 }

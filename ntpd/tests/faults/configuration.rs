@@ -27,7 +27,7 @@ fn a_misspelt_key_is_named_with_the_one_that_is_meant() {
     refused(
         "[[pool]]\nname = \"time.example\"\nmode = \"clasic\"\n",
         "3:8",
-        "pool.mode: unknown value `clasic`; accepted: auto, srv, lb, classic",
+        "pool.mode: unknown value `clasic`; accepted: auto, srv, lb, shared-cert, ip-cert, classic",
     );
     refused("[[refclock]]\ndriver = \"pps\"\n", "1:3", "refclock: `refclock` is not supported by this version");
 }

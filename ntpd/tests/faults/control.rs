@@ -12,7 +12,7 @@ use ntp_proto::{
     pool::{KeyExchange, Name},
     time::UnixTime,
 };
-use ntpd::{ke::connect::KeyExchanger, now, resolve::Resolver};
+use ntpd::{config::Require, ke::connect::KeyExchanger, now, resolve::Resolver};
 use nts_ke::verify::TrustRoots;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
@@ -143,10 +143,10 @@ fn exchange(port: u16, authority: &std::path::Path) -> Result<(), String> {
     let root = CertificateDer::from_pem_file(authority).unwrap();
     let exchanger = KeyExchanger::with_roots(TrustRoots::new(vec![root]).unwrap(), Resolver::system()).unwrap();
     let server = Name::parse("127.0.0.1").or_else(|_| Ok::<_, ()>(Name::from(std::net::IpAddr::from([127, 0, 0, 1]))));
-    let question = KeyExchange { server: server.unwrap(), port, addresses: None, denied: vec![] };
+    let question = KeyExchange { server: server.unwrap(), port, addresses: None, validated: false, denied: vec![] };
     let judged_at: UnixTime = now::unix();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let done = runtime.block_on(exchanger.exchange(&question, judged_at));
+    let done = runtime.block_on(exchanger.exchange(&question, Require::default(), judged_at));
     done.map(drop).map_err(|problem| problem.to_string())
 }
 

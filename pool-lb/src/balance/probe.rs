@@ -82,7 +82,8 @@ async fn exchange_keys(member: &Member, config: &ClientConfig, by: Monotonic) ->
     }
     .map_err(|error| format!("no connection: {error}"))?;
     let algorithms = [AeadAlgorithm::AesSivCmac256];
-    let order = Order { server: name, algorithms: &algorithms, denied: &[], judged_at: now::unix(), deadline: by };
+    let order =
+        Order { server: name, algorithms: &algorithms, denied: &[], judged_at: now::unix(), deadline: by, tlsa: &[] };
     let mut session = ClientSession::new(config, &order).map_err(|error| error.to_string())?;
     let mut piece = [0; MAX_PACKET];
     // Ends: the session has a deadline.

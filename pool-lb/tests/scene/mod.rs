@@ -317,7 +317,7 @@ impl Scene {
         let now = || Monotonic::from_nanos(1) + self.started.elapsed();
         let deadline = now() + PATIENCE;
         let judged_at = UnixTime { seconds: 1_894_000_000, nanos: 0 };
-        let order = Order { server: POOL, algorithms, denied, judged_at, deadline };
+        let order = Order { server: POOL, algorithms, denied, judged_at, deadline, tlsa: &[] };
         let mut session = ClientSession::new(&ClientConfig::new(&roots).unwrap(), &order).unwrap();
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -92,6 +92,7 @@ impl Pki {
         let order = Order {
             server: NAME,
             algorithms: &[AeadAlgorithm::AesSivCmac256],
+            tlsa: &[],
             denied: &[],
             judged_at: now::unix(),
             deadline: now::monotonic() + Duration::from_secs(10),

@@ -35,6 +35,11 @@ pub enum Cause {
     Broken(io::Error),
     /// TLS or the exchange itself failed.
     Session(KeError),
+    /// DNSSEC vouches for a certificate of the server, and what it says was forged or kept back; the text says how.
+    Forged(String),
+    /// The configuration requires something that vouches for the server, and there is no such thing: the word of the
+    /// configuration, and what there is instead.
+    Missing(&'static str, String),
     /// There is no certificate authority to judge it by.
     NoRoots(String),
     /// The server cannot be asked.
@@ -55,8 +60,8 @@ impl KeProblem {
             Cause::Unreachable(_) | Cause::NoConnection(_) => Failure::Connect,
             Cause::Stalled(..) | Cause::Broken(_) | Cause::BadNtpServer(_) | Cause::Redirect(..) => Failure::Protocol,
             Cause::Session(error) => error.failure(),
-            Cause::NoRoots(_) => Failure::Tls,
-            Cause::Order(_) => Failure::Unsupported,
+            Cause::NoRoots(_) | Cause::Forged(_) => Failure::Tls,
+            Cause::Order(_) | Cause::Missing(..) => Failure::Unsupported,
         }
     }
 }
@@ -96,6 +101,13 @@ impl fmt::Display for KeProblem {
             }
             Cause::Broken(error) => write!(f, "{server}: connection broke during key exchange: {error}"),
             Cause::Session(error) => write!(f, "{server}: key exchange failed: {error}"),
+            Cause::Forged(why) => write!(
+                f,
+                "{server}: refused: its zone is signed, but what DNS says of its certificate cannot be believed: {why}"
+            ),
+            Cause::Missing(what, instead) => {
+                write!(f, "{server}: refused: `require` asks for \"{what}\", and {instead}")
+            }
             Cause::NoRoots(why) => write!(f, "{server}: its certificate cannot be judged: {why}"),
             Cause::Order(error) => write!(f, "{server}: no key exchange is possible: {error}"),
             Cause::BadNtpServer(what) => write!(f, "{server}: key exchange names an NTP server that is none: {what}"),

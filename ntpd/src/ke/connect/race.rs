@@ -13,6 +13,9 @@ use super::Cause;
 /// How long one attempt is alone (RFC 8305 section 5, "Connection Attempt Delay").
 const HEAD_START: Duration = Duration::from_millis(250);
 
+/// How long a session is alone once there is a connection: longer, because each handshake costs the server something.
+const SESSION_HEAD_START: Duration = Duration::from_millis(500);
+
 /// Most addresses that are tried.
 const MAX_ATTEMPTS: usize = 8;
 
@@ -50,7 +53,10 @@ impl Race {
                     return None;
                 }
                 Some(Ok((address, outcome))) = self.running.join_next() => match outcome {
-                    Ok(stream) => return Some((address, stream)),
+                    Ok(stream) => {
+                        self.next_at = Instant::now() + SESSION_HEAD_START;
+                        return Some((address, stream));
+                    }
                     Err(error) => {
                         self.errors.push((address, error));
                         self.next_at = Instant::now();
@@ -60,6 +66,11 @@ impl Race {
             }
         }
         None
+    }
+
+    /// Lets the next attempt begin now.
+    pub(super) fn hurry(&mut self) {
+        self.next_at = Instant::now();
     }
 
     fn begin(&mut self) {

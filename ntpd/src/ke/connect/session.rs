@@ -1,6 +1,6 @@
 //! One session over one connection.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use nts_ke::{
     client::{ClientConfig, ClientSession, Established, Order, Output},
@@ -9,7 +9,8 @@ use nts_ke::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, timeout_at},
+    sync::Semaphore,
+    time::{Instant, error::Elapsed, timeout_at},
 };
 
 use super::Cause;
@@ -18,12 +19,14 @@ use crate::now;
 /// Octets that are read at a time.
 const PIECE: usize = 4096;
 
-/// Lets the session and the server talk until one of them is done, for `time` at most.
+/// Lets the session and the server talk until one of them is done, for `time` at most. Of several sessions with one
+/// server, that which has the only permit of `turn` sends its request.
 pub(super) async fn run(
     config: &ClientConfig,
     order: &Order<'_>,
     mut stream: TcpStream,
     time: Duration,
+    turn: &Semaphore,
 ) -> Result<Box<Established>, Cause> {
     let end = Instant::now() + time;
     let mut session = ClientSession::new(config, order).map_err(Cause::Order)?;
@@ -31,16 +34,23 @@ pub(super) async fn run(
     let _ = stream.set_nodelay(true);
     let mut piece = [0; PIECE];
     let mut broken = None;
+    let mut permit = None;
     // Ends: input is bounded by the session and by `end`, and so is what it makes the session say.
     loop {
         match session.poll_output() {
             Output::Transmit(_) if broken.is_some() => {}
-            Output::Transmit(bytes) => match timeout_at(end, stream.write_all(&bytes)).await {
-                Ok(Ok(())) => {}
-                // What the server said before it closed may still be read, or the session may be done without it.
-                Ok(Err(error)) => broken = Some(error),
-                Err(_) => session.handle_timeout(now::monotonic().max(order.deadline)),
-            },
+            Output::Transmit(bytes) if session.is_secure() && permit.is_none() => {
+                // Closed it is never; and who waits here at the end has sent nothing that asks for keys.
+                permit = timeout_at(end, turn.acquire()).await.ok().and_then(Result::ok);
+                if permit.is_none() || write(&mut stream, &bytes, end, &mut broken).await.is_err() {
+                    session.handle_timeout(now::monotonic().max(order.deadline));
+                }
+            }
+            Output::Transmit(bytes) => {
+                if write(&mut stream, &bytes, end, &mut broken).await.is_err() {
+                    session.handle_timeout(now::monotonic().max(order.deadline));
+                }
+            }
             Output::Done(established) => return Ok(established),
             Output::Failed(KeError::Timeout(owed)) => return Err(Cause::Stalled(owed, time)),
             Output::Failed(KeError::Eof(_)) if broken.is_some() => return Err(broken.map_or_else(late, Cause::Broken)),
@@ -54,6 +64,18 @@ pub(super) async fn run(
             },
         }
     }
+}
+
+/// Sends, or fails at the `end`.
+async fn write(
+    stream: &mut TcpStream,
+    bytes: &[u8],
+    end: Instant,
+    broken: &mut Option<io::Error>,
+) -> Result<(), Elapsed> {
+    // What the server said before it closed may still be read, or the session may be done without it.
+    *broken = timeout_at(end, stream.write_all(bytes)).await?.err();
+    Ok(())
 }
 
 /// A session that is over has said so before.

@@ -1,9 +1,15 @@
 //! Whole key exchanges over TCP on loopback.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
-use ntp_proto::{nts::Keyring, pool::Failure};
+use ntp_proto::{ids::Trust, nts::Keyring, pool::Failure};
 use nts_ke::{
     error::TlsFault,
     server::{self, ServerConfig, ServerSession},
@@ -17,19 +23,19 @@ use tokio::{
 };
 
 use super::*;
-use crate::now;
+use crate::{now, resolve::tests::vouching};
 
 /// 2030-01-07, within the life of the certificates here.
-const GOOD: UnixTime = UnixTime { seconds: 1_894_000_000, nanos: 0 };
+pub(crate) const GOOD: UnixTime = UnixTime { seconds: 1_894_000_000, nanos: 0 };
 
-struct Pki {
+pub(crate) struct Pki {
     roots: TrustRoots,
-    chain: Vec<CertificateDer<'static>>,
+    pub(crate) chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut parameters = CertificateParams::new(vec![]).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         (parameters.not_before, parameters.not_after) = (date_time_ymd(2029, 1, 1), date_time_ymd(2040, 1, 1));
@@ -46,13 +52,13 @@ impl Pki {
         Self { roots, chain: vec![leaf.der().clone()], key: key.serialize_der() }
     }
 
-    fn server(&self) -> ServerConfig {
+    pub(crate) fn server(&self) -> ServerConfig {
         let key = PrivateKeyDer::try_from(self.key.clone()).unwrap();
         ServerConfig::new(self.chain.clone(), key, Some(GOOD)).unwrap()
     }
 
     /// A client for which `ke.test` and `other.test` are 127.0.0.1.
-    fn client(&self) -> KeyExchanger {
+    pub(crate) fn client(&self) -> KeyExchanger {
         let name = |text| Name::parse(text).unwrap();
         let hosts = BTreeMap::from([
             (name("ke.test"), vec![[127, 0, 0, 1].into()]),
@@ -67,10 +73,10 @@ impl Pki {
 }
 
 fn ask(server: &str, port: u16) -> KeyExchange {
-    KeyExchange { server: Name::parse(server).unwrap(), port, addresses: None, denied: vec![] }
+    KeyExchange { server: Name::parse(server).unwrap(), port, addresses: None, validated: false, denied: vec![] }
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
@@ -81,26 +87,36 @@ async fn listener(address: &str) -> (TcpListener, SocketAddr) {
 }
 
 /// Serves everybody who comes; the address to come to.
-async fn serve(config: ServerConfig, at: &str) -> SocketAddr {
+pub(crate) async fn serve(config: ServerConfig, at: &str) -> SocketAddr {
+    serve_counted(config, at, Arc::default()).await
+}
+
+/// The same, and counts how many got keys.
+async fn serve_counted(config: ServerConfig, at: &str, served: Arc<AtomicUsize>) -> SocketAddr {
     let (listener, address) = listener(at).await;
     let config = Arc::new(config);
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            tokio::spawn(answer(config.clone(), stream));
+            tokio::spawn(answer(config.clone(), stream, served.clone()));
         }
     });
     address
 }
 
-async fn answer(config: Arc<ServerConfig>, mut stream: TcpStream) {
+async fn answer(config: Arc<ServerConfig>, mut stream: TcpStream, served: Arc<AtomicUsize>) {
     let (keyring, mut rng) = (Keyring::new(&[9; Keyring::KEY_LEN]), ChaCha20Rng::from_seed([1; 32]));
     let mut session = ServerSession::new(config, now::monotonic()).unwrap();
     let mut piece = [0; 4096];
     loop {
         match session.poll_output() {
-            server::Output::Transmit(bytes) => stream.write_all(&bytes).await.unwrap(),
-            server::Output::Done(_) | server::Output::Failed(_) => return,
+            // The client may be gone: another of its sessions was faster.
+            server::Output::Transmit(bytes) => drop(stream.write_all(&bytes).await),
+            server::Output::Done(_) => {
+                served.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            server::Output::Failed(_) => return,
             server::Output::Kept(_) => {}
             server::Output::Timeout(..) => match stream.read(&mut piece).await {
                 Ok(length @ 1..) => session.handle_input(now::monotonic(), &piece[..length], &keyring, &mut rng),
@@ -143,7 +159,7 @@ fn keys_and_cookies_come_with_the_servers_own_address() {
     block_on(async {
         let pki = Pki::new();
         let server = serve(pki.server(), "127.0.0.1:0").await;
-        let exchanged = pki.client().exchange(&ask("ke.test", server.port()), GOOD).await.unwrap();
+        let exchanged = pki.client().exchange(&ask("ke.test", server.port()), Require::default(), GOOD).await.unwrap();
         let expected = Negotiated {
             ntp_server: "ke.test".into(),
             addresses: vec!["127.0.0.1:123".parse().unwrap()],
@@ -167,8 +183,9 @@ fn an_address_stands_for_itself() {
         for (at, literal) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
             let server = serve(pki.server(), at).await;
             let name = Name::from(literal.parse::<IpAddr>().unwrap());
-            let question = KeyExchange { server: name, port: server.port(), addresses: None, denied: vec![] };
-            let exchanged = pki.client().exchange(&question, GOOD).await.unwrap();
+            let question =
+                KeyExchange { server: name, port: server.port(), addresses: None, validated: false, denied: vec![] };
+            let exchanged = pki.client().exchange(&question, Require::default(), GOOD).await.unwrap();
             assert_eq!(exchanged.negotiated.ntp_server, literal);
             assert_eq!(exchanged.negotiated.addresses, [SocketAddr::new(server.ip(), 123)]);
         }
@@ -187,7 +204,8 @@ fn a_server_may_name_another_with_a_port() {
         ] {
             let config = pki.server().with_ntp_server(Some(named.into()), Some(1123)).unwrap();
             let server = serve(config, "127.0.0.1:0").await;
-            let exchanged = pki.client().exchange(&ask("ke.test", server.port()), GOOD).await.unwrap();
+            let exchanged =
+                pki.client().exchange(&ask("ke.test", server.port()), Require::default(), GOOD).await.unwrap();
             assert_eq!(exchanged.negotiated.ntp_server, named);
             let expected: Vec<SocketAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
             assert_eq!(exchanged.negotiated.addresses, expected);
@@ -202,14 +220,14 @@ fn other_addresses_of_the_name_follow_that_of_the_peer() {
         let server = serve(pki.server(), "127.0.0.1:0").await;
         let addresses = ["127.0.0.9", "127.0.0.1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), server.port()));
         let question = KeyExchange { addresses: Some(addresses.to_vec()), ..ask("ke.test", server.port()) };
-        let exchanged = pki.client().exchange(&question, GOOD).await.unwrap();
+        let exchanged = pki.client().exchange(&question, Require::default(), GOOD).await.unwrap();
         let expected: [SocketAddr; 2] = ["127.0.0.1:123", "127.0.0.9:123"].map(|text| text.parse().unwrap());
         assert_eq!(exchanged.negotiated.addresses, expected);
     });
 }
 
 async fn problem(client: &KeyExchanger, question: &KeyExchange, judged_at: UnixTime) -> (Failure, String) {
-    let problem = client.exchange(question, judged_at).await.unwrap_err();
+    let problem = client.exchange(question, Require::default(), judged_at).await.unwrap_err();
     (problem.failure(), problem.to_string())
 }
 
@@ -293,15 +311,53 @@ fn an_address_that_is_dead_or_stalls_does_not_keep_from_the_next() {
         let (_socket, _filling, dead) = dead("127.0.0.3:0").await;
         let stalling = stall("127.0.0.4:0").await;
         let stranger = serve(Pki::new().server(), "127.0.0.5:0").await;
-        for (bad, least, most) in
-            [(refusing, 0, 200), (dead, 240, 1_500), (stalling, 1_900, 3_500), (stranger, 0, 1_000)]
+        for (bad, least, most) in [(refusing, 0, 200), (dead, 240, 1_000), (stalling, 490, 1_000), (stranger, 0, 1_000)]
         {
             let question = KeyExchange { addresses: Some(vec![bad, good]), ..ask("ke.test", 1) };
             let begin = Instant::now();
-            let exchanged = pki.client().exchange(&question, GOOD).await.unwrap();
+            let exchanged = pki.client().exchange(&question, Require::default(), GOOD).await.unwrap();
             let took = begin.elapsed().as_millis();
             assert!((least..most).contains(&took), "{bad}: {took} ms");
             assert_eq!(exchanged.negotiated.addresses[0], SocketAddr::new(good.ip(), 123));
+        }
+    });
+}
+
+/// Passes on what comes, each way as much later, for one connection after the other.
+async fn detour(to: SocketAddr, at: &str, late: Duration) -> SocketAddr {
+    let (listener, address) = listener(at).await;
+    tokio::spawn(async move {
+        loop {
+            let (inner, outer) = (TcpStream::connect(to), listener.accept());
+            let (Ok(inner), Ok((outer, _))) = tokio::join!(inner, outer) else { return };
+            let ((mut from_server, mut to_server), (mut from_client, mut to_client)) =
+                (inner.into_split(), outer.into_split());
+            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                tokio::io::copy(&mut from_server, &mut to_client).await
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn of_two_sessions_with_one_server_one_sends_a_request() {
+    block_on(async {
+        let pki = Pki::new();
+        let served = Arc::new(AtomicUsize::new(0));
+        let good = serve_counted(pki.server(), "127.0.0.1:0", served.clone()).await;
+        // Both ways have a connection at once; the first has its handshake when the second has long got its keys, or at
+        // about the same time.
+        for late in [450, 510, 700] {
+            served.store(0, Ordering::Relaxed);
+            let slow = detour(good, "127.0.0.2:0", Duration::from_millis(late)).await;
+            let question = KeyExchange { addresses: Some(vec![slow, good]), ..ask("ke.test", 1) };
+            let exchanged = pki.client().exchange(&question, Require::default(), GOOD).await.unwrap();
+            assert!(!exchanged.keys.cookies.is_empty());
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            assert_eq!(served.load(Ordering::Relaxed), 1, "{late} ms");
         }
     });
 }
@@ -335,6 +391,46 @@ fn a_connection_that_breaks_does_not_count_as_no_server() {
     });
 }
 
+#[test]
+fn dns_vouches_for_a_certificate_or_against_it() {
+    block_on(async {
+        // Its certificate is for another name, signed by nobody known.
+        let pki = Pki::new();
+        let server = serve(pki.server(), "127.0.0.1:0").await;
+        let question = ask("localhost", server.port());
+        let dane = Require { dnssec: true, dane: true };
+        let client = async |usage, certificate: &[u8]| {
+            let resolver = vouching(server.port(), usage, certificate).await;
+            KeyExchanger::with_roots(Pki::new().roots, resolver).unwrap()
+        };
+        let vouched = client(3, &pki.chain[0]).await;
+        for require in [Require::default(), dane] {
+            let exchanged = vouched.exchange(&question, require, GOOD).await.unwrap();
+            assert_eq!((exchanged.negotiated.trust, exchanged.validity), (Trust::Dane, None));
+        }
+        let text = |problem: KeProblem| problem.to_string();
+        let elsewhere = Pki::new();
+        let refused = client(3, &elsewhere.chain[0]).await.exchange(&question, Require::default(), GOOD).await;
+        assert_eq!(
+            text(refused.unwrap_err()),
+            "localhost: key exchange failed: certificate is not the one that DNS vouches for: none of 1 TLSA records matches"
+        );
+        // A record that can vouch for nothing: as if there were none, but `require` is not met by it.
+        let useless = client(3, b"a hash, as it were").await;
+        let refused = useless.exchange(&question, Require::default(), GOOD).await;
+        assert!(text(refused.unwrap_err()).contains("unknown issuer"));
+        let refused = useless.exchange(&question, dane, GOOD).await.unwrap_err();
+        assert_eq!(refused.failure(), Failure::Unsupported);
+        assert_eq!(
+            text(refused),
+            "localhost: refused: `require` asks for \"dane\", and none of its 1 TLSA records can be used: its data is not \
+             what its matching type asks for"
+        );
+        let refused = pki.client().exchange(&ask("ke.test", server.port()), dane, GOOD).await.unwrap_err();
+        assert_eq!(text(refused), "ke.test: refused: `require` asks for \"dnssec\", and its name is not signed");
+    });
+}
+
 /// The daemon runs exchanges and look-ups beside each other.
 #[test]
 fn exchanges_can_be_tasks() {
@@ -342,11 +438,11 @@ fn exchanges_can_be_tasks() {
     let client = Pki::new().client();
     beside(&|| {
         let client = client.clone();
-        tokio::spawn(async move { drop(client.exchange(&ask("nowhere.test", 1), GOOD).await) })
+        tokio::spawn(async move { drop(client.exchange(&ask("nowhere.test", 1), Require::default(), GOOD).await) })
     });
     beside(&|| {
         let resolver = client.resolver.clone();
-        tokio::spawn(async move { drop(resolver.services(&Name::parse("_ntske._tcp.ke.test").unwrap()).await) })
+        tokio::spawn(async move { drop(resolver.services(&Name::parse("_ntske._tcp.ke.test").unwrap(), GOOD).await) })
     });
 }
 

@@ -49,6 +49,13 @@ pub fn wait_line(attempt: u32, report: &TrackingReport) -> String {
     )
 }
 
+/// A second of Unix time in the form of `date`.
+#[must_use]
+pub(crate) fn date_of(unix_seconds: i64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "a date of the calendar is far below 2^53")]
+    format::date(Some(unix_seconds as f64))
+}
+
 fn show_name(source: &SourceName, numeric: bool) -> String {
     match source.address {
         Some(address) if numeric => address.ip().to_string(),

@@ -52,6 +52,8 @@ impl Reason {
 pub(super) enum What {
     Addresses,
     Services,
+    /// Service records for plain NTP, which this pool has none of.
+    PlainServices,
     /// Keys of a member, or of the balancer if `server` is `None`.
     Keys {
         server: Option<usize>,
@@ -272,7 +274,12 @@ impl Daemon {
         loop {
             match self.mode.as_mut()?.poll_output() {
                 Output::Ask(id, Question::Addresses { .. }) => return Some(Next::Ask(id, What::Addresses)),
-                Output::Ask(id, Question::Services { .. }) => return Some(Next::Ask(id, What::Services)),
+                Output::Ask(id, Question::Services { validated: true, .. }) => {
+                    return Some(Next::Ask(id, What::Services));
+                }
+                Output::Ask(id, Question::Services { validated: false, .. }) => {
+                    return Some(Next::Ask(id, What::PlainServices));
+                }
                 Output::Ask(id, Question::KeyExchange(exchange)) => {
                     let now = world.monotonic_of(self.number);
                     if let Some(ask) = self.ask_keys(now, id, exchange) {
@@ -293,9 +300,9 @@ impl Daemon {
 
     fn expect_authentication(&self, world: &mut World) {
         let expected = match &self.mode {
-            Some(Mode::Lb(_) | Mode::Srv(_)) => true,
+            Some(Mode::Addresses(_) | Mode::Lb(_) | Mode::Srv(_)) => true,
             Some(Mode::Auto(_)) => self.remembered.is_some_and(Route::is_nts),
-            Some(Mode::Classic(_)) | None => false,
+            Some(Mode::Classic(_) | Mode::Plain(_)) | None => false,
         };
         world.command(self.number, |engine, now| engine.expect_authentication(now, expected));
     }

@@ -1,6 +1,6 @@
 //! The order in which the targets of service records are tried (RFC 2782).
 
-use ntp_proto::pool::{MAX_MEMBERS, MAX_SHUNNED, Service};
+use super::{MAX_MEMBERS, MAX_SHUNNED, Service};
 
 /// Most targets that are kept of one answer: few enough that all of them and a full set of members can be shunned.
 pub const MAX_TARGETS: usize = MAX_SHUNNED - 2 * MAX_MEMBERS;
@@ -41,9 +41,8 @@ pub fn order(mut records: Vec<Service>, mut draw: impl FnMut(u64) -> u64) -> Vec
 
 #[cfg(test)]
 mod tests {
-    use ntp_proto::pool::Name;
-
     use super::*;
+    use crate::pool::Name;
 
     fn service(priority: u16, weight: u16, host: usize) -> Service {
         Service { priority, weight, port: 4460, target: Name::parse(&format!("h{host}.example")).unwrap() }

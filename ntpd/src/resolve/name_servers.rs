@@ -1,0 +1,324 @@
+//! Questions to name servers, and what DNSSEC says of their answers.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+
+use hickory_resolver::{
+    NameServerPool, PoolContext, TlsConfig,
+    config::{NameServerConfig, ResolverOpts},
+    net::{
+        DnsError, DnsHandle, NetError, RetryDnsHandle,
+        dnssec::DnssecDnsHandle,
+        runtime::{RuntimeProvider, Time, TokioRuntimeProvider, TokioTime},
+        xfer::FirstAnswer as _,
+    },
+    proto::{
+        dnssec::{Proof, TrustAnchors},
+        op::{DnsRequestOptions, DnsResponse, Query},
+        rr::{self, RData, Record, RecordType, rdata::CNAME},
+    },
+};
+use ntp_proto::{pool::Name, time::UnixTime};
+use tokio::time::timeout;
+
+use super::{DEADLINE, system};
+use crate::now;
+
+/// How long one query to one name server may take.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How often a query is sent again.
+const RETRIES: usize = 1;
+
+/// Most records of one answer.
+const MAX_RECORDS: usize = 256;
+
+/// Most aliases before them.
+const MAX_ALIASES: usize = 8;
+
+/// Who is asked, and whose word counts.
+pub(super) struct NameServers {
+    source: Source,
+    validation: Validation,
+}
+
+impl fmt::Debug for NameServers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NameServers").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Read for each question: the network may have changed since the last one.
+    Files {
+        resolv_conf: PathBuf,
+        hosts: PathBuf,
+    },
+    Fixed(Vec<SocketAddr>),
+}
+
+/// Who validates.
+pub(super) enum Validation {
+    /// This program, by these keys.
+    Here(Arc<TrustAnchors>),
+    /// The name servers: their AD bit is believed (RFC 4035 section 3.2.3).
+    Elsewhere,
+}
+
+/// What came of a question.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The aliases from the name to the records, and the records; at least one of these. The proof of each holds.
+    Records(Vec<Record>),
+    /// There are none; with what that is worth: `Secure` if it is proven, `Insecure` if the zone is proven to be
+    /// unsigned, `Bogus` if a proof should be there and is not.
+    Absent(Proof),
+    /// The name is local, or there are no name servers.
+    Nowhere,
+    /// No answer; the text says why.
+    Failed(String),
+}
+
+impl NameServers {
+    pub(super) fn system(validation: Validation) -> Self {
+        Self::files("/etc/resolv.conf".into(), "/etc/hosts".into(), validation)
+    }
+
+    pub(super) const fn files(resolv_conf: PathBuf, hosts: PathBuf, validation: Validation) -> Self {
+        Self { source: Source::Files { resolv_conf, hosts }, validation }
+    }
+
+    pub(super) const fn fixed(servers: Vec<SocketAddr>, validation: Validation) -> Self {
+        Self { source: Source::Fixed(servers), validation }
+    }
+
+    /// Asks for the records of one name and type. Signatures are judged at `judged_at`.
+    pub(super) async fn ask(&self, owner: &Name, kind: RecordType, judged_at: UnixTime) -> Found {
+        let servers = match &self.source {
+            Source::Fixed(servers) => servers.clone(),
+            // A name that this machine defines itself has no records anywhere.
+            Source::Files { hosts, .. } if host(owner).is_some_and(|host| system::hosts_have(hosts, &host)) => {
+                return Found::Nowhere;
+            }
+            Source::Files { resolv_conf, .. } => match system::name_servers(resolv_conf) {
+                Ok(servers) => servers,
+                Err(error) => return Found::Failed(format!("{}: {error}", resolv_conf.display())),
+            },
+        };
+        // Without name servers nothing but local names can be meant.
+        if servers.is_empty() {
+            return Found::Nowhere;
+        }
+        let servers = match self.believed(servers) {
+            Ok(servers) => servers,
+            Err(why) => return Found::Failed(why),
+        };
+        let Ok(name) = rr::Name::from_ascii(format!("{owner}.")) else { return Found::Nowhere };
+        let at = u64::try_from(judged_at.seconds).unwrap_or(0);
+        let look = JUDGED_AT.scope(at, self.look(&servers, name, kind));
+        timeout(DEADLINE, look)
+            .await
+            .unwrap_or_else(|_| Found::Failed(format!("no answer in {} s", DEADLINE.as_secs())))
+    }
+
+    /// Of the name servers that the system names, only those on this machine can be believed: anybody on the way could
+    /// set the AD bit of others.
+    fn believed(&self, servers: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+        match (&self.source, &self.validation) {
+            (Source::Fixed(_), _) | (Source::Files { .. }, Validation::Here(_)) => Ok(servers),
+            (Source::Files { resolv_conf, .. }, Validation::Elsewhere) => {
+                let local: Vec<_> = servers.into_iter().filter(|server| server.ip().is_loopback()).collect();
+                if local.is_empty() {
+                    let file = resolv_conf.display();
+                    return Err(format!(
+                        "no name server of {file} is on this machine, so that its word on DNSSEC could be believed (name \
+                         the one to be believed with `resolver` in `[trust]`, or set `dnssec = \"validate\"`)"
+                    ));
+                }
+                Ok(local)
+            }
+        }
+    }
+
+    async fn look(&self, servers: &[SocketAddr], name: rr::Name, kind: RecordType) -> Found {
+        let answer = match &self.validation {
+            Validation::Here(anchors) => validated(servers, anchors.clone(), name.clone(), kind).await,
+            Validation::Elsewhere => believed(servers, name.clone(), kind).await,
+        };
+        match answer {
+            Ok((answers, absence)) => {
+                let way = way(name, kind, answers);
+                if way.last().is_some_and(|record| record.record_type() == kind) {
+                    Found::Records(way)
+                } else {
+                    // Where an alias leads to nothing, the alias is no better founded than the rest.
+                    let aliases = (!way.is_empty()).then(|| worst(&way));
+                    Found::Absent(aliases.map_or(absence, |aliases| worse(aliases, absence)))
+                }
+            }
+            Err(error) => Found::Failed(error.to_string()),
+        }
+    }
+}
+
+/// Answers, and what their absence would be worth.
+type Judged = (Vec<Record>, Proof);
+
+/// Asks, and validates here.
+async fn validated(
+    servers: &[SocketAddr],
+    anchors: Arc<TrustAnchors>,
+    name: rr::Name,
+    kind: RecordType,
+) -> Result<Judged, NetError> {
+    let handle = DnssecDnsHandle::with_trust_anchor(handle(servers)?, anchors);
+    match lookup(handle, name, kind).await {
+        Ok(response) => {
+            let message = response.into_message();
+            let proofs = || message.authorities.iter().map(|record| record.proof);
+            // The library lets an absence pass only if it is proven, or if the zone is proven to be unsigned.
+            let absence = if proofs().any(|proof| proof == Proof::Secure) { Proof::Secure } else { Proof::Insecure };
+            Ok((message.answers, absence))
+        }
+        // The answer lacks the proof that it is all there is.
+        Err(NetError::Dns(DnsError::Nsec { response, proof, .. })) => {
+            let mut answers = response.into_message().answers;
+            answers.iter_mut().for_each(|record| record.proof = Proof::Bogus);
+            Ok((answers, if proof == Proof::Insecure { Proof::Insecure } else { Proof::Bogus }))
+        }
+        Err(error) if error.is_no_records_found() => Ok((Vec::new(), Proof::Bogus)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks, and believes what the name server says of its answer.
+async fn believed(servers: &[SocketAddr], name: rr::Name, kind: RecordType) -> Result<Judged, NetError> {
+    match lookup(handle(servers)?, name, kind).await {
+        Ok(response) => {
+            let proof = if response.authentic_data { Proof::Secure } else { Proof::Insecure };
+            let mut answers = response.into_message().answers;
+            answers.iter_mut().for_each(|record| record.proof = proof);
+            Ok((answers, proof))
+        }
+        // The library does not pass on the AD bit of an absence.
+        Err(error) if error.is_no_records_found() => Ok((Vec::new(), Proof::Indeterminate)),
+        Err(error) => Err(error),
+    }
+}
+
+fn handle(servers: &[SocketAddr]) -> Result<RetryDnsHandle<NameServerPool<Runtime>>, NetError> {
+    let mut options = ResolverOpts::default();
+    options.timeout = QUERY_TIMEOUT;
+    let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
+    let servers = servers.iter().map(|address| {
+        let mut server = NameServerConfig::udp_and_tcp(address.ip());
+        server.connections.iter_mut().for_each(|connection| connection.port = address.port());
+        server
+    });
+    let pool = NameServerPool::from_config(servers, context, Runtime::default());
+    Ok(RetryDnsHandle::new(pool, RETRIES))
+}
+
+async fn lookup(handle: impl DnsHandle, name: rr::Name, kind: RecordType) -> Result<DnsResponse, NetError> {
+    let mut options = DnsRequestOptions::default();
+    options.use_edns = true;
+    options.edns_set_dnssec_ok = true;
+    handle.lookup(Query::query(name, kind), options).first_answer().await
+}
+
+/// The host that an owner name belongs to: what follows the labels that begin with `_`.
+pub(super) fn host(owner: &Name) -> Option<Name> {
+    let labels: Vec<_> = owner.as_str().split('.').skip_while(|label| label.starts_with('_')).collect();
+    Name::parse(&labels.join(".")).ok()
+}
+
+/// The records on the way from a name to its records of one type. Records of other names are not on it, whoever signed
+/// them.
+fn way(mut name: rr::Name, kind: RecordType, answers: Vec<Record>) -> Vec<Record> {
+    let mut way = Vec::new();
+    for _ in 0..MAX_ALIASES {
+        let alias = |record: &&Record| record.name == name && record.record_type() == RecordType::CNAME;
+        let Some(record) = answers.iter().find(alias) else { break };
+        let RData::CNAME(CNAME(target)) = &record.data else { break };
+        let target = target.clone();
+        way.push(record.clone());
+        name = target;
+    }
+    let wanted = |record: &Record| record.name == name && record.record_type() == kind;
+    way.extend(answers.into_iter().filter(wanted).take(MAX_RECORDS));
+    way
+}
+
+/// What an answer is worth: as much as the worst record on the way to it.
+pub(super) fn worst(way: &[Record]) -> Proof {
+    way.iter().map(|record| record.proof).fold(Proof::Secure, worse)
+}
+
+fn worse(one: Proof, other: Proof) -> Proof {
+    let rank = |proof| match proof {
+        Proof::Bogus => 0,
+        Proof::Indeterminate => 1,
+        Proof::Insecure => 2,
+        Proof::Secure => 3,
+    };
+    if rank(one) <= rank(other) { one } else { other }
+}
+
+tokio::task_local! {
+    /// The time, in seconds since 1970, at which the signatures of the question in progress are judged. The library asks
+    /// for the time in the task that waits for its answer.
+    static JUDGED_AT: u64;
+}
+
+/// tokio, but for the time of day.
+#[derive(Clone, Default)]
+struct Runtime(TokioRuntimeProvider);
+
+impl RuntimeProvider for Runtime {
+    type Handle = <TokioRuntimeProvider as RuntimeProvider>::Handle;
+    type Timer = Timer;
+    type Udp = <TokioRuntimeProvider as RuntimeProvider>::Udp;
+    type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
+
+    fn create_handle(&self) -> Self::Handle {
+        self.0.create_handle()
+    }
+
+    fn connect_tcp(
+        &self,
+        server: SocketAddr,
+        bind: Option<SocketAddr>,
+        timeout: Option<Duration>,
+    ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Tcp>>>> {
+        self.0.connect_tcp(server, bind, timeout)
+    }
+
+    fn bind_udp(
+        &self,
+        local: SocketAddr,
+        server: SocketAddr,
+    ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Udp>>>> {
+        self.0.bind_udp(local, server)
+    }
+}
+
+/// tokio's timer with the daemon's own idea of the time of day, which may be better than the machine's.
+#[derive(Clone, Copy, Debug)]
+struct Timer;
+
+impl Time for Timer {
+    fn delay_for<'a>(duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
+        TokioTime::delay_for(duration)
+    }
+
+    fn timeout<'a, F>(duration: Duration, future: F) -> Pin<Box<dyn Future<Output = io::Result<F::Output>> + Send + 'a>>
+    where
+        F: 'static + Future + Send + 'a,
+    {
+        TokioTime::timeout(duration, future)
+    }
+
+    fn current_time() -> u64 {
+        JUDGED_AT.try_with(|at| *at).unwrap_or_else(|_| u64::try_from(now::unix().seconds).unwrap_or(0))
+    }
+}
