@@ -4,10 +4,11 @@
 The balancer runs on host a, under the name a.test; the member is ntpd-rs on host b.
 """
 
+import json
 import sys
 from pathlib import Path
 
-from lab import CHRONYD, NTPD_RS, NTPSEC, OURS, Lab, chrony, chronyc, wait_for
+from lab import CHRONYD, NTPD_RS, NTPSEC, OURS, Lab, chrony, chronyc, ntpctl, ours, wait_for
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 
@@ -93,7 +94,45 @@ def ntpsec_user(lab):
     return next(line for line in lab.log("ntpsec.log").splitlines() if "cookies" in line)
 
 
+def our_user(lab):
+    """Our daemon in mode `lb`: authenticated time from the member that the pool names."""
+    text = f"""
+[[pool]]
+name = "a.test"
+mode = "lb"
+count = 1
+min-poll = 1
+max-poll = 1
+[trust]
+certificates = "file"
+certificate-file = "{lab.certificates}/ca.pem"
+"""
+    user = ours(lab.a, text, "user")
+
+    def served():
+        try:
+            sources = json.loads(ntpctl(lab.a, user, "--json", "sources"))["sources"]
+            cookies = json.loads(ntpctl(lab.a, user, "--json", "authdata"))["sources"]
+        except ValueError:
+            return None
+        good = sources and sources[0]["reach"] > 3 and sources[0]["trust"] == "pki"
+        return (sources[0]["name"], cookies[0]["cookies"]) if good and cookies[0]["cookies"] == 8 else None
+
+    try:
+        name, cookies = wait_for("our daemon", served, 30)
+    except AssertionError:
+        print(lab.log("ours-user.log"), lab.log("lb.log")[-2000:])
+        raise
+    user.terminate()
+    user.wait(5)
+    assert name == "b.test", name
+    return f"{name}, {cookies} cookies"
+
+
 def main():
+    if not NTPD_RS:
+        print("skip: without ntpd-rs there is no member")
+        return 0
     with Lab() as lab:
         # chronyd asks for names of answers with a dot at the end, which the C library looks for literally.
         for host in lab.hosts:
@@ -105,6 +144,7 @@ def main():
             wait_for("a measured offset", lambda: any("+0." in l or "-0." in l for l in listed(lab, config).splitlines()), 20)
         finally:
             print(listed(lab, config))
+        print("ours:", our_user(lab))
         if CHRONYD:
             print("chronyd:", chrony_user(lab, "", "siv"))
         if NTPSEC:
