@@ -348,7 +348,7 @@ def served(lab, daemon):
 def given(lab):
     """Numbers of the AEAD algorithms that our server gave, by its log."""
     numbers = {"AesSivCmac256": 15, "AesSivCmac512": 17, "AesGcmSiv128": 30}
-    return [numbers[name] for name in re.findall(r"NTS key exchange with \S+ (\w+)", lab.log("ours-server.log"))
+    return [numbers[name] for name in re.findall(r"NTS key exchange with \S+ Client\((\w+)\)", lab.log("ours-server.log"))
             if name in numbers]
 
 
