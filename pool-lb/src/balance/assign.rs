@@ -44,7 +44,7 @@ impl Aliases {
         alias == canonical(member.as_str()) || self.bearers.get(&alias).is_some_and(|known| known.contains(member))
     }
 
-    /// Takes word of a name. A member has [`MAX_ALIASES`] at most, and a name stands for [`MAX_BEARERS`].
+    /// Takes word of a name. A member has `MAX_ALIASES` at most, and a name stands for `MAX_BEARERS`.
     pub fn insert(&mut self, member: &Name, alias: &str) {
         let count = self.counts.get(member).copied().unwrap_or(0);
         if self.knows(member, alias) || count >= MAX_ALIASES {
