@@ -198,6 +198,11 @@ interval = 0
         return found.group(0) if found else listed
 
 
+def tried(metrics):
+    """Attempts with members that failed, before or after they had a user's keys."""
+    return int(metrics["nts_pool_lb_failovers_total"] + metrics['nts_pool_lb_exchanges_total{result="lost"}'])
+
+
 def drill(options, how):
     """Something happens to one of the members under load."""
     victim = "m3.test"
@@ -212,10 +217,25 @@ def drill(options, how):
             pool.members[victim].send_signal(how)
             hit["at"] = time.monotonic() - started
 
-        striker = threading.Thread(target=strike)
-        striker.start()
+        over = threading.Event()
+        attempts = []
+
+        def watch():
+            """When the balancer tried somebody who failed, to a quarter of a second."""
+            counted = tried(before)
+            while not over.wait(0.25):
+                now = tried(pool.metrics())
+                if now > counted:
+                    attempts.append([time.monotonic() - started, now - counted])
+                counted = now
+
+        threads = [threading.Thread(target=work) for work in (strike, watch)]
+        for thread in threads:
+            thread.start()
         told = pool.load("--rate", options.rate, "--seconds", options.seconds, "--users", USERS)
-        striker.join()
+        over.set()
+        for thread in threads:
+            thread.join()
         after = pool.metrics()
         counters = {name.removeprefix("nts_pool_lb_"): after[name] - before.get(name, 0) for name in after
                     if "_total" in name and after[name] != before.get(name, 0)}
@@ -230,6 +250,7 @@ def drill(options, how):
             # The generator's clock starts some milliseconds after ours.
             "struck-at": round(hit["at"], 2),
             "failures-after-the-strike": [[round(at - hit["at"], 2), why] for at, why in told["told"]],
+            "failed-attempts-after-the-strike": [[round(at - hit["at"], 2), count] for at, count in attempts],
             "last-user-of-it-after-the-strike": None if last is None else round(last - hit["at"], 3),
             "users-of-each": {name: served["count"] for name, served in told["servers"].items()},
             "wait": told["wait"],
