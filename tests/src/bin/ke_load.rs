@@ -194,6 +194,7 @@ impl Load {
             denied: &[],
             judged_at: time_of_day(),
             deadline: self.monotonic() + PATIENCE,
+            tlsa: &[],
         };
         let mut session = ClientSession::new(&self.config, &order).map_err(|error| error.to_string())?;
         let mut piece = [0; PIECE];
