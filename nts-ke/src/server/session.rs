@@ -156,17 +156,18 @@ impl ServerSession {
             let internal = ErrorCode::Internal;
             return self.tell(&Response::Error(internal), KeError::Refused(internal));
         };
-        let config = self.conversation.config();
-        let grant = Grant {
-            algorithm: algorithm.id(),
-            cookies: &cookies,
-            server: config.server.as_deref(),
-            port: config.port,
-            compliant_export: request.compliant_export && algorithm == AeadAlgorithm::AesGcmSiv128,
-        };
+        let compliant_export = request.compliant_export && algorithm == AeadAlgorithm::AesGcmSiv128;
+        let grant = Grant { compliant_export, ..self.grant(algorithm, &cookies) };
         let message = Response::Established(grant).encode();
         self.conversation.answer(now, &message, false);
         Ok(Served::Client(algorithm))
+    }
+
+    /// A positive answer that sends the client where this server's clients belong.
+    fn grant<'a>(&'a self, algorithm: AeadAlgorithm, cookies: &'a [Cookie]) -> Grant<'a> {
+        let config = self.conversation.config();
+        let (server, port) = (config.server.as_deref(), config.port);
+        Grant { algorithm: algorithm.id(), cookies, server, port, compliant_export: false }
     }
 
     fn tell_support(&mut self, now: Monotonic, lists: Lists, keep_alive: bool) -> Served {
@@ -205,15 +206,7 @@ impl ServerSession {
             let internal = ErrorCode::Internal;
             return self.tell(&Response::Error(internal), KeError::Refused(internal));
         };
-        let config = self.conversation.config();
-        let grant = Grant {
-            algorithm: algorithm.id(),
-            cookies: &cookies,
-            server: config.server.as_deref(),
-            port: config.port,
-            compliant_export: false,
-        };
-        let message = pool::encode_grant(&grant, keep_alive);
+        let message = pool::encode_grant(&self.grant(algorithm, &cookies), keep_alive);
         self.conversation.answer(now, &message, keep_alive);
         Ok(Served::FixedKeys(algorithm))
     }
