@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use ntp_proto::{
     pool::{
         Answer, Leave, MemberId, Name, Output, PoolMode, QuestionId,
-        addresses::{AddressPool, Certificate},
+        addresses::{AddressPool, Addresses, Certificate},
         auto::{NtsPolicy, Route},
         classic::{ClassicPool, Host},
         plain::PlainPool,
@@ -15,7 +15,7 @@ use ntp_proto::{
     time::Monotonic,
 };
 use pool_lb::LbPool;
-use pool_srv::SrvPool;
+use pool_srv::{SrvPool, srv_pool};
 
 use crate::config::{self, NtsUse, Pool, PoolModeName, Server};
 
@@ -122,10 +122,10 @@ impl Mode {
                 Self::Auto(if single { pool.with_one_server() } else { pool })
             }
             // The configuration refuses names that are too long; they would have no members.
-            Way::Srv(name) => SrvPool::new(&name, seed).map_or_else(|_| classic(Vec::new()), Self::Srv),
+            Way::Srv(name) => srv_pool(&name, seed).map_or_else(|_| classic(Vec::new()), Self::Srv),
             Way::Lb { server, port } => Self::Lb(LbPool::new(server, port, seed)),
             Way::Addresses { name, port, certificate } => {
-                Self::Addresses(AddressPool::new(name, port, certificate, seed))
+                Self::Addresses(AddressPool::new(Addresses::new(name, port, certificate), seed))
             }
             Way::Plain { name, port } => Self::Plain(PlainPool::new(&name, port, seed)),
             Way::Classic(host) => classic(vec![host]),
@@ -144,7 +144,7 @@ impl Mode {
                 Some(Route::Lb) => "auto (lb)",
                 Some(Route::Classic) => "auto (classic)",
             },
-            Self::Addresses(pool) => match pool.certificate() {
+            Self::Addresses(pool) => match pool.list().certificate() {
                 Certificate::OfName => PoolModeName::SharedCert.name(),
                 Certificate::OfAddress => PoolModeName::IpCert.name(),
             },
@@ -163,7 +163,7 @@ impl Mode {
             Self::Classic(_) | Self::Plain(_) => None,
             // A name whose servers share a certificate exchanges keys itself.
             Self::Addresses(pool) => {
-                (pool.members() > 0 && pool.certificate() == Certificate::OfName).then_some(Route::Lb)
+                (pool.members() > 0 && pool.list().certificate() == Certificate::OfName).then_some(Route::Lb)
             }
             Self::Lb(pool) => (pool.members() > 0).then_some(Route::Lb),
             Self::Srv(pool) => (pool.members() > 0).then_some(Route::Srv),

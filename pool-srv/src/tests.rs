@@ -1,6 +1,9 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "any other output fails the test")]
 
-use ntp_proto::pool::Failure;
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use ntp_proto::pool::{Failure, Leave, Member, Output, PoolMode, QuestionId};
 
 use super::*;
 
@@ -11,7 +14,7 @@ fn at(seconds: u64) -> Monotonic {
 }
 
 fn pool(target: usize) -> SrvPool {
-    let mut pool = SrvPool::new(&Name::parse("time.example").unwrap(), 1).unwrap();
+    let mut pool = srv_pool(&Name::parse("time.example").unwrap(), 1).unwrap();
     pool.set_target(target);
     pool
 }
@@ -183,5 +186,5 @@ fn a_member_without_keys_gets_them_from_its_own_target() {
 #[test]
 fn a_name_too_long_for_service_records_is_refused() {
     let long = Name::parse(&("a.".repeat(125) + "aa")).unwrap();
-    assert_eq!(SrvPool::new(&long, 1).map(|_| ()), Err(InvalidName));
+    assert_eq!(srv_pool(&long, 1).map(|_| ()), Err(InvalidName));
 }

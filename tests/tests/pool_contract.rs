@@ -4,7 +4,7 @@
 use ntp_proto::{
     pool::{
         Answer, Failure, Leave, MemberId, Name, Output, PoolMode, Question, QuestionId,
-        addresses::{AddressPool, Certificate},
+        addresses::{AddressPool, Addresses, Certificate},
         auto::NtsPolicy,
         classic::{ClassicPool, Host},
         plain::PlainPool,
@@ -14,7 +14,7 @@ use ntp_proto::{
 use ntpd::pool::{AutoPool, Target};
 use ntpd_tests::contract::{Action, Kind, START, holds, interleaved};
 use pool_lb::LbPool;
-use pool_srv::SrvPool;
+use pool_srv::{SrvPool, srv_pool};
 use proptest::{prelude::*, sample::select};
 
 fn name() -> Name {
@@ -30,11 +30,11 @@ fn plain(seed: u64) -> PlainPool {
 }
 
 fn shared_cert(seed: u64) -> AddressPool {
-    AddressPool::new(name(), 123, Certificate::OfName, seed)
+    AddressPool::new(Addresses::new(name(), 123, Certificate::OfName), seed)
 }
 
 fn ip_cert(seed: u64) -> AddressPool {
-    AddressPool::new(name(), 123, Certificate::OfAddress, seed)
+    AddressPool::new(Addresses::new(name(), 123, Certificate::OfAddress), seed)
 }
 
 fn lb(seed: u64) -> LbPool {
@@ -42,7 +42,7 @@ fn lb(seed: u64) -> LbPool {
 }
 
 fn srv(seed: u64) -> SrvPool {
-    SrvPool::new(&name(), seed).unwrap()
+    srv_pool(&name(), seed).unwrap()
 }
 
 fn auto(seed: u64) -> AutoPool {

@@ -1,27 +1,16 @@
 //! Members from the addresses of one name, each an NTS server of its own: those that share a certificate for the name,
 //! and those that have one for their address.
 
-use core::time::Duration;
-use std::{collections::VecDeque, net::SocketAddr};
+use std::net::SocketAddr;
 
 use super::{
-    Answer, KeyExchange, Leave, MAX_MEMBERS, MAX_SHUNNED, Member, MemberId, Name, Negotiated, Output, PoolMode,
-    Question, QuestionId,
-    pace::{Backoff, Shunned},
+    Answer, KeyExchange, MAX_MEMBERS, MAX_SHUNNED, Name, Negotiated, Question,
+    listed::{List, ListedPool},
 };
 use crate::time::Monotonic;
 
 /// Most addresses that are kept of one answer: few enough that all of them and a full set of members can be shunned.
 pub const MAX_ADDRESSES: usize = MAX_SHUNNED - 2 * MAX_MEMBERS;
-
-/// Answers are used for this long at least and at most, whatever they say themselves.
-const LIFETIMES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(86_400));
-
-/// How long an address is left alone that was no good.
-const SHUN: Duration = Duration::from_secs(3600);
-
-/// How long an address is left alone that told us to go away.
-const SHUN_DENIED: Duration = Duration::from_secs(86_400);
 
 /// What the certificate of each server must be for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -33,73 +22,21 @@ pub enum Certificate {
 }
 
 /// Members from key exchanges with each address of a name.
+pub type AddressPool = ListedPool<Addresses>;
+
+/// The addresses of a name.
 #[derive(Clone, Debug)]
-pub struct AddressPool {
+pub struct Addresses {
     name: Name,
     port: u16,
     certificate: Certificate,
-    target: usize,
-    /// Where keys are exchanged, in the order to be tried.
-    addresses: Vec<SocketAddr>,
-    /// When `addresses` should be asked for again; `None` before the first good answer.
-    until: Option<Monotonic>,
-    /// Whether `addresses` are to be asked for before the next exchange.
-    due: bool,
-    held: Vec<Held>,
-    /// No good; and those that sent us away.
-    shunned: Shunned<SocketAddr>,
-    denied: Shunned<SocketAddr>,
-    asked: Option<Asked>,
-    joins: VecDeque<Member>,
-    retry_at: Option<Monotonic>,
-    /// What `retry_at` waits for.
-    trouble: &'static str,
-    failures: Backoff,
-    losses: Backoff,
-    next_question: u32,
-    next_member: u32,
 }
 
-#[derive(Clone, Debug)]
-struct Held {
-    id: MemberId,
-    /// Where its keys come from.
-    at: SocketAddr,
-    label: String,
-    addresses: Vec<SocketAddr>,
-    keys_lost: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Asked {
-    Addresses(QuestionId),
-    Keys { id: QuestionId, at: SocketAddr, rekeys: Option<MemberId> },
-}
-
-impl AddressPool {
-    /// Starts with no members. Keys are exchanged at `port`; `seed` decides the jitter of waits.
+impl Addresses {
+    /// Keys are exchanged at `port` of each address of `name`.
     #[must_use]
-    pub fn new(name: Name, port: u16, certificate: Certificate, seed: u64) -> Self {
-        Self {
-            name,
-            port,
-            certificate,
-            target: 0,
-            addresses: Vec::new(),
-            until: None,
-            due: true,
-            held: Vec::new(),
-            shunned: Shunned::default(),
-            denied: Shunned::default(),
-            asked: None,
-            joins: VecDeque::new(),
-            retry_at: None,
-            trouble: "addresses",
-            failures: Backoff::new(seed),
-            losses: Backoff::new(!seed),
-            next_question: 0,
-            next_member: 0,
-        }
+    pub const fn new(name: Name, port: u16, certificate: Certificate) -> Self {
+        Self { name, port, certificate }
     }
 
     /// What the certificate of each server must be for.
@@ -107,114 +44,46 @@ impl AddressPool {
     pub const fn certificate(&self) -> Certificate {
         self.certificate
     }
+}
 
-    /// How many members it has.
-    #[must_use]
-    pub fn members(&self) -> usize {
-        self.held.len()
+impl List for Addresses {
+    type Place = SocketAddr;
+    type Key = SocketAddr;
+
+    const WHAT: &'static str = "addresses";
+
+    fn question(&self) -> Question {
+        Question::Addresses { name: self.name.clone(), port: self.port }
     }
 
-    fn short(&self) -> bool {
-        self.held.len() < self.target
-    }
-
-    /// The next address to exchange keys with, and the member that needs them if it has one.
-    fn candidate(&self) -> Option<(SocketAddr, Option<MemberId>)> {
-        let free = |address: &&SocketAddr| {
-            !self.shunned.contains(address)
-                && !self.denied.contains(address)
-                && !self.held.iter().any(|held| held.at == **address)
-        };
-        if let Some(address) = self.addresses.iter().find(free).filter(|_| self.short()) {
-            return Some((*address, None));
+    fn read(&mut self, answer: Answer) -> Result<(Vec<SocketAddr>, Monotonic), &'static str> {
+        match answer {
+            Answer::Addresses { mut addresses, until } => {
+                addresses.truncate(MAX_ADDRESSES);
+                Ok((addresses, until))
+            }
+            Answer::NoRecord => Err("addresses: there are none"),
+            Answer::Failed(_) | Answer::Insecure | Answer::Bogus | Answer::Services { .. } | Answer::KeyExchange(_) => {
+                Err("addresses: no answer")
+            }
         }
-        self.held.iter().find(|held| held.keys_lost).map(|held| (held.at, Some(held.id)))
     }
 
-    fn ask_addresses(&mut self) -> Output {
-        let id = self.question();
-        self.asked = Some(Asked::Addresses(id));
-        Output::Ask(id, Question::Addresses { name: self.name.clone(), port: self.port })
+    fn key(at: &SocketAddr) -> SocketAddr {
+        *at
     }
 
-    fn ask_keys(&mut self, at: SocketAddr, rekeys: Option<MemberId>) -> Output {
-        let id = self.question();
-        self.asked = Some(Asked::Keys { id, at, rekeys });
+    fn exchange(&self, at: &SocketAddr) -> KeyExchange {
         let server = match self.certificate {
             Certificate::OfName => self.name.clone(),
             Certificate::OfAddress => Name::from(at.ip()),
         };
-        let (port, addresses) = (at.port(), Some(vec![at]));
-        let exchange = KeyExchange { server, port, addresses, validated: false, denied: Vec::new() };
-        Output::Ask(id, Question::KeyExchange(exchange))
-    }
-
-    fn question(&mut self) -> QuestionId {
-        let id = QuestionId(self.next_question);
-        self.next_question = self.next_question.wrapping_add(1);
-        id
-    }
-
-    fn handle_addresses(&mut self, now: Monotonic, answer: Answer) {
-        self.trouble = match answer {
-            Answer::Addresses { mut addresses, until } => {
-                addresses.truncate(MAX_ADDRESSES);
-                self.addresses = addresses;
-                self.until = Some(until.max(now + LIFETIMES.0).min(now + LIFETIMES.1));
-                self.due = false;
-                "next key exchange"
-            }
-            Answer::NoRecord => "addresses: there are none",
-            Answer::Failed(_) | Answer::Insecure | Answer::Bogus | Answer::Services { .. } | Answer::KeyExchange(_) => {
-                "addresses: no answer"
-            }
-        };
-        if !self.due {
-            self.plan(now);
-        } else if self.candidate().is_some() {
-            // The last good answer still serves; the next one is asked for later.
-            self.until = Some(self.failures.trouble(now));
-            self.due = false;
-        } else {
-            self.retry_at = Some(self.failures.trouble(now));
-        }
-    }
-
-    fn handle_keys(
-        &mut self,
-        now: Monotonic,
-        id: QuestionId,
-        at: SocketAddr,
-        rekeys: Option<MemberId>,
-        answer: Answer,
-    ) {
-        let rekeys = rekeys.filter(|id| self.held.iter().any(|held| held.id == *id));
-        let Answer::KeyExchange(server) = answer else {
-            if let Some(place) = self.held.iter().position(|held| Some(held.id) == rekeys) {
-                // Others that want keys come first next time.
-                let last = self.held.remove(place);
-                self.held.push(last);
-                self.retry_at = Some(self.failures.trouble(now));
-            } else {
-                self.shunned.insert(at, now + SHUN);
-                self.plan(now);
-            }
-            return;
-        };
-        let server = self.apart(at, server);
-        // Two addresses may be one server: it counts once.
-        let known = self.held.iter().any(|held| Some(held.id) != rekeys && is_same(held, &server));
-        if known && rekeys.is_none() {
-            self.shunned.insert(at, now + SHUN);
-        } else if rekeys.is_some() || self.short() {
-            self.join(id, at, server, rekeys);
-        }
-        self.plan(now);
+        KeyExchange { server, port: at.port(), addresses: Some(vec![*at]), validated: false, denied: Vec::new() }
     }
 
     /// Servers that share a name are told apart by their addresses, and each is the one at the address that gave the
     /// keys.
-    fn apart(&self, at: SocketAddr, mut server: Negotiated) -> Negotiated {
+    fn interpret(&self, at: &SocketAddr, mut server: Negotiated) -> Negotiated {
         if server.ntp_server.trim_end_matches('.').eq_ignore_ascii_case(self.name.as_str()) {
             server.ntp_server = at.ip().to_string();
             if let Some(own) = server.addresses.iter().find(|address| address.ip() == at.ip()).copied() {
@@ -223,146 +92,22 @@ impl AddressPool {
         }
         server
     }
-
-    fn join(&mut self, keys: QuestionId, at: SocketAddr, server: Negotiated, replaces: Option<MemberId>) {
-        let id = MemberId(self.next_member);
-        self.next_member = self.next_member.wrapping_add(1);
-        let Negotiated { ntp_server: label, addresses, trust } = server;
-        let held = Held { id, at, label: label.clone(), addresses: addresses.clone(), keys_lost: false };
-        match self.held.iter_mut().find(|held| Some(held.id) == replaces) {
-            Some(old) => *old = held,
-            None => self.held.push(held),
-        }
-        self.joins.push_back(Member { id, label, addresses, keys: Some(keys), trust, replaces });
-    }
-
-    /// Sets the time for another look if all addresses are used up and there are still too few members.
-    fn plan(&mut self, now: Monotonic) {
-        if !self.short() {
-            // As long as one cannot have keys, there is trouble.
-            if self.held.iter().all(|held| !held.keys_lost) {
-                self.failures.reset();
-            }
-        } else if self.candidate().is_none() && !self.due && self.retry_at.is_none() {
-            let wait = self.failures.trouble(now);
-            let news = self.until.unwrap_or(now).min(now + SHUN);
-            self.trouble = "next look for members";
-            self.retry_at = Some(if self.held.is_empty() { wait } else { wait.max(news) });
-        }
-    }
-
-    /// Marks the addresses if they are out of date.
-    fn renew(&mut self, now: Monotonic) {
-        if self.short() && self.until.is_none_or(|until| until <= now) {
-            self.due = true;
-        }
-    }
-}
-
-fn is_same(held: &Held, server: &Negotiated) -> bool {
-    held.label.eq_ignore_ascii_case(&server.ntp_server)
-        || held.addresses.iter().any(|address| server.addresses.contains(address))
-}
-
-impl PoolMode for AddressPool {
-    fn set_target(&mut self, members: usize) {
-        self.target = members.min(MAX_MEMBERS);
-        if self.short() && self.candidate().is_none() {
-            self.due = true;
-        }
-    }
-
-    fn handle_answer(&mut self, now: Monotonic, id: QuestionId, answer: Answer) {
-        let ours = |asked: &mut Asked| match asked {
-            Asked::Addresses(asked) | Asked::Keys { id: asked, .. } => *asked == id,
-        };
-        match self.asked.take_if(ours) {
-            None => {}
-            Some(Asked::Addresses(_)) => {
-                self.shunned.expire(now);
-                self.handle_addresses(now, answer);
-            }
-            Some(Asked::Keys { id, at, rekeys }) => self.handle_keys(now, id, at, rekeys, answer),
-        }
-    }
-
-    fn handle_leave(&mut self, now: Monotonic, member: MemberId, reason: Leave) {
-        let Some(place) = self.held.iter().position(|held| held.id == member) else { return };
-        if reason == Leave::KeysLost {
-            let Some(held) = self.held.get_mut(place).filter(|held| !held.keys_lost) else { return };
-            held.keys_lost = true;
-        } else {
-            let Held { at, .. } = self.held.remove(place);
-            if reason == Leave::Denied {
-                self.denied.insert(at, now + SHUN_DENIED);
-            } else {
-                self.shunned.insert(at, now + SHUN);
-            }
-        }
-        self.trouble = "next key exchange";
-        self.retry_at = self.retry_at.max(Some(self.losses.trouble(now)));
-    }
-
-    /// The key exchange at an address says where its server is; addresses are asked for only if members are missing.
-    fn handle_refresh(&mut self, now: Monotonic) {
-        self.retry_at = None;
-        self.held.iter_mut().for_each(|held| held.keys_lost = true);
-        self.denied.expire(now);
-        if self.short() {
-            self.shunned = Shunned::default();
-            self.due = true;
-        }
-    }
-
-    fn handle_timeout(&mut self, now: Monotonic) {
-        if self.retry_at.is_none_or(|at| now < at) {
-            return;
-        }
-        self.retry_at = None;
-        self.shunned.expire(now);
-        self.denied.expire(now);
-        if self.held.is_empty() && self.candidate().is_none() {
-            // One that was no good is better than none.
-            self.shunned = Shunned::default();
-        }
-        self.renew(now);
-        if self.asked.is_none() {
-            self.plan(now);
-        }
-    }
-
-    fn poll_output(&mut self) -> Output {
-        if let Some(member) = self.joins.pop_front() {
-            return Output::Join(member);
-        }
-        let candidate = self.candidate();
-        if !self.short() && candidate.is_none() {
-            return Output::Timeout(None, "enough members");
-        }
-        match (&self.asked, self.retry_at) {
-            (Some(Asked::Addresses(_)), _) => return Output::Timeout(None, "addresses"),
-            (Some(Asked::Keys { .. }), _) => return Output::Timeout(None, "key exchange"),
-            (None, Some(at)) => return Output::Timeout(Some(at), self.trouble),
-            (None, None) => {}
-        }
-        match candidate {
-            Some((at, rekeys)) if !self.due || !self.short() => self.ask_keys(at, rekeys),
-            Some(_) | None if self.due => self.ask_addresses(),
-            // All addresses are used up, and `plan` has set no time since: the target was raised.
-            Some(_) | None => Output::Timeout(None, "next look for members"),
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use core::time::Duration;
+
     use super::*;
-    use crate::{ids::Trust, pool::Failure};
+    use crate::{
+        ids::Trust,
+        pool::{Failure, Member, Output, PoolMode, QuestionId},
+    };
 
     const START: Monotonic = Monotonic::from_nanos(1);
 
     fn pool(certificate: Certificate) -> AddressPool {
-        let mut pool = AddressPool::new(Name::parse("time.example").unwrap(), 4460, certificate, 1);
+        let mut pool = AddressPool::new(Addresses::new(Name::parse("time.example").unwrap(), 4460, certificate), 1);
         pool.set_target(2);
         pool
     }

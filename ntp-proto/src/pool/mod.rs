@@ -11,6 +11,7 @@ use crate::{ids::Trust, time::Monotonic};
 pub mod addresses;
 pub mod auto;
 pub mod classic;
+pub mod listed;
 mod name;
 pub mod order;
 mod pace;

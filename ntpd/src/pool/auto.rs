@@ -12,7 +12,7 @@ use ntp_proto::{
     time::Monotonic,
 };
 use pool_lb::LbPool;
-use pool_srv::SrvPool;
+use pool_srv::{SrvPool, srv_pool};
 
 /// How many modes share the numbers of questions and members: each has those of one remainder.
 const ROUTES: u32 = 3;
@@ -69,7 +69,7 @@ impl AutoPool {
             at: first(policy),
             kept: false,
             target: 0,
-            srv: SrvPool::new(name, seed).ok(),
+            srv: srv_pool(name, seed).ok(),
             lb: LbPool::new(name.clone(), *ke_port, seed.rotate_left(21)),
             classic: PlainPool::new(name, *port, seed.rotate_left(42)),
             deciding: Vec::new(),

@@ -19,7 +19,7 @@ use ntp_proto::{
 };
 use ntpd::pool::{AutoPool, Mode, Target};
 use pool_lb::LbPool;
-use pool_srv::SrvPool;
+use pool_srv::srv_pool;
 
 use super::{Cause, ModeName, Scenario, pool};
 use crate::sim::{ServerId, SourceSpec, World};
@@ -121,7 +121,7 @@ pub(super) struct Daemon {
 fn make_mode(name: ModeName, remembered: Option<Route>, seed: u64) -> Mode {
     let pool = Name::parse(pool::POOL).expect("a name");
     match name {
-        ModeName::Srv => Mode::Srv(SrvPool::new(&pool, seed).expect("a short name")),
+        ModeName::Srv => Mode::Srv(srv_pool(&pool, seed).expect("a short name")),
         ModeName::Lb => Mode::Lb(LbPool::new(pool, KE_PORT, seed)),
         ModeName::Classic => Mode::Classic(ClassicPool::new(vec![Host::Name { name: pool, port: NTP_PORT }], seed)),
         ModeName::Auto(_) => {
