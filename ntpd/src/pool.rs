@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use ntp_proto::{
     pool::{
-        Answer, Leave, MemberId, Name, Output, PoolMode, QuestionId,
+        Answer, Leave, MemberId, Name, Output, PoolMode, QuestionId, Service,
         addresses::{AddressPool, Addresses, Certificate},
         auto::{NtsPolicy, Route},
         classic::{ClassicPool, Host},
@@ -132,6 +132,16 @@ impl Mode {
         };
         mode.set_target(members);
         mode
+    }
+
+    /// Starts with servers that there are keys for from an earlier run. To be called before anything else.
+    pub fn resume(&mut self, known: Vec<Service>) {
+        match self {
+            Self::Auto(pool) => pool.resume(known),
+            Self::Srv(pool) => pool.resume(known),
+            // These ask the same question as before, and what is saved answers it.
+            Self::Addresses(_) | Self::Lb(_) | Self::Plain(_) | Self::Classic(_) => {}
+        }
     }
 
     /// The mode in force, to be shown: that of the configuration, and in parentheses what `auto` came to.

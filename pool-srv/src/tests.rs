@@ -88,6 +88,25 @@ fn each_target_is_exchanged_with_under_its_own_name_and_port() {
 }
 
 #[test]
+fn targets_of_an_earlier_run_come_before_any_question_and_records_when_they_do_not_do() {
+    let Answer::Services { records, .. } = services(&["a.example", "b.example"]) else { panic!() };
+    let mut pool = srv_pool(&Name::parse("time.example").unwrap(), 1).unwrap();
+    pool.resume(records);
+    pool.set_target(2);
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(START, id, server("a.example", 1, Trust::Pki));
+    assert_eq!(joined(&mut pool).trust, Trust::Dnssec);
+    let id = asked_keys(&mut pool, "b.example", 4461);
+    pool.handle_answer(START, id, Answer::Failed(Failure::Connect));
+    let id = asked_services(&mut pool);
+    pool.handle_answer(START, id, services(&["b.example", "c.example"]));
+    let id = asked_keys(&mut pool, "c.example", 4461);
+    pool.handle_answer(START, id, server("c.example", 3, Trust::Pki));
+    joined(&mut pool);
+    assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
+}
+
+#[test]
 fn answers_without_vouched_records_choose_no_name_and_are_told_apart() {
     for (answer, why) in [
         (Answer::NoRecord, "service records: there are none"),

@@ -69,13 +69,15 @@ fn one_packet_in_five_lost_each_way_costs_few_key_exchanges() {
 
 #[test]
 fn saved_keys_spare_the_exchanges_of_a_restart() {
-    let scenario = Scenario { restarts: 10.0, ..clients(ModeName::Lb, 3) };
-    let saved = checked(&scenario, 7);
-    assert_eq!(saved.exchanges_for(Cause::Restart), 0, "{saved:?}");
-    assert!(saved.spared >= 4 * 15, "{saved:?}");
-    let lost = checked(&Scenario { saved: false, ..scenario }, 7);
-    assert_eq!(lost.spared, 0);
-    assert!(lost.exchanges_for(Cause::Restart) >= 4 * 15, "{lost:?}");
+    for mode in [ModeName::Srv, ModeName::Lb] {
+        let scenario = Scenario { restarts: 10.0, ..clients(mode, 3) };
+        let saved = checked(&scenario, 7);
+        assert_eq!(saved.exchanges_for(Cause::Restart), 0, "{saved:?}");
+        assert!(saved.spared >= 4 * 15, "{saved:?}");
+        let lost = checked(&Scenario { saved: false, ..scenario }, 7);
+        assert_eq!(lost.spared, 0);
+        assert!(lost.exchanges_for(Cause::Restart) >= 4 * 15, "{lost:?}");
+    }
 }
 
 #[test]

@@ -123,6 +123,13 @@ impl<L: List> ListedPool<L> {
         &self.list
     }
 
+    /// Starts with places that gave keys in an earlier run, which are at hand: they are asked first, and the list only if
+    /// they are too few. To be called before anything else.
+    pub fn resume(&mut self, places: Vec<L::Place>) {
+        self.due = places.is_empty();
+        self.places = places;
+    }
+
     /// How many members it has.
     #[must_use]
     pub fn members(&self) -> usize {
@@ -238,7 +245,12 @@ impl<L: List> ListedPool<L> {
             if self.held.iter().all(|held| !held.keys_lost) {
                 self.failures.reset();
             }
-        } else if self.candidate().is_none() && !self.due && self.retry_at.is_none() {
+        } else if self.candidate().is_some() {
+            // There is one to ask.
+        } else if self.until.is_none() {
+            // Those from an earlier run are used up.
+            self.due = true;
+        } else if !self.due && self.retry_at.is_none() {
             let wait = self.failures.trouble(now);
             let news = self.until.unwrap_or(now).min(now + SHUN);
             self.trouble = "next look for members";

@@ -61,7 +61,7 @@ impl Configured {
         nts == NtsUse::Require
     }
 
-    const fn require(&self) -> Require {
+    pub(super) const fn require(&self) -> Require {
         match self {
             Self::Pool(pool) => pool.require,
             Self::Server(server) => server.require,
@@ -168,6 +168,7 @@ impl Client {
             Configured::Server(server) => Spec::of_server(server, remembered, seed),
         };
         let mut mode = Mode::new(spec);
+        mode.resume(self.known_services(&configured));
         mode.set_target(configured.count());
         let group = Group {
             configured,

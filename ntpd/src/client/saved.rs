@@ -5,12 +5,12 @@ use std::{sync::Arc, time::Duration};
 use ntp_proto::{
     ids::Trust,
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
-    pool::{KeyExchange, Name, Negotiated, auto::Route},
+    pool::{KeyExchange, MAX_MEMBERS, Name, Negotiated, Service, auto::Route},
     source::NtsKeys,
     time::{Monotonic, Rate, UnixTime},
 };
 
-use super::{BUILT, Client};
+use super::{BUILT, Client, members::Configured};
 use crate::{
     clock::LocalClock,
     now,
@@ -178,17 +178,38 @@ fn found<T: Record>(recovered: Recovered<T>) -> Option<T> {
 }
 
 impl Client {
+    /// Targets of service records that keys from the last run are for. A restart goes on with them as if the daemon had not
+    /// stopped: answers to the same question differ in large pools, and most of the keys would be wasted.
+    pub(super) fn known_services(&mut self, configured: &Configured) -> Vec<Service> {
+        let (unix, pool) = (self.unix(), configured.name());
+        if !configured.require().is_empty() {
+            return Vec::new();
+        }
+        let service = |saved: &SavedSource| {
+            let target = Name::parse(&saved.key_exchange).ok()?;
+            // The pool's own name and addresses are those of other modes.
+            let of_records = saved.key_exchange != pool && target.address().is_none();
+            let (server, port) = (target.clone(), saved.key_exchange_port);
+            let question = KeyExchange { server, port, addresses: None, validated: true, denied: Vec::new() };
+            let fits = of_records && self.fit(saved, &pool, &question, unix).is_some();
+            fits.then_some(Service { priority: 0, weight: 0, port, target })
+        };
+        self.store.sources.iter().filter_map(service).take(MAX_MEMBERS).collect()
+    }
+
+    /// The origin of saved keys if they are for this configured name, had in answer to the same question, and of use still.
+    fn fit(&self, saved: &SavedSource, name: &str, question: &KeyExchange, unix: i64) -> Option<Origin> {
+        let algorithm = AeadAlgorithm::from_id(saved.algorithm);
+        let wanted = saved.configured == name && algorithm.is_some_and(|one| self.exchanger.offers(one));
+        Origin::of_record(saved, question, self.exchanger.trusted(), unix).filter(|_| wanted)
+    }
+
     /// Keys from the last run for a member of this group, had in answer to the same question, if there are any.
     pub(super) fn take_saved(&mut self, group: usize, question: &KeyExchange) -> Option<(Negotiated, Fresh)> {
         let name = self.groups.get(&group)?.configured.name();
-        let (unix, trusted) = (self.unix(), self.exchanger.trusted());
-        let fits = |saved: &SavedSource| {
-            let algorithm = AeadAlgorithm::from_id(saved.algorithm);
-            let wanted = saved.configured == name && algorithm.is_some_and(|one| self.exchanger.offers(one));
-            Origin::of_record(saved, question, trusted, unix).filter(|_| wanted)
-        };
-        let (index, origin) =
-            self.store.sources.iter().enumerate().find_map(|(index, saved)| Some((index, fits(saved)?)))?;
+        let unix = self.unix();
+        let fits = |(index, saved)| Some((index, self.fit(saved, &name, question, unix)?));
+        let (index, origin) = self.store.sources.iter().enumerate().find_map(fits)?;
         let saved = self.store.sources.remove(index);
         let algorithm = AeadAlgorithm::from_id(saved.algorithm)?;
         let key = |secret: &[u8]| AeadKey::new(algorithm, secret).ok();

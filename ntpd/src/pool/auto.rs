@@ -5,7 +5,7 @@
 
 use ntp_proto::{
     pool::{
-        Answer, Leave, Member, MemberId, Name, Output, PoolMode, Question, QuestionId,
+        Answer, Leave, Member, MemberId, Name, Output, PoolMode, Question, QuestionId, Service,
         auto::{NtsPolicy, Route, Step, first, next},
         plain::PlainPool,
     },
@@ -87,6 +87,13 @@ impl AutoPool {
         self
     }
 
+    /// Starts with targets of service records that there are keys for from an earlier run.
+    pub fn resume(&mut self, known: Vec<Service>) {
+        if let Some(srv) = self.srv.as_mut().filter(|_| self.remembered == Some(Route::Srv)) {
+            srv.resume(known);
+        }
+    }
+
     /// The last route that worked in this run.
     #[must_use]
     pub const fn learned(&self) -> Option<Route> {
@@ -163,6 +170,9 @@ impl AutoPool {
         self.held.push(id);
         self.lost_at = None;
         self.kept = true;
+        if route.is_nts() {
+            self.learned = Some(route);
+        }
         Output::Join(Member { id, replaces, keys, ..member })
     }
 }

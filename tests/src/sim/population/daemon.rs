@@ -10,7 +10,7 @@ use ntp_proto::{
     ids::SourceId,
     pool::{
         Answer, Failure, KeyExchange, Leave, Member, MemberId, Name, Negotiated, Output, PoolMode as _, Question,
-        QuestionId,
+        QuestionId, Service,
         auto::{NtsPolicy, Route},
         classic::{ClassicPool, Host},
     },
@@ -169,6 +169,8 @@ impl Daemon {
     pub(super) fn boot(&mut self, scenario: &Scenario, world: &mut World, seed: u64) {
         world.boot(self.number, self.frequency.take());
         let mut mode = make_mode(scenario.mode, self.remembered, seed);
+        let service = |saved: &Saved| Service { priority: 0, weight: 0, port: KE_PORT, target: saved.origin.clone() };
+        mode.resume(self.saved.iter().map(service).collect());
         mode.set_target(scenario.wanted);
         self.mode = Some(mode);
         self.spec = SourceSpec { path: pool::path(scenario.loss), polls: scenario.polls, ..self.spec };
