@@ -5,10 +5,13 @@ use crate::{ids::SourceId, sample::MAX_CLOCK_ERROR};
 
 /// Error bound that one step of stratum is worth, in seconds.
 const STRATUM_WEIGHT: f64 = 1e-3;
-/// A new best source must beat the old one by this factor ...
+/// A new best source of the same trust must beat the old one by this factor ...
 const RESELECT_RATIO: f64 = 2.0;
 /// ... and by this much, in seconds, so that equals do not take turns.
 const RESELECT_DISTANCE: f64 = 1e-4;
+/// Sources within this factor of the best one are as good: then what vouches for them decides. Less than
+/// [`RESELECT_RATIO`], or one at the edge would come and go.
+const EQUAL_RATIO: f64 = 1.25;
 /// Sources farther than this multiple of the best one's error bound do not improve it.
 const COMBINE_LIMIT: f64 = 3.0;
 
@@ -17,20 +20,24 @@ fn score(candidate: &Candidate, least_stratum: u8) -> f64 {
     candidate.estimate.distance() + STRATUM_WEIGHT * f64::from(candidate.estimate.stratum.saturating_sub(least_stratum))
 }
 
-/// The position of the best candidate; the previous one is kept unless another is clearly better.
+/// The position of the best candidate: of equals the one better vouched for, else the previous one, which is kept unless
+/// another is clearly better.
 pub(super) fn best(candidates: &[&Candidate], previous: Option<SourceId>) -> Option<usize> {
     let least = candidates.iter().map(|c| c.estimate.stratum).min()?;
     let scored = |index: usize| candidates.get(index).map_or(f64::INFINITY, |c| score(c, least));
     let best = (0..candidates.len()).min_by(|&a, &b| scored(a).total_cmp(&scored(b)))?;
-    let kept = candidates.iter().position(|c| Some(c.id) == previous);
-    Some(match kept {
-        Some(old)
-            if scored(old) <= RESELECT_RATIO * scored(best) || scored(old) <= scored(best) + RESELECT_DISTANCE =>
-        {
-            old
-        }
-        Some(_) | None => best,
-    })
+    let equals = |index: &usize| {
+        let is_previous = previous.is_some() && candidates.get(*index).map(|c| c.id) == previous;
+        let ratio = if is_previous { RESELECT_RATIO } else { EQUAL_RATIO };
+        scored(*index) <= ratio * scored(best) || scored(*index) <= scored(best) + RESELECT_DISTANCE
+    };
+    let trust = |index: usize| candidates.get(index).map(|c| c.trust);
+    let most = (0..candidates.len()).filter(equals).filter_map(trust).max();
+    let trusted = |index: &usize| trust(*index) == most;
+    let kept = candidates.iter().position(|c| Some(c.id) == previous).filter(equals).filter(trusted);
+    let first =
+        || (0..candidates.len()).filter(equals).filter(trusted).min_by(|&a, &b| scored(a).total_cmp(&scored(b)));
+    kept.or_else(first).or(Some(best))
 }
 
 /// Whether `other` improves `best`.

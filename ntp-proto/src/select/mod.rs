@@ -2,7 +2,8 @@
 //!
 //! Trust goes before number: where any source is authenticated, only authenticated sources vote on the time, and the
 //! others are used only if the vote confirms them. Plain sources can thus never outvote authenticated ones, not even
-//! while those are silent.
+//! while those are silent. Where authenticated sources come to no majority, those that DNSSEC vouches for decide alone, then
+//! those whose certificate it vouches for; a majority of all is never overruled.
 
 use crate::{
     filter::Estimate,
@@ -15,7 +16,7 @@ mod interval;
 mod verdict;
 
 pub use combine::Combined;
-use interval::{Interval, deepest};
+use interval::{Interval, Overlap, deepest};
 pub use verdict::Verdict;
 
 /// How an administrator wants a source to be used.
@@ -85,6 +86,8 @@ pub struct Circumstances {
     pub required_missing: bool,
 }
 
+/// Who decides: all voters, and where they come to no majority, only those of a class that it takes more to forge.
+const TIERS: [Trust; 3] = [Trust::None, Trust::Dnssec, Trust::Dane];
 /// Configured voters from which on a single one is not followed.
 const MANY_VOTERS: usize = 3;
 /// How many must agree then.
@@ -104,11 +107,14 @@ fn needed(around: &Circumstances, config: &SelectConfig) -> usize {
 #[must_use]
 pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectConfig) -> Selection {
     let mut verdicts: Vec<Verdict> = candidates.iter().map(|c| fitness(c, config)).collect();
-    let voters: Vec<usize> =
+    let all: Vec<usize> =
         (0..candidates.len()).filter(|&i| verdicts[i] == Verdict::Selected && votes(&candidates[i], around)).collect();
-    let intervals: Vec<Interval> = voters.iter().map(|&i| interval(&candidates[i])).collect();
-    let overlap = deepest(&intervals).filter(|overlap| 2 * overlap.depth > voters.len());
-    let Some(overlap) = overlap else {
+    let elected = TIERS.iter().find_map(|tier| {
+        let voters: Vec<usize> = all.iter().copied().filter(|&i| candidates[i].trust >= *tier).collect();
+        majority(candidates, &voters).map(|overlap| (voters, overlap))
+    });
+    let Some((voters, overlap)) = elected else {
+        let voters = all;
         let verdict = if voters.is_empty() { Verdict::Untrusted } else { Verdict::NoMajority };
         for (index, slot) in verdicts.iter_mut().enumerate() {
             if *slot == Verdict::Selected {
@@ -117,9 +123,11 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
         }
         return Selection { verdicts, chosen: None };
     };
-    for (candidate, verdict) in candidates.iter().zip(&mut verdicts).filter(|(_, v)| **v == Verdict::Selected) {
+    for (index, (candidate, verdict)) in candidates.iter().zip(&mut verdicts).enumerate() {
         let own = interval(candidate);
-        if votes(candidate, around) {
+        if *verdict != Verdict::Selected {
+            // It takes no part.
+        } else if voters.contains(&index) {
             if !overlap.interval.is_inside(&own) {
                 let shares_a_place = overlap.interval.low <= own.high && own.low <= overlap.interval.high;
                 *verdict = if overlap.single || !shares_a_place { Verdict::Falseticker } else { Verdict::NoMajority };
@@ -128,7 +136,7 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
             *verdict = Verdict::Untrusted;
         }
     }
-    let chosen = choose(candidates, &mut verdicts, around, config).map(|(best, others)| {
+    let chosen = choose(candidates, &voters, &mut verdicts, around, config).map(|(best, others)| {
         let combined = combine::combine(best, &others).at_least(overlap.interval, interval(best));
         (best.id, combined)
     });
@@ -152,6 +160,12 @@ fn votes(candidate: &Candidate, around: &Circumstances) -> bool {
     !around.authenticated || candidate.options.trust || candidate.trust > Trust::None
 }
 
+/// Where more than half of the voters agree.
+fn majority(candidates: &[Candidate], voters: &[usize]) -> Option<Overlap> {
+    let intervals: Vec<Interval> = voters.iter().map(|&i| interval(&candidates[i])).collect();
+    deepest(&intervals).filter(|overlap| 2 * overlap.depth > voters.len())
+}
+
 fn interval(candidate: &Candidate) -> Interval {
     let (offset, distance) = (candidate.estimate.offset, candidate.estimate.distance());
     Interval { low: offset - distance, high: offset + distance }
@@ -160,6 +174,7 @@ fn interval(candidate: &Candidate) -> Interval {
 /// Picks the best of those that agree, unless something else is still wanted.
 fn choose<'a>(
     candidates: &'a [Candidate],
+    voters: &[usize],
     verdicts: &mut [Verdict],
     around: &Circumstances,
     config: &SelectConfig,
@@ -172,7 +187,7 @@ fn choose<'a>(
         || candidates.iter().zip(verdicts.iter()).any(|(c, v)| c.options.require && *v != Verdict::Selected);
     let wanted = if missing {
         Some(Verdict::MissingRequired)
-    } else if all.iter().filter(|&&i| votes(&candidates[i], around)).count() < needed(around, config) {
+    } else if all.iter().filter(|&i| voters.contains(i)).count() < needed(around, config) {
         Some(Verdict::TooFew)
     } else if around.starting && around.previous.is_none() {
         Some(Verdict::Waiting)
@@ -263,6 +278,48 @@ mod tests {
         let selection = run(&sources);
         assert_eq!(selection.chosen, None);
         assert!(selection.verdicts.iter().all(|v| *v == Verdict::NoMajority));
+    }
+
+    #[test]
+    fn a_tie_is_decided_by_those_better_vouched_for_and_a_majority_is_not_overruled() {
+        let source = |id, offset, trust| candidate(id, offset, 0.01, trust);
+        for (honest, liars, followed) in [
+            ([Trust::Dane; 2], [Trust::Pki; 2], true),
+            ([Trust::Dnssec; 2], [Trust::Pki; 2], true),
+            ([Trust::Dane; 2], [Trust::Dnssec; 2], true),
+            // One is not enough where many are configured.
+            ([Trust::Dane, Trust::Pki], [Trust::Pki; 2], false),
+            ([Trust::Dane, Trust::Pki], [Trust::Dane, Trust::Pki], false),
+            // Keys are shared by hand: no worse than certificates, and no tier of their own.
+            ([Trust::Pki; 2], [Trust::Key; 2], false),
+        ] {
+            let [a, b] = honest;
+            let [c, d] = liars;
+            let sources = [source(1, 0.0, a), source(2, 0.001, b), source(3, 1.0, c), source(4, 1.001, d)];
+            let selection = run(&sources);
+            assert_eq!(selection.chosen.map(|(id, _)| id.0 <= 2), followed.then_some(true), "{honest:?} {liars:?}");
+            if followed {
+                assert_eq!(selection.verdicts[2..], [Verdict::Untrusted; 2]);
+            }
+        }
+        let three = [0.0, 0.0, 0.0].iter().zip(1..).map(|(&offset, id)| source(id, offset, Trust::Pki));
+        let sources: Vec<_> = three.chain([source(4, 1.0, Trust::Dane), source(5, 1.0, Trust::Dane)]).collect();
+        let selection = run(&sources);
+        assert!(selection.verdicts[..3].iter().all(|v| v.is_used()));
+        assert_eq!(selection.verdicts[3..], [Verdict::Falseticker; 2]);
+    }
+
+    #[test]
+    fn of_equals_the_better_vouched_for_is_the_best() {
+        let sources = [
+            candidate(1, 0.0, 0.010, Trust::Pki),
+            candidate(2, 0.0, 0.010, Trust::Dane),
+            candidate(3, 0.0, 0.010, Trust::Dnssec),
+        ];
+        assert_eq!(run(&sources).chosen.unwrap().0, SourceId(2));
+        // A clearly better one is the best whatever vouches for it.
+        let sources = [sources[0], candidate(2, 0.0, 0.030, Trust::Dane), sources[2]];
+        assert_eq!(run(&sources).chosen.unwrap().0, SourceId(3));
     }
 
     #[test]

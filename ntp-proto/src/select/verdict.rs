@@ -25,7 +25,7 @@ pub enum Verdict {
     NoMajority,
     /// It disagrees with the majority.
     Falseticker,
-    /// It is not authenticated, and the authenticated sources do not confirm it.
+    /// It is not authenticated, or not as well as those that decide, and they do not confirm it.
     Untrusted,
     /// It agrees, but others have not finished their first measurements.
     Waiting,
