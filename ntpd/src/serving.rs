@@ -6,7 +6,7 @@ use ntp_proto::{counters::ServerCounters, nts::Keyring, time::Monotonic, wire::S
 use nts_ke::server::Deadlines;
 
 use crate::{
-    config::{Config, Serve, ServeNts},
+    config::{self, Config, Serve, ServeNts},
     ke::{
         accept::{KeServer, Listeners},
         admission::Limits,
@@ -21,6 +21,8 @@ use crate::{
 
 /// Time between two looks at certificate files and the age of cookie keys.
 const TEND_INTERVAL: Duration = Duration::from_secs(60);
+/// Shortest time between two looks, when a key is due.
+const MIN_TEND_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The servers of this daemon, if any.
 #[derive(Debug)]
@@ -87,10 +89,7 @@ impl Serving {
             Identity::of(nts, &config.trust.aeads).read(None).map_err(StartError::new)
         });
         let credentials = credentials.transpose()?;
-        let cookies = match (&serve.nts, &self.cookies) {
-            (Some(_), None) => Some(self.load_cookies()?),
-            (Some(_), Some(_)) | (None, _) => None,
-        };
+        let cookies = serve.nts.as_ref().map(|nts| self.cookies_for(nts)).transpose()?.flatten();
         let keyring = cookies.as_ref().or(self.cookies.as_ref()).map(CookieKeys::keyring).cloned();
         let keyring = keyring.filter(|_| serve.nts.is_some());
         let settings =
@@ -125,6 +124,18 @@ impl Serving {
         Listeners::bind(&nts.listen, held.as_ref()).map(Some).map_err(StartError::new)
     }
 
+    /// The keys of cookies, unless those in use stay.
+    fn cookies_for(&self, nts: &ServeNts) -> Result<Option<CookieKeys>, StartError> {
+        if let Some(file) = &nts.cookie_secret {
+            let secrets = config::cookie_secrets(file, nts.cookie_period).map_err(StartError::new)?;
+            return Ok(Some(CookieKeys::shared(secrets, now::unix())));
+        }
+        if self.cookies.as_ref().is_some_and(|cookies| !cookies.is_shared()) {
+            return Ok(None);
+        }
+        self.load_cookies().map(Some)
+    }
+
     fn load_cookies(&self) -> Result<CookieKeys, StartError> {
         let Some(state) = &self.state else { return CookieKeys::fresh(now::unix()).map_err(StartError::new) };
         let (cookies, complaint) = CookieKeys::load(state, now::unix()).map_err(StartError::new)?;
@@ -147,6 +158,7 @@ impl Serving {
             (None, None) => self.server = None,
         }
         self.commit_exchange(exchange);
+        self.spread_keyring();
         if let Some(exchange) = &self.exchange {
             let (validity, now) = (exchange.validity(), now::unix());
             if now < validity.not_before || now > validity.not_after {
@@ -188,26 +200,25 @@ impl Serving {
 
     /// Makes a new cookie key when it is time, and takes up certificates that were replaced.
     pub fn tend(&mut self) {
-        self.next_tending = now::monotonic() + TEND_INTERVAL;
         if self.server.as_ref().is_some_and(|server| !server.is_whole()) {
             tracing::error!("a thread that serves NTP has died, which is a fault of this program; restart it");
         }
-        if let (Some(cookies), Some(state)) = (&mut self.cookies, &self.state) {
-            match cookies.tend(state, now::unix()) {
+        let mut rest = TEND_INTERVAL;
+        if let Some(cookies) = &mut self.cookies {
+            match cookies.tend(self.state.as_deref(), now::unix()) {
                 Ok(tended) => {
                     if let Some(complaint) = tended.complaint {
                         tracing::warn!("cookie keys not saved: {complaint}");
                     }
+                    rest = rest.min(cookies.rest(now::unix())).max(MIN_TEND_INTERVAL);
                     if tended.rotated {
                         self.spread_keyring();
                     }
                 }
                 Err(error) => tracing::warn!("no new cookie key: {error}"),
             }
-        } else if self.cookies.as_ref().is_some_and(|cookies| cookies.is_due(now::unix())) {
-            // Nothing is kept over a restart, but a key must not live for ever.
-            self.rotate_unsaved();
         }
+        self.next_tending = now::monotonic() + rest;
         match self.exchange.as_ref().and_then(|exchange| exchange.reload_if_changed(None)) {
             Some(Ok(_)) => tracing::info!("certificate for NTS replaced"),
             Some(Err(error)) => tracing::error!("certificate not replaced, the old one stays in use: {error}"),
@@ -215,9 +226,9 @@ impl Serving {
         }
     }
 
-    /// Makes a new cookie key now; `false` if NTS is not served.
+    /// Makes a new cookie key now; `false` if NTS is not served, or keys are shared and follow the time.
     pub fn rekey(&mut self) -> bool {
-        let Some(cookies) = &mut self.cookies else { return false };
+        let Some(cookies) = self.cookies.as_mut().filter(|cookies| !cookies.is_shared()) else { return false };
         if let Err(error) = cookies.rotate(now::unix()) {
             tracing::warn!("no new cookie key: {error}");
             return false;
@@ -226,15 +237,6 @@ impl Serving {
         self.tend();
         self.spread_keyring();
         true
-    }
-
-    fn rotate_unsaved(&mut self) {
-        let rotated = self.cookies.as_mut().map(|cookies| cookies.rotate(now::unix()));
-        match rotated {
-            Some(Ok(())) => self.spread_keyring(),
-            Some(Err(error)) => tracing::warn!("no new cookie key: {error}"),
-            None => {}
-        }
     }
 
     /// The NTP server learns a key before any cookie is made with it.

@@ -231,7 +231,9 @@ impl Daemon {
                 Err(error) => failed(format!("configuration not changed: {error}")),
             },
             Command::Change(Change::Rekey) if self.serving.rekey() => done("cookies are made with a new key"),
-            Command::Change(Change::Rekey) => failed("NTS is not served".into()),
+            Command::Change(Change::Rekey) => {
+                failed("NTS is not served, or with shared cookie keys, which follow the time".into())
+            }
             Command::Change(change) => self.client.change(change).and_then(|()| done("done")),
         };
         // Whoever asked may be gone.

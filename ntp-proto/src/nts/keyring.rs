@@ -13,6 +13,9 @@ use crate::error::WireError;
 /// First byte of a saved keyring.
 const STATE_VERSION: u8 = 1;
 
+/// What keys of a [shared](Keyring::shared) ring are derived for.
+const PURPOSE: &[u8] = b"NTS cookie master key of an epoch";
+
 /// Version and count in front of the keys of a saved keyring.
 const STATE_HEADER: usize = 2;
 
@@ -37,11 +40,22 @@ impl MasterKey {
         let [a, b, c, d, ..] = digest.0;
         Self { id: [a, b, c, d], key: AeadKey::siv_cmac_256(fresh) }
     }
+
+    /// AES-SIV is a pseudorandom function of what is sealed and what goes with it (RFC 5297 section 1.3.1): the key of one
+    /// epoch tells nothing of the others.
+    fn derive(secret: &[u8; Keyring::KEY_LEN], epoch: u64) -> Self {
+        let mut derived = Zeroizing::new([0; Keyring::KEY_LEN]);
+        let _tag = AeadKey::siv_cmac_256(secret).seal_in_place(&epoch.to_be_bytes(), PURPOSE, derived.as_mut_slice());
+        Self::new(&derived)
+    }
 }
 
 impl Keyring {
     /// Most keys: the current one and seven before it.
     pub const CAPACITY: usize = 8;
+
+    /// Most secrets of a [shared](Self::shared) ring: the one in use, and one that comes or goes.
+    pub const MAX_SECRETS: usize = 2;
 
     /// Bytes of a master key.
     pub const KEY_LEN: usize = 32;
@@ -55,6 +69,25 @@ impl Keyring {
         let mut keys = ArrayVec::new();
         keys.push(MasterKey::new(fresh));
         Self { keys }
+    }
+
+    /// The ring of all servers that share secrets, in this epoch. Each derives the same keys for itself, so that nothing but
+    /// the number of the epoch, which is the time divided by the life of a key, has to be agreed upon.
+    ///
+    /// New cookies are made with the first secret; those of each secret are accepted if they are of this epoch, of the next
+    /// one, since not all clocks are equally right, and of the epochs before: six with one secret, two with two. A secret is
+    /// 32 bytes that cannot be guessed. Secrets beyond [`Self::MAX_SECRETS`] are left out; without any there is no ring.
+    #[must_use]
+    pub fn shared(secrets: &[[u8; Self::KEY_LEN]], epoch: u64) -> Option<Self> {
+        let secrets = secrets.get(..Self::MAX_SECRETS).unwrap_or(secrets);
+        let of_each = Self::CAPACITY.checked_div(secrets.len())?;
+        let mut keys = ArrayVec::new();
+        for secret in secrets {
+            let past = (1..).map(|back| epoch.wrapping_sub(back));
+            let epochs = [epoch, epoch.wrapping_add(1)].into_iter().chain(past);
+            keys.extend(epochs.take(of_each).map(|epoch| MasterKey::derive(secret, epoch)));
+        }
+        Some(Self { keys })
     }
 
     /// Makes new cookies with a key of fresh random bytes from now on, and forgets the oldest key if there are
@@ -194,6 +227,28 @@ mod tests {
         }
         ring.rotate(&[8; 32]);
         assert_eq!(ring.open(&cookie).err(), Some(CookieError::UnknownKey));
+    }
+
+    #[test]
+    fn servers_that_share_a_secret_take_each_other_s_cookies() {
+        let ring = |secrets: &[[u8; 32]], epoch| Keyring::shared(secrets, epoch).unwrap();
+        let cookie = |secrets: &[[u8; 32]], epoch| issue(&ring(secrets, epoch), AeadAlgorithm::AesSivCmac256);
+        let made = cookie(&[[1; 32]], 100);
+        for (epoch, good) in [(98, false), (99, true), (100, true), (101, true), (106, true), (107, false)] {
+            assert_eq!(ring(&[[1; 32]], epoch).open(&made).is_ok(), good, "{epoch}");
+        }
+        assert!(ring(&[[2; 32]], 100).open(&made).is_err());
+        // A secret is replaced: known everywhere first, then used, then the old one is taken out.
+        let steps: [&[[u8; 32]]; 4] = [&[[1; 32]], &[[1; 32], [2; 32]], &[[2; 32], [1; 32]], &[[2; 32]]];
+        for neighbours in steps.windows(2) {
+            for (here, there) in [(neighbours[0], neighbours[1]), (neighbours[1], neighbours[0])] {
+                for behind in [100, 101] {
+                    assert!(ring(here, 101).open(&cookie(there, behind)).is_ok());
+                }
+            }
+        }
+        assert!(ring(steps[1], 103).open(&made).is_err(), "with two secrets cookies live for two epochs more");
+        assert!(Keyring::shared(&[], 1).is_none());
     }
 
     #[test]

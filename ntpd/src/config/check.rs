@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,6 +28,8 @@ use crate::serve::default_threads;
 
 const MICROSECOND: Duration = Duration::from_micros(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
+/// Shortest and longest life of a cookie key that servers share.
+const COOKIE_PERIODS: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
 const HOUR: Duration = Duration::from_secs(3_600);
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -311,10 +314,23 @@ fn serve_nts(mut section: Section<'_>) -> Option<ServeNts> {
     {
         section.error(place, "pool-tokens", wrong);
     }
+    let cookie_secret = path(section.field("cookie-secret", path_text));
+    let period = section.field("cookie-period", values::duration(COOKIE_PERIODS));
+    let cookie_period = period.as_ref().map_or(crate::serve::keys::PERIOD, |found| found.value);
+    if let Some(Found { value, place }) = &cookie_secret
+        && let Err(wrong) = files::cookie_secrets(value, cookie_period)
+    {
+        section.error(place, "cookie-secret", wrong);
+    }
+    if let (Some(Found { place, .. }), None) = (&period, &cookie_secret) {
+        let wrong = Wrong::new("only keys that are shared follow the time").accepted("beside cookie-secret");
+        section.error(place, "cookie-period", wrong);
+    }
+    let cookie_secret = cookie_secret.map(|file| file.value);
     section.finish();
     let (certificate, private_key) = (certificate?.value, private_key?.value);
     let pool_tokens = pool_tokens.map(|file| file.value);
-    Some(ServeNts { listen, certificate, private_key, ntp_server, ntp_port, pool_tokens })
+    Some(ServeNts { listen, certificate, private_key, ntp_server, ntp_port, pool_tokens, cookie_secret, cookie_period })
 }
 
 fn log(section: Option<Section<'_>>) -> LogSettings {

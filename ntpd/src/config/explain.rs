@@ -182,4 +182,8 @@ fn explain_serve_nts(nts: &ServeNts, out: &mut Out) {
     if let Some(file) = &nts.pool_tokens {
         out.path("pool-tokens", file);
     }
+    if let Some(file) = &nts.cookie_secret {
+        out.path("cookie-secret", file);
+        out.string("cookie-period", show_duration(nts.cookie_period));
+    }
 }

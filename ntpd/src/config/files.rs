@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use pool_lb::member::Tokens;
@@ -16,6 +17,7 @@ use super::{
     problem::{Place, Problems, Report, Wrong},
     raw,
 };
+use crate::serve::keys::Secrets;
 
 /// The file that is read if no other is named.
 const MAIN_FILE: &str = "ntpd.toml";
@@ -184,6 +186,13 @@ pub(super) fn pool_tokens(path: &Path) -> Result<(), Wrong> {
     let (text, exposed) = secret_text(path)?;
     Tokens::parse(&text).map_err(|error| about(path, &Wrong::new(error.to_string())))?;
     exposed.map_or(Ok(()), |wrong| Err(wrong.accepted(PRIVATE_MODES)))
+}
+
+/// Reads the secrets that cookie keys are derived from, as [`pool_tokens`] does.
+pub(crate) fn cookie_secrets(path: &Path, period: Duration) -> Result<Secrets, Wrong> {
+    let (text, exposed) = secret_text(path)?;
+    let secrets = Secrets::parse(&text, period).map_err(|error| about(path, &Wrong::new(error)))?;
+    exposed.map_or(Ok(secrets), |wrong| Err(wrong.accepted(PRIVATE_MODES)))
 }
 
 /// Reads a chain of certificates, which is never empty.

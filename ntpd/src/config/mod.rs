@@ -36,8 +36,8 @@ mod tests;
 mod trust;
 mod values;
 
-pub(crate) use files::certificates;
 pub use files::{Origin, load};
+pub(crate) use files::{certificates, cookie_secrets};
 pub use problem::{Place, Problem, Problems, Wrong};
 
 /// The port of NTP (RFC 5905).
@@ -290,6 +290,10 @@ pub struct ServeNts {
     pub ntp_port: Option<u16>,
     /// Tokens of the pools that this server is a member of, if it is of any.
     pub pool_tokens: Option<PathBuf>,
+    /// Secrets that this server shares with others, so that each takes the cookies of all.
+    pub cookie_secret: Option<PathBuf>,
+    /// How long cookies are made with one key that is derived from them.
+    pub cookie_period: Duration,
 }
 
 /// What certificates are judged by.

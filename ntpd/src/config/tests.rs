@@ -435,7 +435,7 @@ proptest! {
         servers.dedup_by(|a, b| (&a.host, a.port) == (&b.host, b.port));
         let (certificate, key) = certificate_and_key();
         let etc = Etc::new().with("cert.pem", &certificate).with("key \"1\".pem", &key);
-        let etc = etc.with("tokens", "0123456789abcdef0123456789abcdef\n");
+        let etc = etc.with("tokens", "0123456789abcdef0123456789abcdef\n").with("secret", "fedcba9876543210fedcba9876543210\n");
         let (with_serve, with_nts, limited, threads) = serve;
         let nts = ServeNts {
             listen: vec!["[::1]:4460".parse().unwrap()],
@@ -444,6 +444,8 @@ proptest! {
             ntp_server: Some(Host::Name(Name::parse("ntp.example").unwrap())),
             ntp_port: Some(1123),
             pool_tokens: Some(etc.0.path().join("tokens")),
+            cookie_secret: Some(etc.0.path().join("secret")),
+            cookie_period: Duration::from_secs(3_600),
         };
         let config = Config {
             pools,

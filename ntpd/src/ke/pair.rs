@@ -47,7 +47,7 @@ impl Identity {
     /// What a configuration wants shown.
     #[must_use]
     pub fn of(settings: &ServeNts, aeads: &[AeadAlgorithm]) -> Self {
-        let ServeNts { listen: _, certificate, private_key, ntp_server, ntp_port, pool_tokens } = settings;
+        let ServeNts { certificate, private_key, ntp_server, ntp_port, pool_tokens, .. } = settings;
         Self {
             certificate: certificate.clone(),
             private_key: private_key.clone(),

@@ -1,25 +1,96 @@
 //! The keys of NTS cookies over time.
 //!
-//! A new key is made every day, and saved before it is used, so that after a restart every cookie is still known.
+//! A new key is made every day, and saved before it is used, so that after a restart every cookie is still known. Servers that
+//! take each other's cookies derive their keys from a secret and the time instead.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use ntp_proto::{nts::Keyring, time::UnixTime};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::state::{self, Record as _, StateDirectory, StateError, StateFault};
 
-/// How long cookies are made with one key. A cookie is good for seven times as long at least.
+/// How long cookies are made with one key, unless the configuration says otherwise. A cookie is good for six times as long
+/// at least.
 pub const PERIOD: Duration = Duration::from_secs(24 * 3_600);
 
 /// When saving is tried again after it failed.
 const RETRY: Duration = Duration::from_secs(3_600);
 
-/// The keyring, when its newest key was made, and whether both are on the disk.
+/// The keyring, and where its keys are from.
 #[derive(Debug)]
 pub struct CookieKeys {
     keyring: Keyring,
-    rotated_at: i64,
-    saved: bool,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// Keys of this server alone: when the newest was made, and whether all are on the disk.
+    Own { rotated_at: i64, saved: bool },
+    /// Keys that all servers with the same secrets derive for themselves, of this epoch.
+    Shared { secrets: Secrets, epoch: u64 },
+}
+
+/// Secrets that several servers share, and how long cookies are made with one key.
+#[derive(Clone)]
+pub struct Secrets {
+    secrets: Zeroizing<Vec<[u8; Keyring::KEY_LEN]>>,
+    period: Duration,
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets").field("period", &self.period).finish_non_exhaustive()
+    }
+}
+
+impl Secrets {
+    /// Fewest characters of a secret.
+    pub const MIN_LEN: usize = 32;
+
+    /// Takes the secrets from a text: one a line, the one in use first.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the text, with the line.
+    pub fn parse(text: &str, period: Duration) -> Result<Self, String> {
+        let mut secrets = Zeroizing::new(Vec::with_capacity(Keyring::MAX_SECRETS));
+        for (line, secret) in (1..).zip(text.lines()).map(|(line, text)| (line, text.trim())) {
+            if secret.is_empty() || secret.starts_with('#') {
+                continue;
+            }
+            if secret.len() < Self::MIN_LEN {
+                return Err(format!(
+                    "line {line}: too short; accepted: {} characters and more, at random",
+                    Self::MIN_LEN
+                ));
+            }
+            if secrets.len() == Keyring::MAX_SECRETS {
+                return Err(format!(
+                    "line {line}: one secret too many; accepted: the one in use, and one that comes or goes"
+                ));
+            }
+            secrets.push(Sha256::digest(secret).into());
+        }
+        if secrets.is_empty() {
+            return Err(format!(
+                "no secret in it; accepted: a line of {} characters and more, at random",
+                Self::MIN_LEN
+            ));
+        }
+        Ok(Self { secrets, period })
+    }
+
+    fn epoch(&self, now: UnixTime) -> u64 {
+        u64::try_from(now.seconds).unwrap_or(0) / self.period.as_secs().max(1)
+    }
+
+    fn keyring(&self, epoch: u64) -> Keyring {
+        #[expect(clippy::expect_used, reason = "`parse` takes no text without secrets")]
+        Keyring::shared(&self.secrets, epoch).expect("there is a secret")
+    }
 }
 
 impl CookieKeys {
@@ -34,7 +105,10 @@ impl CookieKeys {
             return Ok((Self::fresh(now)?, found.complaint));
         };
         match Keyring::from_bytes(&record.state) {
-            Ok(keyring) => Ok((Self { keyring, rotated_at: record.rotated_at, saved: true }, found.complaint)),
+            Ok(keyring) => {
+                let source = Source::Own { rotated_at: record.rotated_at, saved: true };
+                Ok((Self { keyring, source }, found.complaint))
+            }
             Err(_) => {
                 let fault = StateFault::Damaged { previous_used: false };
                 let complaint = StateError { path: PathBuf::from(state::Keyring::KIND), fault };
@@ -49,7 +123,15 @@ impl CookieKeys {
     ///
     /// If the system gives no random bytes.
     pub fn fresh(now: UnixTime) -> Result<Self, getrandom::Error> {
-        Ok(Self { keyring: Keyring::new(&random()?), rotated_at: now.seconds, saved: false })
+        let source = Source::Own { rotated_at: now.seconds, saved: false };
+        Ok(Self { keyring: Keyring::new(&random()?), source })
+    }
+
+    /// Derives the keyring that all servers with these secrets have now.
+    #[must_use]
+    pub fn shared(secrets: Secrets, now: UnixTime) -> Self {
+        let epoch = secrets.epoch(now);
+        Self { keyring: secrets.keyring(epoch), source: Source::Shared { secrets, epoch } }
     }
 
     /// The keys in use.
@@ -58,19 +140,34 @@ impl CookieKeys {
         &self.keyring
     }
 
+    /// Whether other servers have the same keys.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        matches!(self.source, Source::Shared { .. })
+    }
+
     /// How long [`tend`](Self::tend) need not be called, nothing at all if it should be now.
     #[must_use]
     pub fn rest(&self, now: UnixTime) -> Duration {
-        let age = now.seconds.saturating_sub(self.rotated_at);
-        let left = PERIOD.as_secs().saturating_sub(u64::try_from(age).unwrap_or(0));
-        let left = Duration::from_secs(left);
-        if self.saved { left } else { left.min(RETRY) }
+        match &self.source {
+            Source::Own { rotated_at, saved } => {
+                let age = now.seconds.saturating_sub(*rotated_at);
+                let left = PERIOD.as_secs().saturating_sub(u64::try_from(age).unwrap_or(0));
+                let left = Duration::from_secs(left);
+                if *saved { left } else { left.min(RETRY) }
+            }
+            Source::Shared { secrets, epoch } if secrets.epoch(now) != *epoch => Duration::ZERO,
+            Source::Shared { secrets, .. } => {
+                let period = secrets.period.as_secs().max(1);
+                Duration::from_secs(period - u64::try_from(now.seconds).unwrap_or(0) % period)
+            }
+        }
     }
 
-    /// Makes a new key if it is time, and saves what is not saved; returns whether there is a new key.
+    /// Makes a new key if it is time, and saves what is not saved, if there is where to; returns whether there is a new key.
     ///
     /// The time may be wrong by any amount, as after a start: too early a time only waits, at most one period, and too
-    /// late a time makes one key.
+    /// late a time makes one key. Shared keys follow the time wherever it goes.
     ///
     /// If saving fails, the new key is used all the same: old keys must not live on because a disk is full. Cookies made
     /// with it will not be known after a restart, and their clients then exchange keys once more.
@@ -78,41 +175,45 @@ impl CookieKeys {
     /// # Errors
     ///
     /// If the system gives no random bytes; nothing is changed then.
-    pub fn tend(&mut self, state: &StateDirectory, now: UnixTime) -> Result<Tended, getrandom::Error> {
-        let age = now.seconds.saturating_sub(self.rotated_at);
-        let rotated = self.is_due(now);
-        if rotated {
-            self.keyring.rotate(&random()?);
+    pub fn tend(&mut self, state: Option<&StateDirectory>, now: UnixTime) -> Result<Tended, getrandom::Error> {
+        match &mut self.source {
+            Source::Own { rotated_at, saved } => {
+                let age = now.seconds.saturating_sub(*rotated_at);
+                let rotated = age >= i64::try_from(PERIOD.as_secs()).unwrap_or(i64::MAX);
+                if rotated {
+                    self.keyring.rotate(&random()?);
+                }
+                if rotated || age < 0 {
+                    (*rotated_at, *saved) = (now.seconds, false);
+                }
+                let record = state::Keyring { state: self.keyring.to_bytes().to_vec(), rotated_at: *rotated_at };
+                let unsaved = state.filter(|_| !*saved);
+                let complaint = unsaved.and_then(|state| state.save(&record).err());
+                *saved = complaint.is_none();
+                Ok(Tended { rotated, complaint })
+            }
+            Source::Shared { secrets, epoch } => {
+                let current = secrets.epoch(now);
+                let rotated = current != *epoch;
+                if rotated {
+                    (self.keyring, *epoch) = (secrets.keyring(current), current);
+                }
+                Ok(Tended { rotated, complaint: None })
+            }
         }
-        if rotated || age < 0 {
-            self.rotated_at = now.seconds;
-            self.saved = false;
-        }
-        let complaint = if self.saved { None } else { self.save(state).err() };
-        self.saved = complaint.is_none();
-        Ok(Tended { rotated, complaint })
     }
 
-    /// Whether the newest key is as old as keys may get.
-    #[must_use]
-    pub fn is_due(&self, now: UnixTime) -> bool {
-        now.seconds.saturating_sub(self.rotated_at) >= i64::try_from(PERIOD.as_secs()).unwrap_or(i64::MAX)
-    }
-
-    /// Makes a new key at once; [`tend`](Self::tend) saves it.
+    /// Makes a new key at once; [`tend`](Self::tend) saves it. Shared keys stay as they are: they are of the time.
     ///
     /// # Errors
     ///
     /// If the system gives no random bytes; nothing is changed then.
     pub fn rotate(&mut self, now: UnixTime) -> Result<(), getrandom::Error> {
-        self.keyring.rotate(&random()?);
-        self.rotated_at = now.seconds;
-        self.saved = false;
+        if let Source::Own { rotated_at, saved } = &mut self.source {
+            self.keyring.rotate(&random()?);
+            (*rotated_at, *saved) = (now.seconds, false);
+        }
         Ok(())
-    }
-
-    fn save(&self, state: &StateDirectory) -> Result<(), StateError> {
-        state.save(&state::Keyring { state: self.keyring.to_bytes().to_vec(), rotated_at: self.rotated_at })
     }
 }
 
@@ -163,12 +264,12 @@ mod tests {
         let state = StateDirectory::open(directory.path()).unwrap();
         let (mut keys, complaint) = CookieKeys::load(&state, at(0)).unwrap();
         assert!(complaint.is_none());
-        assert!(!keys.tend(&state, at(0)).unwrap().rotated);
+        assert!(!keys.tend(Some(&state), at(0)).unwrap().rotated);
         let old = cookie(&keys);
         for day in 1..=8 {
-            assert!(!keys.tend(&state, at(day * DAY - 1)).unwrap().rotated);
+            assert!(!keys.tend(Some(&state), at(day * DAY - 1)).unwrap().rotated);
             assert_eq!(keys.rest(at(day * DAY - 1)), Duration::from_secs(1));
-            let tended = keys.tend(&state, at(day * DAY)).unwrap();
+            let tended = keys.tend(Some(&state), at(day * DAY)).unwrap();
             assert!(tended.rotated && tended.complaint.is_none());
             let new = cookie(&keys);
             (keys, _) = CookieKeys::load(&state, at(day * DAY)).unwrap();
@@ -183,10 +284,10 @@ mod tests {
         let state = StateDirectory::open(directory.path()).unwrap();
         let (mut keys, _) = CookieKeys::load(&state, at(0)).unwrap();
         let old = cookie(&keys);
-        assert!(!keys.tend(&state, at(-START)).unwrap().rotated, "a start in 1970");
+        assert!(!keys.tend(Some(&state), at(-START)).unwrap().rotated, "a start in 1970");
         assert!(keys.rest(at(-START)) <= PERIOD);
-        assert!(keys.tend(&state, at(0)).unwrap().rotated);
-        assert!(keys.tend(&state, at(99 * 365 * DAY)).unwrap().rotated);
+        assert!(keys.tend(Some(&state), at(0)).unwrap().rotated);
+        assert!(keys.tend(Some(&state), at(99 * 365 * DAY)).unwrap().rotated);
         assert!(keys.keyring().open(&old).is_ok());
     }
 
@@ -197,12 +298,12 @@ mod tests {
         let state = StateDirectory::open(&path).unwrap();
         let (mut keys, _) = CookieKeys::load(&state, at(0)).unwrap();
         fs::create_dir(path.join("keyring.new")).unwrap();
-        assert!(keys.tend(&state, at(0)).unwrap().complaint.is_some());
+        assert!(keys.tend(Some(&state), at(0)).unwrap().complaint.is_some());
         assert_eq!(keys.rest(at(1)), RETRY);
-        let tended = keys.tend(&state, at(DAY)).unwrap();
+        let tended = keys.tend(Some(&state), at(DAY)).unwrap();
         assert!(tended.rotated && tended.complaint.is_some());
         fs::remove_dir(path.join("keyring.new")).unwrap();
-        let tended = keys.tend(&state, at(DAY + 3_600)).unwrap();
+        let tended = keys.tend(Some(&state), at(DAY + 3_600)).unwrap();
         assert!(!tended.rotated && tended.complaint.is_none());
         let (read, _) = CookieKeys::load(&state, at(DAY)).unwrap();
         assert!(read.keyring().open(&cookie(&keys)).is_ok());
@@ -215,7 +316,38 @@ mod tests {
         state.save(&state::Keyring { state: vec![0; Keyring::STATE_LEN], rotated_at: START }).unwrap();
         let (mut keys, complaint) = CookieKeys::load(&state, at(0)).unwrap();
         assert_eq!(complaint.unwrap().to_string(), "keyring: damaged, starting without it");
-        assert!(keys.tend(&state, at(0)).unwrap().complaint.is_none());
+        assert!(keys.tend(Some(&state), at(0)).unwrap().complaint.is_none());
         assert!(CookieKeys::load(&state, at(0)).unwrap().1.is_none());
+    }
+
+    #[test]
+    fn servers_with_one_secret_make_and_take_the_same_cookies() {
+        let text = "# of all servers\n0123456789abcdef0123456789abcdef\n";
+        let secrets = Secrets::parse(text, Duration::from_secs(10)).unwrap();
+        let mut here = CookieKeys::shared(secrets.clone(), at(0));
+        let there = CookieKeys::shared(secrets, at(9));
+        assert_eq!(cookie(&here), cookie(&there));
+        let old = cookie(&here);
+        assert_eq!(here.rest(at(3)), Duration::from_secs(7));
+        assert!(!here.tend(None, at(9)).unwrap().rotated && here.tend(None, at(10)).unwrap().rotated);
+        assert_ne!(cookie(&here), cookie(&there));
+        assert!(here.keyring().open(&old).is_ok() && there.keyring().open(&cookie(&here)).is_ok());
+        // The clock is set back: so are the keys.
+        assert_eq!(here.rest(at(5)), Duration::ZERO);
+        assert!(here.tend(None, at(5)).unwrap().rotated);
+        assert_eq!(cookie(&here), old);
+        here.rotate(at(5)).unwrap();
+        assert_eq!(cookie(&here), old);
+    }
+
+    #[test]
+    fn a_secret_that_is_none_is_refused_with_its_line() {
+        let error = |text: &str| Secrets::parse(text, PERIOD).unwrap_err();
+        assert!(error("\n# nothing\n").starts_with("no secret in it"));
+        assert!(error("\nshort\n").starts_with("line 2: too short; accepted: 32"));
+        let three = "0123456789abcdef0123456789abcdef\n".repeat(3);
+        assert!(error(&three).starts_with("line 3: one secret too many"));
+        let told = format!("{:?}", Secrets::parse(&three[..33], PERIOD).unwrap());
+        assert!(!told.contains("0123") && told.contains("period"), "{told}");
     }
 }

@@ -6,6 +6,7 @@ use std::{
     path::PathBuf,
 };
 
+use ntp_proto::nts::{AeadAlgorithm, AeadKey, SessionKeys};
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
@@ -32,6 +33,13 @@ impl Files {
 
     fn key(&self) -> PathBuf {
         self.0.path().join("key.pem")
+    }
+
+    fn secret(&self, text: &str) -> PathBuf {
+        let file = self.0.path().join("secret");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        file
     }
 
     fn config(&self, ntp: SocketAddr, exchange: SocketAddr) -> Config {
@@ -130,6 +138,52 @@ async fn without_nts_there_are_no_cookie_keys_to_come_back() {
     let prepared = serving.prepare(&config, &[]).unwrap();
     serving.commit(prepared);
     assert!(serving.rekey() && serving.exchange.is_some());
+}
+
+#[tokio::test]
+async fn servers_share_cookies_by_a_secret_which_can_be_replaced() {
+    let key = |byte| AeadKey::new(AeadAlgorithm::AesSivCmac256, &[byte; 32]).unwrap();
+    let session = SessionKeys { c2s: key(1), s2c: key(2) };
+    let keyring = |serving: &Serving| serving.server.as_ref().unwrap().settings().keyring().unwrap().clone();
+    let takes = |to: &Serving, from: &Serving| {
+        let mut cookie = [0; 200];
+        let length = keyring(from).issue(&session, &[7; 16], &mut cookie).unwrap();
+        keyring(to).open(&cookie[..length]).is_ok()
+    };
+    let (old, new) = ("0123456789abcdef0123456789abcdef\n", "fedcba9876543210fedcba9876543210\n");
+    let mut servers: Vec<(Files, Config, Serving)> = [2040, 2041]
+        .map(|year| {
+            let (files, (ntp, exchange)) = (Files::new(year), free());
+            let plain = files.config(ntp, exchange);
+            let mut shared = plain.clone();
+            shared.serve.as_mut().unwrap().nts.as_mut().unwrap().cookie_secret = Some(files.secret(old));
+            (files, shared, start(&plain))
+        })
+        .into();
+    assert!(!takes(&servers[0].2, &servers[1].2), "each has keys of its own");
+    // What is on the disk is taken up server by server, and cookies of all are good at all times.
+    for text in [old.to_owned(), format!("{old}{new}"), format!("{new}{old}"), new.to_owned()] {
+        for at in 0..servers.len() {
+            let (files, config, serving) = &mut servers[at];
+            files.secret(&text);
+            let prepared = serving.prepare(config, &[]).unwrap();
+            serving.commit(prepared);
+            let (a, b) = (&servers[0].2, &servers[1].2);
+            assert!(text == old || (takes(a, b) && takes(b, a)), "{text}");
+        }
+        assert!(takes(&servers[0].2, &servers[1].2), "{text}");
+    }
+    let (files, config, serving) = &mut servers[0];
+    assert!(!serving.rekey(), "keys follow the time");
+    files.secret("short\n");
+    let error = serving.prepare(config, &[]).unwrap_err().to_string();
+    assert!(error.contains("secret: line 1: too short; accepted: 32"), "{error}");
+    let mut own = config.clone();
+    own.serve.as_mut().unwrap().nts.as_mut().unwrap().cookie_secret = None;
+    let prepared = serving.prepare(&own, &[]).unwrap();
+    serving.commit(prepared);
+    assert!(!takes(&servers[0].2, &servers[1].2), "each has keys of its own again");
+    servers.into_iter().for_each(|(_, _, mut serving)| serving.stop());
 }
 
 #[tokio::test]

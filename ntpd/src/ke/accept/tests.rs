@@ -201,7 +201,7 @@ async fn cookies_are_good_at_the_ntp_server_and_after_a_restart_and_a_rotation()
     let start = |day: UnixTime| {
         let (mut keys, complaint) = CookieKeys::load(&state, day).unwrap();
         assert!(complaint.is_none());
-        let tended = keys.tend(&state, day).unwrap();
+        let tended = keys.tend(Some(&state), day).unwrap();
         assert!(tended.complaint.is_none());
         let settings = Settings::new(access.clone()).with_keyring(Some(keys.keyring().clone()));
         let ntp = Server::start(&["127.0.0.1:0".parse().unwrap()], 2, settings, Arc::default()).unwrap();
