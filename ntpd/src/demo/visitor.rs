@@ -1,0 +1,93 @@
+//! The client: the daemon's own, with a configuration that knows the pool's name, and with a clock of its own.
+
+use std::fmt::Write as _;
+
+use clock_control::{Oscillator, SimClock};
+use ntp_proto::{
+    pool::Name,
+    time::{NtpDuration, Rate},
+};
+
+use super::{
+    pki::AUTHORITY,
+    plan::{POOL, SERVERS},
+    pool::ANCHOR,
+    stage::Stage,
+};
+use crate::{
+    client::{Client, Parts},
+    clock::{LocalClock, Simulated},
+    config::{self, Loaded, Origin, PoolModeName},
+    ke::connect::KeyExchanger,
+    lookup::{Lookup, lookup},
+    now,
+    resolve::Resolver,
+    start::{StartError, parts, random_seed},
+};
+
+/// How wrong its clock is at the start, in seconds.
+pub(super) const OFFSET: f64 = 2.5;
+/// How fast it runs away.
+pub(super) const FREQUENCY: Rate = Rate::from_ppm(40.0);
+/// Its configuration.
+const CONFIG: &str = "ntpd.toml";
+/// What its clock is taken to resolve, log2 seconds.
+const PRECISION: i8 = -24;
+
+/// A client that has not begun.
+pub(super) struct Visitor {
+    loaded: Loaded,
+    exchanger: KeyExchanger,
+}
+
+impl Visitor {
+    /// Writes its configuration, and reads it as the daemon does.
+    pub(super) fn new(stage: &Stage) -> Result<Self, StartError> {
+        stage.folder.write(CONFIG, &configuration(stage))?;
+        let loaded = config::load(&Origin::File(stage.folder.path(CONFIG))).map_err(StartError::new)?;
+        // The names exist here alone: no resolver of the system knows them.
+        let resolver = Resolver::new(&loaded.config.trust).map_err(StartError::new)?.without_system();
+        let exchanger = KeyExchanger::new(&loaded.config.trust, resolver).map_err(StartError::new)?;
+        Ok(Self { loaded, exchanger })
+    }
+
+    /// What the pool's name offers.
+    pub(super) async fn look_around(&self, ke_port: Option<u16>) -> Result<Lookup, StartError> {
+        let name = Name::parse(POOL).map_err(StartError::new)?;
+        Ok(lookup(&self.exchanger, &name, ke_port, now::unix()).await)
+    }
+
+    /// Begins to keep the clock.
+    pub(super) fn begin(self) -> Result<Client, StartError> {
+        let Self { loaded: Loaded { config, keys, .. }, exchanger } = self;
+        let oscillator = Oscillator { frequency: FREQUENCY, ..Oscillator::default() };
+        let [a, b, c, d, e, f, g, h, ..] = random_seed()?;
+        let seed = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+        let simulated =
+            Simulated::start(|truth| SimClock::new(oscillator, seed, truth, NtpDuration::from_seconds(OFFSET)));
+        let clock = LocalClock::Simulated(Box::new(simulated));
+        let resolver = exchanger.resolver().clone();
+        let parts = Parts { precision: PRECISION, ..parts(clock, resolver, exchanger)? };
+        Ok(Client::new(&config, &keys, parts))
+    }
+}
+
+fn configuration(stage: &Stage) -> String {
+    let Stage { plan, name_server, ntp_port, .. } = stage;
+    let mut text = format!(
+        "[[pool]]\nname = \"{POOL}\"\nmode = \"{}\"\ncount = {SERVERS}\nmin-poll = 0\nmax-poll = 1\n",
+        plan.mode.name()
+    );
+    // The usual ports are not for everybody to serve at.
+    match (plan.mode, stage.ke_port()) {
+        (PoolModeName::Classic, _) => drop(writeln!(text, "port = {ntp_port}")),
+        (PoolModeName::Srv, _) | (_, None) => {}
+        (_, Some(port)) => drop(writeln!(text, "ke-port = {port}")),
+    }
+    let _ = write!(
+        text,
+        "\n[trust]\ncertificates = \"file\"\ncertificate-file = \"{AUTHORITY}\"\ndnssec = \"validate\"\ndnssec-anchor = \
+         \"{ANCHOR}\"\nresolver = \"{name_server}\"\n"
+    );
+    text
+}
