@@ -45,7 +45,9 @@ impl Outcome {
     pub(super) fn of(plan: &Plan, client: &mut Client) -> Self {
         let error = true_error(client);
         let members = client.sources().sources.into_iter().filter(|row| row.source.address.is_some()).map(Member::of);
-        Self::judge(plan, client.modes().join(", "), error, members.collect())
+        let mut members: Vec<_> = members.collect();
+        members.sort_by_key(|member| member.address);
+        Self::judge(plan, client.modes().join(", "), error, members)
     }
 
     fn judge(plan: &Plan, mode: String, clock_error_seconds: f64, members: Vec<Member>) -> Self {

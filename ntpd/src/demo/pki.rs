@@ -23,14 +23,14 @@ impl Authority {
         Ok(Self(Issuer::new(parameters, key)))
     }
 
-    /// Makes a certificate for a name or an address, and writes it and its key to `NAME.pem` and `NAME.key`; the data of
+    /// Makes a certificate for names and addresses, and writes it and its key to `FILE.pem` and `FILE.key`; the data of
     /// the TLSA record that pins its key (RFC 6698).
-    pub(super) fn certify(&self, folder: &Folder, name: &str, subject: &str) -> Result<String, StartError> {
+    pub(super) fn certify(&self, folder: &Folder, file: &str, subjects: Vec<String>) -> Result<String, StartError> {
         let key = KeyPair::generate().map_err(StartError::new)?;
-        let parameters = CertificateParams::new(vec![subject.to_owned()]).map_err(StartError::new)?;
+        let parameters = CertificateParams::new(subjects).map_err(StartError::new)?;
         let leaf = parameters.signed_by(&key, &self.0).map_err(StartError::new)?;
-        folder.write(&format!("{name}.pem"), &leaf.pem())?;
-        folder.write(&format!("{name}.key"), &key.serialize_pem())?;
+        folder.write(&format!("{file}.pem"), &leaf.pem())?;
+        folder.write(&format!("{file}.key"), &key.serialize_pem())?;
         // RFC 7671 section 5.1: "3 1 1" is the hash of the public key of the server itself.
         Ok(format!("3 1 1 {}", hex::encode(&Sha256::digest(key.subject_public_key_info()))))
     }

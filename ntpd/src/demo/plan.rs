@@ -27,17 +27,15 @@ pub(super) const fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 0, number)
 }
 
-/// What the certificates of the servers are for.
+/// What the certificates of the servers are for, besides their own names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Certified {
-    /// Each one's own name.
+    /// Nothing else.
     Host,
-    /// The name of the pool; they share its key.
+    /// The name of the pool; it is one certificate with one key for all.
     Pool,
     /// Each one's address.
     Address,
-    /// They exchange no keys.
-    Nothing,
 }
 
 /// What one mode needs around it, and what it promises.
@@ -45,6 +43,8 @@ pub(super) enum Certified {
 pub(super) struct Plan {
     pub(super) mode: PoolModeName,
     pub(super) certified: Certified,
+    /// Whether the pool's name leads to a balancer; elsewhere it has the addresses of the servers.
+    pub(super) balanced: bool,
     /// The mode that must come out, as it is shown.
     pub(super) outcome: &'static str,
     /// What must vouch for every server.
@@ -53,21 +53,15 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) const fn of(mode: PoolModeName) -> Self {
-        let (certified, outcome, trust) = match mode {
-            PoolModeName::Auto => (Certified::Host, "auto (srv)", Trust::Dane),
-            PoolModeName::Srv => (Certified::Host, "srv", Trust::Dane),
+        let (certified, balanced, outcome, trust) = match mode {
+            PoolModeName::Auto => (Certified::Host, true, "auto (srv)", Trust::Dane),
+            PoolModeName::Srv => (Certified::Host, true, "srv", Trust::Dane),
             // The balancer's name is signed; a zone pins members only.
-            PoolModeName::Lb => (Certified::Host, "lb", Trust::Dnssec),
-            PoolModeName::SharedCert => (Certified::Pool, "shared-cert", Trust::Dnssec),
-            PoolModeName::IpCert => (Certified::Address, "ip-cert", Trust::Pki),
-            PoolModeName::Classic => (Certified::Nothing, "classic", Trust::None),
+            PoolModeName::Lb => (Certified::Host, true, "lb", Trust::Dnssec),
+            PoolModeName::SharedCert => (Certified::Pool, false, "shared-cert", Trust::Dnssec),
+            PoolModeName::IpCert => (Certified::Address, false, "ip-cert", Trust::Pki),
+            PoolModeName::Classic => (Certified::Host, false, "classic", Trust::None),
         };
-        Self { mode, certified, outcome, trust }
-    }
-
-    /// Whether there is a balancer, to which the pool's name leads, and service records name the servers. Elsewhere the
-    /// name has the addresses of the servers.
-    pub(super) fn has_members(&self) -> bool {
-        self.certified == Certified::Host
+        Self { mode, certified, balanced, outcome, trust }
     }
 }

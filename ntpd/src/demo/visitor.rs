@@ -1,7 +1,5 @@
 //! The client: the daemon's own, with a configuration that knows the pool's name, and with a clock of its own.
 
-use std::fmt::Write as _;
-
 use clock_control::{Oscillator, SimClock};
 use ntp_proto::{
     pool::Name,
@@ -52,9 +50,9 @@ impl Visitor {
     }
 
     /// What the pool's name offers.
-    pub(super) async fn look_around(&self, ke_port: Option<u16>) -> Result<Lookup, StartError> {
+    pub(super) async fn look_around(&self, ke_port: u16) -> Result<Lookup, StartError> {
         let name = Name::parse(POOL).map_err(StartError::new)?;
-        Ok(lookup(&self.exchanger, &name, ke_port, now::unix()).await)
+        Ok(lookup(&self.exchanger, &name, Some(ke_port), now::unix()).await)
     }
 
     /// Begins to keep the clock.
@@ -74,20 +72,20 @@ impl Visitor {
 
 fn configuration(stage: &Stage) -> String {
     let Stage { plan, name_server, ntp_port, .. } = stage;
-    let mut text = format!(
+    let pool = format!(
         "[[pool]]\nname = \"{POOL}\"\nmode = \"{}\"\ncount = {SERVERS}\nmin-poll = 0\nmax-poll = 1\n",
         plan.mode.name()
     );
     // The usual ports are not for everybody to serve at.
-    match (plan.mode, stage.ke_port()) {
-        (PoolModeName::Classic, _) => drop(writeln!(text, "port = {ntp_port}")),
-        (PoolModeName::Srv, _) | (_, None) => {}
-        (_, Some(port)) => drop(writeln!(text, "ke-port = {port}")),
-    }
-    let _ = write!(
-        text,
-        "\n[trust]\ncertificates = \"file\"\ncertificate-file = \"{AUTHORITY}\"\ndnssec = \"validate\"\ndnssec-anchor = \
-         \"{ANCHOR}\"\nresolver = \"{name_server}\"\n"
-    );
-    text
+    let port = match plan.mode {
+        PoolModeName::Srv => String::new(),
+        PoolModeName::Classic => format!("port = {ntp_port}\n"),
+        PoolModeName::Auto | PoolModeName::Lb | PoolModeName::SharedCert | PoolModeName::IpCert => {
+            format!("ke-port = {}\n", stage.ke_port())
+        }
+    };
+    format!(
+        "{pool}{port}\n[trust]\ncertificates = \"file\"\ncertificate-file = \"{AUTHORITY}\"\ndnssec = \"validate\"\n\
+         dnssec-anchor = \"{ANCHOR}\"\nresolver = \"{name_server}\"\n"
+    )
 }

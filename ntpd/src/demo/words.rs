@@ -15,50 +15,38 @@ use crate::{
     lookup::{Lookup, RecordState},
 };
 
-/// A place, its port, and what is there.
-fn place(text: &mut String, place: &str, port: u16, what: &str) {
-    // Writing to a string cannot fail.
-    let _ = writeln!(text, "  {place:<22} port {port:<5}  {what}");
-}
-
 /// What runs.
 pub(super) fn setting(stage: &Stage) -> String {
-    let mut text = format!("All of this runs in one process, on loopback, with keys made just now:\n");
-    let all = format!("{} to {}", address(1), address(SERVERS));
-    let servers = if stage.plan.has_members() { format!(", {} to {}", host(1), host(SERVERS)) } else { String::new() };
-    place(
-        &mut text,
-        &all,
-        stage.ntp_port,
-        &format!("{} NTP servers{servers}; the last one is {LIE} s off", stage.count()),
-    );
-    if let Some(port) = stage.members_ke_port() {
-        let whose = match stage.plan.certified {
-            Certified::Host => "its own name",
-            Certified::Pool => "the pool's name, all the same one",
-            Certified::Address | Certified::Nothing => "its own address",
-        };
-        place(&mut text, "", port, &format!("their key exchange, each with a certificate for {whose}"));
-    }
-    if let Some(port) = stage.ke_port().filter(|_| stage.plan.has_members()) {
-        place(
-            &mut text,
+    let mut text = "All of this runs in one process, on loopback, with keys made just now:\n".to_owned();
+    let mut line = |place: &str, port: u16, what: &str| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {place:<22} port {port:<5}  {what}");
+    };
+    let servers =
+        format!("{} NTP servers, {} to {}; the last one is {LIE} s off", stage.count(), host(1), host(SERVERS));
+    line(&format!("{} to {}", address(1), address(SERVERS)), stage.ntp_port, &servers);
+    let certified = match stage.plan.certified {
+        Certified::Host => "each with a certificate for its own name",
+        Certified::Pool => "all with one certificate for the pool's name, and one key",
+        Certified::Address => "each with a certificate for its own address",
+    };
+    line("", stage.members_ke_port(), &format!("their key exchange, {certified}"));
+    if stage.plan.balanced {
+        line(
             &stage.leads_to(),
-            port,
+            stage.ke_port(),
             "nts-pool-lb, the pool's balancer, with a certificate for the pool's name",
         );
     }
-    place(
-        &mut text,
-        &NAME_SERVER.to_string(),
-        stage.name_server.port(),
-        "nts-pool-srv, the pool's DNS, signed (DNSSEC)",
-    );
-    let mode = stage.plan.mode;
-    let told = if mode == PoolModeName::Auto { String::new() } else { format!(" and `mode = \"{}\"`", mode.name()) };
+    let dns = "nts-pool-srv, the pool's DNS: a zone that is signed (DNSSEC)";
+    line(&NAME_SERVER.to_string(), stage.name_server.port(), dns);
+    let mode = match stage.plan.mode {
+        PoolModeName::Auto => "",
+        other => &format!(" and `mode = \"{}\"`", other.name()),
+    };
     let _ = write!(
         text,
-        "The client is told `pool = \"{POOL}\"`{told}. Its clock is {OFFSET} s wrong and {} ppm fast.\n",
+        "The client is told `pool = \"{POOL}\"`{mode}. Its clock is {OFFSET} s wrong and {} ppm fast.\n",
         FREQUENCY.to_ppm()
     );
     text
@@ -68,32 +56,34 @@ pub(super) fn setting(stage: &Stage) -> String {
 pub(super) fn finding(plan: &Plan, found: &Lookup) -> String {
     let mut text = format!("What {POOL} offers, as `ntpctl lookup` finds it:\n");
     let mut line = |what: &str, found: &str| {
-        let _ = writeln!(text, "  {what:<22} {found}");
+        let _ = writeln!(text, "  {what:<16} {found}");
     };
-    let signed = found.nts_services.state == RecordState::Secure;
-    let count = found.nts_services.count;
-    line(
-        "service records",
-        &if signed { format!("{count}, proven by DNSSEC") } else { "none that can be used".to_owned() },
-    );
+    let services = &found.nts_services;
+    let proven = if services.state == RecordState::Secure { "proven by DNSSEC" } else { "not to be used" };
+    line("service records", &format!("{}, {proven}", services.count));
     let servers = || found.targets.iter().map(|target| &target.server);
     let pinned = servers().filter(|server| !server.tlsa.records.is_empty()).count();
     let exchanged = servers().filter(|server| server.exchange.is_some()).count();
-    line("  their targets", &format!("{pinned} with TLSA records (DANE), {exchanged} exchange keys"));
+    line("  their targets", &format!("{pinned} are pinned by TLSA records (DANE), {exchanged} exchange keys"));
+    line("addresses", &found.addresses.join(", "));
+    if plan.balanced {
+        let exchange = match (&found.itself.exchange, &found.itself.problem) {
+            (Some(exchange), _) => format!("the balancer had {} make the cookies", exchange.ntp_server),
+            (None, problem) => problem.clone().unwrap_or_default(),
+        };
+        line("key exchange", &exchange);
+    }
     line(
-        "key exchange itself",
-        &match &found.itself.exchange {
-            Some(exchange) => format!("the balancer answers; it sent us to {}", exchange.ntp_server),
-            None => found.itself.problem.clone().unwrap_or_default(),
+        "so",
+        match plan.mode {
+            PoolModeName::Auto => "service records come first: each target is a server of its own (mode \"srv\")",
+            PoolModeName::Srv => "as it is told, each target of the records is a server of its own",
+            PoolModeName::Lb => "as it is told, the balancer is asked for one server after the other",
+            PoolModeName::SharedCert => "as it is told, each address exchanges keys under the pool's name",
+            PoolModeName::IpCert => "as it is told, each address exchanges keys under that address",
+            PoolModeName::Classic => "as it is told, each address is asked for the time, and nobody vouches for it",
         },
     );
-    let follows = match plan.mode {
-        PoolModeName::Auto => "service records come first: each target is a server of its own",
-        PoolModeName::Srv => "as `mode` says, each target of the records is a server of its own",
-        PoolModeName::Lb => "as `mode` says, the balancer is asked for one server after the other",
-        PoolModeName::SharedCert | PoolModeName::IpCert | PoolModeName::Classic => "",
-    };
-    line("so", follows);
     text
 }
 
@@ -105,29 +95,27 @@ pub(super) fn progress(client: &mut Client, elapsed: Duration) -> String {
         used += usize::from(report.verdict.is_used());
     });
     let error = true_error(client);
-    format!("{:>3} s  {sources} servers, {used} used; clock off by {error:+.6} s", elapsed.as_secs())
+    format!("{:>3} s  servers: {sources}, used: {used}; clock off by {error:+.6} s", elapsed.as_secs())
 }
 
 /// What else can be done as long as it stays up.
 pub(super) fn invitation(stage: &Stage) -> String {
     let folder = stage.folder.path("");
     let folder = folder.display();
-    let mut text = format!("\nStaying up until interrupted. Its files are in {folder}\n");
-    let dns = stage.name_server;
-    let kind = if stage.plan.has_members() { format!("_ntske._tcp.{POOL} SRV") } else { format!("{POOL} A") };
-    let _ = writeln!(text, "  dig @{} -p {} {kind} +dnssec", dns.ip(), dns.port());
-    if stage.plan.has_members() {
+    let (dns, ke_port) = (stage.name_server, stage.ke_port());
+    let mut text = format!(
+        "\nStaying up until interrupted. From elsewhere on this machine:\n  \
+           dig @{} -p {} _ntske._tcp.{POOL} SRV +dnssec\n",
+        dns.ip(),
+        dns.port()
+    );
+    if stage.plan.balanced {
         let _ = writeln!(text, "  nts-pool-lb -c {folder}{BALANCER_CONFIG} list");
     }
-    let at = match stage.ke_port() {
-        Some(port) => format!("exchange keys at TCP port {port} and trust {folder}ca.pem"),
-        None => format!("ask UDP port {}", stage.ntp_port),
-    };
-    let _ = writeln!(text, "  any client: {POOL} is {}; {at}", stage.leads_to());
+    let _ = writeln!(
+        text,
+        "  any NTS client for which {POOL} is {}: key exchange at port {ke_port}, authority {folder}ca.pem",
+        stage.leads_to()
+    );
     text
-}
-
-/// What the balancer did.
-pub(super) fn balanced(stage: &Stage) -> String {
-    stage.balanced().map(|users| format!("\nthe balancer has handed on {users} key exchanges\n")).unwrap_or_default()
 }
