@@ -89,3 +89,50 @@ fn configuration(stage: &Stage) -> String {
          dnssec-anchor = \"{ANCHOR}\"\nresolver = \"{name_server}\"\n"
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::{
+        super::plan::{BALANCER, Certified, Plan, address, host},
+        *,
+    };
+    use crate::lookup::RecordState;
+
+    #[test]
+    fn the_name_offers_what_each_mode_needs() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        for mode in PoolModeName::value_variants() {
+            let plan = Plan::of(*mode);
+            let stage = runtime.block_on(Stage::build(plan)).unwrap();
+            let visitor = Visitor::new(&stage).unwrap();
+            let found = runtime.block_on(visitor.look_around(stage.ke_port())).unwrap();
+            assert_eq!(
+                (found.nts_services.state, found.targets.len()),
+                (RecordState::Secure, 4),
+                "{mode:?}: {found:?}"
+            );
+            for target in &found.targets {
+                let exchange = target.server.exchange.as_ref().map(|exchange| exchange.trust);
+                assert_eq!(exchange, Some("dane"), "{mode:?}: {found:?}");
+            }
+            let by_name = found.itself.exchange.as_ref();
+            let all: Vec<String> = (1..=SERVERS).map(|number| address(number).to_string()).collect();
+            if plan.balanced {
+                assert_eq!(found.addresses, [BALANCER.to_string()]);
+                let (trust, server) = by_name.map(|exchange| (exchange.trust, &exchange.ntp_server)).unwrap();
+                assert!(trust == "dnssec" && (1..=SERVERS).any(|number| host(number) == *server), "{found:?}");
+            } else {
+                let mut addresses = found.addresses.clone();
+                addresses.sort_unstable();
+                assert_eq!(addresses, all);
+                // The name's own certificate is there where it is shared, and only there.
+                assert_eq!(by_name.is_some(), plan.certified == Certified::Pool, "{found:?}");
+            }
+            let folder = stage.folder.path("");
+            drop(stage);
+            assert!(!folder.exists(), "{}", folder.display());
+        }
+    }
+}

@@ -40,14 +40,12 @@ pub(super) fn setting(stage: &Stage) -> String {
     }
     let dns = "nts-pool-srv, the pool's DNS: a zone that is signed (DNSSEC)";
     line(&NAME_SERVER.to_string(), stage.name_server.port(), dns);
-    let mode = match stage.plan.mode {
-        PoolModeName::Auto => "",
-        other => &format!(" and `mode = \"{}\"`", other.name()),
-    };
-    let _ = write!(
+    let mode = stage.plan.mode;
+    let told = if mode == PoolModeName::Auto { String::new() } else { format!(" and `mode = \"{}\"`", mode.name()) };
+    let ppm = FREQUENCY.to_ppm();
+    let _ = writeln!(
         text,
-        "The client is told `pool = \"{POOL}\"`{mode}. Its clock is {OFFSET} s wrong and {} ppm fast.\n",
-        FREQUENCY.to_ppm()
+        "The client is told `pool = \"{POOL}\"`{told}. Its clock is {OFFSET} s wrong and {ppm} ppm fast."
     );
     text
 }
