@@ -1,7 +1,7 @@
 //! `ntpd demo`: the whole system on loopback, in one process, without touching anything.
 //!
-//! [`plan`] says what each mode needs around it and promises, [`stage`] sets that up, [`visitor`] is the daemon's own client
-//! in it, and [`outcome`] is the verdict.
+//! `plan` says what each mode needs around it and promises, `stage` sets that up, `visitor` is the daemon's own client
+//! in it, and `outcome` is the verdict.
 
 use std::{process::ExitCode, time::Duration};
 
