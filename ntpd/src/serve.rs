@@ -29,6 +29,7 @@ mod bind;
 pub mod keys;
 mod outstanding;
 mod published;
+mod reference;
 mod settings;
 mod status;
 mod thread;

@@ -87,7 +87,8 @@ fn an_interrupted_demonstration_leaves_nothing_behind() {
         let folder = loop {
             assert!(started.elapsed() < Duration::from_secs(10), "no folder is made");
             let made = fs::read_dir(directory.path()).unwrap().next();
-            if let Some(folder) = made.map(|entry| entry.unwrap().path()).filter(|path| path.join("key.pem").exists()) {
+            if let Some(folder) = made.map(|entry| entry.unwrap().path()).filter(|path| path.join("ntpd.toml").exists())
+            {
                 break folder;
             }
             sleep(Duration::from_millis(5));

@@ -2,14 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
+use crate::{config::Origin, oneshot, start};
 #[cfg(feature = "demo")]
-use crate::demo;
-use crate::{
-    config::{Origin, PoolModeName},
-    oneshot, start,
-};
+use crate::{config::PoolModeName, demo};
 
 mod check;
 
@@ -66,35 +63,14 @@ pub struct QueryArgs {
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct DemoArgs {
     /// How the client is to use the name of the pool
-    #[arg(long, value_enum, default_value_t = DemoMode::Auto)]
-    pub mode: DemoMode,
+    #[arg(long, value_enum, default_value_t = PoolModeName::Auto)]
+    pub mode: PoolModeName,
     /// Print the result for a script
     #[arg(long)]
     pub json: bool,
     /// Stay up at the end, so that other clients can try it
     #[arg(long)]
     pub keep: bool,
-}
-
-/// Pool modes of `ntpd demo`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum DemoMode {
-    /// Find out
-    Auto,
-    /// Repeated key exchange with the name
-    Lb,
-    /// Plain NTP with the addresses of the name
-    Classic,
-}
-
-impl From<DemoMode> for PoolModeName {
-    fn from(mode: DemoMode) -> Self {
-        match mode {
-            DemoMode::Auto => Self::Auto,
-            DemoMode::Lb => Self::Lb,
-            DemoMode::Classic => Self::Classic,
-        }
-    }
 }
 
 impl Cli {
@@ -146,9 +122,28 @@ mod tests {
         assert_eq!(parse("ntpd once -c x").unwrap().origin(), Origin::File("x".into()));
     }
 
+    #[cfg(feature = "demo")]
+    #[test]
+    fn the_demonstration_has_the_modes_of_the_configuration() {
+        use clap::ValueEnum as _;
+
+        let words = PoolModeName::value_variants().iter().map(|mode| mode.name());
+        assert_eq!(words.collect::<Vec<_>>(), ["auto", "srv", "lb", "shared-cert", "ip-cert", "classic"]);
+        for mode in PoolModeName::value_variants() {
+            let line = format!("ntpd demo --mode {}", mode.name());
+            let args = DemoArgs { mode: *mode, json: false, keep: false };
+            assert_eq!(parse(&line).unwrap().command, Some(Command::Demo(args)), "{line}");
+        }
+        let error = Cli::try_parse_from(["ntpd", "demo", "--mode", "nonsense"]).unwrap_err().to_string();
+        assert!(
+            error.contains("'nonsense'") && error.contains("auto, srv, lb, shared-cert, ip-cert, classic"),
+            "{error}"
+        );
+    }
+
     #[test]
     fn what_makes_no_sense_is_a_usage_error() {
-        for line in ["ntpd chekc", "ntpd -c", "ntpd query", "ntpd check extra", "ntpd -y", "ntpd demo --mode srv"] {
+        for line in ["ntpd chekc", "ntpd -c", "ntpd query", "ntpd check extra", "ntpd -y", "ntpd demo --mode srvx"] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

@@ -190,7 +190,7 @@ pub struct SourceOptions {
 }
 
 /// How a pool name is turned into servers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum PoolModeName {
     /// Find out.
     Auto,

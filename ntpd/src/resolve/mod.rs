@@ -29,6 +29,7 @@ use crate::{
     now,
 };
 
+mod addresses;
 mod anchors;
 mod name_servers;
 mod services;
@@ -67,6 +68,8 @@ const MAX_THREADS: usize = 16;
 pub struct Resolver {
     /// Names that are answered from here alone.
     hosts: Arc<BTreeMap<Name, Vec<IpAddr>>>,
+    /// Whether the system is asked for addresses, and not the name servers.
+    asks_system: bool,
     threads: Arc<Semaphore>,
     name_servers: Arc<NameServers>,
 }
@@ -83,6 +86,7 @@ impl Resolver {
     pub fn with_hosts(hosts: BTreeMap<Name, Vec<IpAddr>>) -> Self {
         Self {
             hosts: Arc::new(hosts),
+            asks_system: true,
             threads: Arc::new(Semaphore::new(MAX_THREADS)),
             name_servers: Arc::new(NameServers::system(Validation::Here(Arc::default()))),
         }
@@ -108,6 +112,12 @@ impl Resolver {
         Ok(Self { name_servers: Arc::new(name_servers), ..Self::system() })
     }
 
+    /// The same, but it asks the name servers for addresses too, and the system for nothing.
+    #[must_use]
+    pub fn without_system(self) -> Self {
+        Self { asks_system: false, ..self }
+    }
+
     /// The same, but for all but addresses it asks these name servers and trusts these keys.
     #[must_use]
     pub fn with_name_servers(self, servers: Vec<SocketAddr>, anchors: TrustAnchors) -> Self {
@@ -123,13 +133,16 @@ impl Resolver {
         if let Some(addresses) = self.hosts.get(name) {
             return answer(name, addresses.iter().map(|address| SocketAddr::new(*address, port)).collect());
         }
-        let text = match timeout(DEADLINE, self.ask_system(name, port)).await {
+        if !self.asks_system {
+            return addresses::addresses(&self.name_servers, name, port).await;
+        }
+        let why = match timeout(DEADLINE, self.ask_system(name, port)).await {
             Ok(Ok(addresses)) => return answer(name, addresses),
             Ok(Err(error)) if is_no_such_name(&error) => return no_address(name),
             Ok(Err(error)) => error.to_string(),
             Err(Elapsed { .. }) => format!("no answer in {} s", DEADLINE.as_secs()),
         };
-        (Answer::Failed(Failure::Resolver), Some(format!("{name}: cannot be resolved: {text} (is there a network?)")))
+        unresolved(name, &why)
     }
 
     /// Service records, if DNSSEC vouches for them at `judged_at`. The text says for people what went wrong.
@@ -183,6 +196,10 @@ fn answer(name: &Name, found: Vec<SocketAddr>) -> (Answer, Option<String>) {
         return no_address(name);
     }
     (Answer::Addresses { addresses, until: now::monotonic() + LIFETIME }, None)
+}
+
+fn unresolved(name: &Name, why: &str) -> (Answer, Option<String>) {
+    (Answer::Failed(Failure::Resolver), Some(format!("{name}: cannot be resolved: {why} (is there a network?)")))
 }
 
 fn no_address(name: &Name) -> (Answer, Option<String>) {

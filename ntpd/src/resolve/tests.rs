@@ -323,6 +323,33 @@ fn addresses_come_from_literals_own_names_and_the_system() {
 }
 
 #[test]
+fn addresses_come_from_name_servers_where_the_system_is_left_out() {
+    block_on(async {
+        let (resolver, task) = world().await;
+        let resolver = resolver.without_system();
+        let at = "192.0.2.1:123".parse().unwrap();
+        // The second of them is signed, the first lies in a zone that is not.
+        for host in ["failing.plain.test", "forged.test", "192.0.2.1"] {
+            let (answer, text) = resolver.addresses(&name(host), 123).await;
+            assert!(
+                matches!(&answer, Answer::Addresses { addresses, .. } if addresses[..] == [at]),
+                "{answer:?} {text:?}"
+            );
+        }
+        for (host, expected, words) in [
+            ("good.test", Answer::Failed(Failure::Resolver), "not those that DNSSEC vouches for"),
+            ("_ntske._tcp.fail.test", Answer::Failed(Failure::Resolver), "cannot be resolved"),
+            ("localhost", Answer::NoRecord, "no such host"),
+        ] {
+            let (answer, text) = resolver.addresses(&name(host), 123).await;
+            assert_eq!(answer, expected, "{host}: {text:?}");
+            assert!(text.as_ref().is_some_and(|text| text.contains(words)), "{host}: {text:?}");
+        }
+        task.abort();
+    });
+}
+
+#[test]
 fn only_an_absent_name_is_told_apart_from_a_failure() {
     for (text, absent) in [
         ("failed to lookup address information: Name or service not known", true),

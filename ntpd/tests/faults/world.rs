@@ -7,7 +7,6 @@ use std::{
     os::unix::fs::{OpenOptionsExt as _, chown},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -16,13 +15,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, User, geteuid},
 };
-use ntp_proto::{
-    ids::{Leap, ReferenceId},
-    nts::Keyring,
-    server::{Access, AccessTable, Prefix},
-    status::Status,
-    time::NtpDuration,
-};
+use ntp_proto::{nts::Keyring, time::NtpDuration};
 use ntpd::{
     config::DEFAULT_AEADS,
     ke::{
@@ -30,8 +23,8 @@ use ntpd::{
         admission::Limits,
         pair::Identity,
     },
-    now, privilege,
-    serve::{Server, Settings, StatusCell},
+    privilege,
+    serve::Server,
 };
 use nts_ke::server::Deadlines;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -270,20 +263,7 @@ impl Daemon<'_> {
 
 /// An NTP server in this process, which serves the machine's time at stratum 1.
 pub(crate) fn time_server(listen: SocketAddr, keyring: Option<Keyring>) -> Server {
-    let status = Status {
-        leap: Leap::None,
-        stratum: 1,
-        precision: -24,
-        root_dispersion: NtpDuration::from_seconds(1e-6),
-        max_distance: NtpDuration::from_seconds(3.0),
-        reference_id: ReferenceId(*b"TEST"),
-        reference_time: now::kernel(),
-        ..Status::UNSYNCHRONIZED
-    };
-    let mut access = AccessTable::new();
-    access.add(Prefix::ALL_V4, Access::Allow).unwrap();
-    let settings = Settings::new(access).with_keyring(keyring);
-    Server::start(&[listen], 1, settings, Arc::new(StatusCell::new(status))).unwrap()
+    Server::reference(listen, keyring, NtpDuration::ZERO).unwrap()
 }
 
 /// The same without NTS, on a free port.

@@ -31,7 +31,7 @@ pub use limit::LimitSettings;
 pub use loader::{Loader, Pool, keys};
 pub use name::{MAX_NAME, WireName};
 pub use record::Data;
-pub use serve::serve;
+pub use serve::Server;
 pub use sign::{Signer, Window, ZoneKey};
 pub use targets::{Candidates, MAX_PLAIN, MAX_UDP, TARGETS};
 pub use tsig::TsigKey;

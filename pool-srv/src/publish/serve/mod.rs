@@ -1,7 +1,12 @@
 //! The running server: sockets, signals, and files that change.
 
 use core::time::Duration;
-use std::{io, net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use chacha20::ChaCha12Rng;
 use rand_core::SeedableRng as _;
@@ -63,45 +68,144 @@ impl Maker {
     }
 }
 
+/// A name server whose sockets are open. Queries are answered for as long as the runtime lives in which it was started.
+pub struct Server {
+    maker: Maker,
+    loader: Loader,
+    sender: watch::Sender<Arc<State>>,
+    file: PathBuf,
+    addresses: Vec<SocketAddr>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("addresses", &self.addresses).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Reads the configuration and all files that it names, and answers queries from then on.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be used of the configuration, and addresses that cannot be listened on.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with IO and time.
+    pub async fn start(file: &Path) -> Result<Self, String> {
+        let config = Config::load(file).map_err(|problem| problem.to_string())?;
+        let loader = Loader::open(&config, now::unix()).map_err(|problem| problem.to_string())?;
+        let (sender, states) = watch::channel(Arc::new(loader.state()));
+        let told = |error: io::Error| error.to_string();
+        let secret = match &config.cookie_secret {
+            Some(secret) => secret.clone(),
+            None => CookieSecret::new(random::<SECRET>().map_err(told)?),
+        };
+        let counters = Arc::new(Counters::default());
+        let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MAX_THREADS));
+        let maker = Maker { states, config, secret, counters, tables: threads };
+        let addresses = listen(&maker, threads).await?;
+        for zone in loader.state().zones {
+            let (names, members) = (zone.zone.len(), zone.candidates.len());
+            info!("zone {}: {names} names, {members} members to draw", zone.zone.settings.name);
+        }
+        Ok(Self { maker, loader, sender, file: file.to_owned(), addresses })
+    }
+
+    /// The addresses answered at, with the ports that the system chose where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Follows files that change, and signals; ends with SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    ///
+    /// Signals that cannot be waited for.
+    ///
+    /// # Panics
+    ///
+    /// In a runtime of one thread: reading files would keep it from answering.
+    pub async fn follow(mut self) -> io::Result<()> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut look = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                _ = look.tick() => tokio::task::block_in_place(|| self.refresh()),
+                _ = hangup.recv() => tokio::task::block_in_place(|| self.reload()),
+                _ = terminate.recv() => return Ok(()),
+                _ = interrupt.recv() => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads what changed.
+    fn refresh(&mut self) {
+        let (changed, problems) = self.loader.refresh(now::unix());
+        for problem in &problems {
+            self.complain(problem);
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    /// Reads everything again.
+    fn reload(&mut self) {
+        match again(&self.file, &self.maker.config.listen) {
+            Ok(new) => {
+                self.loader = new;
+                self.publish();
+                info!("all files are read again");
+            }
+            Err(problem) => self.complain(&problem),
+        }
+    }
+
+    fn publish(&self) {
+        self.maker.counters.add(Count::Reloads);
+        self.sender.send_replace(Arc::new(self.loader.state()));
+    }
+
+    fn complain(&self, problem: &dyn fmt::Display) {
+        self.maker.counters.add(Count::ReloadFailures);
+        error!("{problem}; what was read before stays in force");
+    }
+}
+
 /// Serves until it is told to stop.
 ///
 /// # Errors
 ///
-/// What cannot be used of the configuration, and addresses that cannot be listened on.
-pub async fn serve(file: &Path) -> Result<(), String> {
-    let config = Config::load(file).map_err(|problem| problem.to_string())?;
-    let mut loader = Loader::open(&config, now::unix()).map_err(|problem| problem.to_string())?;
-    let (sender, states) = watch::channel(Arc::new(loader.state()));
-    let told = |error: io::Error| error.to_string();
-    let secret = match &config.cookie_secret {
-        Some(secret) => secret.clone(),
-        None => CookieSecret::new(random::<SECRET>().map_err(told)?),
-    };
-    let counters = Arc::new(Counters::default());
-    let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MAX_THREADS));
-    let maker = Maker { states, config, secret, counters, tables: threads };
-    listen(&maker, threads).await?;
-    for zone in loader.state().zones {
-        info!("zone {}: {} names, {} members to draw", zone.zone.settings.name, zone.zone.len(), zone.candidates.len());
-    }
+/// As [`Server::start`] and [`Server::follow`].
+pub(super) async fn serve(file: &Path) -> Result<(), String> {
+    let server = Server::start(file).await?;
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         warn!("systemd does not hear us: {error}");
     }
-    keep(&maker, &mut loader, &sender, file).await.map_err(told)
+    server.follow().await.map_err(|error| error.to_string())
 }
 
-/// Listens everywhere, and starts what answers.
-async fn listen(maker: &Maker, threads: usize) -> Result<(), String> {
+/// Listens everywhere, and starts what answers; the addresses with their ports.
+async fn listen(maker: &Maker, threads: usize) -> Result<Vec<SocketAddr>, String> {
+    let mut addresses = maker.config.listen.clone();
     let mut listeners = Vec::new();
-    for address in &maker.config.listen {
-        let told = |what: &str, error: io::Error| format!("{address} ({what}): {error}");
+    for address in &mut addresses {
+        let told = |address: SocketAddr, what: &str, error: io::Error| format!("{address} ({what}): {error}");
+        let listener = tcp::bind(*address).map_err(|error| told(*address, "TCP", error))?;
+        // Where the system chooses the port, it chooses once for all sockets.
+        *address = listener.local_addr().map_err(|error| told(*address, "TCP", error))?;
         for _ in 0..threads {
-            let socket = udp::bind(*address).map_err(|error| told("UDP", error))?;
-            let socket = UdpSocket::from_std(socket.into()).map_err(|error| told("UDP", error))?;
-            let responder = maker.responder().map_err(|error| told("UDP", error))?;
+            let socket = udp::bind(*address).map_err(|error| told(*address, "UDP", error))?;
+            let socket = UdpSocket::from_std(socket.into()).map_err(|error| told(*address, "UDP", error))?;
+            let responder = maker.responder().map_err(|error| told(*address, "UDP", error))?;
             tokio::spawn(udp::answer(socket, responder, maker.states.clone()));
         }
-        listeners.push(tcp::bind(*address).map_err(|error| told("TCP", error))?);
+        listeners.push(listener);
         info!("answering at {address}");
     }
     let responder = maker.responder().map_err(|error| error.to_string())?;
@@ -114,45 +218,7 @@ async fn listen(maker: &Maker, threads: usize) -> Result<(), String> {
         let listener = TcpListener::bind(address).await.map_err(|error| format!("{address} (metrics): {error}"))?;
         tokio::spawn(metrics::accept(listener, Arc::clone(&maker.counters), maker.states.clone()));
     }
-    Ok(())
-}
-
-/// Follows files and signals.
-async fn keep(maker: &Maker, loader: &mut Loader, sender: &watch::Sender<Arc<State>>, file: &Path) -> io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut look = tokio::time::interval(LOOK);
-    let counters = &maker.counters;
-    loop {
-        tokio::select! {
-            _ = look.tick() => {
-                let (changed, problems) = tokio::task::block_in_place(|| loader.refresh(now::unix()));
-                for problem in &problems {
-                    error!("{problem}; what was read before stays in force");
-                    counters.add(Count::ReloadFailures);
-                }
-                if changed {
-                    counters.add(Count::Reloads);
-                    sender.send_replace(Arc::new(loader.state()));
-                }
-            }
-            _ = hangup.recv() => match tokio::task::block_in_place(|| again(file, &maker.config.listen)) {
-                Ok(new) => {
-                    *loader = new;
-                    counters.add(Count::Reloads);
-                    sender.send_replace(Arc::new(loader.state()));
-                    info!("all files are read again");
-                }
-                Err(problem) => {
-                    counters.add(Count::ReloadFailures);
-                    error!("{problem}; what was read before stays in force");
-                }
-            },
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-        }
-    }
+    Ok(addresses)
 }
 
 /// Reads the configuration and all its files again; sockets stay as they are.
