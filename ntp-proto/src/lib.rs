@@ -9,12 +9,14 @@
 //! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`counters`], [`error`]
 //! 1. bytes: [`wire`]
 //! 2. NTS fields: [`nts`]
-//! 3. the client: `source`, `sample`, `filter`, `select`, `discipline`, `engine` (feature `std`)
+//! 3. the client: `source`, `sample`, `filter`, `select`, `discipline`, `engine`, and `bootstrap` beside it (feature `std`)
 //! 4. the server: [`server`]
 //! 5. contracts: `pool` (feature `std`)
 #![forbid(unsafe_code)]
 #![cfg_attr(not(feature = "std"), no_std)]
 
+#[cfg(feature = "std")]
+pub mod bootstrap;
 pub mod counters;
 #[cfg(feature = "std")]
 pub mod discipline;

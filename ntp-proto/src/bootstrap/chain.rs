@@ -1,0 +1,102 @@
+//! What signatures say of the time, whatever the time is.
+
+use crate::time::UnixTime;
+
+/// The times between which a statement is valid, in Unix seconds, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// First second.
+    pub not_before: i64,
+    /// Last second.
+    pub not_after: i64,
+}
+
+impl Window {
+    /// Valid at all times.
+    pub const ALWAYS: Self = Self { not_before: i64::MIN, not_after: i64::MAX };
+
+    /// Whether `at` is in it, or less than `slack` seconds outside.
+    #[must_use]
+    pub const fn contains(&self, at: i64, slack: i64) -> bool {
+        at >= self.not_before.saturating_sub(slack) && at <= self.not_after.saturating_add(slack)
+    }
+
+    /// The time in it that is nearest to `at`.
+    #[must_use]
+    pub fn nearest(&self, at: i64) -> i64 {
+        at.max(self.not_before).min(self.not_after)
+    }
+
+    /// The times that both contain.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self { not_before: self.not_before.max(other.not_before), not_after: self.not_after.min(other.not_after) }
+    }
+
+    /// Whether it contains no time at all.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.not_before > self.not_after
+    }
+}
+
+/// Most times of one [`Chain`].
+pub const MAX_SIGNED: usize = 16;
+
+/// What a verified chain of certificates, and the DNS records that led to it, say of the time.
+///
+/// Everything but dates has been verified: names, signatures, purposes, and that the server holds the key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chain {
+    /// When all of it is valid: from the last `notBefore` to the first `notAfter` (RFC 5280 section 4.1.2.5), and within the
+    /// signatures of records that chose the name (RFC 4034 section 3.1.5).
+    pub window: Window,
+    /// When parts of it were signed, in Unix seconds: it was that late at least. `notBefore` of each certificate, times of
+    /// certificate transparency (RFC 6962 section 3.2), inceptions of signatures of records. At most [`MAX_SIGNED`].
+    pub signed: Vec<i64>,
+    /// For how many seconds the server's own certificate is valid.
+    pub life: i64,
+    /// SHA-256 of the public key (SubjectPublicKeyInfo) of the server's own certificate.
+    pub key: [u8; 32],
+    /// It leads to a certificate that the administrator named, not one of the system's.
+    pub pinned: bool,
+}
+
+impl Chain {
+    /// The latest time that is signed in it.
+    #[must_use]
+    pub fn evidence(&self) -> i64 {
+        self.signed.iter().copied().max().unwrap_or(i64::MIN)
+    }
+}
+
+/// At which time the dates of signatures are to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// At this one.
+    At(UnixTime),
+    /// Later, when the time is known: now at the time nearest to `now` at which they are valid, if they are at any time from
+    /// `floor` on, in Unix seconds. What is expired at `floor` is refused: it was that late at least.
+    Deferred {
+        /// What the clock says.
+        now: i64,
+        /// It is this late at least.
+        floor: i64,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_meet_and_may_be_empty() {
+        let (a, b) = (Window { not_before: 10, not_after: 20 }, Window { not_before: 15, not_after: 30 });
+        let both = a.and(&b);
+        assert_eq!(both, Window { not_before: 15, not_after: 20 });
+        assert!(!both.is_empty() && a.and(&Window { not_before: 21, not_after: 30 }).is_empty());
+        assert_eq!(a.and(&Window::ALWAYS), a);
+        assert!(both.contains(15, 0) && both.contains(20, 0) && !both.contains(21, 0) && both.contains(21, 1));
+        assert_eq!([0, 17, 99].map(|at| both.nearest(at)), [15, 17, 20]);
+    }
+}
