@@ -2,28 +2,28 @@
 
 /// A closed interval in seconds around what a source says.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Interval {
-    pub(super) low: f64,
-    pub(super) high: f64,
+pub(crate) struct Interval {
+    pub(crate) low: f64,
+    pub(crate) high: f64,
 }
 
 /// Where most intervals overlap, and how many. If that happens in several places, the span from the first to the last.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Overlap {
-    pub(super) interval: Interval,
-    pub(super) depth: usize,
+pub(crate) struct Overlap {
+    pub(crate) interval: Interval,
+    pub(crate) depth: usize,
     /// There is but one such place.
-    pub(super) single: bool,
+    pub(crate) single: bool,
 }
 
 impl Interval {
     /// Half its width.
-    pub(super) fn half_width(&self) -> f64 {
+    pub(crate) fn half_width(&self) -> f64 {
         0.5 * (self.high - self.low)
     }
 
     /// Whether this one lies inside `outer`.
-    pub(super) fn is_inside(&self, outer: &Self) -> bool {
+    pub(crate) fn is_inside(&self, outer: &Self) -> bool {
         self.low >= outer.low && self.high <= outer.high
     }
 }
@@ -31,7 +31,7 @@ impl Interval {
 /// Sweeps over the end points and returns the deepest overlap; among several equally deep, the whole span from the
 /// first to the last, so that the answer does not hang on their order. Who shares only one of several places may be
 /// wrong: just those that cover the span are of the majority whichever place is the true one.
-pub(super) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
+pub(crate) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
     let mut edges: Vec<(f64, bool)> = Vec::with_capacity(2 * intervals.len());
     for interval in intervals {
         edges.push((interval.low, true));

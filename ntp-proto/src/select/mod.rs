@@ -16,7 +16,8 @@ mod interval;
 mod verdict;
 
 pub use combine::Combined;
-use interval::{Interval, Overlap, deepest};
+use interval::Overlap;
+pub(crate) use interval::{Interval, deepest};
 pub use verdict::Verdict;
 
 /// How an administrator wants a source to be used.

@@ -1,0 +1,176 @@
+//! What a clock is worth before anybody has confirmed it.
+
+use core::fmt;
+
+/// Seconds of a day.
+pub(super) const DAY: i64 = 86_400;
+
+/// How far after the last verified time a clock may be that counts as plausible.
+const PLAUSIBLE_AFTER_VERIFIED: i64 = 400 * DAY;
+
+/// The same where no time was ever verified, after the build of this program.
+const PLAUSIBLE_AFTER_BUILD: i64 = 5 * 365 * DAY;
+
+/// No time later than this after the build is believed.
+const CEILING_AFTER_BUILD: i64 = 15 * 365 * DAY;
+
+/// Times that cannot be too late, in Unix seconds: none was taken from a clock that nobody had verified.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Floor {
+    /// When this program was built.
+    pub build: i64,
+    /// What the distribution says, by the date of `/usr/lib/clock-epoch`.
+    pub distribution: Option<i64>,
+    /// The last time that this daemon verified, less its error bound.
+    pub verified: Option<i64>,
+}
+
+impl Floor {
+    /// The latest of them.
+    #[must_use]
+    pub fn latest(&self) -> i64 {
+        self.build.max(self.distribution.unwrap_or(i64::MIN)).max(self.verified.unwrap_or(i64::MIN))
+    }
+
+    /// The latest time that is believed at all.
+    #[must_use]
+    pub const fn ceiling(&self) -> i64 {
+        self.build.saturating_add(CEILING_AFTER_BUILD)
+    }
+
+    /// The latest reading of a clock that is plausible.
+    fn plausible_until(&self) -> i64 {
+        match self.verified {
+            Some(_) => self.latest().saturating_add(PLAUSIBLE_AFTER_VERIFIED),
+            None => self.build.saturating_add(PLAUSIBLE_AFTER_BUILD),
+        }
+    }
+}
+
+/// What gave this machine's clock its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetBy {
+    /// Nothing that is known: there is no hardware clock.
+    Nothing,
+    /// A hardware clock that runs while the machine is off.
+    HardwareClock {
+        /// It says itself that its battery failed.
+        voltage_low: bool,
+    },
+    /// The machine that this one is a guest of (`ptp_kvm`, `vmclock`).
+    Host,
+}
+
+/// What can be known of a clock without asking anybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockFacts {
+    /// What gave it its time.
+    pub set_by: SetBy,
+    /// The kernel has counted it as synchronized since the machine started.
+    pub synchronized: bool,
+    /// The machine was put back to an earlier state, or copied, since the last verified time.
+    pub restored: bool,
+}
+
+/// How far a clock is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// The kernel says that it is synchronized.
+    Trusted,
+    /// Hardware gave it a time that can be right.
+    Plausible,
+    /// Not at all, for this reason.
+    Untrusted(Distrust),
+}
+
+/// Why a clock is not believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distrust {
+    /// Nothing has set it.
+    NoHardwareClock,
+    /// The battery of the hardware clock failed.
+    VoltageLow,
+    /// It was behind the floor.
+    BehindFloor,
+    /// It is too far ahead of the floor.
+    FarAhead,
+    /// The machine was put back to an earlier state, or copied.
+    Restored,
+    /// Servers of several operators showed that it was wrong after it had been verified.
+    Refuted,
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoHardwareClock => "this machine has no hardware clock",
+            Self::VoltageLow => "the battery of the hardware clock failed",
+            Self::BehindFloor => "the clock was earlier than a time that has passed",
+            Self::FarAhead => "the clock is too far ahead of the last time that was verified",
+            Self::Restored => "this machine was put back to an earlier state",
+            Self::Refuted => "several operators signed later times than the clock's",
+        })
+    }
+}
+
+/// Judges a clock that says `now`, in Unix seconds.
+#[must_use]
+pub fn judge(now: i64, floor: &Floor, facts: &ClockFacts) -> Standing {
+    if facts.restored {
+        Standing::Untrusted(Distrust::Restored)
+    } else if now < floor.latest() {
+        Standing::Untrusted(Distrust::BehindFloor)
+    } else if facts.synchronized {
+        Standing::Trusted
+    } else if facts.set_by == SetBy::Nothing {
+        Standing::Untrusted(Distrust::NoHardwareClock)
+    } else if facts.set_by == (SetBy::HardwareClock { voltage_low: true }) {
+        Standing::Untrusted(Distrust::VoltageLow)
+    } else if now > floor.plausible_until() {
+        Standing::Untrusted(Distrust::FarAhead)
+    } else {
+        Standing::Plausible
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUILD: i64 = 1_790_000_000;
+
+    #[test]
+    fn clocks_are_told_apart() {
+        let good = SetBy::HardwareClock { voltage_low: false };
+        let never = Floor { build: BUILD, distribution: None, verified: None };
+        let known = Floor { verified: Some(BUILD + 100 * DAY), ..never };
+        let facts = |set_by| ClockFacts { set_by, synchronized: false, restored: false };
+        let judged = |days: i64, floor: &Floor, facts| judge(BUILD + days * DAY, floor, &facts);
+        for (days, floor, set_by, expected) in [
+            (50, &never, good, Standing::Plausible),
+            (50, &never, SetBy::Host, Standing::Plausible),
+            (50, &never, SetBy::Nothing, Standing::Untrusted(Distrust::NoHardwareClock)),
+            (50, &never, SetBy::HardwareClock { voltage_low: true }, Standing::Untrusted(Distrust::VoltageLow)),
+            (50, &known, good, Standing::Untrusted(Distrust::BehindFloor)),
+            (499, &known, good, Standing::Plausible),
+            (501, &known, good, Standing::Untrusted(Distrust::FarAhead)),
+            (501, &never, good, Standing::Plausible),
+            (5 * 365 + 1, &never, good, Standing::Untrusted(Distrust::FarAhead)),
+            (-1, &never, SetBy::Host, Standing::Untrusted(Distrust::BehindFloor)),
+        ] {
+            assert_eq!(judged(days, floor, facts(set_by)), expected, "{days} {floor:?} {set_by:?}");
+        }
+        let synchronized = ClockFacts { synchronized: true, ..facts(SetBy::Nothing) };
+        assert_eq!(judged(600, &known, synchronized), Standing::Trusted);
+        assert_eq!(judged(-1, &never, synchronized), Standing::Untrusted(Distrust::BehindFloor));
+        let restored = ClockFacts { restored: true, ..synchronized };
+        assert_eq!(judged(600, &known, restored), Standing::Untrusted(Distrust::Restored));
+    }
+
+    #[test]
+    fn the_floor_is_the_latest_of_what_has_passed() {
+        let floor = Floor { build: 10, distribution: Some(30), verified: Some(20) };
+        assert_eq!((floor.latest(), Floor { build: 10, ..Floor::default() }.latest()), (30, 10));
+        assert_eq!(floor.ceiling(), 10 + 15 * 365 * DAY);
+    }
+}

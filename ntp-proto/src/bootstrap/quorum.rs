@@ -1,0 +1,112 @@
+//! The vote on what time it is.
+
+use super::{Reading, chain::Chain, clock::DAY, operators::Identity, operators::operators};
+use crate::select::{Interval, deepest};
+
+/// How far outside its window a server's time may be, in seconds: certificates are made by clocks that differ.
+const WINDOW_SLACK: i64 = 60;
+/// Widest overlap that is agreement on one time, in seconds.
+const MAX_WIDTH: f64 = 1.0;
+/// Fewest measurements of a vote.
+const MIN_SAMPLES: usize = 3;
+/// Longest life of a certificate by an authority that all the web trusts (CA/Browser Forum Baseline Requirements 6.3.2); a
+/// longer one is believed only of an authority that the administrator named.
+const MAX_LIFE: i64 = 398 * DAY;
+
+/// A server that may vote.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Witness<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) chain: &'a Chain,
+    pub(super) reading: Option<Reading>,
+}
+
+/// What must hold of a time that is agreed on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// It is this late at least, in Unix seconds.
+    pub(super) earliest: i64,
+    /// It is this late at most.
+    pub(super) latest: i64,
+    /// How many operators must agree.
+    pub(super) needed: usize,
+    /// What the clock says.
+    pub(super) now: i64,
+}
+
+/// The outcome of a vote.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Vote {
+    /// The most operators that agree on one time.
+    pub(super) agreeing: usize,
+    /// The time that enough agree on, as seconds from the clock to it.
+    pub(super) offset: Option<f64>,
+}
+
+/// Seconds from `now`, rounded down: dates are of whole seconds, and the vote allows for more than one.
+#[expect(clippy::cast_possible_truncation, reason = "saturates, and such times are refused")]
+fn unix(now: i64, offset: f64) -> i64 {
+    now.saturating_add(offset.floor() as i64)
+}
+
+/// Lets operators vote, one voice each: the deepest overlap of what they say, if it is in one place, narrow, and at a time
+/// at which most of the chains seen are valid.
+pub(super) fn vote(witnesses: &[Witness<'_>], limits: &Limits) -> Vote {
+    let voters: Vec<(&Witness<'_>, Reading)> =
+        witnesses.iter().filter_map(|witness| Some((witness, fit(witness, limits)?))).collect();
+    let identities: Vec<&Identity> = voters.iter().map(|(witness, _)| witness.identity).collect();
+    let operator = operators(&identities);
+    // One operator's servers have one voice, that of the surest.
+    let mut best: Vec<(usize, Reading)> = Vec::new();
+    for (operator, (_, reading)) in operator.into_iter().zip(&voters) {
+        match best.iter_mut().find(|(known, _)| *known == operator) {
+            Some((_, kept)) if kept.distance <= reading.distance => {}
+            Some((_, kept)) => *kept = *reading,
+            None => best.push((operator, *reading)),
+        }
+    }
+    let intervals: Vec<Interval> = best
+        .iter()
+        .map(|(_, Reading { offset, distance, .. })| Interval { low: offset - distance, high: offset + distance })
+        .collect();
+    let Some(overlap) = deepest(&intervals) else { return Vote { agreeing: 0, offset: None } };
+    let Interval { low, high } = overlap.interval;
+    let middle = 0.5 * (low + high);
+    let at = unix(limits.now, middle);
+    let valid = witnesses.iter().filter(|witness| witness.chain.window.contains(at, WINDOW_SLACK)).count();
+    let agreed = overlap.depth >= limits.needed
+        && overlap.single
+        && high - low <= MAX_WIDTH
+        && (limits.earliest..=limits.latest).contains(&at)
+        && 2 * valid > witnesses.len();
+    Vote { agreeing: overlap.depth, offset: agreed.then_some(middle) }
+}
+
+/// What a server says, if that can be true.
+fn fit(witness: &Witness<'_>, limits: &Limits) -> Option<Reading> {
+    let reading = witness.reading.filter(|reading| reading.samples >= MIN_SAMPLES)?;
+    let at = unix(limits.now, reading.offset);
+    let chain = witness.chain;
+    let can_be = chain.window.contains(at, WINDOW_SLACK)
+        && (limits.earliest..=limits.latest).contains(&at)
+        && (chain.life <= MAX_LIFE || chain.pinned);
+    can_be.then_some(reading)
+}
+
+/// The time that at least two operators have signed to have passed.
+pub(super) fn signed_by_two<'a>(seen: impl Iterator<Item = (&'a Identity, i64)> + Clone, latest: i64) -> Option<i64> {
+    let identities: Vec<&Identity> = seen.clone().map(|(identity, _)| identity).collect();
+    let mut of_each: Vec<(usize, i64)> = Vec::new();
+    for (operator, (_, signed)) in operators(&identities).into_iter().zip(seen) {
+        // What nobody would believe is no evidence, or one liar's date of 9999 would weigh as much as two.
+        if signed > latest {
+            continue;
+        }
+        match of_each.iter_mut().find(|(known, _)| *known == operator) {
+            Some((_, kept)) => *kept = signed.max(*kept),
+            None => of_each.push((operator, signed)),
+        }
+    }
+    of_each.sort_by_key(|(_, signed)| *signed);
+    of_each.iter().rev().nth(1).map(|(_, signed)| *signed)
+}

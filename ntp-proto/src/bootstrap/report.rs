@@ -1,0 +1,106 @@
+//! What is known of the time, in words.
+
+use core::fmt;
+
+use super::{Bootstrap, Policy, Standing, State};
+
+/// What the next state waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missing {
+    /// Nothing.
+    Nothing,
+    /// Servers whose certificates are valid by the clock.
+    Servers {
+        /// How many there are.
+        passed: usize,
+        /// How many are needed.
+        needed: usize,
+    },
+    /// Operators that agree on one time.
+    Operators {
+        /// How many do.
+        agreeing: usize,
+        /// How many are needed.
+        needed: usize,
+        /// How many there are.
+        all: usize,
+    },
+    /// A pause to be over: there was no majority.
+    Pause,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing"),
+            Self::Servers { passed, needed } => {
+                write!(f, "servers whose certificates are valid by this clock: {passed} of {needed} needed")
+            }
+            Self::Operators { agreeing, needed, all } => {
+                write!(f, "operators that agree on the time: {agreeing} of {needed} needed, {all} are configured")
+            }
+            Self::Pause => f.write_str("the next try: there was no majority for any time"),
+        }
+    }
+}
+
+/// What is known of the time, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What is known.
+    pub state: State,
+    /// How far the clock was believed when it was last judged.
+    pub standing: Standing,
+    /// Whether dates are deferred now.
+    pub deferred: bool,
+    /// It is this late at least, in Unix seconds.
+    pub earliest: i64,
+    /// What the next state waits for.
+    pub missing: Missing,
+}
+
+impl State {
+    /// The word for it in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Provisional => "provisional",
+            Self::Verified => "verified",
+        }
+    }
+}
+
+impl Policy {
+    /// The word for it in configuration files.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quorum => "quorum",
+            Self::Strict => "strict",
+        }
+    }
+}
+
+impl Bootstrap {
+    /// What is known, and what is missing for more.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let agreeing = self.last_vote.agreeing;
+        let missing = match self.state {
+            State::Verified => Missing::Nothing,
+            State::Unknown if self.paused_until.is_some() => Missing::Pause,
+            State::Unknown if !self.defers() => Missing::Servers { passed: agreeing, needed: self.needed_by_clock() },
+            State::Unknown | State::Provisional => {
+                Missing::Operators { agreeing, needed: self.needed(), all: self.operators() }
+            }
+        };
+        Report {
+            state: self.state,
+            standing: self.standing,
+            deferred: self.defers(),
+            earliest: self.earliest(),
+            missing,
+        }
+    }
+}
