@@ -23,8 +23,9 @@ pub struct Config {
     pub policy: Policy,
     /// What has passed.
     pub floor: Floor,
-    /// Fewest servers that confirm a clock that is plausible.
-    pub min_agreeing: usize,
+    /// Fewest servers that confirm a clock that is plausible or trusted; by default a majority of the operators for the
+    /// first, and two servers for the second. Where the clock is distrusted nothing less than a majority will do.
+    pub min_agreeing: Option<usize>,
     /// Believe a single operator, if no more are configured.
     pub single: bool,
 }

@@ -55,6 +55,8 @@ const WATCH: Duration = Duration::from_secs(86_400);
 const AHEAD: i64 = 2 * DAY;
 /// How far a majority may set the clock behind the last verified time, in seconds.
 const REPAIR: i64 = DAY;
+/// How many servers confirm a clock that the kernel counts as synchronized.
+const TRUSTED_BY: usize = 2;
 /// A clock this near to what is agreed on, in seconds, need not be set.
 const NEAR: f64 = 1.0;
 
@@ -301,7 +303,8 @@ impl Bootstrap {
                 }
             }
             State::Unknown => {
-                let passed = if self.is_distrusted() { count_operators(&strict) } else { strict.len() };
+                let servers = self.standing == Standing::Trusted || self.config.min_agreeing.is_some();
+                let passed = if servers && !self.is_distrusted() { strict.len() } else { count_operators(&strict) };
                 self.last_vote = Vote { agreeing: passed, offset: None };
                 if selected && passed >= self.needed_by_clock() {
                     self.verify(present);
@@ -316,14 +319,16 @@ impl Bootstrap {
         }
     }
 
-    /// How many servers confirm a clock by which their certificates are valid; how many operators, if there is reason to
-    /// distrust the clock and more than one of them.
+    /// How many confirm a clock by which their certificates are valid.
     fn needed_by_clock(&self) -> usize {
-        if !self.is_distrusted() {
-            let servers = self.expected.iter().map(|expected| expected.servers).sum::<usize>();
-            return self.config.min_agreeing.min(servers).max(1);
-        }
-        if self.operators() > 1 { self.needed() } else { 1 }
+        let servers = self.expected.iter().map(|expected| expected.servers).sum::<usize>();
+        let majority = if self.operators() > 1 { self.needed() } else { 1 };
+        let enough = match self.standing {
+            Standing::Trusted => self.config.min_agreeing.unwrap_or(TRUSTED_BY),
+            Standing::Plausible => self.config.min_agreeing.unwrap_or(majority),
+            Standing::Untrusted(_) => return majority,
+        };
+        enough.min(servers).max(1)
     }
 
     /// A majority agrees that the clock is behind by this much, in seconds.

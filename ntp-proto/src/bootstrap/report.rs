@@ -9,7 +9,7 @@ use super::{Bootstrap, Policy, Standing, State};
 pub enum Missing {
     /// Nothing.
     Nothing,
-    /// Servers whose certificates are valid by the clock.
+    /// Servers, of different operators unless the kernel vouches for the clock, whose certificates are valid by it.
     Servers {
         /// How many there are.
         passed: usize,

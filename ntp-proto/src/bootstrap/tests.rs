@@ -9,7 +9,7 @@ const NONE: ClockFacts = ClockFacts { set_by: SetBy::Nothing, ..GOOD };
 
 fn config() -> Config {
     let floor = Floor { build: BUILD, distribution: None, verified: None };
-    Config { policy: Policy::Quorum, floor, min_agreeing: 2, single: false }
+    Config { policy: Policy::Quorum, floor, min_agreeing: None, single: false }
 }
 
 fn identity(operator: u8) -> Identity {
@@ -130,11 +130,11 @@ fn a_plausible_clock_is_judged_by_and_never_deferred() {
     machine.ask(&old, TRUE - 150 * DAY);
     assert_eq!(machine.boot.state(), State::Unknown);
     let missing = machine.boot.report().missing.to_string();
-    assert_eq!(missing, "servers whose certificates are valid by this clock: 0 of 2 needed");
+    assert_eq!(missing, "servers whose certificates are valid by this clock: 0 of 3 needed");
     machine.wait();
     assert_eq!(machine.alarms, [Alarm::NotValid]);
     assert_eq!(machine.boot.judgement(machine.at.clock), Judgement::At(machine.at.clock));
-    machine.ask(&honest(2), machine.at.clock.seconds);
+    machine.ask(&honest(3), machine.at.clock.seconds);
     assert_eq!((machine.boot.state(), machine.exchanges), (State::Verified, 0));
 }
 

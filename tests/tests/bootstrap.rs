@@ -1,0 +1,303 @@
+//! A million machines that start without knowing whether their clock is right, with honest servers and with somebody in the
+//! middle who blocks them and holds keys of certificates that have expired.
+//!
+//! Machines, clocks and attackers are those of a reference model: five of seven kinds of clock are bad, and the attacker has
+//! none to all of the expired keys, stolen at different times or in one breach.
+
+#![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+use std::{net::IpAddr, time::Duration};
+
+use ntp_proto::{
+    bootstrap::{
+        Bootstrap, Chain, ClockFacts, Config, Expected, Floor, Identity, Judgement, Output, Policy, Present, Reading,
+        SetBy, State, Window,
+    },
+    ids::SourceId,
+    time::{Monotonic, UnixTime},
+};
+use ntpd_tests::sim::Random;
+
+const BOOTS: u64 = 1_000_000;
+const DAY: f64 = 86_400.0;
+/// What time it is, in days.
+const TRUE: f64 = 20_000.0;
+/// Days for which certificates are valid.
+const LIFE: f64 = 90.0;
+/// A clock that is off by more days is wrong.
+const WRONG: f64 = 1.0;
+/// Rounds of exchanges: more than any boot needs that gets anywhere.
+const ROUNDS: usize = 6;
+/// What a round of exchanges and the first measurements take, in seconds.
+const ROUND: i64 = 4;
+const ROUND_TAKES: Duration = Duration::from_secs(4);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hardware {
+    None,
+    Good,
+    Reset,
+    Past,
+    Future,
+}
+
+#[derive(Debug)]
+struct Scenario {
+    build: f64,
+    verified: Option<f64>,
+    hardware: Hardware,
+    clock: f64,
+    /// Of each operator, when its certificate was issued.
+    issued: Vec<f64>,
+    /// When the expired certificate was issued of which the attacker has the key.
+    stolen: Vec<Option<f64>>,
+}
+
+fn between(random: &mut Random, low: f64, high: f64) -> f64 {
+    low + (high - low) * random.uniform()
+}
+
+fn pick<T: Copy>(random: &mut Random, all: &[T]) -> T {
+    let count = f64::from(u32::try_from(all.len()).unwrap());
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below the number of them")]
+    let place = (random.uniform() * count) as usize;
+    all[place.min(all.len() - 1)]
+}
+
+impl Scenario {
+    fn new(random: &mut Random) -> Self {
+        let build = TRUE - between(random, 5.0, 1500.0);
+        let age = match pick(random, &[0, 1, 2, 3]) {
+            0 => Some(between(random, 0.0, 2.0)),
+            1 => Some(between(random, 0.0, 60.0)),
+            2 => Some(between(random, 0.0, 900.0)),
+            _ => None,
+        };
+        let kinds = [Hardware::None, Hardware::None, Hardware::Good, Hardware::Good, Hardware::Reset, Hardware::Past];
+        let hardware = pick(random, &[&kinds[..], &[Hardware::Future]].concat());
+        let clock = match hardware {
+            Hardware::None => 0.0,
+            Hardware::Good => TRUE + between(random, -0.01, 0.01),
+            Hardware::Reset => 10_957.0,
+            Hardware::Past => TRUE - between(random, 100.0, 3000.0),
+            Hardware::Future => TRUE + between(random, 100.0, 9000.0),
+        };
+        let operators = pick(random, &[1, 3, 4, 4, 5, 7]);
+        let mut stolen = vec![None; operators];
+        let thefts = pick(random, &(0..=operators).collect::<Vec<_>>());
+        let breach = TRUE - between(random, LIFE + 1.0, 2500.0);
+        let at_once = random.uniform() < 0.5;
+        for _ in 0..thefts {
+            let free: Vec<usize> = (0..operators).filter(|&one| stolen[one].is_none()).collect();
+            let victim = pick(random, &free);
+            let issued = if at_once { breach } else { TRUE - between(random, LIFE + 1.0, 2500.0) };
+            stolen[victim] = Some(issued);
+        }
+        let issued = (0..operators).map(|_| TRUE - between(random, 1.0, 60.0)).collect();
+        Self { build, verified: age.map(|age| TRUE - age).filter(|at| *at > build), hardware, clock, issued, stolen }
+    }
+
+    fn is_minority(&self) -> bool {
+        2 * self.stolen.iter().flatten().count() <= self.stolen.len()
+    }
+
+    fn start(&self, policy: Policy) -> Machine {
+        let set_by = match self.hardware {
+            Hardware::None => SetBy::Nothing,
+            Hardware::Good | Hardware::Reset | Hardware::Past | Hardware::Future => {
+                SetBy::HardwareClock { voltage_low: false }
+            }
+        };
+        let facts = ClockFacts { set_by, synchronized: false, restored: false };
+        let floor = Floor { build: seconds(self.build), distribution: None, verified: self.verified.map(seconds) };
+        let config = Config { policy, floor, min_agreeing: None, single: false };
+        let clock = UnixTime { seconds: seconds(self.clock), nanos: 0 };
+        let at = Present { monotonic: Monotonic::from_nanos(1), clock };
+        let mut boot = Bootstrap::new(config, &facts, at);
+        let expected = |one| Expected { domain: Some(format!("operator{one}.example")), servers: 1 };
+        boot.set_expected((0..self.issued.len()).map(expected).collect());
+        let mut machine = Machine { boot, at, elapsed: 0 };
+        machine.obey();
+        machine
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "some ten thousand days")]
+fn seconds(days: f64) -> i64 {
+    (days * DAY) as i64
+}
+
+struct Machine {
+    boot: Bootstrap,
+    at: Present,
+    /// Seconds since the start.
+    elapsed: i64,
+}
+
+impl Machine {
+    fn obey(&mut self) {
+        loop {
+            match self.boot.poll_output() {
+                Output::SetClock(by) => self.at.clock.seconds += seconds(by.to_seconds() / DAY),
+                Output::ExchangeAgain | Output::Refuse(_) | Output::Now(_) | Output::Alarm(_) => {}
+                Output::Timeout(_) => return,
+            }
+        }
+    }
+
+    /// Exchanges with those who answer, who hold certificates issued at these times and say what time it is.
+    fn round(&mut self, issued: &[(usize, f64)], said: f64) {
+        let mut readings = Vec::new();
+        for &(operator, issued) in issued {
+            let window = Window { not_before: seconds(issued), not_after: seconds(issued + LIFE) };
+            let good = match self.boot.judgement(self.at.clock) {
+                Judgement::At(at) => window.contains(at.seconds, 0),
+                Judgement::Deferred { floor, .. } => window.not_after >= floor,
+            };
+            let source = good.then_some(SourceId(u32::try_from(operator).unwrap()));
+            let identity = Identity {
+                domain: format!("operator{operator}.example"),
+                key: Some([u8::try_from(operator).unwrap(); 32]),
+                addresses: vec![IpAddr::from([192, 0, u8::try_from(operator).unwrap(), 1])],
+            };
+            let chain = Chain {
+                window,
+                signed: vec![window.not_before],
+                life: seconds(LIFE),
+                key: [u8::try_from(operator).unwrap(); 32],
+                pinned: false,
+            };
+            self.boot.handle_chain(self.at, operator, &identity.domain.clone(), identity, chain, source);
+            #[expect(clippy::cast_precision_loss, reason = "some billions of seconds")]
+            let offset = (seconds(said) + self.elapsed - self.at.clock.seconds) as f64;
+            readings.extend(source.map(|source| Reading { source, offset, distance: 0.02, samples: 4 }));
+        }
+        self.boot.update(self.at, &readings, !readings.is_empty());
+        self.obey();
+        self.at.monotonic = self.at.monotonic + ROUND_TAKES;
+        self.at.clock.seconds += ROUND;
+        self.elapsed += ROUND;
+    }
+
+    /// The time that was verified, in days: that of the sources where the clock was confirmed but is off a little.
+    fn verified(&self, said: f64) -> Option<f64> {
+        (self.boot.state() == State::Verified).then_some(said)
+    }
+}
+
+/// What comes of a boot with honest servers alone, and how many rounds of exchanges it took.
+fn honest(scenario: &Scenario, policy: Policy) -> (Option<f64>, usize) {
+    let mut machine = scenario.start(policy);
+    let issued: Vec<(usize, f64)> = scenario.issued.iter().copied().enumerate().collect();
+    for round in 1..=ROUNDS {
+        machine.round(&issued, TRUE);
+        if let Some(at) = machine.verified(TRUE) {
+            return (Some(at), round);
+        }
+    }
+    (None, ROUNDS)
+}
+
+/// What comes of it with an attacker who blocks all honest servers and says in each round what most of the certificates
+/// allow whose keys it has.
+fn attacked(scenario: &Scenario, policy: Policy) -> Option<f64> {
+    let mut machine = scenario.start(policy);
+    let stolen: Vec<(usize, f64)> =
+        scenario.stolen.iter().enumerate().filter_map(|(operator, issued)| Some((operator, (*issued)?))).collect();
+    for _ in 0..ROUNDS {
+        #[expect(clippy::cast_precision_loss, reason = "some billions of seconds")]
+        let (earliest, now) = (machine.boot.earliest() as f64 / DAY, machine.at.clock.seconds as f64 / DAY);
+        let in_force = |at: f64| stolen.iter().filter(|(_, issued)| (*issued..=issued + LIFE).contains(&at)).count();
+        let lies = stolen.iter().map(|(_, issued)| earliest.max(*issued) + 0.5).chain([now]);
+        let lie = lies.max_by_key(|at| in_force(*at))?;
+        machine.round(&stolen, lie);
+        if let Some(at) = machine.verified(lie) {
+            return Some(at);
+        }
+    }
+    None
+}
+
+#[derive(Default)]
+struct Tally {
+    boots: u64,
+    synchronized: u64,
+    rounds: Vec<u64>,
+    without_clock: u64,
+    without_clock_synchronized: u64,
+    minorities: u64,
+    wrong: u64,
+    wrong_by_minority: u64,
+    good_clocks: u64,
+    wrong_with_good_clock_and_one_key: u64,
+}
+
+fn tally(policy: Policy, boots: u64, seed: u64) -> Tally {
+    let mut random = Random::new(seed);
+    let mut tally = Tally { rounds: vec![0; ROUNDS + 1], ..Tally::default() };
+    for _ in 0..boots {
+        let scenario = Scenario::new(&mut random);
+        let is_wrong = |at: f64| (at - TRUE).abs() > WRONG;
+        if scenario.issued.len() > 1 {
+            let (outcome, rounds) = honest(&scenario, policy);
+            assert!(!outcome.is_some_and(is_wrong), "{scenario:?}");
+            tally.boots += 1;
+            tally.synchronized += u64::from(outcome.is_some());
+            tally.rounds[rounds] += u64::from(outcome.is_some());
+            if scenario.hardware == Hardware::None {
+                tally.without_clock += 1;
+                tally.without_clock_synchronized += u64::from(outcome.is_some());
+            }
+        }
+        let wrong = attacked(&scenario, policy).is_some_and(is_wrong);
+        tally.wrong += u64::from(wrong);
+        tally.minorities += u64::from(scenario.is_minority());
+        tally.wrong_by_minority += u64::from(wrong && scenario.is_minority());
+        if scenario.hardware == Hardware::Good {
+            tally.good_clocks += 1;
+            let one = scenario.stolen.iter().flatten().count() == 1;
+            tally.wrong_with_good_clock_and_one_key += u64::from(wrong && one && scenario.issued.len() > 1);
+        }
+    }
+    tally
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some millions")]
+fn share(part: u64, all: u64) -> f64 {
+    part as f64 / all as f64
+}
+
+#[test]
+fn no_minority_with_expired_keys_sets_any_of_a_million_clocks() {
+    let halves: Vec<Tally> = std::thread::scope(|scope| {
+        let halves = [1, 2].map(|seed| scope.spawn(move || tally(Policy::Quorum, BOOTS / 2, seed)));
+        halves.into_iter().map(|half| half.join().unwrap()).collect()
+    });
+    for (half, seed) in halves.iter().zip(1..) {
+        println!(
+            "seed {seed}: {:.2} % of honest boots verified, {:.2} % of those without a clock; wrong {:.2} % by all attackers",
+            100.0 * share(half.synchronized, half.boots),
+            100.0 * share(half.without_clock_synchronized, half.without_clock),
+            100.0 * share(half.wrong, BOOTS / 2),
+        );
+        assert!(half.minorities > BOOTS / 10 && half.good_clocks > BOOTS / 10);
+        assert_eq!(half.wrong_by_minority, 0, "seed {seed}");
+        assert_eq!(half.wrong_with_good_clock_and_one_key, 0, "seed {seed}");
+        assert!(share(half.without_clock_synchronized, half.without_clock) >= 0.99, "seed {seed}");
+        assert!(share(half.synchronized, half.boots) >= 0.98, "seed {seed}");
+        // Two rounds of exchanges at four seconds each.
+        let quick: u64 = half.rounds.iter().take(3).sum();
+        assert!(share(quick, half.synchronized) >= 0.5, "{:?}", half.rounds);
+    }
+}
+
+#[test]
+fn strict_is_as_safe_and_seldom_starts_without_a_good_clock() {
+    let tally = tally(Policy::Strict, 50_000, 3);
+    assert_eq!(tally.wrong_by_minority, 0);
+    let (all, without_clock) =
+        (share(tally.synchronized, tally.boots), share(tally.without_clock_synchronized, tally.without_clock));
+    println!("{:.1} % of honest boots verified, {:.1} % of those without a clock", 100.0 * all, 100.0 * without_clock);
+    // Only where the last verified time, to which the clock is set, is so near that certificates are valid then.
+    assert!((0.3..0.6).contains(&all) && (0.1..0.4).contains(&without_clock), "{all} {without_clock}");
+}
