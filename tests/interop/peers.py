@@ -244,10 +244,20 @@ certificate-authority = "{lab.certificates}/ca.pem"
         self.process = host.start(NTPD_RS, "-c", self.config, log=self.log)
 
     def authentic(self):
-        return set()
+        state = self.state()
+
+        def sources(metric):
+            rows = re.findall(rf'^ntp_source_{metric}{{.*address="(.*):123".*}} (\S+)$', state, re.MULTILINE)
+            return {(address.strip("[]"), float(value)) for address, value in rows}
+
+        # An offset of zero is one that was not measured.
+        measured = {address for address, offset in sources("offset_seconds") if offset != 0}
+        answers = {address for address, unanswered in sources("unanswered_polls") if unanswered == 0}
+        return {address for address, cookies in sources("nts_cookies_available") if cookies == 8} & measured & answers
 
     def state(self):
-        return self.host.run(NTPD_RS_CTL, "-c", self.config, "status", "-f", "prometheus", check=False)
+        text = self.host.run(NTPD_RS_CTL, "-c", self.config, "status", "-f", "prometheus", check=False)
+        return "\n".join(line for line in text.splitlines() if line.startswith("ntp_source_"))
 
 
 class OurUser:
