@@ -29,16 +29,22 @@ def expect(truth, what, *evidence):
         raise AssertionError(f"{what}: {evidence}")
 
 
-def main(world=Lab):
-    """Runs the cases that the command line names, whatever happens to others, and ends with what came of them."""
+def main(world=Lab, **needed):
+    """Runs the cases that the command line names, whatever happens to others, and ends with what came of them.
+
+    No case says anything if one of the programs needed, by their names, is not here."""
+    missing = ", ".join(name for name, program in needed.items() if not program)
     passed, failed, skipped = 0, 0, 0
     for function in CASES:
         if not all(word in function.__name__ for word in sys.argv[1:]):
             continue
         begun = time.monotonic()
         try:
-            with world() as lab:
-                reason = function(lab)
+            if missing:
+                reason = f"not here: {missing}"
+            else:
+                with world() as lab:
+                    reason = function(lab)
             if reason and os.environ.get("CI") and not isinstance(reason, TooOld):
                 raise AssertionError(reason)
             if reason:

@@ -199,7 +199,7 @@ def thousands_of_members_fit(lab):
     seen = set()
     for _ in range(20):
         text = server.dig(SERVICE, "SRV", "+dnssec", "+ignore")
-        targets = re.findall(rf"SRV\t\d+ \d+ 4460 (\S+)", text)
+        targets = re.findall(r"SRV\t\d+ \d+ 4460 (\S+)", text)
         expect(len(targets) == 8 and size(text) <= 1232 and " tc" not in text, "a bounded draw", text)
         seen.update(targets)
     expect(len(seen) > 40, "draws change", len(seen))
