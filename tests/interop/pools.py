@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Users and members of several makes, with our balancer between them: `pools.py`, as root, with the peers in NTPD_PEERS."""
 
-
 from cases import case, expect, main
 from lab import Lab
 from peers import CHRONYD, NTPD_RS, NTPSEC, ChronyUser, NtpdRsUser, NtpsecUser, OurUser, authentic, stop

@@ -633,7 +633,7 @@ def shape(text):
     text = re.sub(r"\b0(ns|us|ms|s)\b", "0s", text)
     text = re.sub(r"\b(slow|fast)\b", "slow", text)
     text = re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3}\b", "Day Mon", text)
-    text = re.sub(r"[ \t]+", " ", text)
+    text = re.sub(r"[ \t]+", " ", text).replace("[ ", "[")
     # Which of equals is the best one is chance.
     text = re.sub(r"best source|agrees; [a-z ]+", "used", text)
     return re.sub(r"^\^[*+-]", "^*", text, flags=re.MULTILINE)
