@@ -6,21 +6,15 @@ Runs as root; needs `tests/run` to have unpacked the peers, or NTPD_PEERS to say
     dns.py PATTERN    those whose name contains PATTERN
 """
 
-import os
 import re
 import signal
-import sys
 import threading
 import time
-import traceback
 
-from lab import OURS, PEERS, Lab, match, sh, wait_for
+from cases import case, expect, main
+from lab import OURS, match, sh, wait_for
+from names import SERVICE, ZONE, PoolDns, start, tool
 
-CASES = []
-DNS = PEERS / "dns"
-ENV = {"LD_LIBRARY_PATH": ":".join(map(str, DNS.glob("usr/lib/*-linux-gnu*")))}
-ZONE = "time.test"
-SERVICE = f"_ntske._tcp.{ZONE}"
 HASH = "ab" * 32
 
 MEMBERS = f"""
@@ -42,61 +36,15 @@ priority = 5
 """
 
 
-def case(function):
-    CASES.append(function)
-    return function
-
-
-def expect(truth, what, *evidence):
-    if not truth:
-        raise AssertionError(f"{what}: {evidence}")
-
-
-def tool(host, *words, check=True):
-    """Runs an unpacked program."""
-    program = next(place for place in ("usr/bin", "usr/sbin") if (DNS / place / words[0]).exists())
-    return host.run("env", *(f"{key}={value}" for key, value in ENV.items()), DNS / program / words[0], *words[1:],
-                    check=check)
-
-
-def start(host, *words, log):
-    program = next(place for place in ("usr/bin", "usr/sbin") if (DNS / place / words[0]).exists())
-    return host.start(DNS / program / words[0], *words[1:], log=log, shim=False, env=ENV)
-
-
-class Server:
-    """Our server at host a, with its files."""
+class Server(PoolDns):
+    """Our server at host a, asked from host b."""
 
     def __init__(self, lab, tag, members=MEMBERS, more="", zone_more="", run=True):
+        observe = f'[observe]\nlisten = "{lab.a.v4}:9976"\n'
+        super().__init__(lab.a, tag, members, ["192.0.2.80", "2001:db8::80"], more + "\n" + observe, zone_more)
         self.lab = lab
-        self.dir = lab.dir / f"srv-{tag}"
-        self.dir.mkdir()
-        self.members = self.dir / "members.toml"
-        self.members.write_text(members)
-        self.config = self.dir / "srv.toml"
-        self.key_text = self.ours("key", self.dir / "zone.key", "--zone", ZONE)
-        self.config.write_text(f"""
-listen = ["{lab.a.v4}:53", "[{lab.a.v6}]:53"]
-{more}
-[observe]
-listen = "{lab.a.v4}:9976"
-[[zone]]
-name = "{ZONE}"
-key = "zone.key"
-members = "members.toml"
-name-servers = [{{ name = "ns1.{ZONE}", addresses = ["{lab.a.v4}", "{lab.a.v6}"] }}]
-addresses = ["192.0.2.80", "2001:db8::80"]
-{zone_more}
-""")
-        self.ours("check")
         if run:
-            self.log = f"srv-{tag}.log"
-            self.process = lab.a.start(OURS / "nts-pool-srv", "-c", self.config, log=self.log, shim=False)
-            wait_for("our server to answer", lambda: " aa" in self.dig(ZONE, "SOA", check=False), 20)
-
-    def ours(self, *words, check=True):
-        config = ["-c", self.config] if words[0] != "key" else []
-        return self.lab.a.run(OURS / "nts-pool-srv", *config, *words, check=check)
+            self.start()
 
     def dig(self, *words, check=True):
         return tool(self.lab.b, "dig", f"@{self.lab.a.v4}", "+tries=1", "+timeout=2", *words, check=check)
@@ -196,7 +144,6 @@ def an_answer_leaves_from_the_address_that_was_asked(lab):
 @case
 def unbound_validates(lab):
     server = Server(lab, "unbound")
-    ds = match(rf"^({ZONE}\.\tIN\tDS\t.*)$", server.ours("ds")).group(1)
     folder = lab.dir / "unbound"
     folder.mkdir()
     config = lab.write("unbound.conf", f"""
@@ -212,7 +159,7 @@ server:
   directory: "{folder}"
   pidfile: ""
   module-config: "validator iterator"
-  trust-anchor: "{ds}"
+  trust-anchor: "{server.ds()}"
   qname-minimisation: yes
   harden-below-nxdomain: yes
   aggressive-nsec: yes
@@ -252,7 +199,7 @@ def thousands_of_members_fit(lab):
     seen = set()
     for _ in range(20):
         text = server.dig(SERVICE, "SRV", "+dnssec", "+ignore")
-        targets = re.findall(rf"SRV\t\d+ \d+ 4460 (\S+)", text)
+        targets = re.findall(r"SRV\t\d+ \d+ 4460 (\S+)", text)
         expect(len(targets) == 8 and size(text) <= 1232 and " tc" not in text, "a bounded draw", text)
         seen.update(targets)
     expect(len(seen) > 40, "draws change", len(seen))
@@ -427,23 +374,6 @@ def mistakes_end_with_1_and_wrong_use_with_2(lab):
     expect("code 1" in told and "zone.key: unusable key" in told, "no key, no server", told)
     expect("code 2" in code("nonsense") and "code 2" in code("publish", "--every", "soon"), "usage")
     expect("code 0" in code("--version") and "code 0" in code("--help"), "help")
-
-
-def main():
-    wanted = sys.argv[1] if len(sys.argv) > 1 else ""
-    failures = 0
-    for function in CASES:
-        if wanted not in function.__name__:
-            continue
-        begun = time.monotonic()
-        try:
-            with Lab() as lab:
-                function(lab)
-            print(f"ok    {function.__name__} ({time.monotonic() - begun:.1f} s)", flush=True)
-        except Exception:  # every case is run, whatever happens to others
-            failures += 1
-            print(f"FAIL  {function.__name__}\n{traceback.format_exc()}", flush=True)
-    sys.exit(1 if failures else 0)
 
 
 if __name__ == "__main__":

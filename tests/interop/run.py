@@ -7,102 +7,31 @@ Runs as root; needs `tests/run` to have unpacked the peers, or NTPD_PEERS to say
 """
 
 import difflib
-import json
 import os
 import re
 import sys
-import traceback
 
-from lab import (CHRONYC, CHRONYD, KEY_HEX, NTPD_RS, NTPD_RS_CTL, NTPSEC, OURS, ROOT, Lab, chrony, chronyc, have, match, ntpctl, ours,
-                 sh, wait_for)
-
-CASES = []
-
-
-class TooOld(str):
-    """Why a case says nothing: the peer, as it is packaged, cannot do it. That is no fault of a run, but no pass either."""
-
-
-
-def case(function):
-    CASES.append(function)
-    return function
-
-
-def report(host, daemon, *words):
-    """A report of ours as data, or None while the daemon does not answer."""
-    text = ntpctl(host, daemon, "--json", *words)
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def synchronized(host, daemon):
-    tracking = report(host, daemon, "tracking")
-    return tracking if tracking and tracking.get("synchronized") else None
-
-
-def expect(truth, what, *evidence):
-    if not truth:
-        raise AssertionError(f"{what}: {evidence}")
+from cases import TooOld, case, expect, main
+from lab import ROOT, have, match, sh, wait_for
+from peers import (CHRONYC, CHRONYD, KEY_HEX, NTPD_RS, NTPD_RS_CTL, NTPSEC, OURS, chrony, chrony_nts_server, chrony_server, chronyc,
+                   ntpctl, ntpd_rs_nts_server, ntpsec_nts_server, our_nts_server, ours, report, synchronized, trust)
 
 
 # Servers to measure against. Host a is the server, host b the client.
-
-def chrony_server(host, tag, extra=""):
-    return chrony(host, f"local stratum 3\nallow all\n{extra}", tag)
-
-
-def chrony_nts_server(host, tag, extra=""):
-    tls = host.lab.certificates
-    server = chrony_server(host, tag, f"""
-ntsserverkey {tls}/{host.name}.key
-ntsservercert {tls}/{host.name}.pem
-{extra}""")
-    # To `auto`, a name at which nobody listens for key exchanges is one without NTS.
-    listens = lambda: "LISTEN" in host.run("ss", "-Htln", "sport = :4460", check=False)
-    wait_for("chronyd to take key exchanges", listens, 20)
-    return server
-
-
-def ntpsec_server(host, tag, extra=""):
-    lab = host.lab
-    config = lab.write(f"ntpsec-{tag}.conf", f"""
-disable ntp
-tos orphan 5 orphanwait 1
-restrict default
-{extra}
-""")
-    return host.start(NTPSEC, "-n", "-g", "-c", config, log=f"ntpsec-{tag}.log")
-
 
 def ntpd_rs_server(host, tag):
     """Follows a chronyd at another address of the other host: without a source it says itself that it is not
     synchronized, and a server that followed our own address would be a loop for us."""
     lab = host.lab
-    tls = lab.certificates
     sh("ip", "-n", lab.b.space, "addr", "add", "10.89.7.12/24", "dev", "eth0", check=False)
     chrony_server(lab.b, f"{tag}-up", "port 11123\nbindaddress 10.89.7.12")
-    config = lab.write(f"ntpd-rs-{tag}.toml", f"""
-[synchronization]
-minimum-agreeing-sources = 1
+    return ntpd_rs_nts_server(host, tag, "minimum-agreeing-sources = 1", extra="""
 [source-defaults]
-poll-interval-limits = {{ min = 4, max = 4 }}
+poll-interval-limits = { min = 4, max = 4 }
 [[source]]
 mode = "server"
 address = "10.89.7.12:11123"
-[observability]
-log-level = "info"
-observation-path = "{lab.dir}/ntpd-rs-{tag}.sock"
-[[server]]
-listen = "0.0.0.0:123"
-[[nts-ke-server]]
-listen = "0.0.0.0:4460"
-certificate-chain-path = "{tls}/{host.name}.pem"
-private-key-path = "{tls}/{host.name}.key"
-""", 0o644)
-    return host.start(NTPD_RS, "-c", config, log=f"ntpd-rs-{tag}.log")
+""")
 
 
 def ntpd_rs_stratum(lab):
@@ -115,11 +44,6 @@ def ntpd_rs_stratum(lab):
 
 KINDS = ("AES128", "SHA256", "SHA1", "MD5")
 FAST = 'min-poll = 1\nmax-poll = 2\n'
-
-
-def trust(lab, aeads=None):
-    listed = "" if aeads is None else f"aeads = {aeads}\n"
-    return f'[trust]\ncertificates = "file"\ncertificate-file = "{lab.certificates}/ca.pem"\n{listed}'
 
 
 def keys(lab, tag, kind):
@@ -267,23 +191,16 @@ def our_client_refuses_a_certificate_of_somebody_else(lab):
 def our_client_from_ntpsec(lab):
     if not NTPSEC:
         return "ntpsec is not here"
-    tls = lab.certificates
     key_file, theirs = ntpsec_keys(lab)
-    server = ntpsec_server(lab.a, "s", f"""
-{theirs}
-nts enable
-nts key {tls}/a.key
-nts cert {tls}/a.pem
-nts cookie {lab.dir}/ntpsec-cookies
-""")
+    server = ntpsec_nts_server(lab.a, "s", theirs)
     for tag, text in (
         ("plain", f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}'),
         *((f"key-{kind}", f'[[server]]\naddress = "{lab.a.v4}"\nkey = {number}\n{FAST}[keys]\nfile = "{key_file}"\n')
           for number, kind in enumerate(NTPSEC_KINDS, 1)),
         ("nts", nts_from("a.test", trust(lab))),
-        ("nts-17", nts_from("a.test", trust(lab, [17]))),
-        ("nts-17-15", nts_from("a.test", trust(lab, [17, 15]))),
-        ("nts-30-15", nts_from("a.test", trust(lab, [30, 15]))),
+        ("nts-17", nts_from("a.test", trust(lab, aeads=[17]))),
+        ("nts-17-15", nts_from("a.test", trust(lab, aeads=[17, 15]))),
+        ("nts-30-15", nts_from("a.test", trust(lab, aeads=[30, 15]))),
     ):
         daemon, _ = run_ours(lab, text, tag, 90)
         expect_aead(lab, daemon, tag)
@@ -307,9 +224,9 @@ def our_client_from_ntpd_rs(lab):
     for tag, text in (
         ("plain", f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}{limit}'),
         ("nts", nts_from("a.test", limit + trust(lab))),
-        ("nts-17", nts_from("a.test", limit + trust(lab, [17]))),
-        ("nts-17-15", nts_from("a.test", limit + trust(lab, [17, 15]))),
-        ("nts-30-15", nts_from("a.test", limit + trust(lab, [30, 15]))),
+        ("nts-17", nts_from("a.test", limit + trust(lab, aeads=[17]))),
+        ("nts-17-15", nts_from("a.test", limit + trust(lab, aeads=[17, 15]))),
+        ("nts-30-15", nts_from("a.test", limit + trust(lab, aeads=[30, 15]))),
     ):
         daemon, _ = run_ours(lab, text, tag, 60)
         expect_aead(lab, daemon, tag)
@@ -320,25 +237,7 @@ def our_client_from_ntpd_rs(lab):
 # Our server: host b runs our daemon on top of a chronyd there, and peers at host a ask it.
 
 def our_server(lab, extra=""):
-    # On the same host: a server that followed host a would be a loop for the clients there.
-    chrony_server(lab.b, "up", "port 11123")
-    tls = lab.certificates
-    text = f"""
-[[server]]
-address = "{lab.b.v4}:11123"
-nts = "off"
-{FAST}
-[serve]
-listen = ["0.0.0.0:123", "[::]:123"]
-allow = ["10.89.7.0/24", "fd89:7::/64"]
-[serve.nts]
-listen = ["0.0.0.0:4460"]
-certificate = "{tls}/b.pem"
-private-key = "{tls}/b.key"
-{extra}"""
-    daemon = ours(lab.b, text, "server")
-    wait_for("our server to synchronize", lambda: synchronized(lab.b, daemon), 30)
-    return daemon
+    return our_nts_server(lab.b, "server", extra=extra)
 
 
 def served(lab, daemon):
@@ -439,7 +338,7 @@ def chrony_with_aes_gcm_siv_in_both_directions(lab):
     # With record 1024 both know how keys are exported; without it, ours tries the other way after a refusal.
     refused = 0 if directive else 1
     for tag, aeads in (("30", [30]), ("30-15", [30, 15])):
-        daemon, _ = run_ours(lab, nts_from("a.test", trust(lab, aeads)), tag)
+        daemon, _ = run_ours(lab, nts_from("a.test", trust(lab, aeads=aeads)), tag)
         wait_for("several replies", lambda: report(lab.b, daemon, "ntpdata")["sources"][0]["good"] >= 6, 30)
         auth = report(lab.b, daemon, "authdata")["sources"][0]
         expect((auth["algorithm-number"], auth["key-bits"], auth["cookies"]) == (30, 128, 8), "AES-128-GCM-SIV", auth)
@@ -449,7 +348,7 @@ def chrony_with_aes_gcm_siv_in_both_directions(lab):
     server.terminate()
     server.wait(5)
     # A client that does not say how it exports keys gets another algorithm as long as there is one.
-    daemon = our_server(lab, trust(lab, [30] if directive else [30, 15]))
+    daemon = our_server(lab, trust(lab, aeads=[30] if directive else [30, 15]))
     client = chrony_client(lab, "b.test nts", "gcm", f"{directive}\nntstrustedcerts {lab.certificates}/ca.pem")
     wait_for("more NTS replies", lambda: served(lab, daemon)["replies-nts"] > 6, 30)
     data = chronyc(lab.a, client, "authdata")
@@ -734,7 +633,7 @@ def shape(text):
     text = re.sub(r"\b0(ns|us|ms|s)\b", "0s", text)
     text = re.sub(r"\b(slow|fast)\b", "slow", text)
     text = re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3}\b", "Day Mon", text)
-    text = re.sub(r"[ \t]+", " ", text)
+    text = re.sub(r"[ \t]+", " ", text).replace("[ ", "[")
     # Which of equals is the best one is chance.
     text = re.sub(r"best source|agrees; [a-z ]+", "used", text)
     return re.sub(r"^\^[*+-]", "^*", text, flags=re.MULTILINE)
@@ -770,30 +669,7 @@ ke-port = {4460 + n}
         difflib.unified_diff(shape(file.read_text()).splitlines(), shape(text).splitlines(), lineterm="")))
 
 
-def main():
-    wanted = [function for function in CASES if all(word in function.__name__ for word in sys.argv[1:])]
+if __name__ == "__main__":
     if not CHRONYD:
         sys.exit("chronyd is not here: run tests/run as root")
-    passed, failed, skipped = 0, 0, 0
-    for function in wanted:
-        try:
-            with Lab() as lab:
-                reason = function(lab)
-            if reason and os.environ.get("CI") and not isinstance(reason, TooOld):
-                raise AssertionError(reason)
-            if reason:
-                skipped += 1
-                print(f"skip {function.__name__}: {reason}", flush=True)
-            else:
-                passed += 1
-                print(f"ok   {function.__name__}", flush=True)
-        except Exception:
-            failed += 1
-            print(f"FAIL {function.__name__}", flush=True)
-            traceback.print_exc()
-    print(f"{passed} passed, {failed} failed, {skipped} skipped")
-    sys.exit(failed > 0)
-
-
-if __name__ == "__main__":
     main()

@@ -13,7 +13,7 @@ use hickory_resolver::{
     },
     proto::{
         dnssec::{Proof, TrustAnchors},
-        op::{DnsRequestOptions, DnsResponse, Query},
+        op::{DnsRequest, DnsRequestOptions, DnsResponse, Query},
         rr::{self, RData, Record, RecordType, rdata::CNAME},
     },
 };
@@ -171,7 +171,7 @@ async fn validated(
     name: rr::Name,
     kind: RecordType,
 ) -> Result<Judged, NetError> {
-    let handle = DnssecDnsHandle::with_trust_anchor(handle(servers)?, anchors);
+    let handle = DnssecDnsHandle::with_trust_anchor(Unchecked(handle(servers)?), anchors);
     match lookup(handle, name, kind).await {
         Ok(response) => {
             let message = response.into_message();
@@ -217,6 +217,28 @@ fn handle(servers: &[SocketAddr]) -> Result<RetryDnsHandle<NameServerPool<Runtim
     });
     let pool = NameServerPool::from_config(servers, context, Runtime::default());
     Ok(RetryDnsHandle::new(pool, RETRIES))
+}
+
+/// Asks name servers to leave the checking to us.
+///
+/// RFC 4035 section 4.9.2: "A validating security-aware stub resolver SHOULD set the CD bit". The library clears it. A
+/// resolver on the way would keep back what it finds wrong by its own keys and its own clock, and systemd-resolved leaves
+/// signatures out of all other answers.
+#[derive(Clone)]
+struct Unchecked<H>(H);
+
+impl<H: DnsHandle> DnsHandle for Unchecked<H> {
+    type Response = H::Response;
+    type Runtime = H::Runtime;
+
+    fn is_using_edns(&self) -> bool {
+        self.0.is_using_edns()
+    }
+
+    fn send(&self, mut request: DnsRequest) -> Self::Response {
+        request.metadata.checking_disabled = true;
+        self.0.send(request)
+    }
 }
 
 async fn lookup(handle: impl DnsHandle, name: rr::Name, kind: RecordType) -> Result<DnsResponse, NetError> {

@@ -37,8 +37,10 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// One signed zone, the root, with everything in it.
 struct World {
     signer: DnssecSigner,
-    /// Claims of every answer about a name with `good` in it that it was validated.
+    /// Claims of every answer about a name with `good` in it that it was validated, unless nobody wants it validated.
     claims: bool,
+    /// Gives signatures and proofs only to those who validate themselves, as systemd-resolved does.
+    withholds: bool,
     /// What it says of the certificate of `localhost` at a port.
     certificate: Option<(u16, TLSA)>,
 }
@@ -52,7 +54,7 @@ impl World {
         anchors.insert(&public);
         let thirty_years = Duration::from_secs(30 * 365 * 86_400);
         let signer = DnssecSigner::new(DNSKEY::from_key(&public), Box::new(key), rr::Name::root(), thirty_years);
-        (Self { signer, claims: false, certificate: None }, anchors)
+        (Self { signer, claims: false, withholds: false, certificate: None }, anchors)
     }
 
     /// Records of one name and type, and the signature.
@@ -179,12 +181,18 @@ impl World {
         let query = Message::from_vec(query).unwrap();
         let question = query.queries[0].clone();
         let mut reply = Message::response(query.metadata.id, OpCode::Query);
-        let (code, answers, authorities) =
+        let (code, mut answers, mut authorities) =
             self.respond(&question.name().to_ascii().to_lowercase(), question.query_type());
+        let checked = !query.metadata.checking_disabled;
+        if self.withholds && checked {
+            for section in [&mut answers, &mut authorities] {
+                section.retain(|record| !matches!(record.record_type(), RecordType::RRSIG | RecordType::NSEC));
+            }
+        }
         reply.add_query(question.clone());
         reply.metadata.response_code = code;
         reply.metadata.recursion_available = true;
-        reply.metadata.authentic_data = self.claims && question.name().to_ascii().contains("good");
+        reply.metadata.authentic_data = self.claims && checked && question.name().to_ascii().contains("good");
         reply.insert_answers(answers);
         reply.insert_authorities(authorities);
         let mut edns = Edns::new();
@@ -421,6 +429,21 @@ fn signatures_are_judged_at_the_time_that_is_told() {
         let (one, two) = tokio::join!(resolver.services(&owner, later), resolver.services(&owner, early));
         assert!(matches!(one.0, Answer::Services { .. }), "{one:?}");
         assert_eq!(two.0, Answer::Bogus);
+        task.abort();
+    });
+}
+
+#[test]
+fn resolvers_are_told_that_we_validate() {
+    block_on(async {
+        let (mut world, anchors) = World::new();
+        world.withholds = true;
+        let (server, task) = serve(world).await;
+        let resolver = Resolver::system().with_name_servers(vec![server], anchors);
+        let (answer, text) = resolver.services(&name("_ntske._tcp.good.test"), now::unix()).await;
+        assert!(matches!(answer, Answer::Services { .. }), "{answer:?} {text:?}");
+        assert_eq!(resolver.services(&name("_ntske._tcp.proven.test"), now::unix()).await.0, Answer::NoRecord);
+        assert_eq!(resolver.tlsa(&name("good.test"), 4460, now::unix()).await.records().len(), 1);
         task.abort();
     });
 }

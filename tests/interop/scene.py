@@ -1,0 +1,72 @@
+"""A pool: its members, each of a make of its own, and its balancer. For tests of its users."""
+
+from lab import OURS, wait_for
+from peers import chrony_nts_server, ntpd_rs_nts_server, ntpsec_nts_server, our_nts_server, takes_key_exchanges
+
+# Those of the pool's members that know Fixed Key Requests have it.
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+def start_members(lab, *makes):
+    """Starts the members at the hosts that are named as their makes."""
+    for make in makes:
+        host = getattr(lab, make)
+        if make == "chrony":
+            chrony_nts_server(host, "member")
+        elif make == "ntpsec":
+            ntpsec_nts_server(host, "member")
+        elif make == "rs":
+            ntpd_rs_nts_server(host, "member", "local-stratum = 1", f'accepted-pool-authentication-tokens = ["{TOKEN}"]')
+        else:
+            tokens = lab.write("pool-tokens", f"{TOKEN}\n")
+            our_nts_server(host, "member", f'pool-tokens = "{tokens}"')
+    for make in makes:
+        takes_key_exchanges(getattr(lab, make), make)
+
+
+def directory(lab, *makes):
+    """The file of members that both routes of a pool read."""
+    token = {"rs": f'token = "{TOKEN}"\n', "ours": f'token = "{TOKEN}"\n'}
+    return "".join(f'[[member]]\nname = "{getattr(lab, make).names[0]}"\n{token.get(make, "")}' for make in makes)
+
+
+class Balancer:
+    """`nts-pool-lb` under a name."""
+
+    def __init__(self, host, name, members):
+        self.host = host
+        lab = host.lab
+        tls = lab.certificates
+        lab.certify("pool", name)
+        self.members = lab.write("lb-members.toml", members)
+        self.config = lab.write("lb.toml", f"""
+listen = ["0.0.0.0:4460", "[::]:4460"]
+certificate = "{tls}/pool.pem"
+private-key = "{tls}/pool.key"
+members = "{self.members}"
+trust = "file"
+trust-file = "{tls}/ca.pem"
+allow-private = true
+control-socket = "{lab.dir}/lb.sock"
+metrics = "{host.v4}:9460"
+[probe]
+interval = 2
+max-offset = 1.0
+""")
+        host.start(OURS / "nts-pool-lb", "-c", self.config, log="lb.log", env={"RUST_LOG": "debug"})
+        wait_for("the balancer", lambda: (lab.dir / "lb.sock").exists(), 10)
+        # Offsets are shown with their sign once they are measured.
+        wait_for("probes of all members", lambda: sum(" +0." in line or " -0." in line for line in self.list().splitlines())
+                 == members.count("token"), 20)
+
+    def command(self, *words):
+        return self.host.run(OURS / "nts-pool-lb", "-c", self.config, *words)
+
+    def list(self):
+        return self.command("list")
+
+    def served(self):
+        """How many users got cookies so far."""
+        get = f"import urllib.request as u; print(u.urlopen('http://{self.host.v4}:9460/metrics').read().decode())"
+        line = next(line for line in self.host.run("python3", "-c", get).splitlines() if 'result="served"' in line)
+        return int(line.split()[-1])
