@@ -7,10 +7,13 @@ use std::{
 };
 
 use ipnet::IpNet;
+use ntp_proto::time::UnixTime;
 use nts_ke::admission::Limits;
 use pool_srv::directory::{Problem, read_toml};
 use serde::Deserialize;
 use toml::Spanned;
+
+use super::now;
 
 /// Most threads that serve users.
 pub const MAX_WORKERS: usize = 64;
@@ -75,6 +78,15 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// The time of day at which certificates, tickets and members are judged: the kernel's. No file sets it.
+    pub time_of_day: fn() -> UnixTime,
+}
+
+impl Config {
+    /// That time in whole seconds since 1970.
+    pub(super) fn unix_seconds(&self) -> u64 {
+        u64::try_from((self.time_of_day)().seconds).unwrap_or(0)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -218,6 +230,7 @@ impl Reader<'_> {
             control_socket: self
                 .file(raw.control_socket.as_deref().unwrap_or_else(|| Path::new("/run/nts-pool-lb/control.sock"))),
             metrics,
+            time_of_day: now::unix,
         })
     }
 

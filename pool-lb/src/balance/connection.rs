@@ -38,7 +38,7 @@ impl Connection {
         let connected = timeout(now::until(by), TcpStream::connect(address)).await;
         let stream = connected.map_err(|_| KeError::Timeout("connection to the member"))??;
         stream.set_nodelay(true)?;
-        let session = UpstreamSession::new(&shared.client.load(), name, now::unix(), by);
+        let session = UpstreamSession::new(&shared.client.load(), name, (shared.config.time_of_day)(), by);
         let session = session.map_err(|error| Trouble::Member(error.to_string()))?;
         let mut connection = Self { session, stream, used: now::monotonic() };
         connection.run(by).await?;

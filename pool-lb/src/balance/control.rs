@@ -20,7 +20,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{config::Config, keeper::Keeper, keeper::StartError, now};
+use super::{config::Config, keeper::Keeper, keeper::StartError};
 
 /// What comes of a command: a text, or what is wrong with it.
 pub type Reply = Result<String, String>;
@@ -218,7 +218,7 @@ const fn state_name(state: Health) -> &'static str {
 }
 
 fn list(keeper: &Keeper) -> String {
-    let now = now::unix_seconds();
+    let now = keeper.shared.config.unix_seconds();
     let report = keeper.judge.report(now);
     let mut out = format!("{:<32} {:<9} {:>8} {:>10}  {}\n", "MEMBER", "STATE", "SINCE", "OFFSET", "REASON");
     for member in keeper.directory().members() {
@@ -316,7 +316,7 @@ fn metrics(keeper: &Keeper) -> String {
     );
     let offsets = "nts_pool_lb_member_offset_seconds";
     let _ = write!(out, "# HELP {offsets} A member's clock minus ours.\n# TYPE {offsets} gauge\n");
-    for (name, health) in keeper.judge.report(now::unix_seconds()).members {
+    for (name, health) in keeper.judge.report(keeper.shared.config.unix_seconds()).members {
         if let Some(offset) = health.offset_seconds {
             let _ = writeln!(out, "{offsets}{{member=\"{name}\"}} {offset}");
         }

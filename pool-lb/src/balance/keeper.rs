@@ -20,8 +20,9 @@ use super::{
     health::Judge,
     identity::{self, FileError},
     metrics::Metrics,
-    now, probe, serve,
+    probe, serve,
 };
+use crate::acceptor::{Complaint, bind};
 
 /// How often the verdict is worked out, at most.
 const JUDGING: Duration = Duration::from_millis(200);
@@ -116,6 +117,7 @@ impl Balancer {
             assignments: ArcSwap::from_pointee(Assignments::new(roster)),
             aliases: ArcSwap::from_pointee(Aliases::default()),
             metrics: Metrics::default(),
+            complaint: Complaint::default(),
             events,
             config,
         };
@@ -149,7 +151,7 @@ impl Balancer {
             let mut listeners = Vec::with_capacity(asked.len());
             for address in &mut asked {
                 let failed = |error| StartError::Listen(*address, error);
-                let listener = serve::bind(*address).map_err(failed)?;
+                let listener = bind(*address, serve::BACKLOG, true).map_err(failed)?;
                 // All workers share the port that the system chose for the first.
                 *address = listener.local_addr().map_err(failed)?;
                 listeners.push(listener);
@@ -235,17 +237,8 @@ impl Keeper {
     fn new(shared: Shared, watched: Watched, judge: Judge) -> Self {
         let others = shared.config.health_from.iter().map(|path| (path.clone(), None)).collect();
         let looks = looks(&shared.config);
-        Self {
-            shared,
-            watched,
-            judge,
-            drained: BTreeSet::new(),
-            others,
-            looks,
-            epoch: identity::ticket_epoch(),
-            published: None,
-            dirty: false,
-        }
+        let epoch = identity::ticket_epoch(&shared.config);
+        Self { shared, watched, judge, drained: BTreeSet::new(), others, looks, epoch, published: None, dirty: false }
     }
 
     async fn run(
@@ -263,7 +256,7 @@ impl Keeper {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 Some(Event { member, sample }) = heard.recv() => {
-                    self.judge.handle_sample(now::unix_seconds(), member.as_str(), sample);
+                    self.judge.handle_sample(self.shared.config.unix_seconds(), member.as_str(), sample);
                     self.dirty = true;
                 }
                 Some(Command { line, reply }) = commanded.recv() => {
@@ -291,7 +284,7 @@ impl Keeper {
             Err(problem) => warn!("{problem}; the members stay as they were"),
         }
         let looks = looks(&self.shared.config);
-        let epoch = identity::ticket_epoch();
+        let epoch = identity::ticket_epoch(&self.shared.config);
         if looks != self.looks || epoch != self.epoch {
             (self.looks, self.epoch) = (looks, epoch);
             if let Err(error) = self.reload_identity() {
@@ -337,7 +330,7 @@ impl Keeper {
     fn take_directory(&mut self) {
         let directory = Arc::clone(self.watched.current());
         let names = directory.members().iter().map(|member| member.name.as_str());
-        self.judge.set_members(now::unix_seconds(), names);
+        self.judge.set_members(self.shared.config.unix_seconds(), names);
         for member in directory.members() {
             let drains = member.drain || self.drained.contains(member.name.as_str());
             self.judge.set_draining(member.name.as_str(), drains);
@@ -363,7 +356,7 @@ impl Keeper {
     pub(super) fn rejudge(&mut self, wanted: bool) {
         self.dirty = false;
         let common = self.judge.is_common_mode();
-        let changed = self.judge.judge(now::unix_seconds());
+        let changed = self.judge.judge(self.shared.config.unix_seconds());
         if self.judge.is_common_mode() != common {
             let what = if common {
                 "members fail one by one again"
@@ -392,7 +385,7 @@ impl Keeper {
     /// The worse of our verdict and those of others.
     pub(super) fn state(&self, member: &Member) -> Health {
         let name = member.name.as_str();
-        let now = now::unix_seconds();
+        let now = self.shared.config.unix_seconds();
         let others = self.others.iter().filter_map(|(_, report)| report.as_ref()).map(|report| report.state(name, now));
         let rank = |health: &Health| match health {
             Health::Up => 0,
@@ -406,7 +399,7 @@ impl Keeper {
 
     fn publish(&self) {
         let Some(path) = &self.shared.config.health_file else { return };
-        let text = self.judge.report(now::unix_seconds()).to_json();
+        let text = self.judge.report(self.shared.config.unix_seconds()).to_json();
         let mut beside = path.clone().into_os_string();
         beside.push(".new");
         if let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)) {
@@ -444,7 +437,7 @@ async fn probe_forever(shared: Shared) {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let (shared, member) = (shared.clone(), member.clone());
             tokio::task::spawn_local(async move {
-                let sample = probe::probe(&member, &shared.client.load_full(), shared.config.allow_private).await;
+                let sample = probe::probe(&member, &shared.client.load_full(), &shared.config).await;
                 shared.tell(&member.name, sample);
                 drop(place);
             });

@@ -1,6 +1,6 @@
 //! One user: its request, a member for it, and the answer.
 
-use std::{fmt, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 
 use ntp_proto::time::Monotonic;
 use nts_ke::{
@@ -9,13 +9,7 @@ use nts_ke::{
     server::{Stage, UserOutput, UserSession},
 };
 use pool_srv::directory::Wish;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    sync::mpsc,
-    task::spawn_local,
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::mpsc, task::spawn_local, time::timeout};
 use tracing::debug;
 
 use super::{
@@ -26,15 +20,7 @@ use super::{
     serve::Worker,
     upstream::{Link, Ready, Trouble},
 };
-
-/// Octets read at a time.
-const PIECE: usize = 4096;
-
-/// How long a user may take to close after its answer, so that the answer is not lost to a reset.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Octets that are thrown away meanwhile.
-const MAX_LINGER_BYTES: usize = 16 * PIECE;
+use crate::acceptor::{Failure, PIECE, part, transmit};
 
 /// How long a ready member is looked for, and how long the user waits in all.
 const SEARCH: Duration = Duration::from_millis(2500);
@@ -50,25 +36,6 @@ const MAX_FAILURES: usize = 6;
 /// Members that are looked at for one user.
 const MAX_LOOKS: usize = 48;
 
-/// Why a user got nothing.
-#[derive(Debug)]
-enum Failure {
-    Exchange(KeError),
-    Io(io::Error),
-    /// It did not take what was sent.
-    Stuck,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exchange(error) => error.fmt(f),
-            Self::Io(error) => error.fmt(f),
-            Self::Stuck => f.write_str("the answer was not taken in time"),
-        }
-    }
-}
-
 /// Serves one user; `stage` is told how far it comes.
 pub(super) async fn attend(
     worker: &Rc<Worker>,
@@ -78,20 +45,16 @@ pub(super) async fn attend(
     progress: &dyn Fn(Stage),
 ) {
     let close_by = now::monotonic() + worker.deadlines().total;
-    let told = match converse(worker, stream, first, user, progress).await {
-        Ok(()) => true,
-        Err(failure) => {
-            debug!("user {user}: {failure}");
-            worker.shared.metrics.count(match &failure {
-                Failure::Exchange(KeError::Protocol(_)) => Counter::BadRequests,
-                Failure::Exchange(_) | Failure::Io(_) | Failure::Stuck => Counter::Unfinished,
-            });
-            matches!(&failure, Failure::Exchange(error) if !matches!(error, KeError::Timeout(_)))
-        }
-    };
-    if told {
-        // Closing a connection with unread data resets it, and the user could lose what it was told.
-        let _ = timeout(LINGER.min(now::until(close_by)), part(stream)).await;
+    let outcome = converse(worker, stream, first, user, progress).await;
+    if let Err(failure) = &outcome {
+        debug!("user {user}: {failure}");
+        worker.shared.metrics.count(match failure {
+            Failure::Exchange(KeError::Protocol(_)) => Counter::BadRequests,
+            Failure::Exchange(_) | Failure::Io(_) | Failure::Stuck => Counter::Unfinished,
+        });
+    }
+    if outcome.as_ref().err().is_none_or(Failure::was_told) {
+        part(stream, now::until(close_by)).await;
     }
 }
 
@@ -115,8 +78,7 @@ async fn converse(
     loop {
         let deadline = match session.poll_output() {
             UserOutput::Transmit(bytes) => {
-                let sent = timeout(now::until(session.final_deadline()), stream.write_all(&bytes)).await;
-                sent.map_err(|_| Failure::Stuck)?.map_err(Failure::Io)?;
+                transmit(stream, &bytes, now::until(session.final_deadline())).await?;
                 continue;
             }
             UserOutput::Asked(request) => {
@@ -137,19 +99,6 @@ async fn converse(
             Ok(Ok(0)) => session.handle_eof(now::monotonic()),
             Ok(Ok(length)) => session.handle_input(now::monotonic(), piece.get(..length).unwrap_or_default()),
             Ok(Err(error)) => return Err(Failure::Io(error)),
-        }
-    }
-}
-
-/// Reads and drops what the user still sends, until it closes.
-async fn part(stream: &mut TcpStream) {
-    let _ = stream.shutdown().await;
-    let mut piece = [0; PIECE];
-    let mut taken = 0_usize;
-    while taken < MAX_LINGER_BYTES {
-        match stream.read(&mut piece).await {
-            Ok(0) | Err(_) => return,
-            Ok(length) => taken = taken.saturating_add(length),
         }
     }
 }
