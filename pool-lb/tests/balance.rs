@@ -135,6 +135,22 @@ fn denied_servers_are_not_given_under_any_of_their_names() {
 }
 
 #[test]
+fn users_may_be_sent_to_addresses() {
+    let settings = "hand-out = \"address\"\nallow-private = true";
+    let scene = Scene::with(&[(Manner::Good, &[15][..], None), (Manner::Good, &[15], Some("ntp.two.test"))], settings);
+    while !scene.members.iter().all(|member| !member.keys.lock().unwrap().is_empty()) {
+        let established = scene.user().unwrap();
+        let expected = if scene.owner(&established).name == "m1.test" { "127.0.0.1" } else { "ntp.two.test" };
+        assert_eq!(established.server.as_deref(), Some(expected));
+    }
+    // In this scene all members have one address.
+    scene.set_members(&scene.members[..1]);
+    let denied = ["127.0.0.1".to_owned()];
+    let established = scene.user_with(&[AeadAlgorithm::AesSivCmac256], &denied, &[]).unwrap();
+    assert_eq!(scene.owner(&established).name, "m1.test", "better than nobody");
+}
+
+#[test]
 fn a_user_gets_a_member_that_has_its_algorithm_if_there_is_one() {
     let mut wanted = vec![(Manner::Good, &[15][..], None); 7];
     wanted.push((Manner::Good, &[15, 17], None));

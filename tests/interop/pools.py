@@ -33,9 +33,17 @@ accepted-pool-authentication-tokens = ["{TOKEN}"]
 
 
 def balancer(lab):
+    lab.write("members.toml", f'[[member]]\nname = "b.test"\naddresses = ["{lab.b.v4}"]\ntoken = "{TOKEN}"\n')
+    config = lab.write("lb.toml", settings(lab, "name"))
+    lab.write("address.toml", settings(lab, "address"))
+    program = lab.a.start(OURS / "nts-pool-lb", "-c", config, log="lb.log", env={"RUST_LOG": "debug"})
+    wait_for("the balancer", lambda: (lab.dir / "lb.sock").exists(), 10)
+    return config, program
+
+
+def settings(lab, hand_out):
     tls = lab.certificates
-    lab.write("members.toml", f'[[member]]\nname = "b.test"\ntoken = "{TOKEN}"\n')
-    config = lab.write("lb.toml", f"""
+    return f"""
 listen = ["0.0.0.0:4460"]
 certificate = "{tls}/a.pem"
 private-key = "{tls}/a.key"
@@ -43,14 +51,12 @@ members = "members.toml"
 trust = "file"
 trust-file = "{tls}/ca.pem"
 allow-private = true
+hand-out = "{hand_out}"
 control-socket = "{lab.dir}/lb.sock"
 [probe]
 interval = 2
 max-offset = 1.0
-""")
-    lab.a.start(OURS / "nts-pool-lb", "-c", config, log="lb.log", env={"RUST_LOG": "debug"})
-    wait_for("the balancer", lambda: (lab.dir / "lb.sock").exists(), 10)
-    return config
+"""
 
 
 def listed(lab, config):
@@ -80,12 +86,12 @@ def chrony_user(lab, directive, tag):
     return f"AEAD {fields[3]}, {fields[4]} bits, {fields[8]} cookies, no NAK"
 
 
-def ntpsec_user(lab):
+def ntpsec_user(lab, server):
     config = lab.write("ntpsec.conf", f"nts ca {lab.certificates}/ca.pem\nserver a.test nts iburst minpoll 4\n"
                        "restrict default\nrestrict 127.0.0.1\n", 0o644)
     user = lab.a.start(NTPSEC, "-n", "-c", config, log="ntpsec.log")
     try:
-        wait_for("NTPsec", lambda: "b.test" in lab.log("ntpsec.log") and "cookies" in lab.log("ntpsec.log"), 30)
+        wait_for("NTPsec", lambda: server in lab.log("ntpsec.log") and "cookies" in lab.log("ntpsec.log"), 30)
     except AssertionError:
         print(lab.log("ntpsec.log"), lab.log("lb.log")[-2000:])
         raise
@@ -94,7 +100,7 @@ def ntpsec_user(lab):
     return next(line for line in lab.log("ntpsec.log").splitlines() if "cookies" in line)
 
 
-def our_user(lab):
+def our_user(lab, server="b.test"):
     """Our daemon in mode `lb`: authenticated time from the member that the pool names."""
     text = f"""
 [[pool]]
@@ -125,7 +131,7 @@ certificate-file = "{lab.certificates}/ca.pem"
         raise
     user.terminate()
     user.wait(5)
-    assert name == "b.test", name
+    assert name == server, name
     return f"{name}, {cookies} cookies"
 
 
@@ -139,7 +145,7 @@ def main():
             hosts = Path("/etc/netns") / host.space / "hosts"
             hosts.write_text(hosts.read_text() + f"{lab.b.v4} b.test.\n")
         member(lab)
-        config = balancer(lab)
+        config, program = balancer(lab)
         try:
             wait_for("a measured offset", lambda: any("+0." in l or "-0." in l for l in listed(lab, config).splitlines()), 20)
         finally:
@@ -148,7 +154,16 @@ def main():
         if CHRONYD:
             print("chronyd:", chrony_user(lab, "", "siv"))
         if NTPSEC:
-            print("NTPsec:", ntpsec_user(lab))
+            print("NTPsec:", ntpsec_user(lab, "b.test"))
+        program.terminate()
+        program.wait(10)
+        lab.a.start(OURS / "nts-pool-lb", "-c", lab.dir / "address.toml", log="lb.log", env={"RUST_LOG": "debug"})
+        wait_for("the balancer", lambda: "b.test" in listed(lab, config), 10)
+        print("by address, ours:", our_user(lab, lab.b.v4))
+        if CHRONYD:
+            print("by address, chronyd:", chrony_user(lab, "", "address"))
+        if NTPSEC:
+            print("by address, NTPsec:", ntpsec_user(lab, lab.b.v4))
     return 0
 
 

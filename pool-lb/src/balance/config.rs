@@ -34,6 +34,17 @@ pub enum Trust {
     Both,
 }
 
+/// What users are told of where their member serves time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandOut {
+    /// Its name, which they look up.
+    #[default]
+    Name,
+    /// An address of the family by which they came, if the directory has one.
+    Address,
+}
+
 /// How members are probed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Probing {
@@ -64,6 +75,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whose connections begin with a PROXY header.
     pub proxies: Vec<IpNet>,
+    /// What users are told of members that name no server themselves.
+    pub hand_out: HandOut,
     /// Whether users may be sent to internal addresses, and members may have some.
     pub allow_private: bool,
     /// A file whose secret all nodes of the balancer share, for TLS tickets.
@@ -104,6 +117,8 @@ struct Raw {
     limits: RawLimits,
     #[serde(default)]
     proxies: Vec<Spanned<String>>,
+    #[serde(default)]
+    hand_out: HandOut,
     #[serde(default)]
     allow_private: bool,
     ticket_secret: Option<PathBuf>,
@@ -222,6 +237,7 @@ impl Reader<'_> {
             workers,
             limits: self.limits(&raw.limits, workers)?,
             proxies: proxies.collect::<Result<_, _>>()?,
+            hand_out: raw.hand_out,
             allow_private: raw.allow_private,
             ticket_secret: raw.ticket_secret.as_deref().map(|file| self.file(file)),
             health_file: raw.health_file.as_deref().map(|file| self.file(file)),

@@ -6,7 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     time::Duration,
 };
@@ -156,6 +156,11 @@ impl Link {
             warming: Cell::default(),
             common_only: Cell::default(),
         }
+    }
+
+    /// The address that served last.
+    pub(super) fn good_address(&self) -> Option<IpAddr> {
+        self.good.get().map(|address| address.ip())
     }
 
     fn token(&self) -> Result<&str, Trouble> {

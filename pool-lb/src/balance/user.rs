@@ -15,6 +15,7 @@ use tracing::debug;
 use super::{
     Shared,
     assign::{self, Assignments, Choice, Terms},
+    config::HandOut,
     metrics::Counter,
     now,
     serve::Worker,
@@ -124,9 +125,15 @@ async fn answer(worker: &Rc<Worker>, session: &mut UserSession, request: &Reques
         session.answer(now::monotonic(), &failed);
         return;
     };
+    let config = &worker.shared.config;
+    let address = match config.hand_out {
+        HandOut::Name => None,
+        HandOut::Address => assign::address_for(user, &link.member, link.good_address(), config.allow_private),
+    };
     let member = &link.member.name;
+    let called = address.as_deref().unwrap_or_else(|| member.as_str());
     let trouble = match ready.hand_over(keys, started + ANSWER).await {
-        Ok(accepted) => match assign::grant(&terms, member, &accepted, worker.shared.config.allow_private) {
+        Ok(accepted) => match assign::grant(&terms, member, called, &accepted, config.allow_private) {
             Ok(grant) => {
                 if let Some(server) = grant.server {
                     worker.shared.learn_alias(member, server);
