@@ -1,6 +1,6 @@
 //! A pool that hands over the keys of its users, over TCP on loopback.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use nts_ke::{
     client::ClientConfig,
