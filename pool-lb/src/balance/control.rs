@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{config::Config, keeper::Keeper, keeper::StartError};
+use crate::acceptor;
 
 /// What comes of a command: a text, or what is wrong with it.
 pub type Reply = Result<String, String>;
@@ -30,6 +31,9 @@ const MAX_COMMAND: usize = 4096;
 
 /// Longest reply that a client takes.
 const MAX_REPLY: u64 = 1 << 26;
+
+/// Connections for metrics that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 16;
 
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -63,10 +67,8 @@ impl Sockets {
     pub(super) fn open(config: &Config) -> Result<Self, StartError> {
         let path = &config.control_socket;
         let control = open_control(path).map_err(|error| StartError::Socket(path.display().to_string(), error))?;
-        let open = |address: SocketAddr| {
-            let listener = std::net::TcpListener::bind(address)?;
-            listener.set_nonblocking(true).map(|()| listener)
-        };
+        // Shared: a balancer may run beside the one that it follows.
+        let open = |address: SocketAddr| acceptor::bind(address, BACKLOG, true);
         let failed = |address: SocketAddr| move |error| StartError::Socket(format!("metrics on {address}"), error);
         let metrics = config.metrics.map(|address| open(address).map_err(failed(address))).transpose()?;
         Ok(Self { control, metrics })

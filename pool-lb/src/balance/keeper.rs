@@ -1,6 +1,14 @@
 //! What goes on beside the users: files, the verdict on members, and whoever asks.
 
-use std::{collections::BTreeSet, fmt, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, Watched};
@@ -92,7 +100,17 @@ impl Balancer {
     ///
     /// [`StartError`]; nothing is served then.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::launch(config, true)
+        Self::start_on(config, Vec::new())
+    }
+
+    /// As [`start`](Self::start), but users are taken from these listeners, if there are any, and not from those of the
+    /// file. Somebody else may keep them open while one balancer follows another.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is served then.
+    pub fn start_on(config: Config, held: Vec<TcpListener>) -> Result<Self, StartError> {
+        Self::launch(config, Some(held))
     }
 
     /// Probes members and publishes the verdict, and serves no users.
@@ -101,12 +119,13 @@ impl Balancer {
     ///
     /// [`StartError`]; nothing runs then.
     pub fn monitor(config: Config) -> Result<Self, StartError> {
-        Self::launch(config, false)
+        Self::launch(config, None)
     }
 
-    fn launch(config: Config, serves: bool) -> Result<Self, StartError> {
+    fn launch(config: Config, held: Option<Vec<TcpListener>>) -> Result<Self, StartError> {
         let watched = Watched::open(&config.members).map_err(StartError::Directory)?;
-        let server = if serves { Some(identity::server_config(&config).map_err(StartError::File)?) } else { None };
+        let serves = held.is_some();
+        let server = serves.then(|| identity::server_config(&config)).transpose().map_err(StartError::File)?;
         let client = identity::client_config(&config).map_err(StartError::File)?;
         let (events, heard) = mpsc::channel(MAX_EVENTS);
         let judge = Judge::new(config.probing.max_offset);
@@ -139,19 +158,25 @@ impl Balancer {
                 Ok(())
             }
         })?;
-        if serves {
-            balancer.serve(&stopped)?;
+        if let Some(held) = held {
+            balancer.serve(&held, &stopped)?;
         }
         Ok(balancer)
     }
 
-    fn serve(&mut self, stopped: &watch::Receiver<bool>) -> Result<(), StartError> {
-        let mut asked = self.shared.config.listen.clone();
+    fn serve(&mut self, held: &[TcpListener], stopped: &watch::Receiver<bool>) -> Result<(), StartError> {
+        let unusable = |error| StartError::Socket("a listener that was passed on".to_owned(), error);
+        let addresses = held.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>().map_err(unusable)?;
+        let mut asked = if held.is_empty() { self.shared.config.listen.clone() } else { addresses };
         for number in 0..self.shared.config.workers {
             let mut listeners = Vec::with_capacity(asked.len());
-            for address in &mut asked {
+            for (place, address) in asked.iter_mut().enumerate() {
                 let failed = |error| StartError::Listen(*address, error);
-                let listener = bind(*address, serve::BACKLOG, true).map_err(failed)?;
+                let listener = match held.get(place) {
+                    Some(held) => held.try_clone().and_then(|held| held.set_nonblocking(true).map(|()| held)),
+                    None => bind(*address, serve::BACKLOG, true),
+                };
+                let listener = listener.map_err(failed)?;
                 // All workers share the port that the system chose for the first.
                 *address = listener.local_addr().map_err(failed)?;
                 listeners.push(listener);
