@@ -21,6 +21,9 @@ const CROWDED_FIFTHS: usize = 4;
 /// For how long a shortage is remembered.
 const SHORTAGE: Duration = Duration::from_secs(60);
 
+/// Places that a shortage leaves: somebody else may be who holds what the system has run out of.
+const LEFT_BY_SHORTAGE: usize = 16;
+
 /// What one host or network may have. A host is an IPv4 address or an IPv6 /64, a network is an IPv4 /24 or an IPv6
 /// /48.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,10 +171,15 @@ impl Admission {
     /// Takes word of how far a connection has come. Those that are kept for a pool of ours no longer count as its host's,
     /// nor did opening them: a pool keeps many.
     pub fn handle_progress(&mut self, id: ConnectionId, stage: Stage) {
-        let pools = self.open.values().filter(|open| open.pool).count();
         let Some(open) = self.open.get_mut(&id) else { return };
         open.stage = stage;
-        if stage == Stage::Kept && !open.pool && pools < self.limits.total / POOL_PART {
+        if stage != Stage::Kept || open.pool {
+            return;
+        }
+        let pools = self.open.values().filter(|open| open.pool).count();
+        if pools < self.limits.total / POOL_PART
+            && let Some(open) = self.open.get_mut(&id)
+        {
             open.pool = true;
             self.rates.remove(&open.host);
         }
@@ -186,7 +194,7 @@ impl Admission {
     /// so many may be closed. There are no more places than are left then for a while, so that those who have come far find
     /// what they need although others keep coming.
     pub fn handle_shortage(&mut self, now: Monotonic) -> Vec<ConnectionId> {
-        let bearable = (self.open.len() - self.open.len().div_ceil(4)).max(1);
+        let bearable = (self.open.len() - self.open.len().div_ceil(4)).max(LEFT_BY_SHORTAGE);
         self.bearable = Some((bearable, now + SHORTAGE));
         let mut evicted = Vec::new();
         // Ends: each round takes one away.
@@ -370,9 +378,12 @@ mod tests {
         admission.handle_closed(last);
         admitted(admission.handle_connection(at(61), in_network(2, 3)));
         admitted(admission.handle_connection(at(61), in_network(2, 4)));
-        let mut none = Admission::new(limits);
-        assert!(none.handle_shortage(at(0)).is_empty());
-        admitted(none.handle_connection(at(0), in_network(1, 1)));
+        let mut few = Admission::new(limits);
+        admitted(few.handle_connection(at(0), in_network(1, 1)));
+        assert!(few.handle_shortage(at(0)).is_empty(), "others hold what is missing");
+        for host in 2..12 {
+            admitted(few.handle_connection(at(0), in_network(1, host)));
+        }
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use std::{
     fs::{self, File},
     io::{Read as _, Write as _},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    os::fd::OwnedFd,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
 };
 
 use ntp_proto::nts::AeadAlgorithm;
@@ -63,26 +66,36 @@ fn a_proxy_that_stops_within_its_header_is_dropped_and_disturbs_nobody() {
     assert_eq!(scene.all_keys(), 8);
 }
 
-/// The program itself, which may open so many files.
+/// The program itself.
 struct Program {
     child: Child,
     log: std::path::PathBuf,
 }
 
 impl Program {
-    fn start(scene: &Scene, files: u32) -> Self {
+    /// `limit` is what the shell does before. With `held` it finds that listener as a service manager passes it on.
+    fn start(scene: &Scene, limit: &str, held: Option<&TcpListener>) -> Self {
         let text = fs::read_to_string(scene.path("lb.toml")).unwrap().replace("lb.sock", "program.sock");
         fs::write(scene.path("program.toml"), text.replace("lb.json", "program.json")).unwrap();
         let log = scene.path("program.log");
+        let held = held.map(|held| Stdio::from(OwnedFd::from(held.try_clone().unwrap())));
+        // sd_listen_fds(3): the first is number 3.
+        let take = if held.is_some() { "export LISTEN_FDS=1 LISTEN_PID=$$; exec 3<&0 0</dev/null" } else { ":" };
         let child = Command::new("sh")
-            .args(["-c", "ulimit -n $0 && exec \"$@\"", &files.to_string(), env!("CARGO_BIN_EXE_nts-pool-lb"), "-c"])
+            .args(["-c", &format!("{take}; {limit}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_nts-pool-lb"), "-c"])
             .arg(scene.path("program.toml"))
             .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
+            .stdin(held.unwrap_or_else(Stdio::null))
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
         Self { child, log }
+    }
+
+    /// Asks it to end, and waits until it has.
+    fn terminate(&mut self) {
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
+        assert!(sent.success() && self.child.wait().unwrap().success(), "{}", self.log());
     }
 
     fn log(&self) -> String {
@@ -111,7 +124,7 @@ impl Drop for Program {
 #[test]
 fn a_system_without_files_costs_idle_connections_and_no_users() {
     let scene = Scene::new(&[Manner::Good, Manner::Good]);
-    let mut program = Program::start(&scene, 64);
+    let mut program = Program::start(&scene, "ulimit -n 64", None);
     let address = program.address();
     let tls = scene.user_tls(None);
     let complaints = |log: &str| log.matches("cannot accept connections").count();
@@ -128,4 +141,38 @@ fn a_system_without_files_costs_idle_connections_and_no_users() {
     let log = program.log();
     assert_eq!(complaints(&log), 1, "{log}");
     scene.all_keys();
+}
+
+#[test]
+fn no_user_is_lost_when_one_balancer_follows_another_on_a_port_that_stays_open() {
+    let scene = Scene::new(&[Manner::Good, Manner::Good]);
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let over = AtomicBool::new(false);
+    let served = thread::scope(|scope| {
+        let user = || {
+            let tls = scene.user_tls(None);
+            let mut served = 0;
+            while !over.load(Ordering::SeqCst) {
+                let told = scene.told(&tls, address).unwrap();
+                assert_eq!(scene.holders(&told.keys).len(), 1);
+                served += 1;
+            }
+            served
+        };
+        // The first of them come before anybody serves.
+        let users: Vec<_> = (0..3).map(|_| scope.spawn(user)).collect();
+        for _ in 0..3 {
+            let mut program = Program::start(&scene, ":", Some(&held));
+            assert_eq!(program.address(), address);
+            program.terminate();
+        }
+        let mut last = Program::start(&scene, ":", Some(&held));
+        last.address();
+        over.store(true, Ordering::SeqCst);
+        let served: usize = users.into_iter().map(|user| user.join().unwrap()).sum();
+        last.terminate();
+        served
+    });
+    assert_eq!(scene.all_keys(), served);
 }
