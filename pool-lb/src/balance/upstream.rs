@@ -26,7 +26,7 @@ use super::{
     Shared,
     assign::{check_server, is_public},
     connection::Connection,
-    health::Sample,
+    health::{MOST, Sample},
     metrics::Counter,
     now,
     pace::{Breaker, Capacity, Timings},
@@ -49,6 +49,9 @@ const BELIEVED: Duration = Duration::from_secs(300);
 
 /// For how long after its last user a connection is kept ready for the next.
 const WARM: Duration = Duration::from_secs(60);
+
+/// How often the judge hears that a member serves while nothing fails: each word wakes another thread.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// Most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 3;
@@ -110,6 +113,9 @@ pub(super) struct Link {
     next: Cell<u64>,
     last_used: Cell<Option<Monotonic>>,
     warming: Cell<bool>,
+    /// When the judge last heard that it serves, and how many successes it is to hear of at once.
+    told: Cell<Option<Monotonic>>,
+    owed: Cell<u8>,
     /// Whether it does not know the request for server names.
     common_only: Cell<bool>,
 }
@@ -154,6 +160,8 @@ impl Link {
             next: Cell::default(),
             last_used: Cell::default(),
             warming: Cell::default(),
+            told: Cell::default(),
+            owed: Cell::default(),
             common_only: Cell::default(),
         }
     }
@@ -422,7 +430,10 @@ impl Link {
     pub(super) fn failed(&self, shared: &Shared, trouble: &Trouble) {
         match trouble {
             Trouble::Skipped(_) => return,
-            Trouble::Member(why) => shared.tell(&self.member.name, Sample::Failed(why.clone())),
+            Trouble::Member(why) => {
+                self.owed.set(MOST + 1);
+                shared.tell(&self.member.name, Sample::Failed(why.clone()));
+            }
             Trouble::Ours(_) => shared.metrics.count(Counter::OwnFaults),
         }
         debug!("member {}: {trouble}", self.member.name.as_str());
@@ -436,7 +447,14 @@ impl Link {
         let mut breaker = self.breaker.get();
         breaker.succeed();
         self.breaker.set(breaker);
-        shared.tell(&self.member.name, Sample::Served);
+        let now = now::monotonic();
+        let owed = self.owed.get();
+        // So many outweigh whatever is held against it; more say nothing new.
+        if owed > 0 || self.told.get().is_none_or(|at| now.since(at) >= TELLING) {
+            self.owed.set(owed.saturating_sub(1));
+            self.told.set(Some(now));
+            shared.tell(&self.member.name, Sample::Served);
+        }
     }
 }
 
