@@ -36,7 +36,7 @@ const MAX_LINGER_BYTES: usize = 16 * PIECE;
 /// Trouble that comes back within this time is still the same.
 const SAME_TROUBLE: Duration = Duration::from_secs(60);
 
-/// Opens a listener for which the kernel keeps `backlog` connections. With `shared_port` others may listen beside it, each
+/// Opens a listener for which the kernel keeps `backlog` connections; what is written to those is sent at once. With `shared_port` others may listen beside it, each
 /// getting a share; otherwise a port in use stays refused.
 ///
 /// # Errors
@@ -50,6 +50,8 @@ pub fn bind(address: SocketAddr, backlog: i32, shared_port: bool) -> io::Result<
     // For connections of an earlier run that the kernel still remembers.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared_port)?;
+    // Linux passes this on to connections (tcp(7)), which saves a call for each.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(backlog)?;
     Ok(socket.into())

@@ -45,11 +45,16 @@ impl Connection {
         Ok(connection)
     }
 
+    /// Whether the member is asked for nothing now, and keeps the connection.
+    pub(super) fn is_ready(&self) -> bool {
+        self.session.is_ready()
+    }
+
     /// Whether a request may be sent: the member has neither closed it nor said anything unasked.
     pub(super) fn is_alive(&self) -> bool {
         let mut octet = [MaybeUninit::uninit()];
         let peeked = SockRef::from(&self.stream).peek(&mut octet);
-        self.session.is_ready() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.is_ready() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// How long it has not been used.

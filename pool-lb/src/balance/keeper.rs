@@ -12,6 +12,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, Watched};
+use socket2::SockRef;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
@@ -173,7 +174,7 @@ impl Balancer {
             for (place, address) in asked.iter_mut().enumerate() {
                 let failed = |error| StartError::Listen(*address, error);
                 let listener = match held.get(place) {
-                    Some(held) => held.try_clone().and_then(|held| held.set_nonblocking(true).map(|()| held)),
+                    Some(held) => take_over(held),
                     None => bind(*address, serve::BACKLOG, true),
                 };
                 let listener = listener.map_err(failed)?;
@@ -242,6 +243,14 @@ impl Balancer {
             let _ = thread.join();
         }
     }
+}
+
+/// A listener that somebody else keeps open too, with the options of our own.
+fn take_over(held: &TcpListener) -> io::Result<TcpListener> {
+    let listener = held.try_clone()?;
+    listener.set_nonblocking(true)?;
+    SockRef::from(&listener).set_tcp_nodelay(true)?;
+    Ok(listener)
 }
 
 /// Owner of the verdict.

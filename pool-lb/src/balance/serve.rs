@@ -230,7 +230,6 @@ impl Crowd {
 }
 
 async fn attend(mut place: Place, mut stream: TcpStream, peer: IpAddr, proxied: bool) {
-    let _ = stream.set_nodelay(true);
     let (mut user, mut first) = (peer, Vec::new());
     if proxied {
         match timeout(PROXY_DEADLINE, read_header(&mut stream)).await {

@@ -98,7 +98,8 @@ impl From<KeError> for Trouble {
 /// All that one worker knows of one member.
 pub(super) struct Link {
     pub(super) member: Member,
-    idle: RefCell<Vec<Connection>>,
+    #[expect(clippy::vec_box, reason = "a connection is large, and moves often")]
+    idle: RefCell<Vec<Box<Connection>>>,
     support: RefCell<Option<(Rc<Support>, Monotonic)>>,
     resolved: RefCell<Option<(Vec<SocketAddr>, Monotonic)>>,
     resolving: Cell<bool>,
@@ -112,10 +113,10 @@ pub(super) struct Link {
     waiting: RefCell<BTreeMap<u64, Monotonic>>,
     next: Cell<u64>,
     last_used: Cell<Option<Monotonic>>,
-    warming: Cell<bool>,
     /// When the judge last heard that it serves, and how many successes it is to hear of at once.
     told: Cell<Option<Monotonic>>,
     owed: Cell<u8>,
+    warming: Cell<bool>,
     /// Whether it does not know the request for server names.
     common_only: Cell<bool>,
 }
@@ -134,7 +135,7 @@ impl Drop for Wait {
 
 /// A member that is ready to take keys.
 pub(super) struct Ready {
-    connection: Connection,
+    connection: Box<Connection>,
     pub(super) support: Rc<Support>,
     wait: Wait,
 }
@@ -159,9 +160,9 @@ impl Link {
             waiting: RefCell::default(),
             next: Cell::default(),
             last_used: Cell::default(),
-            warming: Cell::default(),
             told: Cell::default(),
             owed: Cell::default(),
+            warming: Cell::default(),
             common_only: Cell::default(),
         }
     }
@@ -239,7 +240,7 @@ impl Link {
         shared: &Rc<Shared>,
         by: Monotonic,
         wait: &Wait,
-    ) -> Result<(Connection, Rc<Support>), Trouble> {
+    ) -> Result<(Box<Connection>, Rc<Support>), Trouble> {
         // Ends: each round takes one away, or returns.
         while let Some(mut connection) = self.take_idle() {
             let known = self.known_support();
@@ -315,7 +316,7 @@ impl Link {
         Ok(support)
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Box<Connection>> {
         // The one used last is most likely alive. Ends: each round takes one away.
         loop {
             let connection = self.idle.borrow_mut().pop()?;
@@ -325,14 +326,15 @@ impl Link {
         }
     }
 
-    fn put_idle(&self, connection: Connection) {
+    /// Keeps a connection for the next user, who looks at it again.
+    fn put_idle(&self, connection: Box<Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if connection.is_alive() && idle.len() < MAX_IDLE {
+        if connection.is_ready() && idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }
 
-    async fn dial(&self, shared: &Shared, by: Monotonic) -> Result<Connection, Trouble> {
+    async fn dial(&self, shared: &Shared, by: Monotonic) -> Result<Box<Connection>, Trouble> {
         let started = now::monotonic();
         let by = (started + self.connects.borrow().wait()).min(by);
         let addresses = self.addresses(shared, by).await?;
@@ -346,7 +348,7 @@ impl Link {
                     self.good.set(Some(address));
                     self.connects.borrow_mut().push(now::monotonic().since(started));
                     shared.metrics.count(Counter::UpstreamConnections);
-                    return Ok(connection);
+                    return Ok(Box::new(connection));
                 }
                 Err(failed) => trouble = failed,
             }

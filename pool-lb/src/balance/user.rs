@@ -1,6 +1,6 @@
 //! One user: its request, a member for it, and the answer.
 
-use std::{io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::IpAddr, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use ntp_proto::time::Monotonic;
 use nts_ke::{
@@ -220,7 +220,8 @@ async fn find(
     let (tried, skipped) = (Vec::new(), Vec::new());
     let mut search =
         Search { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, patient: false };
-    let (tell, mut told) = mpsc::channel(MAX_LOOKS);
+    // Made when somebody has to be waited for, which is seldom.
+    let mut channel = None;
     let (mut asked, mut failures, mut no_overlap) = (0_usize, 0, None);
     let mut next_at = now::monotonic();
     for _ in 0..MAX_LOOKS {
@@ -228,20 +229,34 @@ async fn find(
         if failures >= MAX_FAILURES || by <= now {
             break;
         }
+        let mut come = None;
         if (asked == 0 || next_at <= now) && asked < MAX_BESIDE {
             if let Some((place, link)) = search.next() {
-                asked += 1;
-                spawn_local(prepare(Rc::clone(&worker.shared), place, link, by, search.patient, tell.clone()));
                 next_at = now + HEDGE;
+                match at_once(Box::pin(prepare(Rc::clone(&worker.shared), link, by, search.patient))).await {
+                    Ok(result) => come = Some((place, result)),
+                    Err(preparing) => {
+                        asked += 1;
+                        let (tell, _) = channel.get_or_insert_with(|| mpsc::channel(MAX_BESIDE));
+                        spawn_local(finish(place, preparing, tell.clone()));
+                    }
+                }
             } else if asked == 0 {
                 break;
             } else {
                 next_at = by;
             }
         }
-        let until = if asked < MAX_BESIDE { next_at.min(by) } else { by };
-        let Ok(Some((place, result))) = timeout(now::until(until), told.recv()).await else { continue };
-        asked -= 1;
+        let (place, result) = match (come, &mut channel) {
+            (Some(come), _) => come,
+            (None, None) => continue,
+            (None, Some((_, told))) => {
+                let until = if asked < MAX_BESIDE { next_at.min(by) } else { by };
+                let Ok(Some(told)) = timeout(now::until(until), told.recv()).await else { continue };
+                asked -= 1;
+                told
+            }
+        };
         let ready: Ready = match result {
             Ok(ready) => ready,
             Err(Trouble::Skipped(_)) => {
@@ -265,17 +280,24 @@ async fn find(
     Err(no_overlap.filter(|_| failures == 0).unwrap_or(Response::Error(ErrorCode::Internal)))
 }
 
+type Prepared = Result<Ready, Trouble>;
+
+async fn prepare(shared: Rc<Shared>, link: Rc<Link>, by: Monotonic, patient: bool) -> Prepared {
+    link.prepare(&shared, by, patient).await
+}
+
+/// Runs until there is something to wait for, and gives back the rest then: a member that a connection is kept to is ready
+/// without a task of its own.
+async fn at_once<F: Future + Unpin>(mut future: F) -> Result<F::Output, F> {
+    match poll_fn(|context| Poll::Ready(Pin::new(&mut future).poll(context))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => Err(future),
+    }
+}
+
 /// Gets a member ready for whoever still waits for one.
-async fn prepare(
-    shared: Rc<Shared>,
-    place: usize,
-    link: Rc<Link>,
-    by: Monotonic,
-    patient: bool,
-    tell: mpsc::Sender<(usize, Result<Ready, Trouble>)>,
-) {
-    let result = link.prepare(&shared, by, patient).await;
-    if let Err(late) = tell.try_send((place, result))
+async fn finish(place: usize, preparing: impl Future<Output = Prepared>, tell: mpsc::Sender<(usize, Prepared)>) {
+    if let Err(late) = tell.try_send((place, preparing.await))
         && let Ok(ready) = late.into_inner().1
     {
         ready.put_back();
