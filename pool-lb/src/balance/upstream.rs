@@ -47,6 +47,10 @@ const PING_AFTER: Duration = Duration::from_secs(2);
 /// How long what a member can do is believed, and its addresses are.
 const BELIEVED: Duration = Duration::from_secs(300);
 
+/// How long a member that has a user's keys is waited for at least: nobody else may serve that user any more, so there is no
+/// gain in giving it up as soon as others.
+const LEAST_AFTER_KEYS: Duration = Duration::from_secs(1);
+
 /// For how long after its last user a connection is kept ready for the next.
 const WARM: Duration = Duration::from_secs(60);
 
@@ -480,7 +484,8 @@ impl Ready {
     pub(super) async fn hand_over(mut self, keys: FixedKeys, by: Monotonic) -> Result<Accepted, Trouble> {
         let link = Rc::clone(self.link());
         let started = now::monotonic();
-        let by = link.answer_by(by);
+        let wait = link.answers.borrow().wait().max(LEAST_AFTER_KEYS);
+        let by = (started + wait).min(by);
         let answer = self.connection.exchange(keys.into(), link.token()?, by).await?;
         link.answers.borrow_mut().push(now::monotonic().since(started));
         match answer {
