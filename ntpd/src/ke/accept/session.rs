@@ -73,7 +73,7 @@ async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> R
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Failure::Io(io::Error::other(error)))?;
     let mut rng = ChaCha20Rng::from_seed(seed);
-    let config = shared.config.load_full();
+    let mut config = shared.config.load_full();
     let session = ServerSession::new(Arc::clone(&config), now::monotonic());
     let mut session = session.map_err(|fault| Failure::Exchange(KeError::Tls(fault)))?;
     let mut piece = [0; PIECE];
@@ -100,8 +100,12 @@ async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> R
         let received = timeout(wait, stream.read(&mut piece)).await;
         // What a pool is served must not outlive the token, the certificate and the settings that it was admitted under.
         if kept && !Arc::ptr_eq(&config, &shared.config.load()) {
-            session.handle_eof(now::monotonic());
-            continue;
+            if !matches!(received, Ok(Ok(1..))) {
+                session.handle_eof(now::monotonic());
+                continue;
+            }
+            config = shared.config.load_full();
+            session.handle_config(Arc::clone(&config));
         }
         match received {
             Err(_) => session.handle_timeout(now::monotonic()),
