@@ -89,15 +89,15 @@ def chrony_user(lab, directive, tag):
 def ntpsec_user(lab, server):
     config = lab.write("ntpsec.conf", f"nts ca {lab.certificates}/ca.pem\nserver a.test nts iburst minpoll 4\n"
                        "restrict default\nrestrict 127.0.0.1\n", 0o644)
-    user = lab.a.start(NTPSEC, "-n", "-c", config, log="ntpsec.log")
+    user = lab.a.start(NTPSEC, "-n", "-c", config, log=f"ntpsec-{server}.log")
     try:
-        wait_for("NTPsec", lambda: server in lab.log("ntpsec.log") and "cookies" in lab.log("ntpsec.log"), 30)
+        wait_for("NTPsec", lambda: server in lab.log(f"ntpsec-{server}.log") and "cookies" in lab.log(f"ntpsec-{server}.log"), 30)
     except AssertionError:
-        print(lab.log("ntpsec.log"), lab.log("lb.log")[-2000:])
+        print(lab.log(f"ntpsec-{server}.log"), lab.log("lb.log")[-2000:])
         raise
     user.terminate()
     user.wait(5)
-    return next(line for line in lab.log("ntpsec.log").splitlines() if "cookies" in line)
+    return next(line for line in lab.log(f"ntpsec-{server}.log").splitlines() if "cookies" in line)
 
 
 def our_user(lab, server="b.test"):
@@ -113,7 +113,7 @@ max-poll = 1
 certificates = "file"
 certificate-file = "{lab.certificates}/ca.pem"
 """
-    user = ours(lab.a, text, "user")
+    user = ours(lab.a, text, f"user-{server}")
 
     def served():
         try:
@@ -127,7 +127,7 @@ certificate-file = "{lab.certificates}/ca.pem"
     try:
         name, cookies = wait_for("our daemon", served, 30)
     except AssertionError:
-        print(lab.log("ours-user.log"), lab.log("lb.log")[-2000:])
+        print(lab.log(f"ours-user-{server}.log"), lab.log("lb.log")[-2000:])
         raise
     user.terminate()
     user.wait(5)
