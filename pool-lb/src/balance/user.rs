@@ -171,7 +171,15 @@ struct Search<'a> {
     patient: bool,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(worker: &'a Worker, request: &Request, user: IpAddr) -> Self {
+        let assignments = worker.shared.assignments.load_full();
+        let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
+        let has_some = !request.denied.is_empty();
+        let (tried, skipped) = (Vec::new(), Vec::new());
+        Self { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, patient: false }
+    }
+
     /// The next member. First come those who are well, then the slow ones, then, as the draft has it, those not wanted:
     /// better than nobody.
     fn next(&mut self) -> Option<(usize, Rc<Link>)> {
@@ -214,12 +222,7 @@ async fn find(
     if request.algorithms.is_empty() {
         return Err(Response::NoAlgorithm);
     }
-    let assignments = worker.shared.assignments.load_full();
-    let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
-    let has_some = !request.denied.is_empty();
-    let (tried, skipped) = (Vec::new(), Vec::new());
-    let mut search =
-        Search { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, patient: false };
+    let mut search = Search::new(worker, request, user);
     // Made when somebody has to be waited for, which is seldom.
     let mut channel = None;
     let (mut asked, mut failures, mut no_overlap) = (0_usize, 0, None);
