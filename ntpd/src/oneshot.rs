@@ -139,8 +139,8 @@ fn failure(client: &mut Client, elapsed: Duration) -> String {
     let report = client.sources();
     let mut text = format!("no time was had in {:.1} s\n", elapsed.as_secs_f64());
     for row in &report.sources {
-        let address = row.source.address.map(|address| format!(" ({address})")).unwrap_or_default();
-        text.push_str(&format!("  {}{address}: {}\n", row.source.name, row.reason));
+        let address = row.judged.source.address.map(|address| format!(" ({address})")).unwrap_or_default();
+        text.push_str(&format!("  {}{address}: {}\n", row.judged.source.name, row.judged.reason));
     }
     if report.sources.is_empty() {
         text.push_str("  no server is configured\n");
@@ -154,7 +154,7 @@ fn sources(client: &mut Client) -> String {
         format!("{:<30} {:>2} {:>13} {:>11} {:>11} {:<6} reason\n", "server", "st", "offset", "+/-", "delay", "trust");
     let report = client.sources();
     let reasons: BTreeMap<Option<SocketAddr>, &str> =
-        report.sources.iter().map(|row| (row.source.address, row.reason.as_str())).collect();
+        report.sources.iter().map(|row| (row.judged.source.address, row.judged.reason.as_str())).collect();
     client.for_each_source(|report: &SourceReport<'_>, info: &SourceInfo| {
         let server = info.to_string();
         let verdict = reasons.get(&Some(info.address)).copied().unwrap_or_default();

@@ -18,6 +18,12 @@ const POOL_PART: usize = 2;
 /// The part of all places, in fifths, from which on newcomers push others out.
 const CROWDED_FIFTHS: usize = 4;
 
+/// For how long a shortage is remembered.
+const SHORTAGE: Duration = Duration::from_secs(60);
+
+/// Places that a shortage leaves: somebody else may be who holds what the system has run out of.
+const LEFT_BY_SHORTAGE: usize = 16;
+
 /// What one host or network may have. A host is an IPv4 address or an IPv6 /64, a network is an IPv4 /24 or an IPv6
 /// /48.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,13 +123,15 @@ pub struct Admission {
     open: BTreeMap<ConnectionId, Open>,
     /// When each host may open as many as `limits.burst` again; hosts that may now are left out.
     rates: BTreeMap<Range, Monotonic>,
+    /// How many the system can bear, and until when that is believed.
+    bearable: Option<(usize, Monotonic)>,
 }
 
 impl Admission {
     /// Nothing is open.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, next: 0, open: BTreeMap::new(), rates: BTreeMap::new() }
+        Self { limits, next: 0, open: BTreeMap::new(), rates: BTreeMap::new(), bearable: None }
     }
 
     /// How many connections are open.
@@ -139,9 +147,10 @@ impl Admission {
         if limited && let Err(refusal) = self.check(now, host, network) {
             return Decision::Refuse(refusal);
         }
-        let crowded = self.open.len() >= self.limits.total * CROWDED_FIFTHS / 5;
+        let total = self.places(now);
+        let crowded = self.open.len() >= total * CROWDED_FIFTHS / 5;
         let evicted = if crowded { self.least_worthy() } else { None };
-        if evicted.is_none() && self.open.len() >= self.limits.total {
+        if evicted.is_none() && self.open.len() >= total {
             return Decision::Refuse(Refusal::Full);
         }
         if limited {
@@ -162,10 +171,15 @@ impl Admission {
     /// Takes word of how far a connection has come. Those that are kept for a pool of ours no longer count as its host's,
     /// nor did opening them: a pool keeps many.
     pub fn handle_progress(&mut self, id: ConnectionId, stage: Stage) {
-        let pools = self.open.values().filter(|open| open.pool).count();
         let Some(open) = self.open.get_mut(&id) else { return };
         open.stage = stage;
-        if stage == Stage::Kept && !open.pool && pools < self.limits.total / POOL_PART {
+        if stage != Stage::Kept || open.pool {
+            return;
+        }
+        let pools = self.open.values().filter(|open| open.pool).count();
+        if pools < self.limits.total / POOL_PART
+            && let Some(open) = self.open.get_mut(&id)
+        {
             open.pool = true;
             self.rates.remove(&open.host);
         }
@@ -174,6 +188,29 @@ impl Admission {
     /// Takes word that a connection is closed; again does no harm.
     pub fn handle_closed(&mut self, id: ConnectionId) {
         self.open.remove(&id);
+    }
+
+    /// Takes word that the system has run out of what connections need, such as files. Returns those to close: a quarter, if
+    /// so many may be closed. There are no more places than are left then for a while, so that those who have come far find
+    /// what they need although others keep coming.
+    pub fn handle_shortage(&mut self, now: Monotonic) -> Vec<ConnectionId> {
+        let bearable = (self.open.len() - self.open.len().div_ceil(4)).max(LEFT_BY_SHORTAGE);
+        self.bearable = Some((bearable, now + SHORTAGE));
+        let mut evicted = Vec::new();
+        // Ends: each round takes one away.
+        while self.open.len() > bearable
+            && let Some(id) = self.least_worthy()
+        {
+            self.open.remove(&id);
+            evicted.push(id);
+        }
+        evicted
+    }
+
+    /// How many connections there may be.
+    fn places(&self, now: Monotonic) -> usize {
+        let bearable = self.bearable.filter(|(_, until)| now < *until).map(|(count, _)| count);
+        bearable.map_or(self.limits.total, |count| count.min(self.limits.total))
     }
 
     fn check(&self, now: Monotonic, host: Range, network: Range) -> Result<(), Refusal> {
@@ -315,6 +352,38 @@ mod tests {
         assert_eq!(open(12), Decision::Refuse(Refusal::Rate));
         assert!((0..8).all(|_| matches!(open(100), Decision::Admit(_))), "rest is saved up");
         assert_eq!(open(100), Decision::Refuse(Refusal::Rate));
+    }
+
+    #[test]
+    fn a_shortage_costs_those_who_came_least_far_and_is_forgotten() {
+        let limits = Limits { total: 64, host: 64, network: 64, burst: 99, ..Limits::default() };
+        let mut admission = Admission::new(limits);
+        let ids: Vec<_> =
+            (0..40).map(|host| admitted(admission.handle_connection(at(0), in_network(1, host)))).collect();
+        for id in &ids[..35] {
+            admission.handle_progress(*id, Stage::Request);
+        }
+        assert_eq!(admission.handle_shortage(at(1)), ids[35..], "ten are too many, and five may go");
+        assert_eq!(admission.open(), 35);
+        assert_eq!(admission.handle_connection(at(1), in_network(2, 0)), Decision::Refuse(Refusal::Full));
+        ids[..10].iter().for_each(|id| admission.handle_closed(*id));
+        let last = admitted(admission.handle_connection(at(60), in_network(2, 1)));
+        for _ in 0..2 {
+            let decision = admission.handle_connection(at(60), in_network(2, 2));
+            assert!(
+                matches!(decision, Decision::Replace { .. }),
+                "30 places, of which four fifths are taken: {decision:?}"
+            );
+        }
+        admission.handle_closed(last);
+        admitted(admission.handle_connection(at(61), in_network(2, 3)));
+        admitted(admission.handle_connection(at(61), in_network(2, 4)));
+        let mut few = Admission::new(limits);
+        admitted(few.handle_connection(at(0), in_network(1, 1)));
+        assert!(few.handle_shortage(at(0)).is_empty(), "others hold what is missing");
+        for host in 2..12 {
+            admitted(few.handle_connection(at(0), in_network(1, host)));
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ use ntp_proto::{
     time::Monotonic,
 };
 
+#[cfg(feature = "acceptor")]
+pub mod acceptor;
 #[cfg(feature = "operator")]
 pub mod balance;
 mod deny;

@@ -1,20 +1,32 @@
 #!/usr/bin/env python3
-"""A pool of eight members under load, one of which is killed; and what an exchange costs the balancer.
+"""A pool of eight members under load while something happens to it; and what an exchange costs the balancer.
 
-`NTPD_BIN=target/release python3 tests/bench/pool_drill.py [drill|stop|cpu ...] [--rate N] [--seconds N] [--count N]`
+`NTPD_BIN=target/release python3 tests/bench/pool_drill.py [WHAT ...] [--rate N] [--seconds N] [--count N]`
 
 Everything runs on loopback, on ports from --port on. The members are our ntpd, with -x, without the capability to set the
 clock, and without sources of time: they exchange keys all the same. Nobody probes them, so that only what users meet tells
-the balancer how they are. `drill` kills a member (SIGKILL) after a third of the time, `stop` lets it hang (SIGSTOP) instead.
-`cpu` compares processor time, in turns: users that ask the pool, and users that ask a member directly.
+the balancer how they are. After a third of the time it happens:
+
+  add           a member is added to the directory
+  drain         a member is drained by command
+  kill          a member is killed (SIGKILL)
+  stop          a member hangs (SIGSTOP)
+  token         the token of all members changes: they accept both, the directory has the new one, they drop the old one
+  certificate   the pool's certificate and key are replaced
+  beside        another balancer starts beside the first, which is told to stop then (SIGTERM)
+  restart       the balancer is told to stop, and another follows; a service manager keeps the port open
+  node          one of two balancers is killed; users know the addresses of both
+
+`drills` is all of these; `cpu` compares processor time, in turns: users that ask the pool, and users that ask a member
+directly. With --other FILE it compares two binaries of the balancer, in turns.
 """
 
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,6 +40,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(os.environ.get("NTPD_BIN", ROOT / "target" / "release"))
 MEMBERS = 8
 TOKEN = "0123456789abcdef0123456789abcdef"
+NEXT_TOKEN = "fedcba9876543210fedcba9876543210"
 POOL = "pool.test"
 # The clock ticks of /proc/PID/stat.
 TICK = os.sysconf("SC_CLK_TCK")
@@ -51,19 +64,28 @@ def cpu_seconds(process):
 class Pool:
     """The balancer and its members, in a folder of their own."""
 
-    def __init__(self, options):
+    def __init__(self, options, members=MEMBERS, held=False):
+        """`members` of them are in the directory; with `held` the port is open before the balancer runs, and after."""
         self.options = options
+        self.listed = members
         self.dir = Path(tempfile.mkdtemp(prefix="pool-drill-"))
         self.port = options.port
         self.programs = []
         self.members = {}
+        self.token = TOKEN
+        self.balancers = []
+        self.held = None
+        if held:
+            # As systemd does it; descriptors below 3 are never free.
+            self.held = socket.create_server(("127.0.0.1", self.port), backlog=4096)
 
     def __enter__(self):
         try:
             self._certificates([POOL, *(f"m{n}.test" for n in range(1, MEMBERS + 1))])
             for number in range(1, MEMBERS + 1):
                 self._member(number)
-            self._balancer()
+            self.write_members()
+            self.start_balancer()
         except BaseException:
             self.__exit__()
             raise
@@ -80,6 +102,8 @@ class Pool:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        if self.held:
+            self.held.close()
         if os.environ.get("NTPD_KEEP"):
             print(f"kept: {self.dir}", file=sys.stderr)
         else:
@@ -92,15 +116,18 @@ class Pool:
         sh("openssl", "req", "-x509", "-new", "-key", self.dir / "ca.key", "-subj", "/CN=test authority", "-days", "30",
            "-out", self.dir / "ca.pem")
         for name in names:
-            sh(*key, self.dir / f"{name}.ec")
-            private = self.dir / f"{name}.key"
-            sh("openssl", "pkcs8", "-topk8", "-nocrypt", "-in", self.dir / f"{name}.ec", "-out", private)
-            private.chmod(0o600)
-            sh("openssl", "req", "-new", "-key", private, "-subj", f"/CN={name}", "-out", self.dir / "csr")
-            (self.dir / "ext").write_text(f"subjectAltName=DNS:{name}\nextendedKeyUsage=serverAuth\n")
-            sh("openssl", "x509", "-req", "-in", self.dir / "csr", "-CA", self.dir / "ca.pem", "-CAkey",
-               self.dir / "ca.key", "-CAcreateserial", "-days", "20", "-extfile", self.dir / "ext", "-out",
-               self.dir / f"{name}.pem")
+            self.certify(name, name)
+
+    def certify(self, name, file):
+        """A new key and a certificate for it."""
+        sh("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.dir / f"{file}.ec")
+        private = self.dir / f"{file}.key"
+        sh("openssl", "pkcs8", "-topk8", "-nocrypt", "-in", self.dir / f"{file}.ec", "-out", private)
+        private.chmod(0o600)
+        sh("openssl", "req", "-new", "-key", private, "-subj", f"/CN={name}", "-out", self.dir / "csr")
+        (self.dir / "ext").write_text(f"subjectAltName=DNS:{name}\nextendedKeyUsage=serverAuth\n")
+        sh("openssl", "x509", "-req", "-in", self.dir / "csr", "-CA", self.dir / "ca.pem", "-CAkey", self.dir / "ca.key",
+           "-CAcreateserial", "-days", "20", "-extfile", self.dir / "ext", "-out", self.dir / f"{file}.pem")
 
     def _write(self, name, text):
         file = self.dir / name
@@ -108,15 +135,15 @@ class Pool:
         file.chmod(0o600)
         return file
 
-    def _start(self, words, log, env=None):
-        with open(self.dir / log, "w") as out:
+    def _start(self, words, log, env=None, **more):
+        with open(self.dir / log, "a") as out:
             process = subprocess.Popen([str(word) for word in words], stdout=out, stderr=subprocess.STDOUT,
-                                       env=dict(os.environ, **(env or {})))
+                                       env=dict(os.environ, **(env or {})), **more)
         self.programs.append(process)
         return process
 
     def ke_port(self, number):
-        return self.port + number
+        return self.port + 20 + number
 
     def _member(self, number):
         name = f"m{number}.test"
@@ -145,32 +172,69 @@ format = "text"
         guarded = ["setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time"]
         self.members[name] = self._start([*guarded, BIN / "ntpd", "-x", "-c", config], f"{name}.log")
 
-    def _balancer(self):
+    def write_members(self):
+        """The directory, replaced at once."""
         members = "".join(f'[[member]]\nname = "m{n}.test"\noperator = "operator {n}"\naddresses = ["127.0.0.1"]\n'
-                          f'port = {self.ke_port(n)}\ntoken = "{TOKEN}"\n' for n in range(1, MEMBERS + 1))
-        self._write("members.toml", members)
-        config = self._write("lb.toml", f"""
-listen = ["127.0.0.1:{self.port}"]
+                          f'port = {self.ke_port(n)}\ntoken = "{self.token}"\n' for n in range(1, self.listed + 1))
+        self._write("members.new", members).rename(self.dir / "members.toml")
+
+    def set_tokens(self, *tokens):
+        """What all members accept from now on."""
+        for name, process in self.members.items():
+            self._write(f"{name}.tokens", "".join(token + "\n" for token in tokens))
+            process.send_signal(signal.SIGHUP)
+
+    def start_balancer(self, node=0, binary=None):
+        """Nodes after the first have ports of their own."""
+        name = f"lb{node}" if node else "lb"
+        config = self._write(f"{name}.toml", f"""
+listen = ["127.0.0.1:{self.port + 10 * node}"]
 certificate = "{POOL}.pem"
 private-key = "{POOL}.key"
 members = "members.toml"
 trust = "file"
 trust-file = "ca.pem"
 allow-private = true
-control-socket = "{self.dir}/lb.sock"
-metrics = "127.0.0.1:{self.port + 99}"
+control-socket = "{self.dir}/{name}.sock"
+metrics = "127.0.0.1:{self.port + 99 - node}"
 [probe]
 interval = 0
 """)
-        self.config = config
         env = {"RUST_LOG": "debug" if self.options.debug else "info"}
-        self.balancer = self._start([BIN / "nts-pool-lb", "-c", config], "lb.log", env)
+        words = [binary or BIN / "nts-pool-lb", "-c", config]
+        more = {}
+        if self.held:
+            # sd_listen_fds(3): the first is number 3, and the variable names the process.
+            script = f'exec 3<&{self.held.fileno()}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+            words, more = ["sh", "-c", script, "sh", *words], {"pass_fds": [self.held.fileno()]}
+        process = self._start(words, f"{name}.log", env, **more)
+        if node == 0:
+            self.config = config
+            self.balancer = process
+        self.balancers.append(process)
+        return process
 
-    def load(self, *words, number=None):
+    def await_balancer(self, process):
+        """Until it has counted a user, and so has begun to serve."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and process.poll() is None:
+            if (self.dir / "lb.log").read_text().count("serving users on") >= len(self.balancers):
+                return
+            time.sleep(0.02)
+        raise RuntimeError(f"the balancer does not start: {(self.dir / 'lb.log').read_text()[-600:]}")
+
+    def reload(self):
+        sh(BIN / "nts-pool-lb", "-c", self.config, "reload")
+
+    def load(self, *words, number=None, nodes=1, port=None):
         """Users of the pool, or of one member directly; returns what became of them."""
-        name, port = (POOL, self.port) if number is None else (f"m{number}.test", self.ke_port(number))
-        command = [BIN / "ke_load", "--server", f"127.0.0.1:{port}", "--name", name, "--roots", self.dir / "ca.pem", *words]
-        return json.loads(sh(*command))
+        name, ports = (POOL, [self.port + 10 * node for node in range(nodes)])
+        if number is not None:
+            name, ports = f"m{number}.test", [self.ke_port(number)]
+        if port is not None:
+            ports = [port]
+        servers = [word for port in ports for word in ("--server", f"127.0.0.1:{port}")]
+        return json.loads(sh(BIN / "ke_load", *servers, "--name", name, "--roots", self.dir / "ca.pem", *words))
 
     def warm_up(self):
         """Until all members have served somebody."""
@@ -181,7 +245,7 @@ interval = 0
             except RuntimeError as error:
                 print(error, file=sys.stderr)
                 continue
-            if len(told["servers"]) == MEMBERS and not told["failed"]:
+            if len(told["servers"]) == self.listed and not told["failed"]:
                 return
         logs = {file.name: file.read_text()[-600:] for file in self.dir.glob("*.log")}
         raise RuntimeError(f"not all members serve: {told}\n{logs}")
@@ -191,22 +255,75 @@ interval = 0
             lines = [line for line in page.read().decode().splitlines() if not line.startswith("#")]
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
 
-    def state_of(self, name):
-        """As the balancer lists it."""
-        listed = sh(BIN / "nts-pool-lb", "-c", self.config, "list")
-        found = re.search(rf"^.*\b{re.escape(name)}\b.*$", listed, re.MULTILINE)
-        return found.group(0) if found else listed
-
 
 def tried(metrics):
     """Attempts with members that failed, before or after they had a user's keys."""
     return int(metrics["nts_pool_lb_failovers_total"] + metrics['nts_pool_lb_exchanges_total{result="lost"}'])
 
 
-def drill(options, how):
-    """Something happens to one of the members under load."""
-    victim = "m3.test"
-    with Pool(options) as pool:
+VICTIM = "m3.test"
+
+
+def add(pool):
+    pool.listed = MEMBERS
+    pool.write_members()
+
+
+def drain(pool):
+    sh(BIN / "nts-pool-lb", "-c", pool.config, "drain", VICTIM)
+
+
+def kill(pool):
+    pool.members[VICTIM].kill()
+
+
+def stop(pool):
+    pool.members[VICTIM].send_signal(signal.SIGSTOP)
+
+
+def token(pool):
+    pool.set_tokens(TOKEN, NEXT_TOKEN)
+    time.sleep(2)
+    pool.token = NEXT_TOKEN
+    pool.write_members()
+    pool.reload()
+    time.sleep(2)
+    pool.set_tokens(NEXT_TOKEN)
+
+
+def certificate(pool):
+    pool.certify(POOL, "next")
+    for kind in ("key", "pem"):
+        (pool.dir / f"next.{kind}").rename(pool.dir / f"{POOL}.{kind}")
+
+
+def beside(pool):
+    old = pool.balancer
+    pool.await_balancer(pool.start_balancer())
+    old.terminate()
+    old.wait(10)
+
+
+def restart(pool):
+    pool.balancer.terminate()
+    pool.balancer.wait(10)
+    pool.await_balancer(pool.start_balancer())
+
+
+def node(pool):
+    pool.balancers[1].kill()
+
+
+DRILLS = [add, drain, kill, stop, token, certificate, beside, restart, node]
+
+
+def drill(options, happen):
+    """Something happens under load."""
+    how = happen.__name__
+    with Pool(options, members=MEMBERS - 1 if how == "add" else MEMBERS, held=how == "restart") as pool:
+        pool.await_balancer(pool.balancer)
+        if how == "node":
+            pool.start_balancer(1)
         pool.warm_up()
         before = pool.metrics()
         started = time.monotonic()
@@ -214,8 +331,9 @@ def drill(options, how):
 
         def strike():
             time.sleep(options.seconds / 3)
-            pool.members[victim].send_signal(how)
             hit["at"] = time.monotonic() - started
+            happen(pool)
+            hit["took"] = time.monotonic() - started - hit["at"]
 
         over = threading.Event()
         attempts = []
@@ -229,34 +347,42 @@ def drill(options, how):
                     attempts.append([time.monotonic() - started, now - counted])
                 counted = now
 
-        threads = [threading.Thread(target=work) for work in (strike, watch)]
+        # A balancer that ends takes what it counted with it.
+        counts = how not in ("beside", "restart")
+        threads = [threading.Thread(target=work) for work in ((strike, watch) if counts else (strike,))]
         for thread in threads:
             thread.start()
-        told = pool.load("--rate", options.rate, "--seconds", options.seconds, "--users", USERS)
+        told = pool.load("--rate", options.rate, "--seconds", options.seconds, "--users", USERS,
+                         nodes=2 if how == "node" else 1)
         over.set()
         for thread in threads:
             thread.join()
-        after = pool.metrics()
-        counters = {name.removeprefix("nts_pool_lb_"): after[name] - before.get(name, 0) for name in after
-                    if "_total" in name and after[name] != before.get(name, 0)}
+        if "took" not in hit:
+            raise RuntimeError(f"{how} failed")
         total = told["ok"] + told["failed"]
-        last = told["servers"].get(victim, {}).get("last")
-        return {
-            "signal": how.name,
+        out = {
             "exchanges": total,
             "failed": told["failed"],
             "failed-percent": round(100 * told["failed"] / max(1, total), 4),
             "failures": told["failures"],
+            "served-by-another-address": told["second"],
+            "longest-gap": told["gap"],
             # The generator's clock starts some milliseconds after ours.
-            "struck-at": round(hit["at"], 2),
-            "failures-after-the-strike": [[round(at - hit["at"], 2), why] for at, why in told["told"]],
-            "failed-attempts-after-the-strike": [[round(at - hit["at"], 2), count] for at, count in attempts],
-            "last-user-of-it-after-the-strike": None if last is None else round(last - hit["at"], 3),
+            "happened-at": round(hit["at"], 2),
+            "and-took": round(hit["took"], 2),
+            "failures-after": [[round(at - hit["at"], 2), why] for at, why in told["told"]],
             "users-of-each": {name: served["count"] for name, served in told["servers"].items()},
             "wait": told["wait"],
-            "balancer": counters,
-            "listed": pool.state_of(victim),
         }
+        if counts:
+            after = pool.metrics()
+            out["balancer"] = {name.removeprefix("nts_pool_lb_"): after[name] - before.get(name, 0) for name in after
+                               if "_total" in name and after[name] != before.get(name, 0)}
+            out["failed-attempts-after"] = [[round(at - hit["at"], 2), count] for at, count in attempts]
+        for end in ("first", "last") if how in ("add", "drain", "kill", "stop") else ():
+            served = told["servers"].get("m8.test" if how == "add" else VICTIM, {}).get(end)
+            out[f"{end}-user-of-it-after"] = None if served is None else round(served - hit["at"], 3)
+        return out
 
 
 def cpu(options):
@@ -291,9 +417,35 @@ def cpu(options):
     return {"rounds": rounds, "median": median, "exchanges-each": options.count}
 
 
+def compare(options):
+    """Processor time of two binaries of the balancer for each exchange, in turns, in milliseconds."""
+    rounds = []
+    with Pool(options) as pool:
+        pool.await_balancer(pool.balancer)
+        other = pool.start_balancer(1, options.other)
+        pool.warm_up()
+
+        for number in range(options.repeats + 1):
+            used = []
+            for process, port in ((pool.balancer, pool.port), (other, pool.port + 10)):
+                before = cpu_seconds(process)
+                told = pool.load("--count", options.count, "--seconds", 600, "--users", options.users, port=port)
+                if told["failed"]:
+                    raise RuntimeError(f"failures: {told['failures']}")
+                used.append(1000 * (cpu_seconds(process) - before) / told["ok"])
+            # The first round makes connections.
+            if number:
+                rounds.append([round(one, 4) for one in used])
+                print(json.dumps(rounds[-1]), file=sys.stderr, flush=True)
+    ratios = [other / this for this, other in rounds]
+    return {"this-ms": statistics.median(this for this, _ in rounds), "other-ms": statistics.median(o for _, o in rounds),
+            "other-to-this": {"median": round(statistics.median(ratios), 3), "least": round(min(ratios), 3),
+                              "most": round(max(ratios), 3)}, "exchanges-each": options.count}
+
+
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="*", default=["drill", "cpu"], help="drill, stop and cpu")
+    parser.add_argument("what", nargs="*", default=["drills", "cpu"])
     parser.add_argument("--rate", type=float, default=150)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--count", type=int, default=5000)
@@ -301,12 +453,14 @@ def main():
     parser.add_argument("--users", type=int, default=8, help="at a time, for cpu")
     parser.add_argument("--port", type=int, default=24460)
     parser.add_argument("--debug", action="store_true", help="the balancer's log, with NTPD_KEEP=1")
+    parser.add_argument("--other", type=Path, help="another binary of the balancer, for cpu")
     options = parser.parse_args()
-    known = {"drill": lambda: drill(options, signal.SIGKILL), "stop": lambda: drill(options, signal.SIGSTOP),
-             "cpu": lambda: cpu(options)}
-    for what in options.what:
+    known = {happen.__name__: lambda happen=happen: drill(options, happen) for happen in DRILLS}
+    known["cpu"] = lambda: compare(options) if options.other else cpu(options)
+    wanted = [name for what in options.what for name in ([d.__name__ for d in DRILLS] if what == "drills" else [what])]
+    for what in wanted:
         if what not in known:
-            parser.error(f"{what}: accepted: {', '.join(known)}")
+            parser.error(f"{what}: accepted: drills, {', '.join(known)}")
         print(json.dumps({what: known[what]()}, indent=1), flush=True)
 
 

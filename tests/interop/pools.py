@@ -25,10 +25,15 @@ class World(Lab):
 @case
 def users_of_every_make_get_time_from_members_of_either_make(lab):
     """ntpd-rs and our daemon as members make cookies for keys that a balancer hands them. Our daemon, chronyd, NTPsec and
-    ntpd-rs exchange keys with the balancer as with any server, and get authenticated time from the member it names."""
+    ntpd-rs exchange keys with the balancer as with any server, and get authenticated time from the member it names; or whose
+    address it tells, to users who know no name but the balancer's."""
     start_members(lab, *MEMBERS)
     balancer = Balancer(lab.balancer, POOL, directory(lab, *MEMBERS))
-    for make, other in (MEMBERS, MEMBERS[::-1]):
+    for make, other, hand_out in ((*MEMBERS, "name"), (*MEMBERS[::-1], "address")):
+        if hand_out == "address":
+            lab.user.write_etc("hosts", f"{lab.balancer.v4} {POOL}\n")
+            balancer.configure(hand_out)
+            balancer.command("reload")
         balancer.command("drain", f"{other}.test")
         before = balancer.served()
         users = [

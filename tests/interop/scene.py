@@ -36,10 +36,19 @@ class Balancer:
     def __init__(self, host, name, members):
         self.host = host
         lab = host.lab
-        tls = lab.certificates
         lab.certify("pool", name)
         self.members = lab.write("lb-members.toml", members)
-        self.config = lab.write("lb.toml", f"""
+        self.config = self.configure("name")
+        host.start(OURS / "nts-pool-lb", "-c", self.config, log="lb.log", env={"RUST_LOG": "debug"})
+        wait_for("the balancer", lambda: (lab.dir / "lb.sock").exists(), 10)
+        # Offsets are shown with their sign once they are measured.
+        wait_for("probes of all members", lambda: sum(" +0." in line or " -0." in line for line in self.list().splitlines())
+                 == members.count("token"), 20)
+
+    def configure(self, hand_out):
+        """Writes the configuration; `hand_out` says how users are told of members."""
+        host, lab, tls = self.host, self.host.lab, self.host.lab.certificates
+        return lab.write("lb.toml", f"""
 listen = ["0.0.0.0:4460", "[::]:4460"]
 certificate = "{tls}/pool.pem"
 private-key = "{tls}/pool.key"
@@ -47,17 +56,13 @@ members = "{self.members}"
 trust = "file"
 trust-file = "{tls}/ca.pem"
 allow-private = true
+hand-out = "{hand_out}"
 control-socket = "{lab.dir}/lb.sock"
 metrics = "{host.v4}:9460"
 [probe]
 interval = 2
 max-offset = 1.0
 """)
-        host.start(OURS / "nts-pool-lb", "-c", self.config, log="lb.log", env={"RUST_LOG": "debug"})
-        wait_for("the balancer", lambda: (lab.dir / "lb.sock").exists(), 10)
-        # Offsets are shown with their sign once they are measured.
-        wait_for("probes of all members", lambda: sum(" +0." in line or " -0." in line for line in self.list().splitlines())
-                 == members.count("token"), 20)
 
     def command(self, *words):
         return self.host.run(OURS / "nts-pool-lb", "-c", self.config, *words)

@@ -302,17 +302,11 @@ mod tests {
 
     fn saved() -> SavedSource {
         SavedSource {
-            configured: "time.example".to_owned(),
-            key_exchange: "ke.time.example".to_owned(),
-            key_exchange_port: 4460,
-            trusted: vec![5; 32],
-            server: "a.time.example".to_owned(),
-            address: "192.0.2.1:123".parse().unwrap(),
-            algorithm: 15,
             client_key: vec![1; 32],
             server_key: vec![2; 32],
             cookies: vec![vec![3; 100]],
             exchanged_at: NOW - MAX_KEY_AGE,
+            ..SavedSource::example()
         }
     }
 

@@ -1,12 +1,9 @@
 //! The key-exchange server: connections in, sessions of `nts_ke` on them.
 
 use std::{
-    collections::BTreeMap,
-    fmt, io,
+    fmt,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Poll,
-    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -15,17 +12,16 @@ use nts_ke::{
     cert_time::Validity,
     server::{Deadlines, ServerConfig},
 };
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use pool_lb::acceptor::{self, Complaint, Handles, accept, is_of_one_connection, refuse, relieved};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::{AbortHandle, JoinHandle, JoinSet},
-    time::sleep,
+    task::{JoinHandle, JoinSet},
 };
 use tracing::{debug, warn};
 
 use super::{
-    admission::{Admission, ConnectionId, Decision, Limits, Refusal},
+    admission::{Admission, Decision, Limits, Refusal},
     pair::{Credentials, Identity, IdentityError, Look},
 };
 use crate::{now, serve::ListenError};
@@ -36,9 +32,6 @@ use session::{Place, attend};
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
-
-/// How long nothing is accepted after an error that will not go away at once.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the server does not start.
 #[derive(Debug)]
@@ -93,6 +86,7 @@ struct Shared {
     deadlines: Deadlines,
     /// Neither lock is held while anything is waited for.
     admission: Mutex<Admission>,
+    complaint: Complaint,
     counters: Mutex<KeCounters>,
 }
 
@@ -176,10 +170,11 @@ impl KeServer {
             keyring: ArcSwap::from_pointee(keyring),
             deadlines,
             admission: Mutex::new(Admission::new(limits)),
+            complaint: Complaint::default(),
             counters: Mutex::new(KeCounters::default()),
         });
         let places = limits.total;
-        let crowd = Crowd { shared: Arc::clone(&shared), tasks: JoinSet::new(), handles: BTreeMap::new(), places };
+        let crowd = Crowd { shared: Arc::clone(&shared), tasks: JoinSet::new(), handles: Handles::default(), places };
         let (listeners, places_to_look) = watch::channel(listeners);
         let task = Some(tokio::spawn(crowd.accept_until_retired(places_to_look)));
         Self { shared, listeners, identity: Mutex::new((identity, look)), task }
@@ -299,7 +294,8 @@ impl Listeners {
         let bound = addresses.iter().map(|&address| {
             let held = || held.into_iter().flat_map(|held| &held.0);
             let same = held().find(|listener| listener.local_addr().is_ok_and(|held| held == address));
-            let bound = same.map_or_else(|| bind(address).map(Arc::new), |listener| Ok(Arc::clone(listener)));
+            let bind = || acceptor::bind(address, BACKLOG, false).and_then(TcpListener::from_std).map(Arc::new);
+            let bound = same.map_or_else(bind, |listener| Ok(Arc::clone(listener)));
             let own = held().filter_map(|listener| listener.local_addr().ok());
             bound.map_err(|cause| StartError::Listen(ListenError::new("NTS key exchange", address, cause, own)))
         });
@@ -307,24 +303,11 @@ impl Listeners {
     }
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    // For connections of an earlier run that the kernel still remembers; a port in use stays refused.
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
 /// All connections. Dropping it closes them.
 struct Crowd {
     shared: Arc<Shared>,
     tasks: JoinSet<()>,
-    /// To close one; some may have ended by themselves.
-    handles: BTreeMap<ConnectionId, AbortHandle>,
+    handles: Handles,
     /// Most handles worth keeping.
     places: usize,
 }
@@ -333,7 +316,6 @@ impl Crowd {
     /// Takes connections where it is told to. No error ends this.
     async fn accept_until_retired(mut self, mut told: watch::Receiver<Listeners>) {
         let mut turn = 0;
-        let mut troubled = false;
         loop {
             let listeners = told.borrow_and_update().clone().0;
             let accepted = tokio::select! {
@@ -344,24 +326,33 @@ impl Crowd {
                 },
             };
             match accepted {
-                Ok((stream, peer)) => {
-                    troubled = false;
-                    self.admit(stream, peer.ip());
-                }
+                Ok((stream, peer)) => self.admit(stream, peer.ip()),
                 Err(error) => {
                     self.shared.counters().accept_errors += 1;
-                    let Some(pause) = pause_after(&error) else { continue };
-                    if !troubled {
-                        warn!("NTS key exchange: cannot accept connections: {error}");
+                    if is_of_one_connection(&error) {
+                        continue;
                     }
-                    troubled = true;
-                    sleep(pause).await;
+                    if self.shared.complaint.is_new(now::monotonic()) {
+                        warn!(
+                            "NTS key exchange: cannot accept connections: {error}; those that have come least far are \
+                             closed for others"
+                        );
+                    }
+                    self.relieve().await;
                 }
             }
         }
         drop(told);
         // Ends: sessions have deadlines.
         while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// Makes room when the system has run out of something.
+    async fn relieve(&mut self) {
+        let ids = self.shared.admission().handle_shortage(now::monotonic());
+        let evicted: Vec<_> = ids.into_iter().filter_map(|id| self.handles.evict(id)).collect();
+        self.shared.counters().evicted += u64::try_from(evicted.len()).unwrap_or_default();
+        relieved(&evicted).await;
     }
 
     fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
@@ -371,9 +362,7 @@ impl Crowd {
             Decision::Admit(id) => id,
             Decision::Replace { admitted, evicted } => {
                 self.shared.counters().evicted += 1;
-                if let Some(handle) = self.handles.remove(&evicted) {
-                    handle.abort();
-                }
+                self.handles.evict(evicted);
                 admitted
             }
             Decision::Refuse(refusal) => {
@@ -383,54 +372,14 @@ impl Crowd {
                     Refusal::Host | Refusal::Rate | Refusal::Network => counters.refused_peer += 1,
                     Refusal::Full => counters.refused_full += 1,
                 }
-                // A reset, after which the kernel remembers nothing of it.
-                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-                return;
+                return refuse(stream);
             }
         };
         self.shared.counters().accepted += 1;
         let place = Place { shared: Arc::clone(&self.shared), id };
-        if self.handles.len() >= self.places {
-            self.handles.retain(|_, handle| !handle.is_finished());
-        }
-        self.handles.insert(id, self.tasks.spawn(attend(place, stream, peer)));
+        let handle = self.tasks.spawn(attend(place, stream, peer));
+        self.handles.insert(id, handle, self.places);
     }
-}
-
-/// Accepts from any of the listeners, the next one first each time.
-async fn accept(listeners: &[Arc<TcpListener>], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
-    *turn = turn.wrapping_add(1);
-    let first = *turn % listeners.len().max(1);
-    let (after, before) = listeners.split_at(first);
-    std::future::poll_fn(|context| {
-        for listener in before.iter().chain(after) {
-            if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready(accepted);
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// How long to wait after an error of `accept`: not at all if it was the fault of one connection (accept(2) passes on
-/// errors of the network), a while if the system has run out of something.
-fn pause_after(error: &io::Error) -> Option<Duration> {
-    let of_one_connection = [
-        libc::ECONNABORTED,
-        libc::EPROTO,
-        libc::ENOPROTOOPT,
-        libc::EOPNOTSUPP,
-        libc::ENETDOWN,
-        libc::ENETUNREACH,
-        libc::EHOSTDOWN,
-        libc::EHOSTUNREACH,
-        libc::ENONET,
-        libc::EINTR,
-        libc::EPERM,
-    ];
-    let passing = error.raw_os_error().is_some_and(|code| of_one_connection.contains(&code));
-    (!passing).then_some(PAUSE)
 }
 
 #[cfg(test)]

@@ -311,19 +311,22 @@ pub(super) mod tests {
         decode(T::KIND, &encode(T::KIND, json.as_bytes()))
     }
 
-    pub(in crate::state) fn source() -> SavedSource {
-        SavedSource {
-            configured: "time.example".to_owned(),
-            key_exchange: "ke.time.example".to_owned(),
-            key_exchange_port: 4460,
-            trusted: vec![5; 32],
-            server: "a.time.example".to_owned(),
-            address: "[2001:db8::1]:123".parse().unwrap(),
-            algorithm: 15,
-            client_key: vec![0, 255],
-            server_key: vec![7; 64],
-            cookies: vec![vec![9; 100]; 8],
-            exchanged_at: 1_790_000_000,
+    impl SavedSource {
+        /// One that tests change to their ends.
+        pub(crate) fn example() -> Self {
+            Self {
+                configured: "time.example".to_owned(),
+                key_exchange: "ke.time.example".to_owned(),
+                key_exchange_port: 4460,
+                trusted: vec![5; 32],
+                server: "a.time.example".to_owned(),
+                address: "[2001:db8::1]:123".parse().unwrap(),
+                algorithm: 15,
+                client_key: vec![0, 255],
+                server_key: vec![7; 64],
+                cookies: vec![vec![9; 100]; 8],
+                exchanged_at: 1_790_000_000,
+            }
         }
     }
 
@@ -334,7 +337,7 @@ pub(super) mod tests {
         assert_eq!(round_trip(&SoftDrift(drift)), Some(SoftDrift(drift)));
         let time = LastTime::new(UnixTime { seconds: 4_102_444_800, nanos: 5 });
         assert_eq!(round_trip(&time), Some(time));
-        let sources = Sources { sources: vec![source()] };
+        let sources = Sources { sources: vec![SavedSource::example()] };
         assert_eq!(round_trip(&sources).as_ref(), Some(&sources));
         assert!(!format!("{sources:?}").contains("255"), "secrets are not shown");
         let keyring = Keyring { state: vec![1, 2, 3], rotated_at: 5 };
@@ -369,11 +372,11 @@ pub(super) mod tests {
             |source| source.key_exchange = "x".repeat(256),
             |source| source.trusted = vec![0; 65],
         ] {
-            let mut bad = source();
+            let mut bad = SavedSource::example();
             spoil(&mut bad);
             assert_eq!(round_trip(&Sources { sources: vec![bad] }), None);
         }
-        assert_eq!(round_trip(&Sources { sources: vec![source(); 600] }).unwrap().sources.len(), 512);
+        assert_eq!(round_trip(&Sources { sources: vec![SavedSource::example(); 600] }).unwrap().sources.len(), 512);
         assert_eq!(round_trip(&Keyring { state: Vec::new(), rotated_at: 0 }), None);
     }
 

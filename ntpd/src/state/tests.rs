@@ -136,7 +136,7 @@ fn a_directory_that_others_may_write_is_refused() {
 }
 
 fn sources(cookie: u8) -> Sources {
-    let mut source = records::tests::source();
+    let mut source = SavedSource::example();
     source.cookies = vec![vec![cookie; 100]];
     Sources { sources: vec![source] }
 }

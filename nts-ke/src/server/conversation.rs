@@ -69,6 +69,11 @@ impl Conversation {
         &self.config
     }
 
+    /// Goes by other settings from here on; the certificate was shown already.
+    pub(super) fn set_config(&mut self, config: Arc<ServerConfig>) {
+        self.config = config;
+    }
+
     /// When the connection must be closed even if the client has not taken all that was transmitted.
     pub(super) fn final_deadline(&self) -> Monotonic {
         let Deadlines { total, idle, .. } = self.config.deadlines;

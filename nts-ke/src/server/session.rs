@@ -55,6 +55,8 @@ pub struct ServerSession {
     served: Option<Served>,
     /// Requests answered over a kept connection.
     exchanges: u32,
+    /// Whether the next answer is the last.
+    ends: bool,
 }
 
 impl ServerSession {
@@ -64,7 +66,7 @@ impl ServerSession {
     ///
     /// [`TlsFault`] if TLS cannot be set up.
     pub fn new(config: Arc<ServerConfig>, now: Monotonic) -> Result<Self, TlsFault> {
-        Ok(Self { conversation: Conversation::new(config, now)?, served: None, exchanges: 0 })
+        Ok(Self { conversation: Conversation::new(config, now)?, served: None, exchanges: 0, ends: false })
     }
 
     /// How far it has come.
@@ -88,7 +90,7 @@ impl ServerSession {
             Message::Exchange(request) => self.serve_client(now, &request, keyring, rng),
             Message::Pool { request, keep_alive } => {
                 self.exchanges = self.exchanges.saturating_add(1);
-                let keep = keep_alive && self.exchanges < MAX_KEPT_EXCHANGES;
+                let keep = keep_alive && self.exchanges < MAX_KEPT_EXCHANGES && !self.ends;
                 match request {
                     PoolRequest::Support(lists) => Ok(self.tell_support(now, lists, keep)),
                     PoolRequest::FixedKeys(keys) => self.serve_pool(now, &keys, keep, keyring, rng),
@@ -99,6 +101,13 @@ impl ServerSession {
             Ok(served) => self.served = Some(served),
             Err(error) => self.conversation.fail(error),
         }
+    }
+
+    /// Takes word that the server goes by other settings now, perhaps with another certificate. A request that is already on
+    /// its way is judged by these, for its pool may give these keys to nobody else; the connection is not kept after that.
+    pub fn handle_config(&mut self, config: Arc<ServerConfig>) {
+        self.conversation.set_config(config);
+        self.ends = true;
     }
 
     /// Takes word that time has passed.

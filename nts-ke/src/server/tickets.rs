@@ -1,7 +1,7 @@
 //! TLS session tickets that all nodes of one service can read.
 //!
 //! The nodes share a secret. The keys of an epoch follow from it, so that they change without the nodes talking to each
-//! other; tickets of the epoch before are still taken.
+//! other; tickets of the epoch before are still taken, and those of the next, for no two nodes go on at the same moment.
 
 use core::fmt;
 use std::sync::Arc;
@@ -24,11 +24,11 @@ const MAX_TICKET: usize = 16 << 10;
 /// What the derived keys and the tickets are for.
 const PURPOSE: &[u8] = b"ntske/1 ticket";
 
-/// Ticket keys of one epoch and the one before.
+/// Ticket keys of one epoch, the one before, and the next.
 #[derive(Clone)]
 pub struct TicketKeys {
     /// The current one first.
-    keys: [AeadKey; 2],
+    keys: [AeadKey; 3],
     lifetime: u32,
 }
 
@@ -54,7 +54,7 @@ impl TicketKeys {
             let _tag = master.seal_in_place(&nonce, PURPOSE, derived.as_mut_slice());
             key(&derived)
         };
-        Self { keys: [epoch, epoch.wrapping_sub(1)].map(derive), lifetime }
+        Self { keys: [epoch, epoch.wrapping_sub(1), epoch.wrapping_add(1)].map(derive), lifetime }
     }
 }
 
@@ -94,7 +94,7 @@ impl ProducesTickets for Tickets {
         let mut nonce = [0; NONCE_LEN];
         self.random.fill(&mut nonce).ok()?;
         let mut text = plain.to_vec();
-        let [current, _] = &self.keys.keys;
+        let [current, ..] = &self.keys.keys;
         let tag = current.seal_in_place(&nonce, PURPOSE, &mut text);
         Some([&nonce[..], &tag, &text].concat())
     }
@@ -124,9 +124,9 @@ mod tests {
     }
 
     #[test]
-    fn nodes_read_each_others_tickets_for_two_epochs() {
+    fn nodes_read_each_others_tickets_of_the_epoch_before_and_the_next() {
         let ticket = tickets(&SECRET, 10).encrypt(b"a session").unwrap();
-        for (epoch, readable) in [(9, false), (10, true), (11, true), (12, false)] {
+        for (epoch, readable) in [(8, false), (9, true), (10, true), (11, true), (12, false)] {
             let read = tickets(&SECRET, epoch).decrypt(&ticket);
             assert_eq!(read.as_deref(), readable.then_some(&b"a session"[..]), "{epoch}");
         }

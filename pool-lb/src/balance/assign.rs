@@ -11,7 +11,7 @@ use nts_ke::{
     pool::Support,
     record::FIXED_KEY_LENGTHS,
 };
-use pool_srv::directory::Roster;
+use pool_srv::directory::{Member, Roster};
 
 /// AES-128-GCM-SIV, for which there are clients that export keys in a way of their own.
 const AES_128_GCM_SIV: u16 = 30;
@@ -67,28 +67,33 @@ impl Aliases {
 pub struct Assignments {
     /// The draw.
     pub roster: Roster,
-    places: BTreeMap<String, usize>,
+    places: BTreeMap<String, Vec<usize>>,
 }
 
 impl Assignments {
     /// Takes a roster.
     #[must_use]
     pub fn new(roster: Roster) -> Self {
-        let members = roster.directory().members().iter().enumerate();
-        let places = members.map(|(place, member)| (canonical(member.name.as_str()), place)).collect();
+        let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, member) in roster.directory().members().iter().enumerate() {
+            let addresses = member.addresses.iter().map(IpAddr::to_string);
+            for called in addresses.chain([canonical(member.name.as_str())]) {
+                places.entry(called).or_default().push(place);
+            }
+        }
         Self { roster, places }
     }
 
-    /// The places of the members that a user does not want: a denied name is a member's own, or one that it gave to
-    /// users.
+    /// The places of the members that a user does not want: a denied name is a member's own, one of its addresses, or one
+    /// that it gave to users.
     #[must_use]
     pub fn excluded(&self, denied: &[String], aliases: &Aliases) -> Vec<usize> {
         let mut excluded = Vec::new();
         for name in denied {
             let name = canonical(name);
-            excluded.extend(self.places.get(&name));
+            excluded.extend(self.places.get(&name).into_iter().flatten());
             let others = aliases.bearers(&name).iter();
-            excluded.extend(others.filter_map(|member| self.places.get(&canonical(member.as_str()))));
+            excluded.extend(others.filter_map(|member| self.places.get(&canonical(member.as_str()))).flatten());
         }
         excluded.sort_unstable();
         excluded.dedup();
@@ -171,14 +176,26 @@ impl core::fmt::Display for Unfit {
     }
 }
 
-/// Makes the answer to a user of that of a member: only what is listed here gets through.
+/// What a user may be told in place of a member's name, so that it has nothing to look up (RFC 8915 section 4.1.7 lets a
+/// server be named by an address): an address of the family by which the user came, `good` before others.
+#[must_use]
+pub fn address_for(user: IpAddr, member: &Member, good: Option<IpAddr>, allow_private: bool) -> Option<String> {
+    let fits = |address: &&IpAddr| address.is_ipv4() == user.is_ipv4() && (allow_private || is_public(**address));
+    let mut fitting = member.addresses.iter().filter(fits);
+    let first = fitting.clone().next();
+    fitting.find(|address| Some(**address) == good).or(first).map(IpAddr::to_string)
+}
+
+/// Makes the answer to a user of that of a member: only what is listed here gets through. `called` is what users are told
+/// of a member that names no server but itself.
 ///
 /// # Errors
 ///
 /// [`Unfit`] if the answer must not be passed on.
 pub fn grant<'a>(
     terms: &Terms,
-    member: &'a Name,
+    member: &Name,
+    called: &'a str,
     accepted: &'a Accepted,
     allow_private: bool,
 ) -> Result<Grant<'a>, Unfit> {
@@ -191,7 +208,8 @@ pub fn grant<'a>(
     if accepted.port == Some(0) {
         return Err(Unfit::Port);
     }
-    let server = accepted.server.as_deref().unwrap_or_else(|| member.as_str());
+    let own = canonical(member.as_str());
+    let server = accepted.server.as_deref().filter(|server| canonical(server) != own).unwrap_or(called);
     check_server(server, allow_private)?;
     Ok(Grant {
         algorithm: terms.algorithm,

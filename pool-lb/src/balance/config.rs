@@ -7,10 +7,13 @@ use std::{
 };
 
 use ipnet::IpNet;
+use ntp_proto::time::UnixTime;
 use nts_ke::admission::Limits;
 use pool_srv::directory::{Problem, read_toml};
 use serde::Deserialize;
 use toml::Spanned;
+
+use super::now;
 
 /// Most threads that serve users.
 pub const MAX_WORKERS: usize = 64;
@@ -29,6 +32,17 @@ pub enum Trust {
     File,
     /// Both.
     Both,
+}
+
+/// What users are told of where their member serves time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HandOut {
+    /// Its name, which they look up.
+    #[default]
+    Name,
+    /// An address of the family by which they came, if the directory has one.
+    Address,
 }
 
 /// How members are probed.
@@ -61,6 +75,8 @@ pub struct Config {
     pub limits: Limits,
     /// Whose connections begin with a PROXY header.
     pub proxies: Vec<IpNet>,
+    /// What users are told of members that name no server themselves.
+    pub hand_out: HandOut,
     /// Whether users may be sent to internal addresses, and members may have some.
     pub allow_private: bool,
     /// A file whose secret all nodes of the balancer share, for TLS tickets.
@@ -75,6 +91,15 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
+    /// The time of day at which certificates, tickets and members are judged: the kernel's. No file sets it.
+    pub time_of_day: fn() -> UnixTime,
+}
+
+impl Config {
+    /// That time in whole seconds since 1970.
+    pub(super) fn unix_seconds(&self) -> u64 {
+        u64::try_from((self.time_of_day)().seconds).unwrap_or(0)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -92,6 +117,8 @@ struct Raw {
     limits: RawLimits,
     #[serde(default)]
     proxies: Vec<Spanned<String>>,
+    #[serde(default)]
+    hand_out: HandOut,
     #[serde(default)]
     allow_private: bool,
     ticket_secret: Option<PathBuf>,
@@ -210,6 +237,7 @@ impl Reader<'_> {
             workers,
             limits: self.limits(&raw.limits, workers)?,
             proxies: proxies.collect::<Result<_, _>>()?,
+            hand_out: raw.hand_out,
             allow_private: raw.allow_private,
             ticket_secret: raw.ticket_secret.as_deref().map(|file| self.file(file)),
             health_file: raw.health_file.as_deref().map(|file| self.file(file)),
@@ -218,6 +246,7 @@ impl Reader<'_> {
             control_socket: self
                 .file(raw.control_socket.as_deref().unwrap_or_else(|| Path::new("/run/nts-pool-lb/control.sock"))),
             metrics,
+            time_of_day: now::unix,
         })
     }
 

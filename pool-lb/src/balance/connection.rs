@@ -38,18 +38,23 @@ impl Connection {
         let connected = timeout(now::until(by), TcpStream::connect(address)).await;
         let stream = connected.map_err(|_| KeError::Timeout("connection to the member"))??;
         stream.set_nodelay(true)?;
-        let session = UpstreamSession::new(&shared.client.load(), name, now::unix(), by);
+        let session = UpstreamSession::new(&shared.client.load(), name, (shared.config.time_of_day)(), by);
         let session = session.map_err(|error| Trouble::Member(error.to_string()))?;
         let mut connection = Self { session, stream, used: now::monotonic() };
         connection.run(by).await?;
         Ok(connection)
     }
 
+    /// Whether the member is asked for nothing now, and keeps the connection.
+    pub(super) fn is_ready(&self) -> bool {
+        self.session.is_ready()
+    }
+
     /// Whether a request may be sent: the member has neither closed it nor said anything unasked.
     pub(super) fn is_alive(&self) -> bool {
         let mut octet = [MaybeUninit::uninit()];
         let peeked = SockRef::from(&self.stream).peek(&mut octet);
-        self.session.is_ready() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        self.is_ready() && peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// How long it has not been used.

@@ -20,7 +20,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{config::Config, keeper::Keeper, keeper::StartError, now};
+use super::{config::Config, keeper::Keeper, keeper::StartError};
+use crate::acceptor;
 
 /// What comes of a command: a text, or what is wrong with it.
 pub type Reply = Result<String, String>;
@@ -30,6 +31,9 @@ const MAX_COMMAND: usize = 4096;
 
 /// Longest reply that a client takes.
 const MAX_REPLY: u64 = 1 << 26;
+
+/// Connections for metrics that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 16;
 
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -63,10 +67,8 @@ impl Sockets {
     pub(super) fn open(config: &Config) -> Result<Self, StartError> {
         let path = &config.control_socket;
         let control = open_control(path).map_err(|error| StartError::Socket(path.display().to_string(), error))?;
-        let open = |address: SocketAddr| {
-            let listener = std::net::TcpListener::bind(address)?;
-            listener.set_nonblocking(true).map(|()| listener)
-        };
+        // Shared: a balancer may run beside the one that it follows.
+        let open = |address: SocketAddr| acceptor::bind(address, BACKLOG, true);
         let failed = |address: SocketAddr| move |error| StartError::Socket(format!("metrics on {address}"), error);
         let metrics = config.metrics.map(|address| open(address).map_err(failed(address))).transpose()?;
         Ok(Self { control, metrics })
@@ -218,7 +220,7 @@ const fn state_name(state: Health) -> &'static str {
 }
 
 fn list(keeper: &Keeper) -> String {
-    let now = now::unix_seconds();
+    let now = keeper.shared.config.unix_seconds();
     let report = keeper.judge.report(now);
     let mut out = format!("{:<32} {:<9} {:>8} {:>10}  {}\n", "MEMBER", "STATE", "SINCE", "OFFSET", "REASON");
     for member in keeper.directory().members() {
@@ -316,7 +318,7 @@ fn metrics(keeper: &Keeper) -> String {
     );
     let offsets = "nts_pool_lb_member_offset_seconds";
     let _ = write!(out, "# HELP {offsets} A member's clock minus ours.\n# TYPE {offsets} gauge\n");
-    for (name, health) in keeper.judge.report(now::unix_seconds()).members {
+    for (name, health) in keeper.judge.report(keeper.shared.config.unix_seconds()).members {
         if let Some(offset) = health.offset_seconds {
             let _ = writeln!(out, "{offsets}{{member=\"{name}\"}} {offset}");
         }

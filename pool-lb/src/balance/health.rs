@@ -12,7 +12,7 @@ use pool_srv::directory::{Health, HealthReport, MemberHealth};
 const DOWN_AT: u8 = 3;
 
 /// Most failures that are held against a member: so many successes and one more bring it up again.
-const MOST: u8 = 4;
+pub(super) const MOST: u8 = 4;
 
 /// Probes in a row with a wrong clock that bring a member down.
 const WRONG_AT: u8 = 2;

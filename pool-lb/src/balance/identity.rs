@@ -20,10 +20,7 @@ use rustls_pki_types::{
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::{
-    config::{Config, Trust},
-    now,
-};
+use super::config::{Config, Trust};
 
 /// Longest file.
 const MAX_BYTES: u64 = 1 << 20;
@@ -97,7 +94,7 @@ pub fn server_config(config: &Config) -> Result<ServerConfig, FileError> {
         pem::Error::NoItemsFound => wrong(&config.private_key, "no private key"),
         _ => wrong(&config.private_key, "not well-formed PEM"),
     })?;
-    let server = ServerConfig::new(chain, key, Some(now::unix())).map_err(|error| {
+    let server = ServerConfig::new(chain, key, Some((config.time_of_day)())).map_err(|error| {
         let of_key = matches!(error, InvalidPair::Key(_) | InvalidPair::Mismatch);
         wrong(if of_key { &config.private_key } else { &config.certificate }, error)
     })?;
@@ -108,12 +105,12 @@ pub fn server_config(config: &Config) -> Result<ServerConfig, FileError> {
         return Err(wrong(file, format!("too short; accepted: {MIN_SECRET} octets and more, at random")));
     }
     let hash = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(secret)));
-    Ok(server.with_tickets(TicketKeys::derive(&hash, ticket_epoch(), TICKET_EPOCH)))
+    Ok(server.with_tickets(TicketKeys::derive(&hash, ticket_epoch(config), TICKET_EPOCH)))
 }
 
 /// The number of the time in which ticket keys stay the same; nodes whose clocks differ a little still read each other's.
-pub(super) fn ticket_epoch() -> u64 {
-    now::unix_seconds() / u64::from(TICKET_EPOCH)
+pub(super) fn ticket_epoch(config: &Config) -> u64 {
+    config.unix_seconds() / u64::from(TICKET_EPOCH)
 }
 
 /// Whom members must be vouched for by.

@@ -1,9 +1,18 @@
 //! What goes on beside the users: files, the verdict on members, and whoever asks.
 
-use std::{collections::BTreeSet, fmt, fs, io, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt, fs, io,
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, Watched};
+use socket2::SockRef;
 use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
@@ -20,8 +29,9 @@ use super::{
     health::Judge,
     identity::{self, FileError},
     metrics::Metrics,
-    now, probe, serve,
+    probe, serve,
 };
+use crate::acceptor::{Complaint, bind};
 
 /// How often the verdict is worked out, at most.
 const JUDGING: Duration = Duration::from_millis(200);
@@ -91,7 +101,17 @@ impl Balancer {
     ///
     /// [`StartError`]; nothing is served then.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        Self::launch(config, true)
+        Self::start_on(config, Vec::new())
+    }
+
+    /// As [`start`](Self::start), but users are taken from these listeners, if there are any, and not from those of the
+    /// file. Somebody else may keep them open while one balancer follows another.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]; nothing is served then.
+    pub fn start_on(config: Config, held: Vec<TcpListener>) -> Result<Self, StartError> {
+        Self::launch(config, Some(held))
     }
 
     /// Probes members and publishes the verdict, and serves no users.
@@ -100,12 +120,13 @@ impl Balancer {
     ///
     /// [`StartError`]; nothing runs then.
     pub fn monitor(config: Config) -> Result<Self, StartError> {
-        Self::launch(config, false)
+        Self::launch(config, None)
     }
 
-    fn launch(config: Config, serves: bool) -> Result<Self, StartError> {
+    fn launch(config: Config, held: Option<Vec<TcpListener>>) -> Result<Self, StartError> {
         let watched = Watched::open(&config.members).map_err(StartError::Directory)?;
-        let server = if serves { Some(identity::server_config(&config).map_err(StartError::File)?) } else { None };
+        let serves = held.is_some();
+        let server = serves.then(|| identity::server_config(&config)).transpose().map_err(StartError::File)?;
         let client = identity::client_config(&config).map_err(StartError::File)?;
         let (events, heard) = mpsc::channel(MAX_EVENTS);
         let judge = Judge::new(config.probing.max_offset);
@@ -116,6 +137,7 @@ impl Balancer {
             assignments: ArcSwap::from_pointee(Assignments::new(roster)),
             aliases: ArcSwap::from_pointee(Aliases::default()),
             metrics: Metrics::default(),
+            complaint: Complaint::default(),
             events,
             config,
         };
@@ -137,19 +159,25 @@ impl Balancer {
                 Ok(())
             }
         })?;
-        if serves {
-            balancer.serve(&stopped)?;
+        if let Some(held) = held {
+            balancer.serve(&held, &stopped)?;
         }
         Ok(balancer)
     }
 
-    fn serve(&mut self, stopped: &watch::Receiver<bool>) -> Result<(), StartError> {
-        let mut asked = self.shared.config.listen.clone();
+    fn serve(&mut self, held: &[TcpListener], stopped: &watch::Receiver<bool>) -> Result<(), StartError> {
+        let unusable = |error| StartError::Socket("a listener that was passed on".to_owned(), error);
+        let addresses = held.iter().map(TcpListener::local_addr).collect::<io::Result<Vec<_>>>().map_err(unusable)?;
+        let mut asked = if held.is_empty() { self.shared.config.listen.clone() } else { addresses };
         for number in 0..self.shared.config.workers {
             let mut listeners = Vec::with_capacity(asked.len());
-            for address in &mut asked {
+            for (place, address) in asked.iter_mut().enumerate() {
                 let failed = |error| StartError::Listen(*address, error);
-                let listener = serve::bind(*address).map_err(failed)?;
+                let listener = match held.get(place) {
+                    Some(held) => take_over(held),
+                    None => bind(*address, serve::BACKLOG, true),
+                };
+                let listener = listener.map_err(failed)?;
                 // All workers share the port that the system chose for the first.
                 *address = listener.local_addr().map_err(failed)?;
                 listeners.push(listener);
@@ -217,6 +245,14 @@ impl Balancer {
     }
 }
 
+/// A listener that somebody else keeps open too, with the options of our own.
+fn take_over(held: &TcpListener) -> io::Result<TcpListener> {
+    let listener = held.try_clone()?;
+    listener.set_nonblocking(true)?;
+    SockRef::from(&listener).set_tcp_nodelay(true)?;
+    Ok(listener)
+}
+
 /// Owner of the verdict.
 pub(super) struct Keeper {
     pub(super) shared: Shared,
@@ -235,17 +271,8 @@ impl Keeper {
     fn new(shared: Shared, watched: Watched, judge: Judge) -> Self {
         let others = shared.config.health_from.iter().map(|path| (path.clone(), None)).collect();
         let looks = looks(&shared.config);
-        Self {
-            shared,
-            watched,
-            judge,
-            drained: BTreeSet::new(),
-            others,
-            looks,
-            epoch: identity::ticket_epoch(),
-            published: None,
-            dirty: false,
-        }
+        let epoch = identity::ticket_epoch(&shared.config);
+        Self { shared, watched, judge, drained: BTreeSet::new(), others, looks, epoch, published: None, dirty: false }
     }
 
     async fn run(
@@ -263,7 +290,7 @@ impl Keeper {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 Some(Event { member, sample }) = heard.recv() => {
-                    self.judge.handle_sample(now::unix_seconds(), member.as_str(), sample);
+                    self.judge.handle_sample(self.shared.config.unix_seconds(), member.as_str(), sample);
                     self.dirty = true;
                 }
                 Some(Command { line, reply }) = commanded.recv() => {
@@ -291,7 +318,7 @@ impl Keeper {
             Err(problem) => warn!("{problem}; the members stay as they were"),
         }
         let looks = looks(&self.shared.config);
-        let epoch = identity::ticket_epoch();
+        let epoch = identity::ticket_epoch(&self.shared.config);
         if looks != self.looks || epoch != self.epoch {
             (self.looks, self.epoch) = (looks, epoch);
             if let Err(error) = self.reload_identity() {
@@ -337,7 +364,7 @@ impl Keeper {
     fn take_directory(&mut self) {
         let directory = Arc::clone(self.watched.current());
         let names = directory.members().iter().map(|member| member.name.as_str());
-        self.judge.set_members(now::unix_seconds(), names);
+        self.judge.set_members(self.shared.config.unix_seconds(), names);
         for member in directory.members() {
             let drains = member.drain || self.drained.contains(member.name.as_str());
             self.judge.set_draining(member.name.as_str(), drains);
@@ -363,7 +390,7 @@ impl Keeper {
     pub(super) fn rejudge(&mut self, wanted: bool) {
         self.dirty = false;
         let common = self.judge.is_common_mode();
-        let changed = self.judge.judge(now::unix_seconds());
+        let changed = self.judge.judge(self.shared.config.unix_seconds());
         if self.judge.is_common_mode() != common {
             let what = if common {
                 "members fail one by one again"
@@ -392,7 +419,7 @@ impl Keeper {
     /// The worse of our verdict and those of others.
     pub(super) fn state(&self, member: &Member) -> Health {
         let name = member.name.as_str();
-        let now = now::unix_seconds();
+        let now = self.shared.config.unix_seconds();
         let others = self.others.iter().filter_map(|(_, report)| report.as_ref()).map(|report| report.state(name, now));
         let rank = |health: &Health| match health {
             Health::Up => 0,
@@ -406,7 +433,7 @@ impl Keeper {
 
     fn publish(&self) {
         let Some(path) = &self.shared.config.health_file else { return };
-        let text = self.judge.report(now::unix_seconds()).to_json();
+        let text = self.judge.report(self.shared.config.unix_seconds()).to_json();
         let mut beside = path.clone().into_os_string();
         beside.push(".new");
         if let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)) {
@@ -444,7 +471,7 @@ async fn probe_forever(shared: Shared) {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let (shared, member) = (shared.clone(), member.clone());
             tokio::task::spawn_local(async move {
-                let sample = probe::probe(&member, &shared.client.load_full(), shared.config.allow_private).await;
+                let sample = probe::probe(&member, &shared.client.load_full(), &shared.config).await;
                 shared.tell(&member.name, sample);
                 drop(place);
             });

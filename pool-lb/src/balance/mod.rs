@@ -29,6 +29,7 @@ mod user;
 
 pub use keeper::{Balancer, StartError};
 
+use crate::acceptor::Complaint;
 use assign::{Aliases, Assignments};
 use config::Config;
 use health::Sample;
@@ -52,6 +53,7 @@ struct Core {
     assignments: ArcSwap<Assignments>,
     aliases: ArcSwap<Aliases>,
     metrics: Metrics,
+    complaint: Complaint,
     events: mpsc::Sender<Event>,
 }
 

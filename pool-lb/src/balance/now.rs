@@ -28,8 +28,3 @@ pub(crate) fn unix() -> UnixTime {
     let now = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     UnixTime { seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX), nanos: now.subsec_nanos() }
 }
-
-/// The kernel's time of day in whole seconds since 1970.
-pub(crate) fn unix_seconds() -> u64 {
-    u64::try_from(unix().seconds).unwrap_or(0)
-}

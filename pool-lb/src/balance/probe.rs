@@ -9,7 +9,7 @@ use std::{
 use ntp_proto::{
     ids::Leap,
     nts::{AeadAlgorithm, SealRequest, UNIQUE_ID_LEN, open_reply, seal_request},
-    time::{Monotonic, NtpDuration, NtpShort, NtpTimestamp},
+    time::{Monotonic, NtpDuration, NtpShort, NtpTimestamp, UnixTime},
     wire::{Header, Mode},
 };
 use nts_ke::client::{ClientConfig, ClientSession, Established, Order, Output};
@@ -20,7 +20,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{assign::is_public, health::Sample, now};
+use super::{assign::is_public, config::Config, health::Sample, now};
 
 /// How long the key exchange may take, and one exchange of packets.
 const KE_DEADLINE: Duration = Duration::from_secs(5);
@@ -39,28 +39,28 @@ const MAX_LOOKS: usize = 16;
 const NTP_PORT: u16 = 123;
 
 /// Probes a member.
-pub(super) async fn probe(member: &Member, config: &ClientConfig, allow_private: bool) -> Sample {
-    match measure(member, config, allow_private).await {
+pub(super) async fn probe(member: &Member, client: &ClientConfig, config: &Config) -> Sample {
+    match measure(member, client, config).await {
         Ok(sample) => sample,
         Err(why) => Sample::Failed(format!("probe: {why}")),
     }
 }
 
-async fn measure(member: &Member, config: &ClientConfig, allow_private: bool) -> Result<Sample, String> {
+async fn measure(member: &Member, client: &ClientConfig, config: &Config) -> Result<Sample, String> {
     let by = now::monotonic() + KE_DEADLINE;
-    let established = timeout(KE_DEADLINE, exchange_keys(member, config, by)).await;
+    let established = timeout(KE_DEADLINE, exchange_keys(member, client, (config.time_of_day)(), by)).await;
     let mut established = established.map_err(|_| "no key exchange in time".to_owned())??;
     let server = established.server.as_deref().unwrap_or_else(|| member.name.as_str());
     let port = established.port.unwrap_or(NTP_PORT);
     let own = server == member.name.as_str() && !member.addresses.is_empty();
     let address = match member.addresses.first().filter(|_| own) {
         Some(address) => SocketAddr::new(*address, port),
-        None => resolve(server, port, allow_private).await?,
+        None => resolve(server, port, config.allow_private).await?,
     };
     let mut best: Option<(f64, f64)> = None;
     let mut trouble = "no cookies".to_owned();
     for _ in 0..EXCHANGES {
-        match exchange_time(&mut established, address).await {
+        match exchange_time(&mut established, address, config.time_of_day).await {
             Ok(measured) => best = Some(best.filter(|best| best.1 <= measured.1).unwrap_or(measured)),
             Err(why) => trouble = why,
         }
@@ -74,7 +74,12 @@ async fn resolve(server: &str, port: u16, allow_private: bool) -> Result<SocketA
     public.ok_or_else(|| format!("{server} has no address on the internet"))
 }
 
-async fn exchange_keys(member: &Member, config: &ClientConfig, by: Monotonic) -> Result<Established, String> {
+async fn exchange_keys(
+    member: &Member,
+    client: &ClientConfig,
+    judged_at: UnixTime,
+    by: Monotonic,
+) -> Result<Established, String> {
     let name = member.name.as_str();
     let mut stream = match member.addresses.first() {
         Some(address) => TcpStream::connect((*address, member.port)).await,
@@ -82,9 +87,8 @@ async fn exchange_keys(member: &Member, config: &ClientConfig, by: Monotonic) ->
     }
     .map_err(|error| format!("no connection: {error}"))?;
     let algorithms = [AeadAlgorithm::AesSivCmac256];
-    let order =
-        Order { server: name, algorithms: &algorithms, denied: &[], judged_at: now::unix(), deadline: by, tlsa: &[] };
-    let mut session = ClientSession::new(config, &order).map_err(|error| error.to_string())?;
+    let order = Order { server: name, algorithms: &algorithms, denied: &[], judged_at, deadline: by, tlsa: &[] };
+    let mut session = ClientSession::new(client, &order).map_err(|error| error.to_string())?;
     let mut piece = [0; MAX_PACKET];
     // Ends: the session has a deadline.
     loop {
@@ -101,7 +105,11 @@ async fn exchange_keys(member: &Member, config: &ClientConfig, by: Monotonic) ->
 }
 
 /// Asks for the time once; returns offset and delay in seconds.
-async fn exchange_time(keys: &mut Established, address: SocketAddr) -> Result<(f64, f64), String> {
+async fn exchange_time(
+    keys: &mut Established,
+    address: SocketAddr,
+    time_of_day: fn() -> UnixTime,
+) -> Result<(f64, f64), String> {
     let cookie = keys.cookies.pop().ok_or("no cookies left")?;
     let mut random = [0; UNIQUE_ID_LEN + 16 + 8];
     getrandom::fill(&mut random).map_err(|error| error.to_string())?;
@@ -118,7 +126,7 @@ async fn exchange_time(keys: &mut Established, address: SocketAddr) -> Result<(f
     // Not connected: an ICMP message, which anybody can forge, is not passed on to such a socket.
     let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await.map_err(|error| error.to_string())?;
-    let sent = NtpTimestamp::from_unix(now::unix());
+    let sent = NtpTimestamp::from_unix(time_of_day());
     let clock = now::monotonic();
     socket.send_to(packet.get(..length).unwrap_or_default(), address).await.map_err(|error| error.to_string())?;
     let reply = timeout(NTP_DEADLINE, receive(&socket, address, unique_id, keys, transmit, &mut packet)).await;

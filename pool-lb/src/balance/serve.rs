@@ -6,7 +6,6 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
-    task::Poll,
     time::Duration,
 };
 
@@ -17,23 +16,20 @@ use nts_ke::{
     server::{Deadlines, Stage},
 };
 use pool_srv::directory::Wish;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::{AbortHandle, JoinSet},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::{debug, warn};
 
 use super::{Shared, assign::Assignments, metrics::Counter, now, proxy, upstream::Link, user};
+use crate::acceptor::{Handles, accept, is_of_one_connection, refuse, relieved};
 
 /// Connections that the kernel keeps until they are accepted.
-const BACKLOG: i32 = 4096;
-
-/// How long nothing is accepted after an error that will not go away at once.
-const PAUSE: Duration = Duration::from_millis(100);
+pub(super) const BACKLOG: i32 = 4096;
 
 /// How often connections to members are looked after.
 const TENDING: Duration = Duration::from_secs(1);
@@ -49,8 +45,7 @@ pub(super) struct Worker {
     pub(super) shared: Rc<Shared>,
     links: RefCell<BTreeMap<Name, Rc<Link>>>,
     admission: RefCell<Admission>,
-    /// To close connections; some may have ended by themselves.
-    handles: RefCell<BTreeMap<ConnectionId, AbortHandle>>,
+    handles: RefCell<Handles>,
     random: RefCell<ChaCha20Rng>,
 }
 
@@ -110,19 +105,15 @@ impl Worker {
         }
     }
 
-    /// Gives a connection a place, maybe that of another one, or resets it.
-    fn decide(&self, stream: &TcpStream, peer: IpAddr) -> Option<ConnectionId> {
+    /// Gives a connection a place, maybe that of another one, or none.
+    fn decide(&self, peer: IpAddr) -> Option<ConnectionId> {
         let metrics = &self.shared.metrics;
-        // Not borrowed any longer when the evicted task gives back its place.
         let decision = self.admission.borrow_mut().handle_connection(now::monotonic(), peer);
         match decision {
             Decision::Admit(id) => Some(id),
             Decision::Replace { admitted, evicted } => {
                 metrics.count(Counter::Evicted);
-                let handle = self.handles.borrow_mut().remove(&evicted);
-                if let Some(handle) = handle {
-                    handle.abort();
-                }
+                self.handles.borrow_mut().evict(evicted);
                 Some(admitted)
             }
             Decision::Refuse(refusal) => {
@@ -131,11 +122,23 @@ impl Worker {
                     Refusal::Host | Refusal::Rate | Refusal::Network => Counter::RefusedPeer,
                     Refusal::Full => Counter::RefusedFull,
                 });
-                // A reset, after which the kernel remembers nothing of it.
-                let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
                 None
             }
         }
+    }
+
+    /// Makes room when the system has run out of something.
+    async fn relieve(&self) {
+        let ids = self.admission.borrow_mut().handle_shortage(now::monotonic());
+        let evicted: Vec<_> = ids.into_iter().filter_map(|id| self.handles.borrow_mut().evict(id)).collect();
+        for _ in &evicted {
+            self.shared.metrics.count(Counter::Evicted);
+        }
+        if evicted.is_empty() {
+            // Connections kept for later are worth less than users now.
+            self.release();
+        }
+        relieved(&evicted).await;
     }
 
     fn release(&self) {
@@ -143,19 +146,6 @@ impl Worker {
             link.release();
         }
     }
-}
-
-/// Opens a listener that others may listen beside, each getting a share of the connections.
-pub(super) fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 /// Serves users until told to stop, and those that are there then to their end.
@@ -206,25 +196,20 @@ impl Crowd {
     /// No error ends this loop.
     async fn accept_forever(&mut self, listeners: &[TcpListener]) {
         let mut turn = 0;
-        let mut troubled = false;
         loop {
             match accept(listeners, &mut turn).await {
-                Ok((stream, peer)) => {
-                    troubled = false;
-                    self.admit(stream, peer);
-                }
+                Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => {
                     self.worker.shared.metrics.count(Counter::AcceptErrors);
                     if is_of_one_connection(&error) {
                         continue;
                     }
-                    if !troubled {
-                        warn!("cannot accept connections: {error}");
+                    if self.worker.shared.complaint.is_new(now::monotonic()) {
+                        warn!(
+                            "cannot accept connections: {error}; those that have come least far are closed for others"
+                        );
                     }
-                    troubled = true;
-                    // Connections kept for later are worth less than users now.
-                    self.worker.release();
-                    sleep(PAUSE).await;
+                    self.worker.relieve().await;
                 }
             }
         }
@@ -236,20 +221,15 @@ impl Crowd {
         // The user's own address counts, which a proxy has yet to tell; the proxy's limit is the number of places.
         let proxied = self.worker.shared.config.proxies.iter().any(|net| net.contains(&peer));
         let asking = if proxied { IpAddr::from([127, 0, 0, 1]) } else { peer };
-        let Some(id) = self.worker.decide(&stream, asking) else { return };
+        let Some(id) = self.worker.decide(asking) else { return refuse(stream) };
         self.worker.shared.metrics.count(Counter::Accepted);
         let place = Place { worker: Rc::clone(&self.worker), id };
         let handle = self.tasks.spawn_local(attend(place, stream, peer, proxied));
-        let mut handles = self.worker.handles.borrow_mut();
-        if handles.len() >= self.worker.shared.config.limits.total {
-            handles.retain(|_, handle| !handle.is_finished());
-        }
-        handles.insert(id, handle);
+        self.worker.handles.borrow_mut().insert(id, handle, self.worker.shared.config.limits.total);
     }
 }
 
 async fn attend(mut place: Place, mut stream: TcpStream, peer: IpAddr, proxied: bool) {
-    let _ = stream.set_nodelay(true);
     let (mut user, mut first) = (peer, Vec::new());
     if proxied {
         match timeout(PROXY_DEADLINE, read_header(&mut stream)).await {
@@ -257,8 +237,8 @@ async fn attend(mut place: Place, mut stream: TcpStream, peer: IpAddr, proxied: 
                 first = rest;
                 if let Some(told) = told {
                     user = told;
-                    if !readmit(&mut place, &stream, told) {
-                        return;
+                    if !readmit(&mut place, told) {
+                        return refuse(stream);
                     }
                 }
             }
@@ -274,13 +254,12 @@ async fn attend(mut place: Place, mut stream: TcpStream, peer: IpAddr, proxied: 
 }
 
 /// Counts a proxied connection as its user's.
-fn readmit(place: &mut Place, stream: &TcpStream, user: IpAddr) -> bool {
-    let worker = Rc::clone(&place.worker);
+fn readmit(place: &mut Place, user: IpAddr) -> bool {
+    let worker = &place.worker;
     worker.admission.borrow_mut().handle_closed(place.id);
-    let handle = worker.handles.borrow_mut().remove(&place.id);
-    let Some(id) = worker.decide(stream, user) else { return false };
+    let Some(id) = worker.decide(user) else { return false };
+    worker.handles.borrow_mut().rename(place.id, id);
     place.id = id;
-    worker.handles.borrow_mut().extend(handle.map(|handle| (id, handle)));
     true
 }
 
@@ -299,38 +278,4 @@ async fn read_header(stream: &mut TcpStream) -> io::Result<(Option<IpAddr>, Vec<
             return Ok((header.user.map(|user| user.ip().to_canonical()), rest));
         }
     }
-}
-
-/// Accepts from any of the listeners, the next one first each time.
-async fn accept(listeners: &[TcpListener], turn: &mut usize) -> io::Result<(TcpStream, SocketAddr)> {
-    *turn = turn.wrapping_add(1);
-    let (after, before) = listeners.split_at(*turn % listeners.len().max(1));
-    std::future::poll_fn(|context| {
-        for listener in before.iter().chain(after) {
-            if let Poll::Ready(accepted) = listener.poll_accept(context) {
-                return Poll::Ready(accepted);
-            }
-        }
-        Poll::Pending
-    })
-    .await
-}
-
-/// Whether an error of `accept` was the fault of one connection (accept(2) passes on errors of the network), rather than
-/// the system having run out of something.
-fn is_of_one_connection(error: &io::Error) -> bool {
-    let codes = [
-        libc::ECONNABORTED,
-        libc::EPROTO,
-        libc::ENOPROTOOPT,
-        libc::EOPNOTSUPP,
-        libc::ENETDOWN,
-        libc::ENETUNREACH,
-        libc::EHOSTDOWN,
-        libc::EHOSTUNREACH,
-        libc::ENONET,
-        libc::EINTR,
-        libc::EPERM,
-    ];
-    error.raw_os_error().is_some_and(|code| codes.contains(&code))
 }

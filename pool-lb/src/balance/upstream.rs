@@ -6,7 +6,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     fmt, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     time::Duration,
 };
@@ -26,7 +26,7 @@ use super::{
     Shared,
     assign::{check_server, is_public},
     connection::Connection,
-    health::Sample,
+    health::{MOST, Sample},
     metrics::Counter,
     now,
     pace::{Breaker, Capacity, Timings},
@@ -47,8 +47,15 @@ const PING_AFTER: Duration = Duration::from_secs(2);
 /// How long what a member can do is believed, and its addresses are.
 const BELIEVED: Duration = Duration::from_secs(300);
 
+/// How long a member that has a user's keys is waited for at least: nobody else may serve that user any more, so there is no
+/// gain in giving it up as soon as others.
+const LEAST_AFTER_KEYS: Duration = Duration::from_secs(1);
+
 /// For how long after its last user a connection is kept ready for the next.
 const WARM: Duration = Duration::from_secs(60);
+
+/// How often the judge hears that a member serves while nothing fails: each word wakes another thread.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// Most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 3;
@@ -95,7 +102,8 @@ impl From<KeError> for Trouble {
 /// All that one worker knows of one member.
 pub(super) struct Link {
     pub(super) member: Member,
-    idle: RefCell<Vec<Connection>>,
+    #[expect(clippy::vec_box, reason = "a connection is large, and moves often")]
+    idle: RefCell<Vec<Box<Connection>>>,
     support: RefCell<Option<(Rc<Support>, Monotonic)>>,
     resolved: RefCell<Option<(Vec<SocketAddr>, Monotonic)>>,
     resolving: Cell<bool>,
@@ -109,6 +117,9 @@ pub(super) struct Link {
     waiting: RefCell<BTreeMap<u64, Monotonic>>,
     next: Cell<u64>,
     last_used: Cell<Option<Monotonic>>,
+    /// When the judge last heard that it serves, and how many successes it is to hear of at once.
+    told: Cell<Option<Monotonic>>,
+    owed: Cell<u8>,
     warming: Cell<bool>,
     /// Whether it does not know the request for server names.
     common_only: Cell<bool>,
@@ -128,7 +139,7 @@ impl Drop for Wait {
 
 /// A member that is ready to take keys.
 pub(super) struct Ready {
-    connection: Connection,
+    connection: Box<Connection>,
     pub(super) support: Rc<Support>,
     wait: Wait,
 }
@@ -153,9 +164,16 @@ impl Link {
             waiting: RefCell::default(),
             next: Cell::default(),
             last_used: Cell::default(),
+            told: Cell::default(),
+            owed: Cell::default(),
             warming: Cell::default(),
             common_only: Cell::default(),
         }
+    }
+
+    /// The address that served last.
+    pub(super) fn good_address(&self) -> Option<IpAddr> {
+        self.good.get().map(|address| address.ip())
     }
 
     fn token(&self) -> Result<&str, Trouble> {
@@ -226,7 +244,7 @@ impl Link {
         shared: &Rc<Shared>,
         by: Monotonic,
         wait: &Wait,
-    ) -> Result<(Connection, Rc<Support>), Trouble> {
+    ) -> Result<(Box<Connection>, Rc<Support>), Trouble> {
         // Ends: each round takes one away, or returns.
         while let Some(mut connection) = self.take_idle() {
             let known = self.known_support();
@@ -302,7 +320,7 @@ impl Link {
         Ok(support)
     }
 
-    fn take_idle(&self) -> Option<Connection> {
+    fn take_idle(&self) -> Option<Box<Connection>> {
         // The one used last is most likely alive. Ends: each round takes one away.
         loop {
             let connection = self.idle.borrow_mut().pop()?;
@@ -312,14 +330,15 @@ impl Link {
         }
     }
 
-    fn put_idle(&self, connection: Connection) {
+    /// Keeps a connection for the next user, who looks at it again.
+    fn put_idle(&self, connection: Box<Connection>) {
         let mut idle = self.idle.borrow_mut();
-        if connection.is_alive() && idle.len() < MAX_IDLE {
+        if connection.is_ready() && idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }
 
-    async fn dial(&self, shared: &Shared, by: Monotonic) -> Result<Connection, Trouble> {
+    async fn dial(&self, shared: &Shared, by: Monotonic) -> Result<Box<Connection>, Trouble> {
         let started = now::monotonic();
         let by = (started + self.connects.borrow().wait()).min(by);
         let addresses = self.addresses(shared, by).await?;
@@ -333,7 +352,7 @@ impl Link {
                     self.good.set(Some(address));
                     self.connects.borrow_mut().push(now::monotonic().since(started));
                     shared.metrics.count(Counter::UpstreamConnections);
-                    return Ok(connection);
+                    return Ok(Box::new(connection));
                 }
                 Err(failed) => trouble = failed,
             }
@@ -417,7 +436,10 @@ impl Link {
     pub(super) fn failed(&self, shared: &Shared, trouble: &Trouble) {
         match trouble {
             Trouble::Skipped(_) => return,
-            Trouble::Member(why) => shared.tell(&self.member.name, Sample::Failed(why.clone())),
+            Trouble::Member(why) => {
+                self.owed.set(MOST + 1);
+                shared.tell(&self.member.name, Sample::Failed(why.clone()));
+            }
             Trouble::Ours(_) => shared.metrics.count(Counter::OwnFaults),
         }
         debug!("member {}: {trouble}", self.member.name.as_str());
@@ -431,7 +453,14 @@ impl Link {
         let mut breaker = self.breaker.get();
         breaker.succeed();
         self.breaker.set(breaker);
-        shared.tell(&self.member.name, Sample::Served);
+        let now = now::monotonic();
+        let owed = self.owed.get();
+        // So many outweigh whatever is held against it; more say nothing new.
+        if owed > 0 || self.told.get().is_none_or(|at| now.since(at) >= TELLING) {
+            self.owed.set(owed.saturating_sub(1));
+            self.told.set(Some(now));
+            shared.tell(&self.member.name, Sample::Served);
+        }
     }
 }
 
@@ -455,7 +484,8 @@ impl Ready {
     pub(super) async fn hand_over(mut self, keys: FixedKeys, by: Monotonic) -> Result<Accepted, Trouble> {
         let link = Rc::clone(self.link());
         let started = now::monotonic();
-        let by = link.answer_by(by);
+        let wait = link.answers.borrow().wait().max(LEAST_AFTER_KEYS);
+        let by = (started + wait).min(by);
         let answer = self.connection.exchange(keys.into(), link.token()?, by).await?;
         link.answers.borrow_mut().push(now::monotonic().since(started));
         match answer {

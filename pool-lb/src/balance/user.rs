@@ -1,6 +1,6 @@
 //! One user: its request, a member for it, and the answer.
 
-use std::{fmt, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::IpAddr, pin::Pin, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use ntp_proto::time::Monotonic;
 use nts_ke::{
@@ -9,32 +9,19 @@ use nts_ke::{
     server::{Stage, UserOutput, UserSession},
 };
 use pool_srv::directory::Wish;
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    sync::mpsc,
-    task::spawn_local,
-    time::timeout,
-};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, sync::mpsc, task::spawn_local, time::timeout};
 use tracing::debug;
 
 use super::{
     Shared,
     assign::{self, Assignments, Choice, Terms},
+    config::HandOut,
     metrics::Counter,
     now,
     serve::Worker,
     upstream::{Link, Ready, Trouble},
 };
-
-/// Octets read at a time.
-const PIECE: usize = 4096;
-
-/// How long a user may take to close after its answer, so that the answer is not lost to a reset.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Octets that are thrown away meanwhile.
-const MAX_LINGER_BYTES: usize = 16 * PIECE;
+use crate::acceptor::{Failure, PIECE, part, transmit};
 
 /// How long a ready member is looked for, and how long the user waits in all.
 const SEARCH: Duration = Duration::from_millis(2500);
@@ -50,25 +37,6 @@ const MAX_FAILURES: usize = 6;
 /// Members that are looked at for one user.
 const MAX_LOOKS: usize = 48;
 
-/// Why a user got nothing.
-#[derive(Debug)]
-enum Failure {
-    Exchange(KeError),
-    Io(io::Error),
-    /// It did not take what was sent.
-    Stuck,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exchange(error) => error.fmt(f),
-            Self::Io(error) => error.fmt(f),
-            Self::Stuck => f.write_str("the answer was not taken in time"),
-        }
-    }
-}
-
 /// Serves one user; `stage` is told how far it comes.
 pub(super) async fn attend(
     worker: &Rc<Worker>,
@@ -78,20 +46,16 @@ pub(super) async fn attend(
     progress: &dyn Fn(Stage),
 ) {
     let close_by = now::monotonic() + worker.deadlines().total;
-    let told = match converse(worker, stream, first, user, progress).await {
-        Ok(()) => true,
-        Err(failure) => {
-            debug!("user {user}: {failure}");
-            worker.shared.metrics.count(match &failure {
-                Failure::Exchange(KeError::Protocol(_)) => Counter::BadRequests,
-                Failure::Exchange(_) | Failure::Io(_) | Failure::Stuck => Counter::Unfinished,
-            });
-            matches!(&failure, Failure::Exchange(error) if !matches!(error, KeError::Timeout(_)))
-        }
-    };
-    if told {
-        // Closing a connection with unread data resets it, and the user could lose what it was told.
-        let _ = timeout(LINGER.min(now::until(close_by)), part(stream)).await;
+    let outcome = converse(worker, stream, first, user, progress).await;
+    if let Err(failure) = &outcome {
+        debug!("user {user}: {failure}");
+        worker.shared.metrics.count(match failure {
+            Failure::Exchange(KeError::Protocol(_)) => Counter::BadRequests,
+            Failure::Exchange(_) | Failure::Io(_) | Failure::Stuck => Counter::Unfinished,
+        });
+    }
+    if outcome.as_ref().err().is_none_or(Failure::was_told) {
+        part(stream, now::until(close_by)).await;
     }
 }
 
@@ -115,8 +79,7 @@ async fn converse(
     loop {
         let deadline = match session.poll_output() {
             UserOutput::Transmit(bytes) => {
-                let sent = timeout(now::until(session.final_deadline()), stream.write_all(&bytes)).await;
-                sent.map_err(|_| Failure::Stuck)?.map_err(Failure::Io)?;
+                transmit(stream, &bytes, now::until(session.final_deadline())).await?;
                 continue;
             }
             UserOutput::Asked(request) => {
@@ -137,19 +100,6 @@ async fn converse(
             Ok(Ok(0)) => session.handle_eof(now::monotonic()),
             Ok(Ok(length)) => session.handle_input(now::monotonic(), piece.get(..length).unwrap_or_default()),
             Ok(Err(error)) => return Err(Failure::Io(error)),
-        }
-    }
-}
-
-/// Reads and drops what the user still sends, until it closes.
-async fn part(stream: &mut TcpStream) {
-    let _ = stream.shutdown().await;
-    let mut piece = [0; PIECE];
-    let mut taken = 0_usize;
-    while taken < MAX_LINGER_BYTES {
-        match stream.read(&mut piece).await {
-            Ok(0) | Err(_) => return,
-            Ok(length) => taken = taken.saturating_add(length),
         }
     }
 }
@@ -175,9 +125,15 @@ async fn answer(worker: &Rc<Worker>, session: &mut UserSession, request: &Reques
         session.answer(now::monotonic(), &failed);
         return;
     };
+    let config = &worker.shared.config;
+    let address = match config.hand_out {
+        HandOut::Name => None,
+        HandOut::Address => assign::address_for(user, &link.member, link.good_address(), config.allow_private),
+    };
     let member = &link.member.name;
+    let called = address.as_deref().unwrap_or_else(|| member.as_str());
     let trouble = match ready.hand_over(keys, started + ANSWER).await {
-        Ok(accepted) => match assign::grant(&terms, member, &accepted, worker.shared.config.allow_private) {
+        Ok(accepted) => match assign::grant(&terms, member, called, &accepted, config.allow_private) {
             Ok(grant) => {
                 if let Some(server) = grant.server {
                     worker.shared.learn_alias(member, server);
@@ -215,7 +171,15 @@ struct Search<'a> {
     patient: bool,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(worker: &'a Worker, request: &Request, user: IpAddr) -> Self {
+        let assignments = worker.shared.assignments.load_full();
+        let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
+        let has_some = !request.denied.is_empty();
+        let (tried, skipped) = (Vec::new(), Vec::new());
+        Self { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, patient: false }
+    }
+
     /// The next member. First come those who are well, then the slow ones, then, as the draft has it, those not wanted:
     /// better than nobody.
     fn next(&mut self) -> Option<(usize, Rc<Link>)> {
@@ -258,13 +222,9 @@ async fn find(
     if request.algorithms.is_empty() {
         return Err(Response::NoAlgorithm);
     }
-    let assignments = worker.shared.assignments.load_full();
-    let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
-    let has_some = !request.denied.is_empty();
-    let (tried, skipped) = (Vec::new(), Vec::new());
-    let mut search =
-        Search { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, patient: false };
-    let (tell, mut told) = mpsc::channel(MAX_LOOKS);
+    let mut search = Search::new(worker, request, user);
+    // Made when somebody has to be waited for, which is seldom.
+    let mut channel = None;
     let (mut asked, mut failures, mut no_overlap) = (0_usize, 0, None);
     let mut next_at = now::monotonic();
     for _ in 0..MAX_LOOKS {
@@ -272,20 +232,34 @@ async fn find(
         if failures >= MAX_FAILURES || by <= now {
             break;
         }
+        let mut come = None;
         if (asked == 0 || next_at <= now) && asked < MAX_BESIDE {
             if let Some((place, link)) = search.next() {
-                asked += 1;
-                spawn_local(prepare(Rc::clone(&worker.shared), place, link, by, search.patient, tell.clone()));
                 next_at = now + HEDGE;
+                match at_once(Box::pin(prepare(Rc::clone(&worker.shared), link, by, search.patient))).await {
+                    Ok(result) => come = Some((place, result)),
+                    Err(preparing) => {
+                        asked += 1;
+                        let (tell, _) = channel.get_or_insert_with(|| mpsc::channel(MAX_BESIDE));
+                        spawn_local(finish(place, preparing, tell.clone()));
+                    }
+                }
             } else if asked == 0 {
                 break;
             } else {
                 next_at = by;
             }
         }
-        let until = if asked < MAX_BESIDE { next_at.min(by) } else { by };
-        let Ok(Some((place, result))) = timeout(now::until(until), told.recv()).await else { continue };
-        asked -= 1;
+        let (place, result) = match (come, &mut channel) {
+            (Some(come), _) => come,
+            (None, None) => continue,
+            (None, Some((_, told))) => {
+                let until = if asked < MAX_BESIDE { next_at.min(by) } else { by };
+                let Ok(Some(told)) = timeout(now::until(until), told.recv()).await else { continue };
+                asked -= 1;
+                told
+            }
+        };
         let ready: Ready = match result {
             Ok(ready) => ready,
             Err(Trouble::Skipped(_)) => {
@@ -309,17 +283,24 @@ async fn find(
     Err(no_overlap.filter(|_| failures == 0).unwrap_or(Response::Error(ErrorCode::Internal)))
 }
 
+type Prepared = Result<Ready, Trouble>;
+
+async fn prepare(shared: Rc<Shared>, link: Rc<Link>, by: Monotonic, patient: bool) -> Prepared {
+    link.prepare(&shared, by, patient).await
+}
+
+/// Runs until there is something to wait for, and gives back the rest then: a member that a connection is kept to is ready
+/// without a task of its own.
+async fn at_once<F: Future + Unpin>(mut future: F) -> Result<F::Output, F> {
+    match poll_fn(|context| Poll::Ready(Pin::new(&mut future).poll(context))).await {
+        Poll::Ready(output) => Ok(output),
+        Poll::Pending => Err(future),
+    }
+}
+
 /// Gets a member ready for whoever still waits for one.
-async fn prepare(
-    shared: Rc<Shared>,
-    place: usize,
-    link: Rc<Link>,
-    by: Monotonic,
-    patient: bool,
-    tell: mpsc::Sender<(usize, Result<Ready, Trouble>)>,
-) {
-    let result = link.prepare(&shared, by, patient).await;
-    if let Err(late) = tell.try_send((place, result))
+async fn finish(place: usize, preparing: impl Future<Output = Prepared>, tell: mpsc::Sender<(usize, Prepared)>) {
+    if let Err(late) = tell.try_send((place, preparing.await))
         && let Ok(ready) = late.into_inner().1
     {
         ready.put_back();

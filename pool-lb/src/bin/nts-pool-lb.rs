@@ -1,9 +1,15 @@
 //! The key-exchange load balancer of an NTS pool.
 
-use std::{net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io,
+    net::{IpAddr, TcpListener},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
-use pool_lb::balance::{Balancer, config, config::Config, control, identity};
+use listenfd::ListenFd;
+use pool_lb::balance::{Balancer, StartError, config, config::Config, control, identity};
 use pool_srv::directory;
 use tokio::{
     runtime::Builder,
@@ -65,13 +71,16 @@ enum Task {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
     let config = match config::load(&arguments.config) {
         Ok(config) => config,
         Err(problem) => return fail(WRONG, &problem),
     };
     match arguments.command {
-        None => serve(config, Balancer::start),
+        None => match inherited() {
+            Ok(listeners) => serve(config, |config| Balancer::start_on(config, listeners)),
+            Err(error) => fail(WRONG, &format!("the sockets that the service manager passes on: {error}")),
+        },
         Some(Task::Monitor) => serve(config, Balancer::monitor),
         Some(Task::Check) => check(&config),
         Some(Task::List) => ask(&config, "list"),
@@ -117,7 +126,16 @@ fn ask(config: &Config, line: &str) -> ExitCode {
     }
 }
 
-fn serve(config: Config, start: fn(Config) -> Result<Balancer, pool_lb::balance::StartError>) -> ExitCode {
+/// The listeners that the service manager keeps open for us (sd_listen_fds(3)): they outlive us, so that no user meets a
+/// closed port when one program follows another.
+fn inherited() -> io::Result<Vec<TcpListener>> {
+    let mut passed = ListenFd::from_env();
+    // Each is there once.
+    let taken = (0..passed.len()).map(|place| passed.take_tcp_listener(place));
+    taken.filter_map(Result::transpose).collect()
+}
+
+fn serve(config: Config, start: impl FnOnce(Config) -> Result<Balancer, StartError>) -> ExitCode {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILED, &error),
@@ -125,7 +143,7 @@ fn serve(config: Config, start: fn(Config) -> Result<Balancer, pool_lb::balance:
     // Before anything is served, so that no signal is missed.
     let signals = runtime.block_on(async {
         let of = |kind| signal(kind);
-        Ok::<_, std::io::Error>((of(SignalKind::hangup())?, of(SignalKind::terminate())?, of(SignalKind::interrupt())?))
+        Ok::<_, io::Error>((of(SignalKind::hangup())?, of(SignalKind::terminate())?, of(SignalKind::interrupt())?))
     });
     let (mut hangup, mut terminate, mut interrupt) = match signals {
         Ok(signals) => signals,

@@ -4,10 +4,10 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -25,10 +25,14 @@ use nts_ke::{
     record::{Incoming, Limits},
     verify::TrustRoots,
 };
-use pool_lb::balance::{Balancer, config};
+use pool_lb::balance::{
+    Balancer,
+    config::{self, Config},
+};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
-    ServerConnection, StreamOwned,
+    ClientConnection, HandshakeKind, ServerConnection, StreamOwned,
+    client::{ClientSessionStore, Resumption},
     pki_types::{CertificateDer, PrivateKeyDer},
 };
 
@@ -40,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     Good,
+    /// Nobody listens at its port.
+    Absent,
     /// Takes connections and says nothing.
     Silent,
     /// Shows the certificate of somebody else.
@@ -48,9 +54,17 @@ pub(crate) enum Manner {
     RubbishSupport,
     /// Says that it sends users to an internal address.
     InternalSupport,
+    /// Says what it can do only when it is told to.
+    LateSupport,
     /// From here on the member has the keys.
     Rubbish,
     Stalls,
+    /// Gives its cookies only when it is told to.
+    LateCookies,
+    /// Says half of a record, and then nothing.
+    HalfRecord,
+    /// Says half of its answer, and closes.
+    HalfAnswer,
     Closes,
     ZeroCookies,
     OtherAlgorithm,
@@ -86,12 +100,43 @@ impl Pki {
     }
 }
 
+impl Manner {
+    pub(crate) const ALL: [Self; 22] = [
+        Self::Good,
+        Self::Absent,
+        Self::Silent,
+        Self::OtherName,
+        Self::RubbishSupport,
+        Self::InternalSupport,
+        Self::LateSupport,
+        Self::Rubbish,
+        Self::Stalls,
+        Self::LateCookies,
+        Self::HalfRecord,
+        Self::HalfAnswer,
+        Self::Closes,
+        Self::ZeroCookies,
+        Self::OtherAlgorithm,
+        Self::Internal,
+        Self::Localhost,
+        Self::PortZero,
+        Self::Chatty,
+        Self::ErrorRecord,
+        Self::WarningRecord,
+        Self::Twice,
+    ];
+}
+
 /// One member.
 #[derive(Clone)]
 pub(crate) struct Member {
     pub(crate) name: String,
     port: u16,
     alive: Arc<AtomicBool>,
+    /// Whether late answers may go.
+    pub(crate) released: Arc<AtomicBool>,
+    /// Late answers that went.
+    pub(crate) late: Arc<AtomicUsize>,
     /// The keys that it was given.
     pub(crate) keys: Arc<Mutex<Vec<FixedKeys>>>,
     manner: Manner,
@@ -118,11 +163,16 @@ impl Member {
             name: name.to_owned(),
             port: listener.local_addr().unwrap().port(),
             alive: Arc::new(AtomicBool::new(true)),
+            released: Arc::default(),
+            late: Arc::default(),
             keys: Arc::default(),
             manner,
             algorithms: algorithms.iter().map(length).collect(),
             alias: alias.map(str::to_owned),
         };
+        if manner == Manner::Absent {
+            return member;
+        }
         let (this, tls) = (member.clone(), Arc::new(tls));
         thread::spawn(move || {
             // Ends with the process.
@@ -175,14 +225,27 @@ impl Member {
                 }
                 Message::Exchange(_) => return None,
             };
-            stream.write_all(&reply).ok()?;
-            stream.flush().ok()?;
+            let sent = stream.write_all(&reply).and_then(|()| stream.flush());
+            if self.released.load(Ordering::SeqCst) {
+                self.late.fetch_add(1, Ordering::SeqCst);
+            }
+            sent.ok()?;
+            if self.manner == Manner::HalfAnswer && !self.keys.lock().unwrap().is_empty() {
+                return None;
+            }
         }
+    }
+
+    fn wait_for_release(&self) {
+        wait_until("release", || self.released.load(Ordering::SeqCst));
     }
 
     fn support(&self, lists: nts_ke::pool::Lists) -> Vec<u8> {
         if self.manner == Manner::RubbishSupport {
             return vec![0x5a; 65_536];
+        }
+        if self.manner == Manner::LateSupport {
+            self.wait_for_release();
         }
         let internal = (self.manner == Manner::InternalSupport).then(|| "10.1.2.3".to_owned());
         let support = Support {
@@ -195,9 +258,8 @@ impl Member {
     }
 
     fn cookies(&self, keys: &FixedKeys) -> Option<Vec<u8>> {
-        // A mark of whose cookies they are.
         let count = if self.manner == Manner::ZeroCookies { 0 } else { 8 };
-        let cookies = vec![Cookie::new(format!("{:-<64}", self.name).as_bytes()).unwrap(); count];
+        let cookies = vec![Cookie::new(mark(&self.name, &keys.c2s).as_bytes()).unwrap(); count];
         let server = match self.manner {
             Manner::Internal => Some("192.168.1.1"),
             Manner::Localhost => Some("localhost"),
@@ -221,6 +283,15 @@ impl Member {
                 return Some((0..65_536_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect());
             }
             Manner::Stalls => thread::sleep(PATIENCE),
+            Manner::LateCookies => self.wait_for_release(),
+            Manner::HalfRecord => {
+                bytes.truncate(bytes.len() - 40);
+                return Some(bytes);
+            }
+            Manner::HalfAnswer => {
+                bytes.truncate(bytes.len() / 2);
+                return Some(bytes);
+            }
             Manner::Closes => return None,
             Manner::ErrorRecord => return Some(vec![0x80, 2, 0, 2, 0xf0, 1, 0x80, 0, 0, 0]),
             Manner::WarningRecord => return Some(vec![0x80, 3, 0, 2, 0, 1, 0x80, 0, 0, 0]),
@@ -234,6 +305,37 @@ impl Member {
         }
         Some(bytes)
     }
+}
+
+/// What a cookie of a member says: whose it is, and for whose keys.
+fn mark(member: &str, c2s: &[u8]) -> String {
+    let keys: String = c2s.iter().take(16).map(|octet| format!("{octet:02x}")).collect();
+    format!("{member:-<32}{keys}")
+}
+
+/// The time of day of a scene, unless it has a clock of its own.
+fn some_day() -> UnixTime {
+    UnixTime { seconds: 1_894_000_000, nanos: 0 }
+}
+
+/// Waits for something that must come, however slow the machine.
+pub(crate) fn wait_until(what: &str, mut come: impl FnMut() -> bool) {
+    let by = Instant::now() + 3 * PATIENCE;
+    while !come() {
+        assert!(Instant::now() < by, "in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// What one user was told, octet for octet.
+pub(crate) struct Told {
+    /// All that came before the end of TLS.
+    pub(crate) plain: Vec<u8>,
+    /// Whether TLS was ended in order, and the connection after it.
+    pub(crate) ended: bool,
+    /// Client to server, server to client, for AEAD_AES_SIV_CMAC_256.
+    pub(crate) keys: [[u8; 32]; 2],
+    pub(crate) kind: HandshakeKind,
 }
 
 /// A balancer and its members.
@@ -256,6 +358,11 @@ impl Scene {
     }
 
     pub(crate) fn with(wanted: &[Wanted<'_>], settings: &str) -> Self {
+        Self::at(some_day, wanted, settings)
+    }
+
+    /// With a clock of its own.
+    pub(crate) fn at(clock: fn() -> UnixTime, wanted: &[Wanted<'_>], settings: &str) -> Self {
         let pki = Pki::new();
         let members = wanted.iter().zip(1..).map(|((manner, algorithms, alias), number)| {
             Member::start(&pki, &format!("m{number}.test"), *manner, algorithms, *alias)
@@ -270,18 +377,14 @@ impl Scene {
             .unwrap();
         write("ca.pem", &pki.pem);
         write("members.toml", &directory(&members));
-        write(
-            "lb.toml",
-            &format!(
-                "listen = [\"127.0.0.1:0\"]\ncertificate = \"cert.pem\"\nprivate-key = \"key.pem\"\nmembers = \
-                 \"members.toml\"\ntrust = \"file\"\ntrust-file = \"ca.pem\"\ncontrol-socket = \"control.sock\"\n\
-                 health-file = \"health.json\"\nmetrics = \"127.0.0.1:0\"\nworkers = 2\n{settings}\n[probe]\ninterval = 0\n"
-            ),
-        );
-        let config = config::load(&folder.path().join("lb.toml")).unwrap();
-        let balancer = Balancer::start(config).unwrap();
+        let balancer = node(folder.path(), "lb", clock, settings);
         let address = balancer.addresses()[0];
         Self { pki, members, balancer: Some(balancer), address, folder, started: Instant::now() }
+    }
+
+    /// Another balancer for the same members.
+    pub(crate) fn another(&self, name: &str, clock: fn() -> UnixTime, settings: &str) -> Balancer {
+        node(self.folder.path(), name, clock, settings)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -316,8 +419,7 @@ impl Scene {
         let roots = TrustRoots::new(vec![self.pki.ca.clone()]).unwrap();
         let now = || Monotonic::from_nanos(1) + self.started.elapsed();
         let deadline = now() + PATIENCE;
-        let judged_at = UnixTime { seconds: 1_894_000_000, nanos: 0 };
-        let order = Order { server: POOL, algorithms, denied, judged_at, deadline, tlsa: &[] };
+        let order = Order { server: POOL, algorithms, denied, judged_at: some_day(), deadline, tlsa: &[] };
         let mut session = ClientSession::new(&ClientConfig::new(&roots).unwrap(), &order).unwrap();
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -336,6 +438,49 @@ impl Scene {
         }
     }
 
+    /// The TLS of a user that keeps sessions in `store`.
+    pub(crate) fn user_tls(&self, store: Option<Arc<dyn ClientSessionStore>>) -> Arc<rustls::ClientConfig> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.pki.ca.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"ntske/1".to_vec()];
+        tls.resumption = store.map_or_else(Resumption::disabled, Resumption::store);
+        Arc::new(tls)
+    }
+
+    /// One key exchange as its octets are.
+    pub(crate) fn told(&self, tls: &Arc<rustls::ClientConfig>, address: SocketAddr) -> std::io::Result<Told> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let session = ClientConnection::new(Arc::clone(tls), POOL.try_into().unwrap()).unwrap();
+        let mut stream = StreamOwned::new(session, stream);
+        stream.write_all(&[0x80, 1, 0, 2, 0, 0, 0x80, 4, 0, 2, 0, 15, 0x80, 0, 0, 0])?;
+        let mut plain = Vec::new();
+        // An end of the connection without that of TLS is an error here.
+        let ended = stream.read_to_end(&mut plain).is_ok() && stream.sock.read(&mut [0]).is_ok_and(|more| more == 0);
+        let key = |direction| {
+            let context = Some(&[0, 0, 0, 15, direction][..]);
+            stream.conn.export_keying_material([0; 32], b"EXPORTER-network-time-security", context).unwrap()
+        };
+        let keys = [key(0), key(1)];
+        Ok(Told { plain, ended, keys, kind: stream.conn.handshake_kind().unwrap() })
+    }
+
+    /// The members that were given these keys.
+    pub(crate) fn holders(&self, keys: &[[u8; 32]; 2]) -> Vec<&Member> {
+        let [c2s, s2c] = keys;
+        let holds = |member: &&Member| {
+            let held = member.keys.lock().unwrap();
+            held.iter().any(|held| held.c2s.as_slice() == c2s || held.s2c.as_slice() == s2c)
+        };
+        self.members.iter().filter(holds).collect()
+    }
+
     /// Whose cookies these are; nobody else may have had the keys.
     pub(crate) fn owner(&self, established: &Established) -> &Member {
         let keys = (established.keys.c2s.as_bytes(), established.keys.s2c.as_bytes());
@@ -346,7 +491,7 @@ impl Scene {
         let owners: Vec<_> = self.members.iter().filter(known).collect();
         assert_eq!(owners.len(), 1, "the keys of a user reach one member");
         for cookie in &established.cookies {
-            assert!(cookie.as_bytes().starts_with(owners[0].name.as_bytes()));
+            assert_eq!(cookie.as_bytes(), mark(&owners[0].name, keys.0).as_bytes());
         }
         owners[0]
     }
@@ -369,6 +514,19 @@ impl Drop for Scene {
     fn drop(&mut self) {
         self.balancer.take().unwrap().stop();
     }
+}
+
+/// Starts a balancer on the files of this folder.
+fn node(folder: &Path, name: &str, clock: fn() -> UnixTime, settings: &str) -> Balancer {
+    let file = folder.join(format!("{name}.toml"));
+    let text = format!(
+        "listen = [\"127.0.0.1:0\"]\ncertificate = \"cert.pem\"\nprivate-key = \"key.pem\"\nmembers = \"members.toml\"\n\
+         trust = \"file\"\ntrust-file = \"ca.pem\"\ncontrol-socket = \"{name}.sock\"\nhealth-file = \"{name}.json\"\n\
+         metrics = \"127.0.0.1:0\"\nworkers = 2\n{settings}\n[probe]\ninterval = 0\n"
+    );
+    fs::write(&file, text).unwrap();
+    let config = Config { time_of_day: clock, ..config::load(&file).unwrap() };
+    Balancer::start(config).unwrap()
 }
 
 fn directory(members: &[Member]) -> String {

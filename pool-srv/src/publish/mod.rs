@@ -2,7 +2,6 @@
 //! pool's name.
 
 mod answer;
-mod base64;
 pub mod cli;
 mod config;
 mod cookie;

@@ -3,6 +3,7 @@
 use core::fmt;
 use std::path::Path;
 
+use data_encoding::BASE64;
 use hickory_proto::{
     dnssec::{
         Algorithm, DigestType, PublicKey as _, SigningKey as _, TBS, Verifier as _,
@@ -15,7 +16,6 @@ use rustls_pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use zeroize::Zeroizing;
 
 use super::{
-    base64,
     name::WireName,
     record::{Data, FIXED, IN, kind},
 };
@@ -61,7 +61,7 @@ impl ZoneKey {
     pub fn generate() -> Result<Zeroizing<String>, String> {
         let der =
             EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256).map_err(|error| format!("no key: {error}"))?;
-        let text = Zeroizing::new(base64::encode(der.secret_pkcs8_der()));
+        let text = Zeroizing::new(BASE64.encode(der.secret_pkcs8_der()));
         let lines = text.as_bytes().chunks(64).map(|line| String::from_utf8_lossy(line));
         let body: Vec<_> = lines.collect();
         Ok(Zeroizing::new(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", body.join("\n"))))

@@ -3,10 +3,10 @@
 use core::fmt;
 use std::path::Path;
 
+use data_encoding::BASE64;
 use ntp_proto::pool::Name;
 use zeroize::Zeroizing;
 
-use super::base64;
 use crate::directory::{Problem, read};
 
 /// Longest secret, as long as what the hash takes at once.
@@ -62,7 +62,7 @@ impl TsigKey {
         if !value("algorithm").is_some_and(|algorithm| algorithm.eq_ignore_ascii_case(ALGORITHM)) {
             return Err(format!("no algorithm {ALGORITHM}; {accepted}"));
         }
-        let secret = value("secret").and_then(base64::decode).map(Zeroizing::new);
+        let secret = value("secret").and_then(|text| BASE64.decode(text.as_bytes()).ok()).map(Zeroizing::new);
         let secret = secret.filter(|secret| (16..=MAX_SECRET).contains(&secret.len()));
         let secret = secret.ok_or_else(|| format!("no secret of 16 to {MAX_SECRET} octets in Base64; {accepted}"))?;
         Ok(Self { name, secret })

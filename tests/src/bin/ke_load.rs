@@ -3,7 +3,8 @@
 //! `ke_load --server ADDRESS:PORT --name NAME --roots FILE [--rate N] [--seconds N] [--count N] [--users N]`: with a rate,
 //! exchanges begin at even distances whatever becomes of the others, and at most `--users` are under way; without one, that
 //! many users begin the next as soon as the last is over. It ends after the time or the count. JSON goes to standard output.
-//! Every exchange is a connection and a full handshake of its own.
+//! Every exchange is a connection and a full handshake of its own. `--server` may be given several times: each user begins
+//! with another one, and goes on to the next if that gives it nothing.
 
 use std::{
     cell::RefCell,
@@ -47,7 +48,7 @@ const MAX_TOLD: usize = 64;
 const MAX_COUNT: u32 = 1_000_000;
 
 struct Options {
-    server: SocketAddr,
+    servers: Vec<SocketAddr>,
     name: String,
     roots: String,
     rate: f64,
@@ -67,8 +68,12 @@ struct Served {
 #[derive(Default)]
 struct Tally {
     waits: Vec<f64>,
+    /// When each success was.
+    ends: Vec<f64>,
     failures: BTreeMap<String, u32>,
     told: Vec<(f64, String)>,
+    /// Users that another server had to serve.
+    second: u32,
     servers: BTreeMap<String, Served>,
 }
 
@@ -93,13 +98,13 @@ fn main() -> ExitCode {
 }
 
 fn options(mut words: impl Iterator<Item = String>) -> Result<Options, Box<dyn Error>> {
-    let (mut server, mut name, mut roots) = (None, None, None);
+    let (mut servers, mut name, mut roots) = (Vec::new(), None, None);
     let (mut rate, mut seconds, mut count, mut users) = (0.0, 10.0, MAX_COUNT, 8);
     while let Some(word) = words.next() {
         let value = words.next().ok_or_else(|| format!("{word} needs a value"))?;
         let wrong = |error: &dyn Error| format!("{word} {value}: {error}");
         match word.as_str() {
-            "--server" => server = Some(value.parse().map_err(|error| wrong(&error))?),
+            "--server" => servers.push(value.parse().map_err(|error| wrong(&error))?),
             "--name" => name = Some(value),
             "--roots" => roots = Some(value),
             "--rate" => rate = value.parse().map_err(|error| wrong(&error))?,
@@ -116,10 +121,10 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, Box<dyn E
     if !fits || !(1..=MAX_COUNT).contains(&count) || !(1..=10_000).contains(&users) {
         return Err("accepted: rates to 100000, 0.1 to 86400 s, 1 to 1000000 exchanges, 1 to 10000 users".into());
     }
-    let (Some(server), Some(name), Some(roots)) = (server, name, roots) else {
+    let (false, Some(name), Some(roots)) = (servers.is_empty(), name, roots) else {
         return Err("--server, --name and --roots are needed".into());
     };
-    Ok(Options { server, name, roots, rate, seconds, count, users })
+    Ok(Options { servers, name, roots, rate, seconds, count, users })
 }
 
 fn run(options: Options) -> Result<String, Box<dyn Error>> {
@@ -147,7 +152,7 @@ impl Load {
             }
             let this = Rc::clone(&self);
             users.spawn_local(async move {
-                this.user().await;
+                this.user(usize::try_from(number).unwrap_or_default()).await;
                 drop(place);
             });
             while users.try_join_next().is_some() {}
@@ -163,14 +168,27 @@ impl Load {
         Monotonic::from_nanos(0) + self.start.elapsed()
     }
 
-    async fn user(&self) {
+    async fn user(&self, number: usize) {
         let began = self.seconds();
-        let result = timeout(PATIENCE, self.exchange()).await.unwrap_or_else(|_| Err("no end within 6 s".to_owned()));
+        let servers = &self.options.servers;
+        let mut result = Err(String::new());
+        let mut tries = 0;
+        for place in number..number + servers.len() {
+            let Some(server) = servers.get(place % servers.len()) else { break };
+            let exchanged = timeout(PATIENCE, self.exchange(*server)).await;
+            result = exchanged.unwrap_or_else(|_| Err("no end within 6 s".to_owned()));
+            tries += 1;
+            if result.is_ok() {
+                break;
+            }
+        }
         let at = self.seconds();
         let mut tally = self.tally.borrow_mut();
+        tally.second += u32::from(tries > 1 && result.is_ok());
         match result {
             Ok(established) => {
                 tally.waits.push(at - began);
+                tally.ends.push(at);
                 let server = established.server.unwrap_or_else(|| self.options.name.clone());
                 let served = tally.servers.entry(server).or_insert(Served { count: 0, first: at, last: at });
                 served.count += 1;
@@ -185,8 +203,8 @@ impl Load {
         }
     }
 
-    async fn exchange(&self) -> Result<Box<Established>, String> {
-        let mut stream = TcpStream::connect(self.options.server).await.map_err(|error| format!("connect: {error}"))?;
+    async fn exchange(&self, server: SocketAddr) -> Result<Box<Established>, String> {
+        let mut stream = TcpStream::connect(server).await.map_err(|error| format!("connect: {error}"))?;
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
         let order = Order {
             server: &self.options.name,
@@ -229,6 +247,9 @@ impl Load {
             format!("{{\"seconds\": {:.3}, \"ok\": {}, \"failed\": {failed}", self.seconds(), tally.waits.len());
         let _ = write!(out, ", \"wait\": {{\"p50\": {:.6}, \"p99\": {:.6}", quantile(500), quantile(990));
         let _ = write!(out, ", \"p999\": {:.6}, \"max\": {:.6}}}", quantile(999), quantile(1_000));
+        // Successes are noted in their order; the start counts as one.
+        let gap = std::iter::once(&0.0).chain(&tally.ends).zip(&tally.ends).map(|(before, after)| after - before);
+        let _ = write!(out, ", \"gap\": {:.3}, \"second\": {}", gap.fold(0.0, f64::max), tally.second);
         let failures = tally.failures.iter().map(|(why, count)| format!("{}: {count}", quoted(why)));
         let _ = write!(out, ", \"failures\": {{{}}}", joined(failures));
         let told = tally.told.iter().map(|(at, why)| format!("[{at:.3}, {}]", quoted(why)));

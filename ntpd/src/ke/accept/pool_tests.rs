@@ -1,6 +1,6 @@
 //! A pool that hands over the keys of its users, over TCP on loopback.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use nts_ke::{
     client::ClientConfig,
@@ -131,11 +131,25 @@ async fn a_kept_connection_does_not_outlive_the_token_it_was_opened_with() {
     assert!(pool.ask(keys().into(), OLD).await.is_ok());
     fs::write(pki.path("tokens"), NEW).unwrap();
     server.reload_if_changed(None).unwrap().unwrap();
-    assert!(matches!(pool.ask(keys().into(), OLD).await, Err(KeError::Eof(_))), "closed without an answer");
+    let refused = Err(KeError::Refused(ErrorCode::UnrecognizedCritical));
+    assert_eq!(pool.ask(keys().into(), OLD).await, refused);
     // One that waits is closed too, so that nobody sends keys into it.
     let mut idle = Pool::connect(&pki, server.addresses()[0]).await;
     assert!(idle.ask(keys().into(), NEW).await.is_ok());
     fs::write(pki.path("tokens"), format!("{NEW}\n{OLD}\n")).unwrap();
     server.reload_if_changed(None).unwrap().unwrap();
     assert!(matches!(idle.said().await, Output::Failed(KeError::Eof(_))));
+}
+
+#[tokio::test]
+async fn a_request_on_its_way_while_tokens_change_is_answered_if_its_own_is_still_good() {
+    let pki = Pki::new();
+    let server = member(&pki, OLD);
+    let mut pool = Pool::connect(&pki, server.addresses()[0]).await;
+    let Ok(Answer::Cookies(first)) = pool.ask(keys().into(), OLD).await else { panic!() };
+    assert!(first.keep_alive);
+    fs::write(pki.path("tokens"), format!("{OLD}\n{NEW}\n")).unwrap();
+    server.reload_if_changed(None).unwrap().unwrap();
+    let Ok(Answer::Cookies(last)) = pool.ask(keys().into(), OLD).await else { panic!() };
+    assert!(!last.keep_alive && last.cookies.len() == first.cookies.len(), "and then the connection ends");
 }

@@ -1,6 +1,6 @@
 //! One connection of the key-exchange server.
 
-use std::{fmt, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ntp_proto::time::Monotonic;
@@ -8,27 +8,15 @@ use nts_ke::{
     error::KeError,
     server::{Output, Served, ServerSession, Stage},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-    time::timeout,
-};
+use pool_lb::acceptor::{Failure, PIECE, part, transmit};
+use tokio::{io::AsyncReadExt as _, net::TcpStream, time::timeout};
 use tracing::debug;
 
 use super::{KeCounters, Shared};
 use crate::{ke::admission::ConnectionId, now};
 
-/// Bytes read at a time.
-const PIECE: usize = 4096;
-
 /// How often a connection that is kept for a pool looks whether what it began with still holds.
 const LOOK: Duration = Duration::from_secs(1);
-
-/// How long a client may take to close after its answer, so that the answer is not lost to a reset.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// Bytes that are thrown away meanwhile.
-const MAX_LINGER_BYTES: usize = 16 * PIECE;
 
 /// The place of one connection; given back however its task ends.
 pub(super) struct Place {
@@ -39,25 +27,6 @@ pub(super) struct Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.shared.admission().handle_closed(self.id);
-    }
-}
-
-/// Why an exchange gave nothing.
-#[derive(Debug)]
-enum Failure {
-    Exchange(KeError),
-    Io(io::Error),
-    /// The client did not take what was sent.
-    Stuck,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exchange(error) => error.fmt(f),
-            Self::Io(error) => error.fmt(f),
-            Self::Stuck => f.write_str("the answer was not taken in time"),
-        }
     }
 }
 
@@ -89,17 +58,11 @@ pub(super) async fn attend(place: Place, mut stream: TcpStream, peer: IpAddr) {
             }
         }
     }
-    let told = match outcome {
-        Ok(_) => true,
-        Err(Failure::Exchange(error)) => !matches!(error, KeError::Timeout(_)),
-        Err(Failure::Io(_) | Failure::Stuck) => false,
-    };
-    if told {
+    if outcome.as_ref().err().is_none_or(Failure::was_told) {
         // A connection kept for a pool may have begun long ago; its last answer is as new as any.
         let total = place.shared.deadlines.total;
         let close_by = if stage == Stage::Kept { now::monotonic() + total } else { began + total };
-        // Closing a connection with unread data resets it, and the client could lose what it was told.
-        let _ = timeout(LINGER.min(until(close_by)), part(&mut stream)).await;
+        part(&mut stream, until(close_by)).await;
     }
     drop(place);
 }
@@ -110,15 +73,14 @@ async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> R
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Failure::Io(io::Error::other(error)))?;
     let mut rng = ChaCha20Rng::from_seed(seed);
-    let config = shared.config.load_full();
+    let mut config = shared.config.load_full();
     let session = ServerSession::new(Arc::clone(&config), now::monotonic());
     let mut session = session.map_err(|fault| Failure::Exchange(KeError::Tls(fault)))?;
     let mut piece = [0; PIECE];
     loop {
         let deadline = match session.poll_output() {
             Output::Transmit(bytes) => {
-                let sent = timeout(until(session.final_deadline()), stream.write_all(&bytes)).await;
-                sent.map_err(|_| Failure::Stuck)?.map_err(Failure::Io)?;
+                transmit(stream, &bytes, until(session.final_deadline())).await?;
                 continue;
             }
             Output::Kept(served) => {
@@ -138,8 +100,12 @@ async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> R
         let received = timeout(wait, stream.read(&mut piece)).await;
         // What a pool is served must not outlive the token, the certificate and the settings that it was admitted under.
         if kept && !Arc::ptr_eq(&config, &shared.config.load()) {
-            session.handle_eof(now::monotonic());
-            continue;
+            if !matches!(received, Ok(Ok(1..))) {
+                session.handle_eof(now::monotonic());
+                continue;
+            }
+            config = shared.config.load_full();
+            session.handle_config(Arc::clone(&config));
         }
         match received {
             Err(_) => session.handle_timeout(now::monotonic()),
@@ -162,18 +128,4 @@ const fn count(counters: &mut KeCounters, served: Served) {
 
 fn until(deadline: Monotonic) -> Duration {
     deadline.since(now::monotonic())
-}
-
-/// Says that no more will come, and waits until the client does.
-async fn part(stream: &mut TcpStream) -> io::Result<()> {
-    stream.shutdown().await?;
-    let mut thrown_away = 0;
-    let mut piece = [0; PIECE];
-    while thrown_away < MAX_LINGER_BYTES {
-        match stream.read(&mut piece).await? {
-            0 => break,
-            length => thrown_away += length,
-        }
-    }
-    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ntp_proto::{
@@ -19,7 +19,10 @@ use nts_ke::{
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    time::sleep,
+};
 
 use super::*;
 use crate::{
@@ -473,20 +476,4 @@ async fn only_the_algorithms_of_the_configuration_are_given() {
     server.reload(Identity { aeads: vec![AeadAlgorithm::AesSivCmac512], ..pki.identity() }, None).unwrap();
     let error = pki.exchange(server.addresses()[0]).await.unwrap_err();
     assert!(error.contains("no common AEAD algorithm"), "{error}");
-}
-
-#[test]
-fn only_what_is_the_fault_of_one_connection_is_passed_over_at_once() {
-    for (code, pauses) in [
-        (libc::EMFILE, true),
-        (libc::ENFILE, true),
-        (libc::ENOBUFS, true),
-        (libc::ENOMEM, true),
-        (libc::EINVAL, true),
-        (libc::ECONNABORTED, false),
-        (libc::EHOSTUNREACH, false),
-    ] {
-        assert_eq!(pause_after(&io::Error::from_raw_os_error(code)).is_some(), pauses, "{code}");
-    }
-    assert!(pause_after(&io::Error::other("unknown")).is_some());
 }

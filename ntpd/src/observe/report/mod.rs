@@ -27,7 +27,7 @@ pub use packets::{AuthDataReport, AuthDataRow, AuthMode, Measurement, NtpDataRep
 pub use pools::{PoolMember, PoolRow, PoolsReport};
 pub use server::{NtpServerCounters, ServerStatsReport};
 pub use sources::{
-    Options, SelectDataReport, SelectDataRow, SourceRow, SourceStatsReport, SourceStatsRow, SourcesReport,
+    Judged, Options, SelectDataReport, SelectDataRow, SourceRow, SourceStatsReport, SourceStatsRow, SourcesReport,
 };
 
 /// Which source.

@@ -21,14 +21,14 @@ pub struct SourcesReport {
     pub sources: Vec<SourceRow>,
 }
 
-/// One source in one glance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A source, and what is made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct SourceRow {
+pub struct Judged {
     /// Which source.
     #[serde(flatten)]
     pub source: SourceName,
-    /// The state letter of chronyc's `sources`.
+    /// The state letter that chronyc has for it.
     pub state: char,
     /// What selection made of it: the name of a [`Verdict`].
     pub verdict: String,
@@ -36,6 +36,27 @@ pub struct SourceRow {
     pub trust: String,
     /// Why it is used, or not.
     pub reason: String,
+}
+
+impl Judged {
+    fn new(view: &View<'_>, report: &SourceReport<'_>, state: char) -> Self {
+        Self {
+            source: view.name(report.source.id()),
+            state,
+            verdict: report.verdict.name().to_owned(),
+            trust: report.source.config().trust.name().to_owned(),
+            reason: view.reason(report),
+        }
+    }
+}
+
+/// One source in one glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct SourceRow {
+    /// Which, and what is made of it, with the letter of chronyc's `sources`.
+    #[serde(flatten)]
+    pub judged: Judged,
     /// Whether and how it is asked.
     pub asked: Asked,
     /// The test that the last refused reply failed, whenever that was: the name of a
@@ -63,11 +84,13 @@ impl SourcesReport {
     pub fn new(view: &View<'_>) -> Self {
         let mut sources: Vec<SourceRow> = view.engine.sources(view.now).map(|source| row(view, &source)).collect();
         sources.extend(view.unresolved.iter().map(|missing| SourceRow {
-            source: SourceName { name: missing.name.clone(), address: None, pool: None },
-            state: Verdict::NoSamples.short_letter(),
-            verdict: Verdict::NoSamples.name().to_owned(),
-            trust: Trust::None.name().to_owned(),
-            reason: missing.reason.clone(),
+            judged: Judged {
+                source: SourceName { name: missing.name.clone(), address: None, pool: None },
+                state: Verdict::NoSamples.short_letter(),
+                verdict: Verdict::NoSamples.name().to_owned(),
+                trust: Trust::None.name().to_owned(),
+                reason: missing.reason.clone(),
+            },
             asked: Asked::Unresolved,
             last_refusal: None,
             stratum: None,
@@ -87,11 +110,7 @@ fn row(view: &View<'_>, report: &SourceReport<'_>) -> SourceRow {
     let (latest, last) = (source.filter().latest(), source.last_reply());
     let measured = last.and_then(|reply| reply.exchange.as_ref()).map(Exchange::sample);
     SourceRow {
-        source: view.name(source.id()),
-        state: report.verdict.short_letter(),
-        verdict: report.verdict.name().to_owned(),
-        trust: source.config().trust.name().to_owned(),
-        reason: view.reason(report),
+        judged: Judged::new(view, report, report.verdict.short_letter()),
         asked: report.state.into(),
         last_refusal: source.last_refusal().map(|refusal| refusal.name().to_owned()),
         stratum: last.map(|reply| reply.server.stratum),
@@ -168,17 +187,9 @@ pub struct SelectDataReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct SelectDataRow {
-    /// Which source.
+    /// Which, and what is made of it, with the letter of chronyc's `selectdata`.
     #[serde(flatten)]
-    pub source: SourceName,
-    /// The state letter of chronyc's `selectdata`.
-    pub state: char,
-    /// What selection made of it: the name of a [`Verdict`].
-    pub verdict: String,
-    /// What vouches for it: `dane`, `dnssec`, `pki`, `key` or `none`.
-    pub trust: String,
-    /// Why it is used, or not.
-    pub reason: String,
+    pub judged: Judged,
     /// Whether its packets are authenticated.
     pub authenticated: bool,
     /// How the administrator wants it to be used.
@@ -225,11 +236,7 @@ impl SelectDataReport {
             let authenticated = config.trust > Trust::None;
             let configured = Options::from(config.options);
             SelectDataRow {
-                source: view.name(report.source.id()),
-                state: report.verdict.letter(),
-                verdict: report.verdict.name().to_owned(),
-                trust: config.trust.name().to_owned(),
-                reason: view.reason(&report),
+                judged: Judged::new(view, &report, report.verdict.letter()),
                 authenticated,
                 configured,
                 effective: Options { trust: configured.trust || authenticated, ..configured },

@@ -231,7 +231,7 @@ const ALL: [Show; 9] = [
 ];
 
 fn row<'a>(report: &'a SourcesReport, name: &str) -> &'a SourceRow {
-    report.sources.iter().find(|row| row.source.name == name).unwrap()
+    report.sources.iter().find(|row| row.judged.source.name == name).unwrap()
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn every_source_says_why_it_is_used_or_not() {
     let report = SourcesReport::new(&bench.view());
     let brief = |name: &str| {
         let row = row(&report, name);
-        (row.state, row.trust.as_str(), row.asked, row.reason.as_str())
+        (row.judged.state, row.judged.trust.as_str(), row.asked, row.judged.reason.as_str())
     };
     assert_eq!(brief("key.example"), ('*', "key", Asked::Online, "best source"));
     assert_eq!(brief("silent.example"), ('?', "none", Asked::Online, "does not answer"));
@@ -330,7 +330,8 @@ fn a_refused_reply_is_told_of() {
     let report = SourcesReport::new(&bench.view());
     let row = row(&report, "a.example");
     assert_eq!(row.last_refusal.as_deref(), Some("origin"));
-    assert!(row.reason.ends_with("last reply refused: does not answer our last request"), "{}", row.reason);
+    let reason = &row.judged.reason;
+    assert!(reason.ends_with("last reply refused: does not answer our last request"), "{reason}");
     let data = NtpDataReport::new(&bench.view(), &[id]);
     assert_eq!(data.sources[0].refused.iter().collect::<Vec<_>>(), [(&"origin".to_owned(), &1)]);
 }

@@ -87,15 +87,15 @@ fn sources(report: &SourcesReport, numeric: bool) -> String {
             Span(row.error_seconds.unwrap_or(0.0)).to_string()
         );
         table.row([
-            format!("^{}", row.state),
-            show_name(&row.source, numeric),
+            format!("^{}", row.judged.state),
+            show_name(&row.judged.source, numeric),
             row.stratum.unwrap_or(0).to_string(),
             row.poll_log2_seconds.to_string(),
             format!("{:o}", row.reach),
             age(row.last_reply_age_seconds),
             sample,
-            clean(&row.trust),
-            clean(&row.reason),
+            clean(&row.judged.trust),
+            clean(&row.judged.reason),
         ]);
     }
     table.render()
@@ -151,8 +151,8 @@ fn select_data(report: &SelectDataReport, numeric: bool) -> String {
             _ => format!("{:>7} {:>7}", "-", "-"),
         };
         table.row([
-            row.state.to_string(),
-            show_name(&row.source, numeric),
+            row.judged.state.to_string(),
+            show_name(&row.judged.source, numeric),
             if row.authenticated { "Y" } else { "N" }.to_owned(),
             letters(row.configured),
             letters(row.effective),
@@ -161,8 +161,8 @@ fn select_data(report: &SelectDataReport, numeric: bool) -> String {
             "-".to_owned(),
             interval,
             leap_letter(row.leap).to_owned(),
-            clean(&row.trust),
-            clean(&row.reason),
+            clean(&row.judged.trust),
+            clean(&row.judged.reason),
         ]);
     }
     table.render()

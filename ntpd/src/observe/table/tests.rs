@@ -8,7 +8,7 @@ use super::*;
 use crate::observe::{
     ControlCounters, KeCounters,
     report::{
-        AuthDataRow, Measurement, NtpDataReport, NtpDataRow, NtpServerCounters, PoolMember, PoolRow,
+        AuthDataRow, Judged, Measurement, NtpDataReport, NtpDataRow, NtpServerCounters, PoolMember, PoolRow,
         Reply as ServerReply, SelectDataRow, ServerStatsReport, SourceRow, SourceStatsRow, StampWord, tests::Bench,
     },
 };
@@ -86,13 +86,14 @@ fn tracking_of_a_clock_that_follows_nothing() {
     golden("tracking-unsynchronized", &Reply::Tracking(report));
 }
 
+fn judged(source: SourceName, state: char, verdict: &str, trust: &str, reason: &str) -> Judged {
+    let [verdict, trust, reason] = [verdict, trust, reason].map(str::to_owned);
+    Judged { source, state, verdict, trust, reason }
+}
+
 fn source_row(source: SourceName, state: char, verdict: &str, trust: &str, reason: &str) -> SourceRow {
     SourceRow {
-        source,
-        state,
-        verdict: verdict.to_owned(),
-        trust: trust.to_owned(),
-        reason: reason.to_owned(),
+        judged: judged(source, state, verdict, trust, reason),
         asked: Asked::Online,
         last_refusal: None,
         stratum: Some(1),
@@ -184,11 +185,7 @@ fn sourcestats() {
 fn selectdata() {
     let none = Options { noselect: false, prefer: false, trust: false, require: false };
     let row = SelectDataRow {
-        source: source("ntp1.example", 1, None),
-        state: '*',
-        verdict: "selected".to_owned(),
-        trust: "pki".to_owned(),
-        reason: "best source".to_owned(),
+        judged: judged(source("ntp1.example", 1, None), '*', "selected", "pki", "best source"),
         authenticated: true,
         configured: Options { prefer: true, require: true, ..none },
         effective: Options { prefer: true, require: true, trust: true, ..none },
@@ -201,11 +198,7 @@ fn selectdata() {
         sources: vec![
             row.clone(),
             SelectDataRow {
-                source: source("ntp2.example", 2, None),
-                state: 'M',
-                verdict: "unreachable".to_owned(),
-                trust: "none".to_owned(),
-                reason: "does not answer".to_owned(),
+                judged: judged(source("ntp2.example", 2, None), 'M', "unreachable", "none", "does not answer"),
                 authenticated: false,
                 configured: Options { noselect: true, ..none },
                 effective: Options { noselect: true, ..none },

@@ -20,7 +20,9 @@ fn support(algorithms: &[(u16, u16)]) -> Support {
 
 #[test]
 fn a_denied_name_excludes_all_who_bear_it() {
-    let text: String = (0..4).map(|n| format!("[[member]]\nname = \"m{n}.test\"\n")).collect();
+    let member =
+        |n| format!("[[member]]\nname = \"m{n}.test\"\naddresses = [\"2001:db8::{n}\", \"198.51.100.{}\"]\n", n / 2);
+    let text: String = (0..4).map(member).collect();
     let directory = parse(Path::new("members.toml"), &text).unwrap();
     let assignments = Assignments::new(Roster::new(Arc::clone(&directory), |_| Health::Up));
     let mut aliases = Aliases::default();
@@ -33,11 +35,37 @@ fn a_denied_name_excludes_all_who_bear_it() {
         (&["M3.TEST."], &[3]),
         (&["ntp.one.test"], &[1, 2]),
         (&["192.0.2.2", "m0.test", "m0.test"], &[0, 2]),
+        // By the directory alone: another node may have sent the user there.
+        (&["2001:db8::3"], &[3]),
+        (&["198.51.100.1"], &[2, 3]),
         (&["else.test", ""], &[]),
     ] {
         let denied: Vec<_> = denied.iter().map(|name| (*name).to_owned()).collect();
         assert_eq!(assignments.excluded(&denied, &aliases), expected, "{denied:?}");
     }
+}
+
+#[test]
+fn users_are_told_an_address_of_their_own_family() {
+    let text = "[[member]]\nname = \"m.test\"\naddresses = [\"10.0.0.1\", \"198.51.100.1\", \"198.51.100.2\", \"2001:db8::1\"]\n";
+    let directory = parse(Path::new("members.toml"), text).unwrap();
+    let member = &directory.members()[0];
+    let told = |user: &str, good: Option<&str>, private| {
+        address_for(user.parse().unwrap(), member, good.map(|good| good.parse().unwrap()), private)
+    };
+    assert_eq!(told("192.0.2.7", None, false).as_deref(), Some("198.51.100.1"));
+    assert_eq!(told("192.0.2.7", None, true).as_deref(), Some("10.0.0.1"));
+    assert_eq!(told("192.0.2.7", Some("198.51.100.2"), false).as_deref(), Some("198.51.100.2"));
+    assert_eq!(told("192.0.2.7", Some("2001:db8::1"), false).as_deref(), Some("198.51.100.1"));
+    assert_eq!(
+        told("192.0.2.7", Some("10.0.0.1"), false).as_deref(),
+        Some("198.51.100.1"),
+        "an internal one is not told"
+    );
+    assert_eq!(told("2001:db8::7", None, false).as_deref(), Some("2001:db8::1"));
+    let nameless =
+        parse(Path::new("members.toml"), "[[member]]\nname = \"m.test\"\naddresses = [\"192.0.2.1\"]\n").unwrap();
+    assert_eq!(address_for("2001:db8::7".parse().unwrap(), &nameless.members()[0], None, false), None);
 }
 
 #[test]
@@ -125,8 +153,8 @@ fn users_are_sent_to_servers_on_the_internet_only() {
         (Some(""), Err(Unfit::Name)),
     ] {
         let accepted = accepted(server, None);
-        assert_eq!(grant(&TERMS, &member, &accepted, false).map(drop), expected, "{server:?}");
-        let lenient = grant(&TERMS, &member, &accepted, true).map(drop);
+        assert_eq!(grant(&TERMS, &member, "m1.test", &accepted, false).map(drop), expected, "{server:?}");
+        let lenient = grant(&TERMS, &member, "m1.test", &accepted, true).map(drop);
         assert_eq!(lenient, expected.or_else(|unfit| if unfit == Unfit::Internal { Ok(()) } else { Err(unfit) }));
     }
 }
@@ -135,12 +163,16 @@ fn users_are_sent_to_servers_on_the_internet_only() {
 fn an_answer_has_a_server_always_and_is_for_what_was_asked() {
     let member = name("m1.test");
     let got = accepted(None, Some(1123));
-    let answer = grant(&TERMS, &member, &got, false).unwrap();
+    let answer = grant(&TERMS, &member, "m1.test", &got, false).unwrap();
     assert_eq!((answer.server, answer.port, answer.algorithm), (Some("m1.test"), Some(1123), 15));
-    assert_eq!(grant(&TERMS, &member, &accepted(None, Some(0)), false), Err(Unfit::Port));
-    assert_eq!(grant(&Terms { algorithm: 17, ..TERMS }, &member, &got, false), Err(Unfit::Algorithm));
+    for (said, told) in [(None, "192.0.2.1"), (Some("M1.test."), "192.0.2.1"), (Some("ntp.one.test"), "ntp.one.test")] {
+        let got = accepted(said, None);
+        assert_eq!(grant(&TERMS, &member, "192.0.2.1", &got, false).unwrap().server, Some(told));
+    }
+    assert_eq!(grant(&TERMS, &member, "m1.test", &accepted(None, Some(0)), false), Err(Unfit::Port));
+    assert_eq!(grant(&Terms { algorithm: 17, ..TERMS }, &member, "m1.test", &got, false), Err(Unfit::Algorithm));
     let none = Accepted { cookies: vec![], ..got };
-    assert_eq!(grant(&TERMS, &member, &none, false), Err(Unfit::NoCookies));
+    assert_eq!(grant(&TERMS, &member, "m1.test", &none, false), Err(Unfit::NoCookies));
 }
 
 proptest! {
@@ -157,7 +189,7 @@ proptest! {
         got.cookies = vec![nts_cookie(); count];
         got.algorithm = algorithm;
         let terms = Terms { algorithm: 30, key_length: 16, compliant_export: echo };
-        if let Ok(answer) = grant(&terms, &name("m1.test"), &got, false) {
+        if let Ok(answer) = grant(&terms, &name("m1.test"), "m1.test", &got, false) {
             prop_assert_eq!(algorithm, 30);
             let mut incoming = nts_ke::record::Incoming::new(nts_ke::record::Limits::RESPONSE);
             prop_assert_eq!(incoming.handle_input(&nts_ke::message::Response::Established(answer).encode()), Ok(true));

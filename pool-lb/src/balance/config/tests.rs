@@ -20,6 +20,7 @@ fn three_lines_are_enough() {
     assert_eq!(config.private_key, Path::new("/k.pem"));
     assert_eq!(config.control_socket, Path::new("/run/nts-pool-lb/control.sock"));
     assert_eq!((config.trust, config.allow_private, config.metrics), (Trust::System, false, None));
+    assert_eq!(config.hand_out, HandOut::Name);
     assert_eq!(config.probing, Probing { interval: Duration::from_secs(60), max_offset: 0.1 });
     assert!(config.limits.total * config.workers >= 4096);
 }
@@ -43,6 +44,7 @@ fn mistakes_are_told_with_place_and_what_is_accepted() {
         ("workers = 0", ":4:11: workers = 0 is out of range; accepted: 1 to 64"),
         ("wrokers = 1", ":4:1: unknown field `wrokers`"),
         ("proxies = [\"10.0.0.0/33\"]", ":4:12: proxies: \"10.0.0.0/33\" is no prefix"),
+        ("hand-out = \"ip\"", ":4:12: unknown variant `ip`, expected `name` or `address`"),
         ("trust = \"none\"", ":4:9: unknown variant `none`"),
         ("trust = \"file\"", "need trust-file"),
         ("trust-file = \"ca.pem\"", ":4:14: trust-file is not used; accepted: trust = \"file\" or \"both\""),
