@@ -44,7 +44,8 @@ impl Outcome {
     /// Looks at a client at the end.
     pub(super) fn of(plan: &Plan, client: &mut Client) -> Self {
         let error = true_error(client);
-        let members = client.sources().sources.into_iter().filter(|row| row.source.address.is_some()).map(Member::of);
+        let members =
+            client.sources().sources.into_iter().filter(|row| row.judged.source.address.is_some()).map(Member::of);
         let mut members: Vec<_> = members.collect();
         members.sort_by_key(|member| member.address);
         Self::judge(plan, client.modes().join(", "), error, members)
@@ -109,15 +110,15 @@ impl Outcome {
 
 impl Member {
     fn of(row: SourceRow) -> Self {
-        let ip = row.source.address.map(|address| address.ip());
+        let ip = row.judged.source.address.map(|address| address.ip());
         Self {
-            name: row.source.name,
-            address: row.source.address,
-            trust: row.trust,
+            name: row.judged.source.name,
+            address: row.judged.source.address,
+            trust: row.judged.trust,
             offset_seconds: row.offset_seconds,
-            verdict: row.reason,
+            verdict: row.judged.reason,
             liar: ip == Some(address(SERVERS).into()),
-            rejected: row.verdict == Verdict::Falseticker.name(),
+            rejected: row.judged.verdict == Verdict::Falseticker.name(),
         }
     }
 }
