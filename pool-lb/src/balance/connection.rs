@@ -15,7 +15,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Shared, now, upstream::Trouble};
+use super::{Shared, now, trouble::Trouble};
 
 /// Octets read at a time.
 const PIECE: usize = 4096;

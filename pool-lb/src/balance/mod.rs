@@ -24,6 +24,7 @@ pub mod pace;
 mod probe;
 pub mod proxy;
 mod serve;
+mod trouble;
 mod upstream;
 mod user;
 

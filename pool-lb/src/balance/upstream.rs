@@ -5,7 +5,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    fmt, io,
     net::{IpAddr, SocketAddr},
     rc::Rc,
     time::Duration,
@@ -30,6 +29,7 @@ use super::{
     metrics::Counter,
     now,
     pace::{Breaker, Capacity, Timings},
+    trouble::Trouble,
 };
 
 /// Most users of one worker that wait for one member at a time.
@@ -59,45 +59,6 @@ const TELLING: Duration = Duration::from_secs(1);
 
 /// Most addresses of a name that are tried.
 const MAX_ADDRESSES: usize = 3;
-
-/// Why a member cannot be used.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// It was not even asked; why.
-    Skipped(&'static str),
-    /// It failed.
-    Member(String),
-    /// We failed.
-    Ours(io::Error),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Skipped(why) => f.write_str(why),
-            Self::Member(why) => f.write_str(why),
-            Self::Ours(error) => write!(f, "our own fault: {error}"),
-        }
-    }
-}
-
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Self {
-        // What this machine has run out of is no fault of a member.
-        let ours = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL, libc::ENETUNREACH];
-        if error.raw_os_error().is_some_and(|code| ours.contains(&code)) {
-            Self::Ours(error)
-        } else {
-            Self::Member(error.to_string())
-        }
-    }
-}
-
-impl From<KeError> for Trouble {
-    fn from(error: KeError) -> Self {
-        Self::Member(error.to_string())
-    }
-}
 
 /// All that one worker knows of one member.
 pub(super) struct Link {

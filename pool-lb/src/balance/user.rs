@@ -19,7 +19,8 @@ use super::{
     metrics::Counter,
     now,
     serve::Worker,
-    upstream::{Link, Ready, Trouble},
+    trouble::Trouble,
+    upstream::{Link, Ready},
 };
 use crate::acceptor::{Failure, PIECE, part, transmit};
 

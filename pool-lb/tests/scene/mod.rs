@@ -3,26 +3,20 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
 use ntp_proto::{
-    nts::{AeadAlgorithm, Cookie},
+    nts::AeadAlgorithm,
     time::{Monotonic, UnixTime},
 };
 use nts_ke::{
     client::{ClientConfig, ClientSession, Established, Order, Output},
     error::KeError,
-    message::{Grant, Response},
-    pool::{FixedKeys, Message, PoolRequest, Support},
-    record::{Incoming, Limits},
     verify::TrustRoots,
 };
 use pool_lb::balance::{
@@ -31,53 +25,19 @@ use pool_lb::balance::{
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::{
-    ClientConnection, HandshakeKind, ServerConnection, StreamOwned,
+    ClientConnection, HandshakeKind, StreamOwned,
     client::{ClientSessionStore, Resumption},
-    pki_types::{CertificateDer, PrivateKeyDer},
+    pki_types::CertificateDer,
 };
+
+mod member;
+
+use member::mark;
+pub(crate) use member::{Manner, Member};
 
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 pub(crate) const POOL: &str = "pool.test";
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// How a member behaves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
-    Good,
-    /// Nobody listens at its port.
-    Absent,
-    /// Takes connections and says nothing.
-    Silent,
-    /// Shows the certificate of somebody else.
-    OtherName,
-    /// Answers the question for what it can do with 64 KiB of rubbish.
-    RubbishSupport,
-    /// Says that it sends users to an internal address.
-    InternalSupport,
-    /// Says what it can do only when it is told to.
-    LateSupport,
-    /// From here on the member has the keys.
-    Rubbish,
-    Stalls,
-    /// Gives its cookies only when it is told to.
-    LateCookies,
-    /// Says half of a record, and then nothing.
-    HalfRecord,
-    /// Says half of its answer, and closes.
-    HalfAnswer,
-    Closes,
-    ZeroCookies,
-    OtherAlgorithm,
-    Internal,
-    Localhost,
-    PortZero,
-    /// With records that are none of the user's business.
-    Chatty,
-    ErrorRecord,
-    WarningRecord,
-    /// Answers twice.
-    Twice,
-}
 
 pub(crate) struct Pki {
     pub(crate) ca: CertificateDer<'static>,
@@ -98,219 +58,6 @@ impl Pki {
         let key = KeyPair::generate().unwrap();
         (CertificateParams::new(vec![name.into()]).unwrap().signed_by(&key, &self.issuer).unwrap(), key)
     }
-}
-
-impl Manner {
-    pub(crate) const ALL: [Self; 22] = [
-        Self::Good,
-        Self::Absent,
-        Self::Silent,
-        Self::OtherName,
-        Self::RubbishSupport,
-        Self::InternalSupport,
-        Self::LateSupport,
-        Self::Rubbish,
-        Self::Stalls,
-        Self::LateCookies,
-        Self::HalfRecord,
-        Self::HalfAnswer,
-        Self::Closes,
-        Self::ZeroCookies,
-        Self::OtherAlgorithm,
-        Self::Internal,
-        Self::Localhost,
-        Self::PortZero,
-        Self::Chatty,
-        Self::ErrorRecord,
-        Self::WarningRecord,
-        Self::Twice,
-    ];
-}
-
-/// One member.
-#[derive(Clone)]
-pub(crate) struct Member {
-    pub(crate) name: String,
-    port: u16,
-    alive: Arc<AtomicBool>,
-    /// Whether late answers may go.
-    pub(crate) released: Arc<AtomicBool>,
-    /// Late answers that went.
-    pub(crate) late: Arc<AtomicUsize>,
-    /// The keys that it was given.
-    pub(crate) keys: Arc<Mutex<Vec<FixedKeys>>>,
-    manner: Manner,
-    algorithms: Vec<(u16, u16)>,
-    alias: Option<String>,
-}
-
-impl Member {
-    fn start(pki: &Pki, name: &str, manner: Manner, algorithms: &[u16], alias: Option<&str>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let shown = if manner == Manner::OtherName { "somebody.test" } else { name };
-        let (leaf, key) = pki.leaf(shown);
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-        let mut tls =
-            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(vec![leaf.der().clone()], key)
-                .unwrap();
-        tls.alpn_protocols = vec![b"ntske/1".to_vec()];
-        let length = |id: &u16| (*id, AeadAlgorithm::from_id(*id).map_or(40, |known| known.key_len() as u16));
-        let member = Self {
-            name: name.to_owned(),
-            port: listener.local_addr().unwrap().port(),
-            alive: Arc::new(AtomicBool::new(true)),
-            released: Arc::default(),
-            late: Arc::default(),
-            keys: Arc::default(),
-            manner,
-            algorithms: algorithms.iter().map(length).collect(),
-            alias: alias.map(str::to_owned),
-        };
-        if manner == Manner::Absent {
-            return member;
-        }
-        let (this, tls) = (member.clone(), Arc::new(tls));
-        thread::spawn(move || {
-            // Ends with the process.
-            for stream in listener.incoming().flatten() {
-                let (this, tls) = (this.clone(), Arc::clone(&tls));
-                if this.alive.load(Ordering::SeqCst) {
-                    thread::spawn(move || this.attend(stream, tls));
-                }
-            }
-        });
-        member
-    }
-
-    /// Closes all connections, and every new one at once.
-    pub(crate) fn kill(&self) {
-        self.alive.store(false, Ordering::SeqCst);
-    }
-
-    fn attend(&self, stream: TcpStream, tls: Arc<rustls::ServerConfig>) -> Option<()> {
-        if self.manner == Manner::Silent {
-            thread::sleep(PATIENCE);
-            return None;
-        }
-        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let mut stream = StreamOwned::new(ServerConnection::new(tls).unwrap(), stream);
-        loop {
-            let mut incoming = Incoming::new(Limits::REQUEST);
-            let mut piece = [0; 4096];
-            loop {
-                let length = match stream.read(&mut piece) {
-                    Ok(0) => return None,
-                    Ok(length) => length,
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                        if !self.alive.load(Ordering::SeqCst) {
-                            return None;
-                        }
-                        continue;
-                    }
-                    Err(_) => return None,
-                };
-                if incoming.handle_input(&piece[..length]).ok()? {
-                    break;
-                }
-            }
-            let reply = match Message::parse(incoming.records(), |token| token == TOKEN).ok()? {
-                Message::Pool { request: PoolRequest::Support(lists), .. } => self.support(lists),
-                Message::Pool { request: PoolRequest::FixedKeys(keys), .. } => {
-                    self.keys.lock().unwrap().push(keys.clone());
-                    self.cookies(&keys)?
-                }
-                Message::Exchange(_) => return None,
-            };
-            let sent = stream.write_all(&reply).and_then(|()| stream.flush());
-            if self.released.load(Ordering::SeqCst) {
-                self.late.fetch_add(1, Ordering::SeqCst);
-            }
-            sent.ok()?;
-            if self.manner == Manner::HalfAnswer && !self.keys.lock().unwrap().is_empty() {
-                return None;
-            }
-        }
-    }
-
-    fn wait_for_release(&self) {
-        wait_until("release", || self.released.load(Ordering::SeqCst));
-    }
-
-    fn support(&self, lists: nts_ke::pool::Lists) -> Vec<u8> {
-        if self.manner == Manner::RubbishSupport {
-            return vec![0x5a; 65_536];
-        }
-        if self.manner == Manner::LateSupport {
-            self.wait_for_release();
-        }
-        let internal = (self.manner == Manner::InternalSupport).then(|| "10.1.2.3".to_owned());
-        let support = Support {
-            protocols: vec![0],
-            algorithms: self.algorithms.clone(),
-            servers: self.alias.iter().cloned().chain(internal).collect(),
-            keep_alive: true,
-        };
-        support.encode(lists)
-    }
-
-    fn cookies(&self, keys: &FixedKeys) -> Option<Vec<u8>> {
-        let count = if self.manner == Manner::ZeroCookies { 0 } else { 8 };
-        let cookies = vec![Cookie::new(mark(&self.name, &keys.c2s).as_bytes()).unwrap(); count];
-        let server = match self.manner {
-            Manner::Internal => Some("192.168.1.1"),
-            Manner::Localhost => Some("localhost"),
-            _ => self.alias.as_deref(),
-        };
-        let grant = Grant {
-            algorithm: if self.manner == Manner::OtherAlgorithm { 16 } else { keys.algorithm },
-            cookies: &cookies,
-            server,
-            port: match self.manner {
-                Manner::PortZero => Some(0),
-                Manner::Chatty => Some(1123),
-                _ => None,
-            },
-            compliant_export: false,
-        };
-        let mut bytes = Response::Established(grant).encode();
-        bytes.truncate(bytes.len() - 4);
-        match self.manner {
-            Manner::Rubbish => {
-                return Some((0..65_536_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect());
-            }
-            Manner::Stalls => thread::sleep(PATIENCE),
-            Manner::LateCookies => self.wait_for_release(),
-            Manner::HalfRecord => {
-                bytes.truncate(bytes.len() - 40);
-                return Some(bytes);
-            }
-            Manner::HalfAnswer => {
-                bytes.truncate(bytes.len() / 2);
-                return Some(bytes);
-            }
-            Manner::Closes => return None,
-            Manner::ErrorRecord => return Some(vec![0x80, 2, 0, 2, 0xf0, 1, 0x80, 0, 0, 0]),
-            Manner::WarningRecord => return Some(vec![0x80, 3, 0, 2, 0, 1, 0x80, 0, 0, 0]),
-            // Not critical: unknown ones, and the balancer's own.
-            Manner::Chatty => bytes.extend([0x4f, 1, 0, 2, 1, 2, 0x40, 4, 0, 0]),
-            _ => {}
-        }
-        bytes.extend([0, 8, 0, 0, 0x80, 0, 0, 0]);
-        if self.manner == Manner::Twice {
-            bytes.extend(bytes.clone());
-        }
-        Some(bytes)
-    }
-}
-
-/// What a cookie of a member says: whose it is, and for whose keys.
-fn mark(member: &str, c2s: &[u8]) -> String {
-    let keys: String = c2s.iter().take(16).map(|octet| format!("{octet:02x}")).collect();
-    format!("{member:-<32}{keys}")
 }
 
 /// The time of day of a scene, unless it has a clock of its own.
