@@ -32,8 +32,7 @@ def users_of_every_make_get_time_from_members_of_either_make(lab):
     for make, other, hand_out in ((*MEMBERS, "name"), (*MEMBERS[::-1], "address")):
         if hand_out == "address":
             lab.user.write_etc("hosts", f"{lab.balancer.v4} {POOL}\n")
-            balancer.configure(hand_out)
-            balancer.command("reload")
+            balancer.start(hand_out)
         balancer.command("drain", f"{other}.test")
         before = balancer.served()
         users = [

@@ -38,17 +38,16 @@ class Balancer:
         lab = host.lab
         lab.certify("pool", name)
         self.members = lab.write("lb-members.toml", members)
-        self.config = self.configure("name")
-        host.start(OURS / "nts-pool-lb", "-c", self.config, log="lb.log", env={"RUST_LOG": "debug"})
-        wait_for("the balancer", lambda: (lab.dir / "lb.sock").exists(), 10)
-        # Offsets are shown with their sign once they are measured.
-        wait_for("probes of all members", lambda: sum(" +0." in line or " -0." in line for line in self.list().splitlines())
-                 == members.count("token"), 20)
+        self.process = None
+        self.start("name")
 
-    def configure(self, hand_out):
-        """Writes the configuration; `hand_out` says how users are told of members."""
+    def start(self, hand_out):
+        """Starts it, in place of one that runs; `hand_out` says how users are told of members."""
+        if self.process:
+            self.process.terminate()
+            self.process.wait(10)
         host, lab, tls = self.host, self.host.lab, self.host.lab.certificates
-        return lab.write("lb.toml", f"""
+        self.config = lab.write("lb.toml", f"""
 listen = ["0.0.0.0:4460", "[::]:4460"]
 certificate = "{tls}/pool.pem"
 private-key = "{tls}/pool.key"
@@ -63,12 +62,16 @@ metrics = "{host.v4}:9460"
 interval = 2
 max-offset = 1.0
 """)
+        self.process = host.start(OURS / "nts-pool-lb", "-c", self.config, log="lb.log", env={"RUST_LOG": "debug"})
+        # Offsets are shown with their sign once they are measured.
+        wait_for("probes of all members", lambda: sum(" +0." in line or " -0." in line for line in self.list().splitlines())
+                 == self.members.read_text().count("token"), 20)
 
-    def command(self, *words):
-        return self.host.run(OURS / "nts-pool-lb", "-c", self.config, *words)
+    def command(self, *words, **options):
+        return self.host.run(OURS / "nts-pool-lb", "-c", self.config, *words, **options)
 
     def list(self):
-        return self.command("list")
+        return self.command("list", check=False)
 
     def served(self):
         """How many users got cookies so far."""
