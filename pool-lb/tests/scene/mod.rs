@@ -11,6 +11,7 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::Judgement,
     nts::AeadAlgorithm,
     time::{Monotonic, UnixTime},
 };
@@ -166,7 +167,8 @@ impl Scene {
         let roots = TrustRoots::new(vec![self.pki.ca.clone()]).unwrap();
         let now = || Monotonic::from_nanos(1) + self.started.elapsed();
         let deadline = now() + PATIENCE;
-        let order = Order { server: POOL, algorithms, denied, judged_at: some_day(), deadline, tlsa: &[] };
+        let judgement = Judgement::At(some_day());
+        let order = Order { server: POOL, algorithms, denied, judgement, deadline, tlsa: &[] };
         let mut session = ClientSession::new(&ClientConfig::new(&roots).unwrap(), &order).unwrap();
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -176,7 +178,7 @@ impl Scene {
             match session.poll_output() {
                 Output::Transmit(bytes) => drop(stream.write_all(&bytes)),
                 Output::Done(established) => return Ok(*established),
-                Output::Failed(error) => return Err(error),
+                Output::Failed(error, _) => return Err(error),
                 Output::Timeout(..) => match stream.read(&mut piece) {
                     Ok(0) | Err(_) => session.handle_eof(now()),
                     Ok(length) => session.handle_input(now(), &piece[..length]),
