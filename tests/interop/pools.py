@@ -28,7 +28,7 @@ def users_of_every_make_get_time_from_members_of_either_make(lab):
     ntpd-rs exchange keys with the balancer as with any server, and get authenticated time from the member it names; or whose
     address it tells, to users who know no name but the balancer's."""
     start_members(lab, *MEMBERS)
-    balancer = Balancer(lab.balancer, POOL, directory(lab, *MEMBERS))
+    balancer = Balancer(lab.balancer, POOL, directory(lab, *MEMBERS, with_addresses=True))
     for make, other, hand_out in ((*MEMBERS, "name"), (*MEMBERS[::-1], "address")):
         if hand_out == "address":
             lab.user.write_etc("hosts", f"{lab.balancer.v4} {POOL}\n")

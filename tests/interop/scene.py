@@ -24,10 +24,16 @@ def start_members(lab, *makes):
         takes_key_exchanges(getattr(lab, make), make)
 
 
-def directory(lab, *makes):
+def directory(lab, *makes, with_addresses=False):
     """The file of members that both routes of a pool read."""
     token = {"rs": f'token = "{TOKEN}"\n', "ours": f'token = "{TOKEN}"\n'}
-    return "".join(f'[[member]]\nname = "{getattr(lab, make).names[0]}"\n{token.get(make, "")}' for make in makes)
+
+    def member(make):
+        host = getattr(lab, make)
+        addresses = f'addresses = ["{host.v4}"]\n' if with_addresses else ""
+        return f'[[member]]\nname = "{host.names[0]}"\n{addresses}{token.get(make, "")}'
+
+    return "".join(member(make) for make in makes)
 
 
 class Balancer:
