@@ -15,7 +15,7 @@ use std::{
 use rustls::crypto::aws_lc_rs;
 use ureq::{
     Agent,
-    http::{Response, StatusCode, Uri},
+    http::{HeaderName, HeaderValue, Response, StatusCode, Uri},
     tls::{Certificate, RootCerts, TlsConfig, TlsProvider},
 };
 
@@ -38,11 +38,41 @@ pub struct Fetcher {
     agent: Agent,
     /// The entity tag (RFC 9110 section 8.8.3) of what the file holds.
     tag: Option<String>,
+    credential: Option<Credential>,
 }
 
 impl fmt::Debug for Fetcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fetcher").field("url", &self.url).field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// A header that shows who asks, such as `Authorization: Bearer …`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    name: HeaderName,
+    value: HeaderValue,
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credential").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Credential {
+    /// Reads a line `Name: value`.
+    ///
+    /// # Errors
+    ///
+    /// What is accepted.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || "no header; accepted: one line such as `Authorization: Bearer …`".to_owned();
+        let (name, value) = text.trim().split_once(':').ok_or_else(wrong)?;
+        let name = HeaderName::try_from(name.trim()).map_err(|_| wrong())?;
+        let mut value = HeaderValue::try_from(value.trim()).map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        Ok(Self { name, value })
     }
 }
 
@@ -104,7 +134,14 @@ impl Fetcher {
         let (url, file) = (url.to_owned(), file.to_owned());
         // A tag without its file would keep the file away for ever.
         let tag = file.exists().then(|| fs::read_to_string(tag_file(&file)).ok()).flatten();
-        Ok(Self { url, file, check, agent, tag })
+        Ok(Self { url, file, check, agent, tag, credential: None })
+    }
+
+    /// Has each request carry this.
+    #[must_use]
+    pub fn with_credential(mut self, credential: Option<Credential>) -> Self {
+        self.credential = credential;
+        self
     }
 
     /// Fetches once, and says whether the file is another now. Takes up to 30 seconds: call it where waiting harms nobody.
@@ -117,6 +154,9 @@ impl Fetcher {
         let mut request = self.agent.get(&self.url);
         if let Some(tag) = &self.tag {
             request = request.header("If-None-Match", tag);
+        }
+        if let Some(Credential { name, value }) = &self.credential {
+            request = request.header(name, value);
         }
         let mut response = request.call().map_err(|error| wrong(error.to_string()))?;
         match response.status() {

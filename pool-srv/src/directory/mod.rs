@@ -22,7 +22,7 @@ mod health;
 mod problem;
 
 pub use draw::{MAX_DRAW, Roster, Wish};
-pub use fetch::{Check, Fetcher, InvalidUrl, check_directory, check_report};
+pub use fetch::{Check, Credential, Fetcher, InvalidUrl, check_directory, check_report};
 pub use file::{MAX_BYTES, MAX_MEMBERS, Watched, load, parse, parse_foreign, read_toml};
 pub(crate) use file::{from_toml, read};
 pub use health::{Health, HealthReport, MAX_REPORT_AGE, MemberHealth};

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::{
     io::{self, Write as _},
+    os::unix::fs::MetadataExt as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -25,7 +26,7 @@ use super::{
     update::Publisher,
     zone::{member_records, plain_records},
 };
-use crate::directory::{Fetcher, check_directory, check_report};
+use crate::directory::{Credential, Fetcher, check_directory, check_report};
 
 /// Exit code of a command that failed; usage errors have 2, as clap gives them.
 const FAILED: u8 = 1;
@@ -88,6 +89,9 @@ pub enum Command {
         /// Trust the certificates of this file (PEM) instead of the system's
         #[arg(long, value_name = "FILE")]
         roots: Option<PathBuf>,
+        /// Send the header in this file, one line such as `Authorization: Bearer …`
+        #[arg(long, value_name = "FILE")]
+        header_file: Option<PathBuf>,
         /// Go on, and ask again at this interval, such as 60s
         #[arg(long, value_name = "TIME", value_parser = every)]
         every: Option<Duration>,
@@ -116,8 +120,11 @@ pub fn run(cli: &Cli) -> ExitCode {
         Some(Command::Publish { every }) => {
             level(&cli.config).and_then(|level| in_runtime(level, async { publish(&cli.config, *every).await }))
         }
-        Some(Command::Fetch { url, file, what, roots, every }) => fetcher(url, file, *what, roots.as_deref())
-            .and_then(|fetcher| in_runtime(LevelFilter::INFO, async { fetch(fetcher, file, *every).await })),
+        Some(Command::Fetch { url, file, what, roots, header_file, every }) => {
+            fetcher(url, file, *what, roots.as_deref())
+                .and_then(|fetcher| Ok(fetcher.with_credential(header_file.as_deref().map(credential).transpose()?)))
+                .and_then(|fetcher| in_runtime(LevelFilter::INFO, async { fetch(fetcher, file, *every).await }))
+        }
         Some(Command::Check) => check(&cli.config).and_then(print),
         Some(Command::Key { file, zone }) => make_key(file, zone.as_deref()).and_then(print),
         Some(Command::Ds) => ds(&cli.config).and_then(print),
@@ -235,6 +242,17 @@ fn fetcher(url: &str, file: &Path, what: Fetched, roots: Option<&Path>) -> Resul
         Fetched::Health => check_report,
     };
     Fetcher::new(url, file, roots.as_deref(), check).map_err(|error| error.to_string())
+}
+
+/// The header in a file that not everybody may read.
+fn credential(file: &Path) -> Result<Credential, String> {
+    let wrong = |what: String| format!("{}: {what}", file.display());
+    let mode = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.mode();
+    if mode & 0o007 != 0 {
+        return Err(wrong("everybody may read or write it; accepted: mode 0600 or 0640".into()));
+    }
+    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    Credential::parse(&text).map_err(wrong)
 }
 
 async fn fetch(mut fetcher: Fetcher, file: &Path, every: Option<Duration>) -> Result<(), String> {

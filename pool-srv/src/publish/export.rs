@@ -17,7 +17,7 @@ use crate::directory::{MAX_DRAW, Problem};
 const OTHER_SIGNATURE: usize = 18 + 256;
 
 /// The service records to publish where they stay until the next time: as many as a signed answer by UDP can hold, at
-/// most [`MAX_DRAW`], drawn by weight each time anew.
+/// most [`MAX_DRAW`], drawn by weight each time anew. Members that are for some clients only are left out, as long as there are others.
 ///
 /// # Errors
 ///
@@ -30,7 +30,7 @@ pub fn service_records(
 ) -> Result<Vec<Record>, Problem> {
     let too_long = || Problem::whole(&settings.members, format!("zone {}: its name is too long", settings.name));
     let owner: WireName = settings.service().ok_or_else(too_long)?;
-    let targets = pool.candidates(now).draw(None, MAX_DRAW, random);
+    let targets = pool.candidates(now).draw_for_all(MAX_DRAW, random);
     let targets = fitting(&owner, FIXED + OTHER_SIGNATURE + settings.origin().wire_len(), targets);
     Ok(targets.into_iter().map(|data| Record { owner: owner.clone(), ttl: settings.ttl, data }).collect())
 }
@@ -102,5 +102,23 @@ mod tests {
         let targets = count("_ntske._tcp.time.example.", "SRV");
         assert!((6..=MAX_DRAW).contains(&targets), "{first}");
         assert!(first.contains("ke1.time.example.\n"), "the heaviest is in: {first}");
+    }
+
+    #[test]
+    fn members_for_some_clients_are_not_given_to_everybody() {
+        let folder = tempfile::tempdir().unwrap();
+        let campus = "[[member]]\nname = \"campus.example\"\nprefixes = [\"198.51.100.0/24\"]\nweight = 60000\n";
+        let text = "[[zone]]\nname = \"time.example\"\nmembers = \"m\"\n";
+        let config = Config::parse(&folder.path().join("c"), text).unwrap();
+        let targets = |members: &str| {
+            std::fs::write(folder.path().join("m"), members).unwrap();
+            let pool = Pool::open(&config.zones[0]).unwrap();
+            let mut random = ChaCha12Rng::from_seed([1; 32]);
+            let records = service_records(&config.zones[0].settings, &pool, 1_800_000_000, &mut random).unwrap();
+            records.into_iter().map(|record| record.data.to_string()).collect::<Vec<_>>()
+        };
+        let with_another = targets(&format!("{campus}[[member]]\nname = \"open.example\"\n"));
+        assert!(with_another.len() == 1 && with_another[0].ends_with("open.example."), "{with_another:?}");
+        assert_eq!(targets(campus).len(), 1, "an empty set could not be published");
     }
 }

@@ -96,17 +96,25 @@ impl Candidates {
     /// Draws targets: those of the lowest priority first, near ones before others, each with its weight among them.
     /// Where all are for other clients only, those are drawn: an answer without records could not be proved.
     pub(super) fn draw(&self, client: Option<IpAddr>, count: usize, random: &mut impl Rng) -> Vec<Data> {
-        let targets = self.draw_for(client, count, random);
-        if targets.is_empty() { self.draw_for(None, count, random) } else { targets }
+        let targets = self.draw_for(client, count, Vec::new(), random);
+        if targets.is_empty() { self.draw_for(None, count, Vec::new(), random) } else { targets }
     }
 
-    fn draw_for(&self, client: Option<IpAddr>, count: usize, random: &mut impl Rng) -> Vec<Data> {
-        let mut drawn: Vec<usize> = Vec::with_capacity(count);
+    /// Draws targets for everybody alike, without members that are for some clients only, as long as there are others.
+    pub(super) fn draw_for_all(&self, count: usize, random: &mut impl Rng) -> Vec<Data> {
+        let members = self.directory.members().iter().enumerate();
+        let for_some = members.filter(|(_, member)| !member.prefixes.is_empty()).map(|(place, _)| place).collect();
+        let targets = self.draw_for(None, count, for_some, random);
+        if targets.is_empty() { self.draw_for(None, count, Vec::new(), random) } else { targets }
+    }
+
+    fn draw_for(&self, client: Option<IpAddr>, count: usize, excluded: Vec<usize>, random: &mut impl Rng) -> Vec<Data> {
+        let mut drawn = excluded;
         let mut targets = Vec::with_capacity(count);
         for tier in &self.tiers {
             let wish = Wish { client, has_some: false, excluded: &drawn };
             let region = tier.regions(&wish).first().copied().flatten();
-            let seats = count.saturating_sub(drawn.len());
+            let seats = count.saturating_sub(targets.len());
             let more = tier.draw(&wish, seats, random);
             for place in &more {
                 let Some(member) = self.directory.members().get(*place) else { continue };

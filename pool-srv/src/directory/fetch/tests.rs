@@ -69,11 +69,20 @@ fn a_file_is_fetched_once_and_then_only_if_it_changed() {
     assert!(asked.recv().unwrap().contains("if-none-match: \"1\""));
     assert!(fetcher.refresh().unwrap());
     assert_eq!(fs::read_to_string(&file).unwrap(), BETTER);
-    // The next run knows what it has.
-    let mut next = Fetcher::new(&url, &file, None, check_directory).unwrap();
+    // The next run knows what it has, and may be asked who it is.
+    let credential = Credential::parse("Authorization: Bearer of-this-test\n").unwrap();
+    let mut next = Fetcher::new(&url, &file, None, check_directory).unwrap().with_credential(Some(credential.clone()));
     assert!(!next.refresh().unwrap());
     asked.recv().unwrap();
-    assert!(asked.recv().unwrap().contains("if-none-match: \"2\""));
+    let request = asked.recv().unwrap();
+    assert!(
+        request.contains("if-none-match: \"2\"") && request.contains("authorization: bearer of-this-test"),
+        "{request}"
+    );
+    assert!(!format!("{next:?}{credential:?}").contains("of-this-test"));
+    for wrong in ["", "no colon", "bad name: x", "Name: two\nlines"] {
+        assert!(Credential::parse(wrong).unwrap_err().contains("accepted: one line"), "{wrong}");
+    }
 }
 
 #[test]
