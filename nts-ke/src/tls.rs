@@ -183,7 +183,7 @@ pub(crate) fn server_config(
     provider: Arc<CryptoProvider>,
     certified: CertifiedKey,
 ) -> Result<rustls::ServerConfig, Error> {
-    // A server judges no certificate; the time given here is used for tickets, of which there are none.
+    // A server judges no certificate. The time given here goes into tickets, whose life their keys bound.
     let mut config = rustls::ServerConfig::builder_with_details(provider, Arc::new(TimeOfDay(0)))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()

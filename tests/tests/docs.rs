@@ -66,3 +66,20 @@ fn links_between_documents_lead_somewhere() {
         }
     }
 }
+
+#[test]
+fn programs_services_and_documents_agree_on_the_folder_of_a_pool() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).expect(name);
+    for (name, needed) in [
+        ("pool-lb/src/bin/nts-pool-lb.rs", "\"/etc/nts-pool/nts-pool-lb.toml\""),
+        ("pool-srv/src/publish/config.rs", "\"/etc/nts-pool/nts-pool-srv.toml\""),
+        ("packaging/systemd/nts-pool-lb.service", "-c /etc/nts-pool/nts-pool-lb.toml"),
+        ("packaging/pool/nts-pool-lb.toml", "members = \"/etc/nts-pool/members.toml\""),
+        ("docs/pools/balancer.md", "`/etc/nts-pool/members.toml`"),
+        ("docs/pools/dns.md", " /etc/nts-pool/members.toml"),
+    ] {
+        let text = read(name);
+        assert!(text.contains(needed), "{name} names {needed}");
+        assert!(!text.contains("/etc/nts-pool-"), "{name} names another folder");
+    }
+}

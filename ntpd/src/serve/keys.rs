@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use crate::state::{self, Record as _, StateDirectory, StateError, StateFault};
 
 /// How long cookies are made with one key, unless the configuration says otherwise. A cookie is good for six times as long
-/// at least.
+/// at least; while servers share two secrets, for twice as long.
 pub const PERIOD: Duration = Duration::from_secs(24 * 3_600);
 
 /// When saving is tried again after it failed.

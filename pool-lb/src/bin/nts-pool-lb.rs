@@ -33,7 +33,7 @@ struct Arguments {
         short,
         long = "config",
         value_name = "FILE",
-        default_value = "/etc/nts-pool-lb/nts-pool-lb.toml",
+        default_value = "/etc/nts-pool/nts-pool-lb.toml",
         global = true
     )]
     config: PathBuf,

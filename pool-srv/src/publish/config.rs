@@ -22,7 +22,7 @@ use super::{
 use crate::directory::{Problem, from_toml, read};
 
 /// The file that is read if none is named.
-pub const DEFAULT_FILE: &str = "/etc/nts-pool-srv/nts-pool-srv.toml";
+pub const DEFAULT_FILE: &str = "/etc/nts-pool/nts-pool-srv.toml";
 
 /// Most name servers of a zone, and most addresses of one name.
 const MAX_HOSTS: usize = 16;
