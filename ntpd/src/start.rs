@@ -15,7 +15,7 @@ use crate::{
     cli::FAILED,
     client::{BUILT, Client, Counted, Parts},
     clock::LocalClock,
-    config::{Config, Loaded, Origin, Problems, load},
+    config::{Config, Loaded, Origin, Problems, TrustSettings, load},
     ke::connect::KeyExchanger,
     log, now,
     observe::control::{
@@ -269,11 +269,13 @@ impl Daemon {
         self.serving.commit(serving);
         // The files that are trusted may have changed under the same names, which is a reason to read them, not to begin
         // anew.
-        let other_trust = config.trust != self.config.trust;
+        let first_boot = self.config.trust.first_boot;
+        let other_trust = TrustSettings { first_boot, ..config.trust.clone() } != self.config.trust;
         self.client.reconfigure(&config, &keys, exchanger, other_trust);
         let later = changed_with_restart(&self.config, &config);
         // What waits stays as it is, so that the next reload tells it again.
-        self.config = Config { log: self.config.log, clock: self.config.clock.clone(), ..config };
+        let trust = TrustSettings { first_boot, ..config.trust };
+        self.config = Config { log: self.config.log, clock: self.config.clock.clone(), trust, ..config };
         Ok(if later.is_empty() {
             "configuration applied".to_owned()
         } else {
@@ -291,6 +293,7 @@ fn changed_with_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("clock.max-slew-rate", was.max_slew_rate != is.max_slew_rate),
         ("clock.max-frequency", was.max_frequency != is.max_frequency),
         ("clock.leap", was.leap != is.leap),
+        ("trust.bootstrap", old.trust.first_boot != new.trust.first_boot),
         ("log", old.log != new.log),
     ]
     .into_iter()
