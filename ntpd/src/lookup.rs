@@ -3,10 +3,9 @@
 use std::{net::SocketAddr, path::Path};
 
 use ntp_proto::{
+    bootstrap::Judgement,
     pool::{Answer, KeyExchange, Name, Service},
-    time::UnixTime,
 };
-use nts_ke::cert_time::Validity;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -14,7 +13,7 @@ use crate::{
     config::{self, NTP_PORT, NTS_KE_PORT, Origin, Require, TrustSettings},
     ke::connect::{Exchanged, KeyExchanger},
     now,
-    resolve::{Resolver, TlsaAnswer},
+    resolve::{Resolver, ServiceAnswer, TlsaAnswer},
 };
 
 mod show;
@@ -181,13 +180,13 @@ pub fn settings(file: Option<&Path>) -> Result<TrustSettings, config::Problems> 
 }
 
 /// Finds out what a name offers.
-pub async fn lookup(exchanger: &KeyExchanger, name: &Name, port: Option<u16>, at: UnixTime) -> Lookup {
+pub async fn lookup(exchanger: &KeyExchanger, name: &Name, port: Option<u16>, at: Judgement) -> Lookup {
     let resolver = exchanger.resolver();
     let port = port.unwrap_or(NTS_KE_PORT);
     let (nts, plain, addresses, itself) = tokio::join!(
         nts_services(resolver, name, at),
         plain_services(resolver, name, at),
-        resolver.addresses(name, NTP_PORT),
+        resolver.addresses(name, NTP_PORT, at),
         server(exchanger.clone(), name.clone(), port, false, at),
     );
     let (nts_services, records) = nts;
@@ -220,12 +219,13 @@ pub async fn lookup(exchanger: &KeyExchanger, name: &Name, port: Option<u16>, at
     }
 }
 
-async fn nts_services(resolver: &Resolver, name: &Name, at: UnixTime) -> (Records, Vec<Service>) {
+async fn nts_services(resolver: &Resolver, name: &Name, at: Judgement) -> (Records, Vec<Service>) {
     let Ok(owner) = pool_srv::service_owner(name) else { return (Records::none(), Vec::new()) };
-    records(resolver.services(&owner, at).await, RecordState::Secure)
+    let ServiceAnswer { answer, problem, .. } = resolver.services(&owner, at).await;
+    records((answer, problem), RecordState::Secure)
 }
 
-async fn plain_services(resolver: &Resolver, name: &Name, at: UnixTime) -> (Records, Vec<Plain>) {
+async fn plain_services(resolver: &Resolver, name: &Name, at: Judgement) -> (Records, Vec<Plain>) {
     let Ok(owner) = Name::parse(&format!("_ntp._udp.{name}")) else { return (Records::none(), Vec::new()) };
     let (found, services) = records(resolver.plain_services(&owner, at).await, RecordState::Present);
     let plain = |service: Service| Plain {
@@ -249,7 +249,7 @@ fn records((answer, problem): (Answer, Option<String>), found: RecordState) -> (
     (Records { state, count: services.len(), problem }, services)
 }
 
-async fn targets(exchanger: &KeyExchanger, records: Vec<Service>, at: UnixTime) -> Vec<Target> {
+async fn targets(exchanger: &KeyExchanger, records: Vec<Service>, at: Judgement) -> Vec<Target> {
     let mut tasks = JoinSet::new();
     for (place, record) in records.into_iter().take(MAX_TARGETS).enumerate() {
         let exchanger = exchanger.clone();
@@ -268,7 +268,7 @@ async fn server(
     name: Name,
     port: u16,
     validated: bool,
-    at: UnixTime,
+    at: Judgement,
 ) -> (Server, Option<Exchanged>) {
     let question = KeyExchange { server: name.clone(), port, addresses: None, validated, denied: Vec::new() };
     let (tlsa, outcome) = tokio::join!(
@@ -284,7 +284,7 @@ async fn server(
 }
 
 /// Whether a server gives another NTP server to who does not want the first.
-async fn is_pool(exchanger: &KeyExchanger, name: &Name, port: u16, first: &Exchanged, at: UnixTime) -> bool {
+async fn is_pool(exchanger: &KeyExchanger, name: &Name, port: u16, first: &Exchanged, at: Judgement) -> bool {
     let denied = vec![first.negotiated.ntp_server.clone()];
     let question = KeyExchange { server: name.clone(), port, addresses: None, validated: false, denied };
     let second = exchanger.exchange(&question, Require::default(), at).await;
@@ -316,15 +316,14 @@ impl Tlsa {
 
 impl Exchange {
     fn new(exchanged: &Exchanged) -> Self {
-        let Exchanged { negotiated, algorithm, validity, .. } = exchanged;
-        let seconds = |end: fn(&Validity) -> UnixTime| validity.as_ref().map(|validity| end(validity).seconds);
+        let Exchanged { negotiated, algorithm, certificates, .. } = exchanged;
         Self {
             trust: negotiated.trust.name(),
             ntp_server: negotiated.ntp_server.clone(),
             ntp_addresses: negotiated.addresses.iter().map(show_address).collect(),
             algorithm: algorithm.to_string(),
-            valid_from_unix_seconds: seconds(|validity| validity.not_before),
-            valid_until_unix_seconds: seconds(|validity| validity.not_after),
+            valid_from_unix_seconds: certificates.map(|window| window.not_before),
+            valid_until_unix_seconds: certificates.map(|window| window.not_after),
         }
     }
 }
@@ -348,7 +347,7 @@ pub fn run(settings: &TrustSettings, name: &Name, port: Option<u16>) -> Result<L
     let exchanger = KeyExchanger::new(settings, resolver).map_err(|error| error.to_string())?;
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
-    let found = runtime.block_on(lookup(&exchanger, name, port, now::unix()));
+    let found = runtime.block_on(lookup(&exchanger, name, port, Judgement::At(now::unix())));
     // A look-up in progress may take longer than anybody wants to wait.
     runtime.shutdown_background();
     Ok(found)
@@ -358,7 +357,7 @@ pub fn run(settings: &TrustSettings, name: &Name, port: Option<u16>) -> Result<L
 mod tests {
     use super::*;
     use crate::{
-        ke::connect::tests::{GOOD, Pki, block_on, serve},
+        ke::connect::tests::{GOOD, Pki, at, block_on, serve},
         resolve::tests::vouching,
     };
 
@@ -368,7 +367,7 @@ mod tests {
             let pki = Pki::new();
             let server = serve(pki.server(), "127.0.0.1:0").await;
             let client = pki.client();
-            let ask = async |name: &str, port| lookup(&client, &Name::parse(name).unwrap(), Some(port), GOOD).await;
+            let ask = async |name: &str, port| lookup(&client, &Name::parse(name).unwrap(), Some(port), at(GOOD)).await;
             let found = ask("ke.test", server.port()).await;
             assert_eq!((found.offer, found.nts_services.state), (Offer::NtsServer, RecordState::None));
             let exchange = found.itself.exchange.unwrap();
@@ -391,7 +390,7 @@ mod tests {
             let server = serve(pki.server(), "127.0.0.1:0").await;
             let resolver = vouching(server.port(), 3, &pki.chain[0]).await;
             let client = KeyExchanger::new(&TrustSettings::default(), resolver).unwrap();
-            let found = lookup(&client, &Name::parse("pool.test").unwrap(), None, GOOD).await;
+            let found = lookup(&client, &Name::parse("pool.test").unwrap(), None, at(GOOD)).await;
             assert_eq!((found.offer, found.nts_services.state), (Offer::SrvPool, RecordState::Secure), "{found:?}");
             let [first, second] = &found.targets[..] else { panic!("{:?}", found.targets) };
             assert_eq!((first.server.name.as_str(), first.server.port), ("localhost", server.port()));

@@ -3,7 +3,7 @@
 //! The TLS library checks validity but does not show it. A client without a clock needs both ends: no certificate
 //! was signed after now, and none of those it relied on may have expired at the time it was told.
 
-use ntp_proto::time::UnixTime;
+use ntp_proto::{bootstrap::Window, time::UnixTime};
 use rustls_pki_types::CertificateDer;
 
 use crate::der::{SEQUENCE, element, fields_from_issuer};
@@ -31,19 +31,10 @@ impl Validity {
         rest.is_empty().then_some(Self { not_before, not_after })
     }
 
-    /// The time in which all of a chain is valid; `None` if there is none or a certificate cannot be read.
+    /// The same in seconds.
     #[must_use]
-    pub fn of_chain(chain: &[CertificateDer<'_>]) -> Option<Self> {
-        let mut all: Option<Self> = None;
-        for certificate in chain {
-            let one = Self::of(certificate)?;
-            let both = all.map_or(one, |so_far| Self {
-                not_before: so_far.not_before.max(one.not_before),
-                not_after: so_far.not_after.min(one.not_after),
-            });
-            all = Some(both);
-        }
-        all.filter(|window| window.not_before <= window.not_after)
+    pub const fn window(&self) -> Window {
+        Window { not_before: self.not_before.seconds, not_after: self.not_after.seconds }
     }
 }
 

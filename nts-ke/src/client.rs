@@ -1,18 +1,18 @@
 //! The client's side of a key exchange.
 
 use core::fmt;
-use std::sync::Arc;
 
 use ntp_proto::{
+    bootstrap::{Chain, Judgement},
     nts::{AeadAlgorithm, Cookie, SessionKeys},
-    time::{Monotonic, UnixTime},
+    time::Monotonic,
 };
-use rustls::{crypto::CryptoProvider, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 
 use crate::{
-    cert_time::Validity,
-    dane::{self, Tlsa},
+    dane::Tlsa,
     error::{Fault, KeError, TlsFault},
+    judge::Judge,
     message::{Accepted, NTPV4, Request},
     record::{Incoming, Limits},
     tls::{self, Channel},
@@ -22,8 +22,7 @@ use crate::{
 /// What all key exchanges of a client have in common.
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
-    provider: Arc<CryptoProvider>,
-    verifier: Arc<Verifier>,
+    verifier: Verifier,
 }
 
 impl ClientConfig {
@@ -33,17 +32,13 @@ impl ClientConfig {
     ///
     /// [`NoUsableRoots`] if the roots cannot be used.
     pub fn new(roots: &TrustRoots) -> Result<Self, NoUsableRoots> {
-        let provider = tls::provider();
-        let verifier = Arc::new(Verifier::new(roots, provider.clone())?);
-        Ok(Self { provider, verifier })
+        Ok(Self { verifier: Verifier::new(roots, tls::provider())? })
     }
 
     /// Only servers whose certificate their TLSA records vouch for are trusted.
     #[must_use]
     pub fn without_roots() -> Self {
-        let provider = tls::provider();
-        let verifier = Arc::new(Verifier::without_roots(provider.clone()));
-        Self { provider, verifier }
+        Self { verifier: Verifier::without_roots(tls::provider()) }
     }
 
     /// A connection to a server whose certificate must be for `server`, and vouched for by one of `tlsa` if there are any.
@@ -51,10 +46,10 @@ impl ClientConfig {
         &self,
         server: ServerName<'static>,
         tlsa: &[Tlsa],
-        judged_at: UnixTime,
+        judgement: Judgement,
     ) -> Result<Channel, TlsFault> {
-        let verifier = if tlsa.is_empty() { self.verifier.clone() } else { Arc::new(self.verifier.with_records(tlsa)) };
-        Channel::client(self.provider.clone(), verifier, server, judged_at)
+        let judge = Judge::new(self.verifier.clone(), tlsa, judgement);
+        Channel::client(self.verifier.provider().clone(), judge, server, judgement)
     }
 }
 
@@ -71,7 +66,7 @@ pub struct Order<'a> {
     /// NTP servers not wanted, as earlier exchanges named them.
     pub denied: &'a [String],
     /// The time at which certificates are judged.
-    pub judged_at: UnixTime,
+    pub judgement: Judgement,
     /// When the whole exchange must be over.
     pub deadline: Monotonic,
 }
@@ -115,8 +110,8 @@ pub struct Established {
     pub server: Option<String>,
     /// Its port; 123 if `None`.
     pub port: Option<u16>,
-    /// The time in which every certificate that the server showed is valid, if there is one and it counts.
-    pub validity: Option<Validity>,
+    /// What the server's certificates say of the time.
+    pub chain: Option<Chain>,
 }
 
 /// What a session wants next.
@@ -126,8 +121,10 @@ pub enum Output {
     Transmit(Vec<u8>),
     /// The exchange is complete; close the connection.
     Done(Box<Established>),
-    /// The exchange failed; close the connection.
-    Failed(KeError),
+    /// The exchange failed; close the connection. If the server's certificates were good but for their dates, it comes with
+    /// what they say of the time. Whoever showed them need not have the key, as when somebody shows again what he saw
+    /// before: that they were signed at those times is true all the same.
+    Failed(KeError, Option<Box<Chain>>),
     /// Call [`ClientSession::handle_timeout`] at this time (never, if `None`: the session is over); nothing else to do
     /// until then. The text says what is waited for.
     Timeout(Option<Monotonic>, &'static str),
@@ -142,7 +139,6 @@ pub struct ClientSession {
     channel: Channel,
     request: Request,
     incoming: Incoming,
-    tlsa: Vec<Tlsa>,
     deadline: Monotonic,
     state: State,
 }
@@ -166,7 +162,7 @@ impl ClientSession {
         }
         let server =
             ServerName::try_from(order.server.to_owned()).map_err(|_| InvalidOrder::Server(order.server.to_owned()))?;
-        let channel = config.channel(server, order.tlsa, order.judged_at).map_err(InvalidOrder::Tls)?;
+        let channel = config.channel(server, order.tlsa, order.judgement).map_err(InvalidOrder::Tls)?;
         let request = Request {
             protocols: vec![NTPV4],
             algorithms: order.algorithms.iter().map(|algorithm| algorithm.id()).collect(),
@@ -176,8 +172,7 @@ impl ClientSession {
             port: None,
         };
         let incoming = Incoming::new(Limits::RESPONSE);
-        let tlsa = order.tlsa.to_vec();
-        Ok(Self { channel, request, incoming, tlsa, deadline: order.deadline, state: State::Handshake })
+        Ok(Self { channel, request, incoming, deadline: order.deadline, state: State::Handshake })
     }
 
     /// Takes octets from the server.
@@ -225,7 +220,7 @@ impl ClientSession {
             State::Handshake | State::Response => Output::Timeout(Some(self.deadline), awaited),
             State::Over(outcome) => match outcome.take() {
                 Some(Ok(established)) => Output::Done(established),
-                Some(Err(error)) => Output::Failed(error),
+                Some(Err(error)) => Output::Failed(error, self.channel.chain().cloned().map(Box::new)),
                 None => Output::Timeout(None, awaited),
             },
         }
@@ -275,14 +270,8 @@ impl ClientSession {
             cookies: accepted.cookies,
             server: accepted.server,
             port: accepted.port,
-            // RFC 7671 section 5.1: these dates say nothing.
-            validity: self.channel.peer_validity().filter(|_| !self.is_vouched_for_alone()),
+            chain: self.channel.chain().cloned(),
         })
-    }
-
-    /// Whether the server's certificate counts whatever it says itself.
-    fn is_vouched_for_alone(&self) -> bool {
-        self.channel.peer_certificate().is_some_and(|own| dane::vouch_for_end_entity(&self.tlsa, own))
     }
 
     fn finish(&mut self, outcome: Result<Box<Established>, KeError>) {

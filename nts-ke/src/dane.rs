@@ -6,17 +6,16 @@ use core::fmt;
 use std::sync::Arc;
 
 use rustls::{
-    CertificateError, Error, OtherError, RootCertStore,
-    client::WebPkiServerVerifier,
-    client::danger::ServerCertVerifier as _,
-    crypto::CryptoProvider,
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    CertificateError, Error, OtherError, RootCertStore, client::WebPkiServerVerifier,
+    client::danger::ServerCertVerifier as _, crypto::CryptoProvider, pki_types::CertificateDer,
 };
 use sha2::{Digest as _, Sha256, Sha512};
-use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
+use webpki::VerifiedPath;
 
 use crate::{
     der,
+    judge::is_of_dates,
+    path::{self, Path, Presented},
     verify::{TrustRoots, Verifier},
 };
 
@@ -170,86 +169,70 @@ pub(crate) fn vouch_for_end_entity(records: &[Tlsa], end_entity: &CertificateDer
     records.iter().take(MAX_RECORDS).any(vouches)
 }
 
-/// A chain to be verified.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Chain<'a> {
-    pub(crate) end_entity: &'a CertificateDer<'a>,
-    pub(crate) intermediates: &'a [CertificateDer<'a>],
-    pub(crate) name: &'a ServerName<'a>,
-    pub(crate) now: UnixTime,
-}
-
 /// Verifies a chain by a server's usable records, of which there must be at least one. Any of them will do (RFC 6698
-/// section 4.1), so that a server can publish those of the next certificate along with those of the present one.
-pub(crate) fn verify(records: &[Tlsa], usual: &Verifier, chain: Chain<'_>) -> Result<(), Error> {
+/// section 4.1), so that a server can publish those of the next certificate along with those of the present one. There is
+/// no path where nothing but the record is asked.
+pub(crate) fn verify(records: &[Tlsa], usual: &Verifier, presented: Presented<'_>) -> Result<Option<Path>, Error> {
     // RFC 7671 section 5.1: for DANE-EE neither names nor dates of the certificate count.
-    if vouch_for_end_entity(records, chain.end_entity) {
-        return Ok(());
+    if vouch_for_end_entity(records, presented.end_entity) {
+        return Ok(None);
     }
-    let mut first_error = None;
+    let mut worst: Option<Error> = None;
     for record in records.iter().take(MAX_RECORDS) {
         let outcome = match record.usage {
             Usage::DaneEe => None,
-            Usage::DaneTa => by_own_authority(record, usual.provider(), chain),
-            Usage::PkixEe => record.matches(chain.end_entity).then(|| usual.verify_usual(chain)),
-            Usage::PkixTa => Some(usual.verify_usual(chain)).filter(|outcome| {
-                // Which chain is meant is only known of one that holds.
-                outcome.is_err() || leads_through(record, usual, chain)
-            }),
+            Usage::DaneTa => by_own_authority(record, usual.provider(), presented),
+            Usage::PkixEe => record.matches(presented.end_entity).then(|| usual.verify_usual(presented)),
+            // PKIX-TA (RFC 6698 section 2.1.1): which way is meant is only known of one that holds.
+            Usage::PkixTa => {
+                let is_meant = |roots: &TrustRoots, path: &VerifiedPath<'_>| leads_through(record, roots, path);
+                usual.verify_through(presented, &is_meant).transpose()
+            }
         };
         match outcome {
-            Some(Ok(())) => return Ok(()),
-            Some(Err(error)) => first_error = first_error.or(Some(error)),
-            None => {}
+            Some(Ok(path)) => return Ok(Some(path)),
+            // The first, but for one that another time would mend.
+            Some(Err(error)) if worst.as_ref().is_none_or(|worst| is_of_dates(&error) && !is_of_dates(worst)) => {
+                worst = Some(error);
+            }
+            Some(Err(_)) | None => {}
         }
     }
-    Err(first_error.unwrap_or_else(|| mismatch(records.len())))
+    Err(worst.unwrap_or_else(|| mismatch(records.len())))
 }
 
 /// DANE-TA (RFC 7671 section 5.2): the chain must end at a certificate that the record means, and the rest is as usual,
 /// name and dates included. `None` if it does not.
-fn by_own_authority(record: &Tlsa, provider: &Arc<CryptoProvider>, chain: Chain<'_>) -> Option<Result<(), Error>> {
+fn by_own_authority(
+    record: &Tlsa,
+    provider: &Arc<CryptoProvider>,
+    presented: Presented<'_>,
+) -> Option<Result<Path, Error>> {
     // An authority that is given in full need not be sent by the server.
     let given = matches!((record.selector, record.matching), (Selector::Certificate, Matching::Full))
         .then(|| CertificateDer::from(record.data.as_slice()));
     let mut store = RootCertStore::empty();
-    for authority in chain.intermediates.iter().filter(|one| record.matches(one)).chain(given.as_ref()) {
+    for authority in presented.intermediates.iter().filter(|one| record.matches(one)).chain(given.as_ref()) {
         // One that cannot be read vouches for nothing.
         let _ = store.add(authority.clone().into_owned());
     }
     if store.is_empty() {
         return None;
     }
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider.clone()).build().ok()?;
-    let Chain { end_entity, intermediates, name, now } = chain;
+    let store = Arc::new(store);
+    let verifier = WebPkiServerVerifier::builder_with_provider(store.clone(), provider.clone()).build().ok()?;
+    let Presented { end_entity, intermediates, name, now } = presented;
     match verifier.verify_server_cert(end_entity, intermediates, name, &[], now) {
-        Ok(_) => Some(Ok(())),
+        // The administrator did not name it: the server's domain did.
+        Ok(_) => path::longest(presented, provider, &store.roots, &|_| true, &|_| false).map(Ok),
         Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => None,
         Err(error) => Some(Err(error)),
     }
 }
 
-/// PKIX-TA (RFC 6698 section 2.1.1): whether a chain that holds leads through an authority that the record means.
-fn leads_through(record: &Tlsa, usual: &Verifier, chain: Chain<'_>) -> bool {
-    let Ok(end_entity) = EndEntityCert::try_from(chain.end_entity) else { return false };
-    let roots = usual.roots();
-    let through = |path: &VerifiedPath<'_>| {
-        let meant = path.intermediate_certificates().any(|one| record.matches(&one.der()))
-            || roots.is_some_and(|roots| is_root(record, roots, path));
-        if meant { Ok(()) } else { Err(webpki::Error::UnknownIssuer) }
-    };
-    let anchors = roots.map_or(&[][..], TrustRoots::anchors);
-    end_entity
-        .verify_for_usage(
-            usual.provider().signature_verification_algorithms.all,
-            anchors,
-            chain.intermediates,
-            chain.now,
-            KeyUsage::server_auth(),
-            None,
-            Some(&through),
-        )
-        .is_ok()
+/// Whether a verified path leads through an authority that the record means.
+fn leads_through(record: &Tlsa, roots: &TrustRoots, path: &VerifiedPath<'_>) -> bool {
+    path.intermediate_certificates().any(|one| record.matches(&one.der())) || is_root(record, roots, path)
 }
 
 fn is_root(record: &Tlsa, roots: &TrustRoots, path: &VerifiedPath<'_>) -> bool {

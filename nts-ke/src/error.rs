@@ -158,17 +158,24 @@ impl fmt::Display for NoOverlap {
 pub enum TlsFault {
     /// A certificate of the chain had expired at the time it was judged at.
     Expired {
-        /// Last second of its life, where known.
-        not_after: Option<UnixTime>,
+        /// Last second of its life.
+        not_after: UnixTime,
         /// The time it was judged at.
         judged_at: UnixTime,
     },
     /// A certificate of the chain was not valid yet at the time it was judged at.
     NotYetValid {
-        /// First second of its life, where known.
-        not_before: Option<UnixTime>,
+        /// First second of its life.
+        not_before: UnixTime,
         /// The time it was judged at.
         judged_at: UnixTime,
+    },
+    /// A certificate of the chain had expired before a time that is past for certain, while nobody knows how late it is.
+    ExpiredAtFloor {
+        /// Last second of its life.
+        not_after: UnixTime,
+        /// It is this late at least.
+        floor: UnixTime,
     },
     /// The certificate is for other names.
     WrongName {
@@ -212,17 +219,14 @@ pub const MAX_SHOWN_NAMES: usize = 8;
 impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Expired { not_after: Some(end), judged_at } => {
-                write!(f, "certificate expired on {} (judged at {})", Utc(*end), Utc(*judged_at))
+            Self::Expired { not_after, judged_at } => {
+                write!(f, "certificate expired on {} (judged at {})", Utc(*not_after), Utc(*judged_at))
             }
-            Self::Expired { not_after: None, judged_at } => {
-                write!(f, "certificate expired (judged at {})", Utc(*judged_at))
+            Self::NotYetValid { not_before, judged_at } => {
+                write!(f, "certificate not valid before {} (judged at {})", Utc(*not_before), Utc(*judged_at))
             }
-            Self::NotYetValid { not_before: Some(begin), judged_at } => {
-                write!(f, "certificate not valid before {} (judged at {})", Utc(*begin), Utc(*judged_at))
-            }
-            Self::NotYetValid { not_before: None, judged_at } => {
-                write!(f, "certificate not valid yet (judged at {})", Utc(*judged_at))
+            Self::ExpiredAtFloor { not_after, floor } => {
+                write!(f, "certificate expired on {}, and it is {} at least", Utc(*not_after), Utc(*floor))
             }
             Self::WrongName { expected, presented } => {
                 write!(f, "certificate is not for {expected} but for {}", presented.join(", "))

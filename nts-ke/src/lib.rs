@@ -4,7 +4,7 @@
 //! clock: the time at which a certificate is judged is an argument.
 //!
 //! A [`client::ClientSession`] or [`server::ServerSession`] lives as long as one connection. Only `tls`,
-//! `verify`, `dane`, `export` and the constructor of [`server::ServerConfig`] speak to the TLS library.
+//! `judge`, `path`, `verify`, `dane`, `export` and the constructor of [`server::ServerConfig`] speak to the TLS library.
 #![forbid(unsafe_code)]
 
 pub mod admission;
@@ -14,9 +14,12 @@ pub mod dane;
 mod der;
 pub mod error;
 mod export;
+mod judge;
 pub mod message;
+mod path;
 pub mod pool;
 pub mod record;
+mod sct;
 pub mod server;
 mod tls;
 pub mod upstream;

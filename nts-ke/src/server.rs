@@ -141,10 +141,10 @@ impl ServerConfig {
         if let Some(judged_at) = judged_at {
             let Validity { not_before, not_after } = validity;
             if judged_at > not_after {
-                return Err(InvalidPair::Expired(TlsFault::Expired { not_after: Some(not_after), judged_at }));
+                return Err(InvalidPair::Expired(TlsFault::Expired { not_after, judged_at }));
             }
             if judged_at < not_before {
-                let fault = TlsFault::NotYetValid { not_before: Some(not_before), judged_at };
+                let fault = TlsFault::NotYetValid { not_before, judged_at };
                 return Err(InvalidPair::NotYetValid(fault));
             }
         }

@@ -7,11 +7,12 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::{Chain, Judgement},
     nts::{AeadAlgorithm, SessionKeys},
     time::UnixTime,
 };
 use rustls::{
-    Connection, Error, InvalidMessage, PeerIncompatible,
+    CipherSuite, Connection, Error, InvalidMessage, PeerIncompatible,
     client::{Resumption, TicketRequest},
     crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, ServerName},
@@ -21,11 +22,10 @@ use rustls::{
 };
 
 use crate::{
-    cert_time::Validity,
     error::TlsFault,
     export,
+    judge::{Judge, TimeOfDay, certificate_fault},
     pool::FixedKeys,
-    verify::{JudgedAt, Verifier, certificate_fault},
 };
 
 /// The ALPN protocol of RFC 8915 section 4.
@@ -37,17 +37,26 @@ pub(crate) const MAX_FROM_SERVER: usize = 2 << 20;
 /// Octets of TLS taken from a client, by the same measure.
 pub(crate) const MAX_FROM_CLIENT: usize = 256 << 10;
 
+/// Where no certificate is judged.
+const NONE: Judgement = Judgement::At(UnixTime { seconds: 0, nanos: 0 });
+
 /// Octets of plaintext moved at a time.
 const PIECE: usize = 4096;
 
+/// The library's provider, with AES-128 and SHA-256 first. The key exchanges that go with it are of that strength too, and
+/// most processors have instructions for SHA-256 but none for SHA-384, which is a tenth of the cost of a handshake.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    let mut provider = aws_lc_rs::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
 }
 
 /// One side of a TLS connection.
 pub(crate) struct Channel {
     connection: Connection,
-    judged_at: UnixTime,
+    judgement: Judgement,
+    /// A server judges nobody.
+    judge: Option<Arc<Judge>>,
     /// Octets that may still come.
     budget: usize,
     /// Octets that may come for one message.
@@ -61,34 +70,41 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    /// The client's side. Certificates are judged at `judged_at`.
+    /// The client's side.
     pub(crate) fn client(
         provider: Arc<CryptoProvider>,
-        verifier: Arc<Verifier>,
+        judge: Judge,
         server: ServerName<'static>,
-        judged_at: UnixTime,
+        judgement: Judgement,
     ) -> Result<Self, TlsFault> {
-        let mut config = rustls::ClientConfig::builder_with_details(provider, Arc::new(JudgedAt(judged_at)))
+        let judge = Arc::new(judge);
+        let time = TimeOfDay(match judgement {
+            Judgement::At(at) => at.seconds,
+            Judgement::Deferred { now, floor } => now.max(floor),
+        });
+        let mut config = rustls::ClientConfig::builder_with_details(provider, Arc::new(time))
             // RFC 8915 section 3: no version before TLS 1.3.
             .with_protocol_versions(&[&TLS13])
             .map_err(other)?
             .dangerous()
-            .with_custom_certificate_verifier(verifier)
+            .with_custom_certificate_verifier(judge.clone())
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
-        // A resumed session would tie two exchanges together for whoever watches, and save next to nothing.
+        // A resumed session would tie two exchanges together for whoever watches, and save next to nothing. And in it no
+        // certificate is judged, which must be done anew once the time is known.
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         config.send_ticket_request = Some(TicketRequest { new_session_count: 0, resumption_count: 0 });
         let connection = rustls::ClientConnection::new(Arc::new(config), server).map_err(other)?;
-        Ok(Self { connection: connection.into(), judged_at, budget: MAX_FROM_SERVER, renewal: MAX_FROM_SERVER })
+        let (budget, renewal) = (MAX_FROM_SERVER, MAX_FROM_SERVER);
+        Ok(Self { connection: connection.into(), judgement, judge: Some(judge), budget, renewal })
     }
 
     /// The server's side.
     pub(crate) fn server(config: Arc<rustls::ServerConfig>) -> Result<Self, TlsFault> {
         let connection = rustls::ServerConnection::new(config).map_err(other)?;
-        let judged_at = UnixTime::default();
-        Ok(Self { connection: connection.into(), judged_at, budget: MAX_FROM_CLIENT, renewal: MAX_FROM_CLIENT })
+        let (budget, renewal) = (MAX_FROM_CLIENT, MAX_FROM_CLIENT);
+        Ok(Self { connection: connection.into(), judgement: NONE, judge: None, budget, renewal })
     }
 
     /// Takes octets from the peer and appends what they hold for us to `plain`; returns whether the peer has said that
@@ -101,7 +117,7 @@ impl Channel {
             if self.connection.read_tls(&mut bytes).map_err(|_| TlsFault::TooMuchData)? == 0 {
                 break;
             }
-            let state = self.connection.process_new_packets().map_err(|error| fault(error, self.judged_at))?;
+            let state = self.connection.process_new_packets().map_err(|error| fault(error, self.judgement))?;
             closed = state.peer_has_closed();
             let mut piece = [0; PIECE];
             while let Ok(taken @ 1..) = self.connection.reader().read(&mut piece) {
@@ -149,11 +165,6 @@ impl Channel {
         export::session_keys(&self.connection, algorithm, number)
     }
 
-    /// The peer's own certificate.
-    pub(crate) fn peer_certificate(&self) -> Option<&CertificateDer<'static>> {
-        self.connection.peer_certificates()?.first()
-    }
-
     /// Exports the keys of a user for a member of the pool, each of `length` octets.
     pub(crate) fn export_fixed(&self, protocol: u16, algorithm: u16, length: usize) -> Result<FixedKeys, TlsFault> {
         export::fixed_keys(&self.connection, protocol, algorithm, length)
@@ -164,9 +175,10 @@ impl Channel {
         self.budget = self.renewal;
     }
 
-    /// The time in which the whole chain of the peer is valid.
-    pub(crate) fn peer_validity(&self) -> Option<Validity> {
-        Validity::of_chain(self.connection.peer_certificates()?)
+    /// What the server's chain says of the time, if nothing but its dates can be wrong. Before the handshake is over it may
+    /// be the chain of somebody else.
+    pub(crate) fn chain(&self) -> Option<&Chain> {
+        self.judge.as_ref()?.chain()
     }
 }
 
@@ -176,11 +188,13 @@ pub(crate) fn server_config(
     certified: CertifiedKey,
 ) -> Result<rustls::ServerConfig, Error> {
     // A server judges no certificate; the time given here is used for tickets, of which there are none.
-    let mut config = rustls::ServerConfig::builder_with_details(provider, Arc::new(JudgedAt(UnixTime::default())))
+    let mut config = rustls::ServerConfig::builder_with_details(provider, Arc::new(TimeOfDay(0)))
         .with_protocol_versions(&[&TLS13])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![ALPN.to_vec()];
+    // Clients have orders of their own; see `provider`.
+    config.ignore_client_order = true;
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.max_early_data_size = 0;
@@ -197,14 +211,14 @@ pub(crate) fn certified_key(
 }
 
 fn other(error: Error) -> TlsFault {
-    fault(error, UnixTime::default())
+    fault(error, NONE)
 }
 
 /// What the library says, in our terms.
-fn fault(error: Error, judged_at: UnixTime) -> TlsFault {
+fn fault(error: Error, judgement: Judgement) -> TlsFault {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the library's list is open, and its own words will do")]
     match error {
-        Error::InvalidCertificate(error) => certificate_fault(&error, judged_at),
+        Error::InvalidCertificate(error) => certificate_fault(&error, judgement),
         Error::NoApplicationProtocol => TlsFault::NoAlpn,
         Error::AlertReceived(rustls::AlertDescription::NoApplicationProtocol) => TlsFault::NoAlpn,
         Error::AlertReceived(rustls::AlertDescription::ProtocolVersion) => TlsFault::Version,

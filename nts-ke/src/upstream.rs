@@ -1,6 +1,9 @@
 //! The side of a pool towards one of its members: a connection that is kept for one request after the other.
 
-use ntp_proto::time::{Monotonic, UnixTime};
+use ntp_proto::{
+    bootstrap::Judgement,
+    time::{Monotonic, UnixTime},
+};
 use rustls::pki_types::ServerName;
 
 use crate::{
@@ -107,7 +110,7 @@ impl UpstreamSession {
         deadline: Monotonic,
     ) -> Result<Self, InvalidOrder> {
         let name = ServerName::try_from(server.to_owned()).map_err(|_| InvalidOrder::Server(server.to_owned()))?;
-        let channel = config.channel(name, &[], judged_at).map_err(InvalidOrder::Tls)?;
+        let channel = config.channel(name, &[], Judgement::At(judged_at)).map_err(InvalidOrder::Tls)?;
         let incoming = Incoming::new(Limits::RESPONSE);
         Ok(Self { channel, incoming, deadline, keys_sent: false, state: State::Handshake })
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ntp_proto::{
+    bootstrap::Judgement,
     nts::{AeadAlgorithm, Keyring},
     time::{Monotonic, UnixTime},
 };
@@ -161,7 +162,7 @@ fn finish(user: &mut ClientSession, session: &mut UserSession) -> Result<Box<Est
         match user.poll_output() {
             client::Output::Transmit(bytes) => session.handle_input(START, &bytes),
             client::Output::Done(established) if done => return Ok(established),
-            client::Output::Failed(error) => return Err(error),
+            client::Output::Failed(error, _) => return Err(error),
             client::Output::Done(_) | client::Output::Timeout(..) => {}
         }
     }
@@ -174,7 +175,7 @@ fn user(pki: &Pki, algorithms: &[AeadAlgorithm]) -> ClientSession {
         algorithms,
         tlsa: &[],
         denied: &["a.test".into()],
-        judged_at: GOOD,
+        judgement: Judgement::At(GOOD),
         deadline: SOON,
     };
     ClientSession::new(&pki.client(), &order).unwrap()

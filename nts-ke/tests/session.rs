@@ -9,6 +9,7 @@ use std::{
 
 use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ntp_proto::{
+    bootstrap::{Judgement, Window},
     nts::{AeadAlgorithm, Keyring, SessionKeys},
     pool::Failure,
     time::{Monotonic, UnixTime},
@@ -84,7 +85,7 @@ fn order(algorithms: &[AeadAlgorithm]) -> Order<'_> {
         algorithms,
         tlsa: &[],
         denied: &[],
-        judged_at: GOOD,
+        judgement: Judgement::At(GOOD),
         deadline: START + Duration::from_secs(5),
     }
 }
@@ -109,7 +110,7 @@ fn converse(mut client: ClientSession, mut server: ServerSession, piece: usize) 
                 bytes.chunks(piece).for_each(|part| server.handle_input(START, part, &keyring, &mut rng));
             }
             client::Output::Done(established) => of_client = Some(Ok(established)),
-            client::Output::Failed(error) => of_client = Some(Err(error)),
+            client::Output::Failed(error, _) => of_client = Some(Err(error)),
             client::Output::Timeout(..) => {}
         }
         match server.poll_output() {
@@ -162,8 +163,8 @@ fn both_ends_hold_the_same_keys_for_every_algorithm() {
             assert_ne!(established.keys.c2s.as_bytes(), established.keys.s2c.as_bytes());
             assert!(established.fallback_keys.is_none());
             assert_eq!((established.server, established.port), (None, None));
-            let validity = established.validity.unwrap();
-            assert_eq!((validity.not_before, validity.not_after), LIFE);
+            let window = established.chain.unwrap().window;
+            assert_eq!((window.not_before, window.not_after), (LIFE.0.seconds, LIFE.1.seconds));
         }
     }
 }
@@ -200,7 +201,7 @@ fn another_ntp_server_and_denied_names_are_passed_on() {
 #[test]
 fn certificates_are_judged_at_the_time_given_and_errors_say_why() {
     let pki = Pki::new();
-    let at = |seconds| Order { judged_at: UnixTime { seconds, nanos: 0 }, ..order(&AeadAlgorithm::ALL) };
+    let at = |seconds| Order { judgement: Judgement::At(UnixTime { seconds, nanos: 0 }), ..order(&AeadAlgorithm::ALL) };
     let failed = |order: &Order<'_>| {
         let outcome = run(&pki, order, pki.server());
         assert!(matches!(outcome.server, Err(KeError::Tls(TlsFault::Alert(_)))), "{:?}", outcome.server);
@@ -210,11 +211,12 @@ fn certificates_are_judged_at_the_time_given_and_errors_say_why() {
     };
     let late = failed(&at(2_000_000_000));
     let KeError::Tls(TlsFault::Expired { not_after, judged_at }) = &late else { panic!("{late}") };
-    assert_eq!((*not_after, judged_at.seconds), (Some(LIFE.1), 2_000_000_000));
+    assert_eq!((*not_after, judged_at.seconds), (LIFE.1, 2_000_000_000));
     assert_eq!(late.to_string(), "certificate expired on 2030-04-01T00:00:00Z (judged at 2033-05-18T03:33:20Z)");
     for early in [0, -5] {
         let error = failed(&at(early));
-        let KeError::Tls(TlsFault::NotYetValid { not_before: Some(_), .. }) = error else { panic!("{error}") };
+        let KeError::Tls(TlsFault::NotYetValid { not_before, .. }) = error else { panic!("{error}") };
+        assert_eq!(not_before, LIFE.0);
     }
     let wrong = failed(&Order { server: "ke2.pool.test", ..order(&AeadAlgorithm::ALL) });
     let KeError::Tls(TlsFault::WrongName { expected, presented }) = &wrong else { panic!("{wrong}") };
@@ -236,9 +238,10 @@ fn tlsa_records_decide_whom_a_client_trusts() {
     let algorithms = &AeadAlgorithm::ALL;
     // Certificate of another name, long expired: only the record counts, and it says nothing of time.
     let late = UnixTime { seconds: 2_300_000_000, nanos: 0 };
-    let order_late = Order { server: "x.test", tlsa: &ours, judged_at: late, ..order(algorithms) };
-    assert_eq!(outcome(&nobody, &order_late).unwrap().validity, None);
-    assert!(outcome(&pki.client(), &order(algorithms)).unwrap().validity.is_some());
+    let order_late = Order { server: "x.test", tlsa: &ours, judgement: Judgement::At(late), ..order(algorithms) };
+    let vouched = outcome(&nobody, &order_late).unwrap().chain.unwrap();
+    assert_eq!((vouched.window, vouched.signed, vouched.life), (Window::ALWAYS, vec![], 0));
+    assert!(outcome(&pki.client(), &order(algorithms)).unwrap().chain.unwrap().window != Window::ALWAYS);
     let refused = outcome(&pki.client(), &Order { tlsa: &other, ..order(algorithms) }).unwrap_err();
     assert_eq!(refused, KeError::Tls(TlsFault::NotInDns { records: 1 }));
     let refused = outcome(&nobody, &order(algorithms)).unwrap_err();
@@ -378,6 +381,9 @@ fn ask_server(pki: &Pki, alpn: &[&[u8]], request: &[u8], close: bool) -> (Vec<u8
                 raw.connection.send_close_notify();
             }
             sent = true;
+            // Whatever order the client has; no other suite costs as little.
+            let suite = raw.connection.negotiated_cipher_suite().unwrap().suite();
+            assert_eq!(suite, rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
         }
         session.handle_input(START, &raw.give(), &keyring, &mut rng);
         match session.poll_output() {
@@ -406,7 +412,7 @@ fn ask_client(pki: &Pki, alpn: &[&[u8]], response: &[u8]) -> Result<Box<Establis
             }
             client::Output::Timeout(..) => {}
             client::Output::Done(established) => return Ok(established),
-            client::Output::Failed(error) => return Err(error),
+            client::Output::Failed(error, _) => return Err(error),
         }
         session.handle_input(START, &raw.give());
     }
@@ -533,7 +539,7 @@ fn a_stalled_peer_meets_the_deadline() {
     session.handle_timeout(Monotonic::from_nanos(deadline.to_nanos() - 1));
     assert!(matches!(session.poll_output(), client::Output::Timeout(Some(_), _)));
     session.handle_input(deadline, b"\x16");
-    let client::Output::Failed(error) = session.poll_output() else { panic!("no failure") };
+    let client::Output::Failed(error, _) = session.poll_output() else { panic!("no failure") };
     assert_eq!((&error, error.failure()), (&KeError::Timeout("TLS handshake"), Failure::Protocol));
     assert!(matches!(session.poll_output(), client::Output::Timeout(None, _)));
 
@@ -565,7 +571,7 @@ proptest! {
         let mut server = ServerSession::new(Arc::new(pki.server()), START).unwrap();
         server.handle_input(START, &bytes, &Keyring::new(&[9; 32]), &mut ChaCha20Rng::from_seed([1; 32]));
         server.handle_eof(START);
-        let ended = |_| matches!(client.poll_output(), client::Output::Failed(_));
+        let ended = |_| matches!(client.poll_output(), client::Output::Failed(..));
         prop_assert!((0..4).any(ended));
         let ended = |_| matches!(server.poll_output(), server::Output::Failed(_));
         prop_assert!((0..4).any(ended));

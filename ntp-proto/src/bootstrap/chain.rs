@@ -43,18 +43,30 @@ impl Window {
 /// Most times of one [`Chain`].
 pub const MAX_SIGNED: usize = 16;
 
+/// What signatures of DNS records say of the time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signatures {
+    /// When all of them are valid, those of the keys above included (RFC 4034 section 3.1.5).
+    pub window: Window,
+    /// When the records themselves were signed, in Unix seconds. At most [`MAX_SIGNED`].
+    pub signed: Vec<i64>,
+}
+
 /// What a verified chain of certificates, and the DNS records that led to it, say of the time.
 ///
-/// Everything but dates has been verified: names, signatures, purposes, and that the server holds the key.
+/// Everything but dates has been verified: names, signatures and purposes; and that the server holds the key, if keys were
+/// exchanged. To judge it again at another time it is enough to ask whether [`window`](Self::window) contains that: nothing
+/// else depends on the time, so that neither the certificates nor the network are needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chain {
     /// When all of it is valid: from the last `notBefore` to the first `notAfter` (RFC 5280 section 4.1.2.5), and within the
-    /// signatures of records that chose the name (RFC 4034 section 3.1.5).
+    /// signatures of records that chose the name (RFC 4034 section 3.1.5). For a certificate that a DANE-EE record vouches
+    /// for, its dates do not count (RFC 7671 section 5.1), and those of the record's signatures alone do.
     pub window: Window,
     /// When parts of it were signed, in Unix seconds: it was that late at least. `notBefore` of each certificate, times of
     /// certificate transparency (RFC 6962 section 3.2), inceptions of signatures of records. At most [`MAX_SIGNED`].
     pub signed: Vec<i64>,
-    /// For how many seconds the server's own certificate is valid.
+    /// For how many seconds the server's own certificate is valid; 0 if its dates do not count.
     pub life: i64,
     /// SHA-256 of the public key (SubjectPublicKeyInfo) of the server's own certificate.
     pub key: [u8; 32],
@@ -68,6 +80,22 @@ impl Chain {
     pub fn evidence(&self) -> i64 {
         self.signed.iter().copied().max().unwrap_or(i64::MIN)
     }
+
+    /// The same for a server that signed records led to. The latest times are kept.
+    #[must_use]
+    pub fn found_by(mut self, records: &Signatures) -> Self {
+        self.window = self.window.and(&records.window);
+        self.signed.extend(&records.signed);
+        keep_latest(&mut self.signed);
+        self
+    }
+}
+
+/// Leaves the latest [`MAX_SIGNED`] times, the latest first.
+pub fn keep_latest(signed: &mut Vec<i64>) {
+    signed.sort_unstable_by(|one, other| other.cmp(one));
+    signed.dedup();
+    signed.truncate(MAX_SIGNED);
 }
 
 /// At which time the dates of signatures are to be judged.
@@ -98,5 +126,16 @@ mod tests {
         assert_eq!(a.and(&Window::ALWAYS), a);
         assert!(both.contains(15, 0) && both.contains(20, 0) && !both.contains(21, 0) && both.contains(21, 1));
         assert_eq!([0, 17, 99].map(|at| both.nearest(at)), [15, 17, 20]);
+    }
+
+    #[test]
+    fn records_that_led_to_a_server_count_like_its_certificates() {
+        let window = Window { not_before: 10, not_after: 20 };
+        let chain = Chain { window, signed: vec![10, 12], life: 11, key: [1; 32], pinned: false };
+        let records = Signatures { window: Window { not_before: 5, not_after: 15 }, signed: (0..20).collect() };
+        let found = chain.clone().found_by(&records);
+        assert_eq!(found.window, Window { not_before: 10, not_after: 15 });
+        assert_eq!(found.signed, (4..20).rev().collect::<Vec<i64>>());
+        assert_eq!(Chain { window, signed: vec![10, 12], ..found }, chain);
     }
 }

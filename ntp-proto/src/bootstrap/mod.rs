@@ -32,7 +32,7 @@ mod operators;
 mod quorum;
 mod report;
 
-pub use chain::{Chain, Judgement, MAX_SIGNED, Window};
+pub use chain::{Chain, Judgement, MAX_SIGNED, Signatures, Window, keep_latest};
 use clock::DAY;
 pub use clock::{ClockFacts, Distrust, Floor, SetBy, Standing, judge};
 pub use messages::{Alarm, Config, Expected, Output, Policy, Present, Reading, State};

@@ -6,6 +6,7 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::{Chain, Judgement, Signatures, Window},
     ids::SourceId,
     pool::{Answer, Backoff, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
     time::Monotonic,
@@ -21,6 +22,7 @@ use crate::{
     config::{Config, NtsUse, Pool, Require, Server, SourceOptions},
     now,
     pool::{Mode, Spec},
+    resolve::ServiceAnswer,
 };
 
 /// Key exchanges whose keys wait for their member; more than any mode has under way.
@@ -33,6 +35,11 @@ pub(super) struct Answered {
     answer: Answer,
     /// What a key exchange gave.
     keys: Option<Box<Fresh>>,
+    /// What the server's certificates, and the records that led to it, say of the time; also of one whose only fault is that
+    /// they are not valid now.
+    chain: Option<Chain>,
+    /// What the signatures of service records say of it.
+    services: Option<Signatures>,
     /// What went wrong, for people.
     problem: Option<String>,
 }
@@ -94,6 +101,8 @@ pub(super) struct Group {
     /// Sources whose member has left: they go on until another one takes their place.
     pub(super) retiring: VecDeque<SourceId>,
     pub(super) keys: BTreeMap<QuestionId, Fresh>,
+    /// What the signatures of the last service records say of the time: it holds for every server that they named.
+    services: Option<Signatures>,
     timeout: Option<Monotonic>,
     /// Its server does not answer, which has been told.
     pub(super) silent: bool,
@@ -177,6 +186,7 @@ impl Client {
             members: BTreeMap::new(),
             retiring: VecDeque::new(),
             keys: BTreeMap::new(),
+            services: None,
             timeout: None,
             silent: false,
             pace: Backoff::new(seed.rotate_left(32)),
@@ -297,37 +307,41 @@ impl Client {
         };
         if let Some((negotiated, keys)) = saved {
             let answer = Answer::KeyExchange(negotiated);
-            let answered = Answered { question: id, answer, keys: Some(Box::new(keys)), problem: None };
-            self.handle_answered(number, answered);
+            self.handle_answered(number, Answered { keys: Some(Box::new(keys)), ..plain(id, (answer, None)) });
             return;
         }
         let exchanger = self.exchanger.clone();
         let present = self.clock.now();
-        let judged_at = self.engine.map().apply(present.clock).to_unix(BUILT);
+        let judgement = Judgement::At(self.engine.map().apply(present.clock).to_unix(BUILT));
+        let services = self.groups.get(&number).and_then(|group| group.services.clone());
         tokio::spawn(async move {
             let answered = match question {
-                Question::Addresses { name, port } => plain(id, resolver.addresses(&name, port).await),
-                Question::Services { owner, validated: true } => plain(id, resolver.services(&owner, judged_at).await),
-                Question::Services { owner, validated: false } => {
-                    plain(id, resolver.plain_services(&owner, judged_at).await)
+                Question::Addresses { name, port } => plain(id, resolver.addresses(&name, port, judgement).await),
+                Question::Services { owner, validated: true } => {
+                    let ServiceAnswer { answer, problem, signatures } = resolver.services(&owner, judgement).await;
+                    Answered { services: signatures, ..plain(id, (answer, problem)) }
                 }
-                Question::KeyExchange(exchange) => match exchanger.exchange(&exchange, require, judged_at).await {
-                    Ok(done) => Answered {
-                        question: id,
-                        answer: Answer::KeyExchange(done.negotiated),
-                        keys: Some(Box::new(Fresh {
-                            keys: done.keys,
-                            origin: Origin::now(&exchange, exchanger.trusted()),
-                        })),
-                        problem: None,
-                    },
-                    Err(problem) => Answered {
-                        question: id,
-                        answer: Answer::Failed(problem.failure()),
-                        keys: None,
-                        problem: Some(problem.to_string()),
-                    },
-                },
+                Question::Services { owner, validated: false } => {
+                    plain(id, resolver.plain_services(&owner, judgement).await)
+                }
+                Question::KeyExchange(exchange) => {
+                    let services = services.filter(|_| exchange.validated);
+                    let (answered, chain) = match exchanger.exchange(&exchange, require, judgement).await {
+                        Ok(done) => {
+                            let origin = Origin::now(&exchange, exchanger.trusted());
+                            let keys = Some(Box::new(Fresh { keys: done.keys, origin }));
+                            let answer = Answer::KeyExchange(done.negotiated);
+                            (Answered { keys, ..plain(id, (answer, None)) }, done.chain)
+                        }
+                        Err(failed) => {
+                            let answer = Answer::Failed(failed.failure());
+                            let answered = plain(id, (answer, Some(failed.to_string())));
+                            (answered, failed.chain.map(|chain| *chain))
+                        }
+                    };
+                    let found = |chain: Chain| services.iter().fold(chain, Chain::found_by);
+                    Answered { chain: chain.map(found), ..answered }
+                }
             };
             let _ = events.send(Event::Answered { group: number, answered }).await;
         });
@@ -337,6 +351,14 @@ impl Client {
         let present = now::monotonic();
         let Some(group) = self.groups.get_mut(&number) else { return };
         let name = group.configured.name();
+        if let Some(Chain { window: Window { not_before, not_after }, .. }) = answered.chain {
+            tracing::debug!(
+                "{name}: what vouches for its server is valid from {not_before} to {not_after}, in Unix seconds"
+            );
+        }
+        if answered.services.is_some() {
+            group.services = answered.services;
+        }
         // Problems begin with the name that was asked for, which is often this one.
         let problem = answered.problem.as_ref().map(|text| text.strip_prefix(&format!("{name}: ")).unwrap_or(text));
         match (problem, &answered.answer) {
@@ -374,12 +396,17 @@ impl Client {
 #[cfg(test)]
 impl Answered {
     pub(super) fn for_test(question: QuestionId, answer: Answer, keys: Option<Fresh>) -> Self {
-        Self { question, answer, keys: keys.map(Box::new), problem: None }
+        Self { keys: keys.map(Box::new), ..plain(question, (answer, None)) }
+    }
+
+    /// When its certificates are valid, and when its service records are.
+    pub(super) fn said(&self) -> (Option<Window>, Option<Window>) {
+        (self.chain.as_ref().map(|chain| chain.window), self.services.as_ref().map(|services| services.window))
     }
 }
 
 fn plain(question: QuestionId, (answer, problem): (Answer, Option<String>)) -> Answered {
-    Answered { question, answer, keys: None, problem }
+    Answered { question, answer, keys: None, chain: None, services: None, problem }
 }
 
 /// Whether two keys are one: the same number, and the same secret as far as a packet can tell.

@@ -17,6 +17,8 @@ use super::{
 };
 use crate::observe::control::Change;
 
+mod chains;
+
 struct Bench {
     client: Client,
     // The client's sockets and tasks need it.

@@ -2,6 +2,7 @@
 
 use clock_control::{Oscillator, SimClock};
 use ntp_proto::{
+    bootstrap::Judgement,
     pool::Name,
     time::{NtpDuration, Rate},
 };
@@ -52,7 +53,7 @@ impl Visitor {
     /// What the pool's name offers.
     pub(super) async fn look_around(&self, ke_port: u16) -> Result<Lookup, StartError> {
         let name = Name::parse(POOL).map_err(StartError::new)?;
-        Ok(lookup(&self.exchanger, &name, Some(ke_port), now::unix()).await)
+        Ok(lookup(&self.exchanger, &name, Some(ke_port), Judgement::At(now::unix())).await)
     }
 
     /// Begins to keep the clock.

@@ -6,13 +6,12 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::{Chain, Judgement, Window},
     nts::{AeadAlgorithm, CookieJar},
     pool::{Answer, KeyExchange, Name, Negotiated},
     source::NtsKeys,
-    time::UnixTime,
 };
 use nts_ke::{
-    cert_time::Validity,
     client::{ClientConfig, Established, Order},
     dane::Tlsa,
     error::KeError,
@@ -35,6 +34,7 @@ mod sessions;
 pub(crate) mod tests;
 mod trust;
 
+use problem::Failed;
 pub use problem::{Cause, KeProblem};
 use race::Race;
 use sessions::Sessions;
@@ -63,8 +63,10 @@ pub struct Exchanged {
     pub keys: NtsKeys,
     /// The AEAD algorithm of the keys.
     pub algorithm: AeadAlgorithm,
-    /// The time in which every certificate that the server showed is valid, if there is one.
-    pub validity: Option<Validity>,
+    /// When all its certificates are valid, if their dates count.
+    pub certificates: Option<Window>,
+    /// What vouches for the server, its certificates and TLSA records, says of the time.
+    pub chain: Option<Chain>,
 }
 
 impl KeyExchanger {
@@ -118,8 +120,9 @@ impl KeyExchanger {
         &self.resolver
     }
 
-    /// Exchanges keys once, if what vouches for the server is what is required. Certificates are judged at `judged_at`. It
-    /// takes no longer than a look-up of the server, 8 s, and a look-up of the NTP server that the exchange names.
+    /// Exchanges keys once, if what vouches for the server is what is required. Certificates, and signatures of DNS records,
+    /// are judged as `judgement` says. It takes no longer than a look-up of the server, 8 s, and a look-up of the NTP server
+    /// that the exchange names.
     ///
     /// # Errors
     ///
@@ -128,24 +131,47 @@ impl KeyExchanger {
         &self,
         question: &KeyExchange,
         require: Require,
-        judged_at: UnixTime,
+        judgement: Judgement,
     ) -> Result<Exchanged, KeProblem> {
-        let problem = |cause| KeProblem { server: question.server.clone(), port: question.port, cause };
         let (known, tlsa) = tokio::join!(
             async {
                 match &question.addresses {
                     Some(addresses) => Ok(addresses.clone()),
-                    None => self.addresses(&question.server, question.port).await,
+                    None => self.addresses(&question.server, question.port, judgement).await,
                 }
             },
-            self.resolver.tlsa(&question.server, question.port, judged_at),
+            self.resolver.tlsa(&question.server, question.port, judgement),
         );
-        let known = known.map_err(problem)?;
-        let trust = trust::of(question, &tlsa, require).map_err(problem)?;
-        let (peer, established) = self.establish(question, tlsa.records(), judged_at, &known).await.map_err(problem)?;
-        let addresses = self.ntp_addresses(question, peer, &known, &established).await.map_err(problem)?;
+        let mut chain = None;
+        let outcome = async {
+            let known = known?;
+            let trust = trust::of(question, &tlsa, require)?;
+            let (peer, mut established) = match self.establish(question, tlsa.records(), judgement, &known).await {
+                Ok(established) => established,
+                Err(failed) => {
+                    chain = failed.chain.map(|chain| *chain);
+                    return Err(failed.cause);
+                }
+            };
+            chain = established.chain.take();
+            let addresses = self.ntp_addresses(question, peer, &known, &established, judgement).await?;
+            Ok((trust, established, addresses))
+        }
+        .await;
+        let certificates = chain.as_ref().map(|chain| chain.window).filter(|window| *window != Window::ALWAYS);
+        // Records that vouch for a certificate count with it.
+        if let Some(signatures) = tlsa.signatures() {
+            chain = chain.map(|chain| chain.found_by(signatures));
+        }
+        let (trust, established, addresses) = match outcome {
+            Ok(done) => done,
+            Err(cause) => {
+                let (server, port) = (question.server.clone(), question.port);
+                return Err(KeProblem { server, port, cause, chain: chain.map(Box::new) });
+            }
+        };
 
-        let Established { algorithm, keys, fallback_keys, cookies, server, validity, .. } = established;
+        let Established { algorithm, keys, fallback_keys, cookies, server, .. } = established;
         let mut jar = CookieJar::new();
         for cookie in &cookies {
             jar.put(cookie.as_bytes());
@@ -155,12 +181,13 @@ impl KeyExchanger {
             negotiated: Negotiated { ntp_server, addresses, trust },
             keys: NtsKeys { keys, fallback: fallback_keys, cookies: jar },
             algorithm,
-            validity,
+            certificates,
+            chain,
         })
     }
 
-    async fn addresses(&self, name: &Name, port: u16) -> Result<Vec<SocketAddr>, Cause> {
-        match self.resolver.addresses(name, port).await {
+    async fn addresses(&self, name: &Name, port: u16, judgement: Judgement) -> Result<Vec<SocketAddr>, Cause> {
+        match self.resolver.addresses(name, port, judgement).await {
             (Answer::Addresses { addresses, .. }, _) => Ok(addresses),
             (
                 Answer::NoRecord
@@ -180,14 +207,14 @@ impl KeyExchanger {
         &self,
         question: &KeyExchange,
         tlsa: &[Tlsa],
-        judged_at: UnixTime,
+        judgement: Judgement,
         addresses: &[SocketAddr],
-    ) -> Result<(SocketAddr, Established), Cause> {
+    ) -> Result<(SocketAddr, Established), Failed> {
         let config = match &self.config {
             Ok(config) => config.clone(),
             // What DNS vouches for needs no other authority.
             Err(_) if !tlsa.is_empty() => ClientConfig::without_roots(),
-            Err(why) => return Err(Cause::NoRoots(why.clone())),
+            Err(why) => return Err(Cause::NoRoots(why.clone()).into()),
         };
         let end = Instant::now() + self.deadline;
         let order = Order {
@@ -195,13 +222,13 @@ impl KeyExchanger {
             algorithms: &self.algorithms,
             tlsa,
             denied: &question.denied,
-            judged_at,
+            judgement,
             deadline: crate::now::monotonic() + self.deadline,
         };
         let turn = Semaphore::new(1);
         let mut race = Race::new(addresses);
         let mut sessions = Sessions::default();
-        let mut last = None;
+        let mut last: Option<Failed> = None;
         let mut all_begun = false;
         // Ends: every turn takes a connection or the outcome of a session, or is the last before both have ended.
         while !all_begun || !sessions.is_empty() {
@@ -209,9 +236,9 @@ impl KeyExchanger {
                 biased;
                 (peer, outcome) = sessions.next(), if !sessions.is_empty() => match outcome {
                     Ok(established) => return Ok((peer, *established)),
-                    Err(cause) if is_final(&cause) => return Err(cause),
-                    Err(cause) => {
-                        last = Some(cause);
+                    Err(failed) if is_final(&failed.cause) => return Err(failed),
+                    Err(failed) => {
+                        last = Some(failed.after(last));
                         race.hurry();
                     }
                 },
@@ -225,7 +252,7 @@ impl KeyExchanger {
                 },
             }
         }
-        Err(last.unwrap_or_else(|| race.into_cause(self.deadline)))
+        Err(last.unwrap_or_else(|| race.into_cause(self.deadline).into()))
     }
 
     /// Where the NTP server answers, best first.
@@ -235,6 +262,7 @@ impl KeyExchanger {
         peer: SocketAddr,
         known: &[SocketAddr],
         established: &Established,
+        judgement: Judgement,
     ) -> Result<Vec<SocketAddr>, Cause> {
         // RFC 8915 section 4.1.8: 123 without a port record.
         let port = established.port.unwrap_or(NTP_PORT);
@@ -248,7 +276,7 @@ impl KeyExchanger {
                 Ok(address) => vec![SocketAddr::new(address, port)],
                 Err(_) => {
                     let name = Name::parse(text).map_err(|_| Cause::BadNtpServer(format!("{text:?}")))?;
-                    self.addresses(&name, port).await?
+                    self.addresses(&name, port, judgement).await?
                 }
             },
         };

@@ -54,15 +54,16 @@ fn choose(settings: &TrustSettings, system: impl FnOnce() -> CertificateResult) 
         (config::TrustRoots::File, file) => (false, file.as_ref()),
         (config::TrustRoots::Both, file) => (true, file.as_ref()),
     };
-    let mut certificates = Vec::new();
+    let mut named = Vec::new();
     if let Some(path) = file {
-        certificates = config::certificates(path).map_err(RootsError::File)?;
-        let ours = TrustRoots::new(certificates.clone());
+        named = config::certificates(path).map_err(RootsError::File)?;
+        let ours = TrustRoots::new(named.clone());
         let ours = ours.map_err(|cause| RootsError::UselessFile(path.clone(), cause))?;
         if ours.ignored() > 0 {
             warn!("{}: {} certificates cannot be trust roots and are left out", path.display(), ours.ignored());
         }
     }
+    let mut others = Vec::new();
     let mut complaints = String::from("its store is empty");
     if with_system {
         let CertificateResult { certs, errors, .. } = system();
@@ -70,12 +71,12 @@ fn choose(settings: &TrustSettings, system: impl FnOnce() -> CertificateResult) 
             let shown: Vec<_> = errors.iter().take(MAX_COMPLAINTS).map(ToString::to_string).collect();
             complaints = shown.join("; ");
         }
-        if certs.is_empty() && !certificates.is_empty() {
+        if certs.is_empty() && !named.is_empty() {
             warn!("no trusted certificates on this system: {complaints}");
         }
-        certificates.extend(certs);
+        others = certs;
     }
-    TrustRoots::new(certificates).map_err(|_| RootsError::NoSystem(complaints))
+    TrustRoots::pinning(named, others).map_err(|_| RootsError::NoSystem(complaints))
 }
 
 #[cfg(test)]

@@ -6,28 +6,34 @@ use hickory_resolver::proto::{
     dnssec::Proof,
     rr::{RData, RecordType},
 };
-use ntp_proto::pool::{Answer, Name};
+use ntp_proto::{
+    bootstrap::Judgement,
+    pool::{Answer, Name},
+};
 
 use super::{
     answer,
     name_servers::{Found, NameServers, worst},
     no_address, unresolved,
 };
-use crate::now;
-
 /// Asks for the addresses of a host. They need no proof, since a server has to prove who it is; those that DNSSEC refutes
 /// are not used all the same. The text says for people what went wrong.
-pub(super) async fn addresses(servers: &NameServers, name: &Name, port: u16) -> (Answer, Option<String>) {
-    let ask = |kind| servers.ask(name, kind, now::unix());
+pub(super) async fn addresses(
+    servers: &NameServers,
+    name: &Name,
+    port: u16,
+    judgement: Judgement,
+) -> (Answer, Option<String>) {
+    let ask = |kind| servers.ask(name, kind, judgement);
     let (v4, v6) = tokio::join!(ask(RecordType::A), ask(RecordType::AAAA));
     let mut found = Vec::new();
     let mut trouble = None;
     for outcome in [v4, v6] {
         match outcome {
-            Found::Records(records) if worst(&records) == Proof::Bogus => {
+            Found::Records(records, _) if worst(&records) == Proof::Bogus => {
                 trouble = Some("its addresses are not those that DNSSEC vouches for".to_owned());
             }
-            Found::Records(records) => found.extend(records.iter().filter_map(|record| address(&record.data))),
+            Found::Records(records, _) => found.extend(records.iter().filter_map(|record| address(&record.data))),
             Found::Absent(_) | Found::Nowhere => {}
             Found::Failed(why) => trouble = Some(why),
         }

@@ -15,8 +15,8 @@ use std::{
 
 use hickory_resolver::proto::dnssec::TrustAnchors;
 use ntp_proto::{
+    bootstrap::Judgement,
     pool::{Answer, Failure, Name},
-    time::UnixTime,
 };
 use tokio::{
     sync::Semaphore,
@@ -31,6 +31,7 @@ use crate::{
 
 mod addresses;
 mod anchors;
+mod dates;
 mod name_servers;
 mod services;
 mod system;
@@ -41,6 +42,7 @@ mod tlsa;
 pub use anchors::AnchorError;
 pub(crate) use anchors::read as read_anchors;
 use name_servers::{NameServers, Validation};
+pub use services::ServiceAnswer;
 use services::Wanted;
 pub use tlsa::TlsaAnswer;
 
@@ -126,7 +128,10 @@ impl Resolver {
     }
 
     /// The addresses of a host, each with `port`, in the order of the answer. The text says for people what went wrong.
-    pub async fn addresses(&self, name: &Name, port: u16) -> (Answer, Option<String>) {
+    ///
+    /// While nobody knows how late it is, a resolver of the system that validates by the same clock has no answer for names
+    /// that are signed. If it fails then, the name servers are asked.
+    pub async fn addresses(&self, name: &Name, port: u16, judgement: Judgement) -> (Answer, Option<String>) {
         if let Some(address) = name.address() {
             return answer(name, vec![SocketAddr::new(address, port)]);
         }
@@ -134,7 +139,7 @@ impl Resolver {
             return answer(name, addresses.iter().map(|address| SocketAddr::new(*address, port)).collect());
         }
         if !self.asks_system {
-            return addresses::addresses(&self.name_servers, name, port).await;
+            return addresses::addresses(&self.name_servers, name, port, judgement).await;
         }
         let why = match timeout(DEADLINE, self.ask_system(name, port)).await {
             Ok(Ok(addresses)) => return answer(name, addresses),
@@ -142,32 +147,41 @@ impl Resolver {
             Ok(Err(error)) => error.to_string(),
             Err(Elapsed { .. }) => format!("no answer in {} s", DEADLINE.as_secs()),
         };
+        if matches!(judgement, Judgement::Deferred { .. }) {
+            let asked = addresses::addresses(&self.name_servers, name, port, judgement).await;
+            if matches!(asked, (Answer::Addresses { .. }, _)) {
+                return asked;
+            }
+        }
         unresolved(name, &why)
     }
 
-    /// Service records, if DNSSEC vouches for them at `judged_at`. The text says for people what went wrong.
-    pub async fn services(&self, owner: &Name, judged_at: UnixTime) -> (Answer, Option<String>) {
+    /// Service records, if DNSSEC vouches for them.
+    pub async fn services(&self, owner: &Name, judgement: Judgement) -> ServiceAnswer {
+        if self.is_own(owner) {
+            return (Answer::NoRecord, None).into();
+        }
+        services::services(&self.name_servers, owner, Wanted::Secure, judgement).await
+    }
+
+    /// Service records that lead to plain NTP, which nobody need vouch for. The text says for people what went wrong.
+    pub async fn plain_services(&self, owner: &Name, judgement: Judgement) -> (Answer, Option<String>) {
         if self.is_own(owner) {
             return (Answer::NoRecord, None);
         }
-        services::services(&self.name_servers, owner, Wanted::Secure, judged_at).await
-    }
-
-    /// Service records that lead to plain NTP, which nobody need vouch for.
-    pub async fn plain_services(&self, owner: &Name, judged_at: UnixTime) -> (Answer, Option<String>) {
-        if self.is_own(owner) {
-            return (Answer::NoRecord, None);
+        let ask = services::services(&self.name_servers, owner, Wanted::Any, judgement);
+        match timeout(PLAIN_DEADLINE, ask).await {
+            Ok(ServiceAnswer { answer, problem, .. }) => (answer, problem),
+            Err(Elapsed { .. }) => (Answer::Failed(Failure::Resolver), None),
         }
-        let ask = services::services(&self.name_servers, owner, Wanted::Any, judged_at);
-        timeout(PLAIN_DEADLINE, ask).await.unwrap_or((Answer::Failed(Failure::Resolver), None))
     }
 
-    /// What DNS says at `judged_at` of the certificate of the server at a TCP port of a host.
-    pub async fn tlsa(&self, host: &Name, port: u16, judged_at: UnixTime) -> TlsaAnswer {
+    /// What DNS says of the certificate of the server at a TCP port of a host.
+    pub async fn tlsa(&self, host: &Name, port: u16, judgement: Judgement) -> TlsaAnswer {
         if host.address().is_some() || self.is_own(host) {
             return TlsaAnswer::Insecure;
         }
-        tlsa::tlsa(&self.name_servers, host, port, judged_at).await
+        tlsa::tlsa(&self.name_servers, host, port, judgement).await
     }
 
     fn is_own(&self, owner: &Name) -> bool {

@@ -14,13 +14,20 @@ use hickory_resolver::{
     proto::{
         dnssec::{Proof, TrustAnchors},
         op::{DnsRequest, DnsRequestOptions, DnsResponse, Query},
-        rr::{self, RData, Record, RecordType, rdata::CNAME},
+        rr::{self, RData, Record, RecordType, SerialNumber, rdata::CNAME},
     },
 };
-use ntp_proto::{pool::Name, time::UnixTime};
+use ntp_proto::{
+    bootstrap::{Judgement, Signatures},
+    pool::Name,
+};
 use tokio::time::timeout;
 
-use super::{DEADLINE, system};
+use super::{
+    DEADLINE,
+    dates::{self, Kept, Times},
+    system,
+};
 use crate::now;
 
 /// How long one query to one name server may take.
@@ -68,8 +75,9 @@ pub(super) enum Validation {
 /// What came of a question.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// The aliases from the name to the records, and the records; at least one of these. The proof of each holds.
-    Records(Vec<Record>),
+    /// The aliases from the name to the records, and the records; at least one of these. The proof of each holds. If it was
+    /// validated here, also what their signatures say of the time.
+    Records(Vec<Record>, Option<Signatures>),
     /// There are none; with what that is worth: `Secure` if it is proven, `Insecure` if the zone is proven to be
     /// unsigned, `Bogus` if a proof should be there and is not.
     Absent(Proof),
@@ -92,8 +100,8 @@ impl NameServers {
         Self { source: Source::Fixed(servers), validation }
     }
 
-    /// Asks for the records of one name and type. Signatures are judged at `judged_at`.
-    pub(super) async fn ask(&self, owner: &Name, kind: RecordType, judged_at: UnixTime) -> Found {
+    /// Asks for the records of one name and type. Whoever validates elsewhere does so at a time of his own.
+    pub(super) async fn ask(&self, owner: &Name, kind: RecordType, judgement: Judgement) -> Found {
         let servers = match &self.source {
             Source::Fixed(servers) => servers.clone(),
             // A name that this machine defines itself has no records anywhere.
@@ -114,9 +122,7 @@ impl NameServers {
             Err(why) => return Found::Failed(why),
         };
         let Ok(name) = rr::Name::from_ascii(format!("{owner}.")) else { return Found::Nowhere };
-        let at = u64::try_from(judged_at.seconds).unwrap_or(0);
-        let look = JUDGED_AT.scope(at, self.look(&servers, name, kind));
-        timeout(DEADLINE, look)
+        timeout(DEADLINE, self.look(&servers, name, kind, judgement))
             .await
             .unwrap_or_else(|_| Found::Failed(format!("no answer in {} s", DEADLINE.as_secs())))
     }
@@ -140,38 +146,88 @@ impl NameServers {
         }
     }
 
-    async fn look(&self, servers: &[SocketAddr], name: rr::Name, kind: RecordType) -> Found {
-        let answer = match &self.validation {
-            Validation::Here(anchors) => validated(servers, anchors.clone(), name.clone(), kind).await,
-            Validation::Elsewhere => believed(servers, name.clone(), kind).await,
-        };
-        match answer {
-            Ok((answers, absence)) => {
-                let way = way(name, kind, answers);
-                if way.last().is_some_and(|record| record.record_type() == kind) {
-                    Found::Records(way)
-                } else {
-                    // Where an alias leads to nothing, the alias is no better founded than the rest.
-                    let aliases = (!way.is_empty()).then(|| worst(&way));
-                    Found::Absent(aliases.map_or(absence, |aliases| worse(aliases, absence)))
-                }
+    async fn look(&self, servers: &[SocketAddr], name: rr::Name, kind: RecordType, judgement: Judgement) -> Found {
+        let found = match &self.validation {
+            Validation::Here(anchors) => validated(servers, anchors, &name, kind, judgement).await,
+            Validation::Elsewhere => {
+                believed(servers, name.clone(), kind).await.map(|judged| found(name, kind, judged))
             }
-            Err(error) => Found::Failed(error.to_string()),
-        }
+        };
+        found.unwrap_or_else(|error| Found::Failed(error.to_string()))
     }
 }
 
 /// Answers, and what their absence would be worth.
 type Judged = (Vec<Record>, Proof);
 
-/// Asks, and validates here.
+fn found(name: rr::Name, kind: RecordType, (answers, absence): Judged) -> Found {
+    let way = way(name, kind, answers);
+    if way.last().is_some_and(|record| record.record_type() == kind) {
+        Found::Records(way, None)
+    } else {
+        // Where an alias leads to nothing, the alias is no better founded than the rest.
+        let aliases = (!way.is_empty()).then(|| worst(&way));
+        Found::Absent(aliases.map_or(absence, |aliases| worse(aliases, absence)))
+    }
+}
+
+/// Asks, and validates here: at one time, or at several until something is proven.
 async fn validated(
     servers: &[SocketAddr],
-    anchors: Arc<TrustAnchors>,
-    name: rr::Name,
+    anchors: &Arc<TrustAnchors>,
+    name: &rr::Name,
     kind: RecordType,
-) -> Result<Judged, NetError> {
-    let handle = DnssecDnsHandle::with_trust_anchor(Unchecked(handle(servers)?), anchors);
+    judgement: Judgement,
+) -> Result<Found, NetError> {
+    let kept = Kept::new(Unchecked(handle(servers)?));
+    let mut times = Times::new(judgement);
+    let mut first = None;
+    // Ends: there are few times.
+    while let Some(at) = times.next(&kept.signatures()) {
+        // What the library concludes at one time does not hold at another, so it begins anew.
+        let handle = DnssecDnsHandle::with_trust_anchor(kept.clone(), anchors.clone());
+        let seconds = u64::try_from(at).unwrap_or(0);
+        let judged = match JUDGED_AT.scope(seconds, validated_once(handle, name.clone(), kind)).await {
+            Ok(judged) => judged,
+            Err(error) => return first.ok_or(error),
+        };
+        let own: Vec<_> = judged.0.iter().filter(|record| record.proof.is_secure()).cloned().collect();
+        let found = match found(name.clone(), kind, judged) {
+            Found::Records(way, _) => {
+                let signatures = signatures(&own, &way);
+                let said = times.said(at, signatures, &kept.signatures());
+                Found::Records(way, Some(said))
+            }
+            other @ (Found::Absent(_) | Found::Nowhere | Found::Failed(_)) => other,
+        };
+        if is_proven(&found) {
+            return Ok(found);
+        }
+        first = first.or(Some(found));
+    }
+    Ok(first.unwrap_or(Found::Absent(Proof::Bogus)))
+}
+
+/// The signatures of the records on a way, of those that hold.
+fn signatures<'a>(secure: &'a [Record], way: &'a [Record]) -> impl Iterator<Item = (SerialNumber, SerialNumber)> + 'a {
+    let is_on_way = |record: &&Record| {
+        let covered = dates::signature(record).map(|signature| signature.input().type_covered);
+        way.iter().any(|on_way| on_way.name == record.name && Some(on_way.record_type()) == covered)
+    };
+    secure.iter().filter(is_on_way).filter_map(dates::validity)
+}
+
+/// Whether there is nothing more to be found out at another time.
+fn is_proven(found: &Found) -> bool {
+    let proof = match found {
+        Found::Records(way, _) => worst(way),
+        Found::Absent(proof) => *proof,
+        Found::Nowhere | Found::Failed(_) => return true,
+    };
+    matches!(proof, Proof::Secure | Proof::Insecure)
+}
+
+async fn validated_once(handle: impl DnsHandle, name: rr::Name, kind: RecordType) -> Result<Judged, NetError> {
     match lookup(handle, name, kind).await {
         Ok(response) => {
             let message = response.into_message();

@@ -7,8 +7,8 @@ use hickory_resolver::proto::{
     rr::{self, RData, Record, RecordType},
 };
 use ntp_proto::{
+    bootstrap::{Judgement, Signatures},
     pool::{Answer, Failure, Name, Service},
-    time::UnixTime,
 };
 
 use super::name_servers::{Found, NameServers, worst};
@@ -26,19 +26,41 @@ pub(super) enum Wanted {
     Any,
 }
 
-/// Asks for service records. The text says for people what went wrong.
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceAnswer {
+    /// The answer.
+    pub answer: Answer,
+    /// What went wrong, for people.
+    pub problem: Option<String>,
+    /// What the signatures of records that were validated here say of the time: servers that they name can be believed only
+    /// then. All that one answer names share it.
+    pub signatures: Option<Signatures>,
+}
+
+impl From<(Answer, Option<String>)> for ServiceAnswer {
+    fn from((answer, problem): (Answer, Option<String>)) -> Self {
+        Self { answer, problem, signatures: None }
+    }
+}
+
+/// Asks for service records.
 pub(super) async fn services(
     servers: &NameServers,
     owner: &Name,
     wanted: Wanted,
-    judged_at: UnixTime,
-) -> (Answer, Option<String>) {
-    match servers.ask(owner, RecordType::SRV, judged_at).await {
-        Found::Records(records) => judge(owner, &records, wanted),
+    judgement: Judgement,
+) -> ServiceAnswer {
+    match servers.ask(owner, RecordType::SRV, judgement).await {
+        Found::Records(records, signatures) => {
+            let (answer, problem) = judge(owner, &records, wanted);
+            let is_signed = worst(&records) == Proof::Secure;
+            ServiceAnswer { answer, problem, signatures: signatures.filter(|_| is_signed) }
+        }
         // Of an absence no proof is asked: whoever can forge it gains nothing, for the certificate must then be for the
         // name itself, and a name that had NTS before stays with NTS. Many resolvers drop such proofs.
-        Found::Absent(_) | Found::Nowhere => (Answer::NoRecord, None),
-        Found::Failed(why) => failed(owner, &why),
+        Found::Absent(_) | Found::Nowhere => (Answer::NoRecord, None).into(),
+        Found::Failed(why) => failed(owner, &why).into(),
     }
 }
 

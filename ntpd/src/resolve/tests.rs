@@ -2,9 +2,9 @@ use std::path::Path;
 
 use hickory_resolver::proto::{
     dnssec::{
-        Algorithm, DnssecSigner, SigningKey as _,
+        Algorithm, DnssecSigner, PublicKeyBuf, SigningKey as _, TBS,
         crypto::EcdsaSigningKey,
-        rdata::{DNSKEY, DNSSECRData, NSEC, RRSIG},
+        rdata::{DNSKEY, DNSSECRData, NSEC, RRSIG, SigInput},
     },
     op::{Edns, Message, OpCode, ResponseCode},
     rr::{
@@ -18,12 +18,24 @@ use tokio::{net::UdpSocket, runtime::Runtime, task::JoinHandle};
 
 use super::*;
 
+mod dates;
+
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
 }
 
 fn dns(text: &str) -> rr::Name {
     rr::Name::from_ascii(text).unwrap()
+}
+
+/// At the time of this machine.
+fn today() -> Judgement {
+    Judgement::At(now::unix())
+}
+
+async fn services(resolver: &Resolver, owner: &Name, judgement: Judgement) -> (Answer, Option<String>) {
+    let ServiceAnswer { answer, problem, .. } = resolver.services(owner, judgement).await;
+    (answer, problem)
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -36,6 +48,8 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 /// One signed zone, the root, with everything in it.
 struct World {
+    /// The trust anchor, for keys alone.
+    key_signer: DnssecSigner,
     signer: DnssecSigner,
     /// Claims of every answer about a name with `good` in it that it was validated, unless nobody wants it validated.
     claims: bool,
@@ -43,18 +57,41 @@ struct World {
     withholds: bool,
     /// What it says of the certificate of `localhost` at a port.
     certificate: Option<(u16, TLSA)>,
+    /// When signatures of keys begin and end, in Unix seconds. There may be several.
+    keys_live: Vec<[u64; 2]>,
+    /// The same for other records.
+    lives: Vec<[u64; 2]>,
+    /// The same for service records, if it is another time.
+    services_live: Option<[u64; 2]>,
+}
+
+/// Signatures here last from 2024 for thirty years, unless a test has them otherwise.
+const LIFE: [u64; 2] = [1_704_067_200, 1_704_067_200 + 30 * 365 * 86_400];
+
+fn signer() -> (DnssecSigner, PublicKeyBuf) {
+    let pkcs8 = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256).unwrap();
+    let key = EcdsaSigningKey::from_pkcs8(&pkcs8, Algorithm::ECDSAP256SHA256).unwrap();
+    let public = key.to_public_key().unwrap();
+    let signer = DnssecSigner::new(DNSKEY::from_key(&public), Box::new(key), rr::Name::root(), Duration::ZERO);
+    (signer, public)
 }
 
 impl World {
     fn new() -> (Self, TrustAnchors) {
-        let pkcs8 = EcdsaSigningKey::generate_pkcs8(Algorithm::ECDSAP256SHA256).unwrap();
-        let key = EcdsaSigningKey::from_pkcs8(&pkcs8, Algorithm::ECDSAP256SHA256).unwrap();
-        let public = key.to_public_key().unwrap();
+        let ((key_signer, anchor), (signer, _)) = (signer(), signer());
         let mut anchors = TrustAnchors::empty();
-        anchors.insert(&public);
-        let thirty_years = Duration::from_secs(30 * 365 * 86_400);
-        let signer = DnssecSigner::new(DNSKEY::from_key(&public), Box::new(key), rr::Name::root(), thirty_years);
-        (Self { signer, claims: false, withholds: false, certificate: None }, anchors)
+        anchors.insert(&anchor);
+        let world = Self {
+            key_signer,
+            signer,
+            claims: false,
+            withholds: false,
+            certificate: None,
+            keys_live: vec![LIFE],
+            lives: vec![LIFE],
+            services_live: None,
+        };
+        (world, anchors)
     }
 
     /// Records of one name and type, and the signature.
@@ -63,10 +100,22 @@ impl World {
         for data in all {
             set.add_rdata(data.clone());
         }
-        let inception = rcgen::date_time_ymd(2024, 1, 1);
-        let signature = RRSIG::from_rrset(&set, DNSClass::IN, inception, &self.signer).unwrap();
+        let signer = if set.record_type() == RecordType::DNSKEY { &self.key_signer } else { &self.signer };
+        let services = self.services_live.as_slice();
+        #[expect(clippy::wildcard_enum_match_arm, reason = "there are dozens of types")]
+        let lives = match set.record_type() {
+            RecordType::DNSKEY => &self.keys_live,
+            RecordType::SRV if !services.is_empty() => services,
+            _ => &self.lives,
+        };
         let mut records: Vec<_> = set.records_without_rrsigs().cloned().collect();
-        records.push(Record::from_rdata(dns(owner), ttl, RData::DNSSEC(DNSSECRData::RRSIG(signature))));
+        records.extend(lives.iter().map(|life| {
+            let [begin, end] = life.map(|seconds| rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds));
+            let input = SigInput::from_rrset(&set, end, begin, signer).unwrap();
+            let signed = TBS::from_input(set.name(), DNSClass::IN, &input, set.records_without_rrsigs()).unwrap();
+            let signature = RRSIG::from_sig(input, signer.sign(&signed).unwrap());
+            Record::from_rdata(dns(owner), ttl, RData::DNSSEC(DNSSECRData::RRSIG(signature)))
+        }));
         records
     }
 
@@ -124,7 +173,9 @@ impl World {
         let unsigned = |data: RData| vec![Record::from_rdata(dns(owner), 300, data)];
         let answers = match (owner, kind) {
             (".", RecordType::DNSKEY) => {
-                self.signed(".", 300, &[RData::DNSSEC(DNSSECRData::DNSKEY(self.signer.to_dnskey()))])
+                let keys = [&self.key_signer, &self.signer];
+                let records = keys.map(|signer| RData::DNSSEC(DNSSECRData::DNSKEY(signer.to_dnskey())));
+                self.signed(".", 300, &records)
             }
             ("_ntske._tcp.good.test.", RecordType::SRV) => self.signed(owner, 7, &[srv("a.test."), srv("b.test.")]),
             ("_ntske._tcp.dot.test.", RecordType::SRV) => self.signed(owner, 300, &[srv(".")]),
@@ -208,9 +259,10 @@ fn unsigned_soa() -> Vec<Record> {
 }
 
 /// A resolver for which DNSSEC vouches for a certificate of `localhost` at a port, and for service records of `pool.test`
-/// that lead there.
+/// that lead there. Everything is signed from 2024 on, and the service records a day later.
 pub(crate) async fn vouching(port: u16, usage: u8, certificate: &[u8]) -> Resolver {
     let (mut world, anchors) = World::new();
+    world.services_live = Some([LIFE[0] + 86_400, LIFE[1]]);
     world.certificate = Some((port, TLSA::new(usage.into(), 0.into(), 0.into(), certificate.to_vec())));
     let (server, _) = serve(world).await;
     Resolver::system().with_name_servers(vec![server], anchors)
@@ -254,14 +306,14 @@ fn service_records_are_worth_what_dnssec_says_of_them() {
             ("fail", Answer::Failed(Failure::Resolver)),
         ] {
             let owner = name(&format!("_ntske._tcp.{zone}.test"));
-            let (answer, text) = resolver.services(&owner, now::unix()).await;
+            let (answer, text) = services(&resolver, &owner, today()).await;
             assert_eq!(answer, expected, "{zone}: {text:?}");
             assert_eq!(text.is_none(), expected == Answer::NoRecord, "{zone}: {text:?}");
             assert!(text.is_none_or(|text| text.starts_with(owner.as_str())));
         }
         for zone in ["good", "alias"] {
             let before = now::monotonic();
-            let (answer, text) = resolver.services(&name(&format!("_ntske._tcp.{zone}.test")), now::unix()).await;
+            let (answer, text) = services(&resolver, &name(&format!("_ntske._tcp.{zone}.test")), today()).await;
             let Answer::Services { mut records, until } = answer else { panic!("{zone}: {answer:?} {text:?}") };
             records.sort_by(|a, b| a.target.cmp(&b.target));
             let service = |target| Service { priority: 1, weight: 2, port: 4460, target: name(target) };
@@ -283,7 +335,7 @@ fn without_name_servers_or_for_local_names_there_are_no_service_records() {
         let ask = |resolv_conf: &Path, owner: &str| {
             let servers = NameServers::files(resolv_conf.to_owned(), hosts.clone(), Validation::Here(Arc::default()));
             let owner = name(owner);
-            async move { services::services(&servers, &owner, Wanted::Secure, now::unix()).await.0 }
+            async move { services::services(&servers, &owner, Wanted::Secure, today()).await.answer }
         };
         std::fs::write(&hosts, "192.0.2.1 time.test\n").unwrap();
         assert_eq!(ask(&resolv_conf, "_ntske._tcp.other.test").await, Answer::NoRecord);
@@ -297,7 +349,7 @@ fn without_name_servers_or_for_local_names_there_are_no_service_records() {
         let own = BTreeMap::from([(name("time.test"), vec![IpAddr::from([127, 0, 0, 1])])]);
         let resolver =
             Resolver::with_hosts(own).with_name_servers(vec!["127.2.3.4:53".parse().unwrap()], TrustAnchors::empty());
-        assert_eq!(resolver.services(&name("_ntske._tcp.time.test"), now::unix()).await, (Answer::NoRecord, None));
+        assert_eq!(services(&resolver, &name("_ntske._tcp.time.test"), today()).await, (Answer::NoRecord, None));
     });
 }
 
@@ -310,7 +362,7 @@ fn addresses_come_from_literals_own_names_and_the_system() {
             (name("none.demo"), vec![]),
         ]);
         let resolver = Resolver::with_hosts(own);
-        let found = async |text: &str| match resolver.addresses(&name(text), 4460).await {
+        let found = async |text: &str| match resolver.addresses(&name(text), 4460, today()).await {
             (Answer::Addresses { addresses, until }, None) => {
                 assert!(until > now::monotonic());
                 addresses
@@ -322,9 +374,9 @@ fn addresses_come_from_literals_own_names_and_the_system() {
         assert_eq!(found("many.demo").await.len(), MAX_ADDRESSES);
         assert!(found("localhost").await.iter().all(|address| address.ip().is_loopback() && address.port() == 4460));
         let v6 = Name::from(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]));
-        let (answer, _) = resolver.addresses(&v6, 4460).await;
+        let (answer, _) = resolver.addresses(&v6, 4460, today()).await;
         assert!(matches!(answer, Answer::Addresses { addresses, .. } if addresses[0].is_ipv6()));
-        let (answer, text) = resolver.addresses(&name("none.demo"), 4460).await;
+        let (answer, text) = resolver.addresses(&name("none.demo"), 4460, today()).await;
         assert_eq!(answer, Answer::NoRecord);
         assert!(text.unwrap().starts_with("none.demo: no such host"));
     });
@@ -338,7 +390,7 @@ fn addresses_come_from_name_servers_where_the_system_is_left_out() {
         let at = "192.0.2.1:123".parse().unwrap();
         // The second of them is signed, the first lies in a zone that is not.
         for host in ["failing.plain.test", "forged.test", "192.0.2.1"] {
-            let (answer, text) = resolver.addresses(&name(host), 123).await;
+            let (answer, text) = resolver.addresses(&name(host), 123, today()).await;
             assert!(
                 matches!(&answer, Answer::Addresses { addresses, .. } if addresses[..] == [at]),
                 "{answer:?} {text:?}"
@@ -349,7 +401,7 @@ fn addresses_come_from_name_servers_where_the_system_is_left_out() {
             ("_ntske._tcp.fail.test", Answer::Failed(Failure::Resolver), "cannot be resolved"),
             ("localhost", Answer::NoRecord, "no such host"),
         ] {
-            let (answer, text) = resolver.addresses(&name(host), 123).await;
+            let (answer, text) = resolver.addresses(&name(host), 123, today()).await;
             assert_eq!(answer, expected, "{host}: {text:?}");
             assert!(text.as_ref().is_some_and(|text| text.contains(words)), "{host}: {text:?}");
         }
@@ -375,7 +427,7 @@ fn only_an_absent_name_is_told_apart_from_a_failure() {
 /// This name can exist nowhere (RFC 6761); what is said of it depends on whether there is a network.
 #[test]
 fn a_name_that_does_not_exist_has_no_addresses() {
-    let (answer, text) = block_on(Resolver::system().addresses(&name("no-such-host.invalid"), 123));
+    let (answer, text) = block_on(Resolver::system().addresses(&name("no-such-host.invalid"), 123, today()));
     assert!(matches!(answer, Answer::NoRecord | Answer::Failed(Failure::Resolver)), "{answer:?}");
     assert!(text.unwrap().starts_with("no-such-host.invalid: "));
 }
@@ -385,12 +437,13 @@ fn tlsa_records_are_worth_what_dnssec_says_of_them() {
     block_on(async {
         let (resolver, task) = world().await;
         let record = || dane::Tlsa::new(3, 1, 1, vec![7; 32]).unwrap();
+        let secure = |unusable| TlsaAnswer::Secure { records: vec![record()], unusable, signatures: None };
         let unusable = vec![Unusable::Usage(9), Unusable::Data];
         let bogus = |why: &str| TlsaAnswer::Bogus(why.to_owned());
         let broken = "they are forged or broken";
         for (host, expected) in [
-            ("good.test", TlsaAnswer::Secure { records: vec![record()], unusable }),
-            ("alias.test", TlsaAnswer::Secure { records: vec![record()], unusable: vec![] }),
+            ("good.test", secure(unusable)),
+            ("alias.test", secure(vec![])),
             ("proven.test", TlsaAnswer::Absent),
             ("plain.test", TlsaAnswer::Insecure),
             ("failing.plain.test", TlsaAnswer::Insecure),
@@ -399,38 +452,21 @@ fn tlsa_records_are_worth_what_dnssec_says_of_them() {
             ("stripped.test", TlsaAnswer::Unknown(broken.to_owned())),
             ("192.0.2.1", TlsaAnswer::Insecure),
         ] {
-            let found = resolver.tlsa(&name(host), 4460, now::unix()).await;
+            let found = resolver.tlsa(&name(host), 4460, today()).await;
             assert_eq!(sorted(found), sorted(expected), "{host}");
         }
-        let failing = resolver.tlsa(&name("fail.test"), 4460, now::unix()).await;
+        let failing = resolver.tlsa(&name("fail.test"), 4460, today()).await;
         assert!(matches!(&failing, TlsaAnswer::Bogus(why) if !why.is_empty()), "{failing:?}");
         task.abort();
     });
 }
 
 fn sorted(mut answer: TlsaAnswer) -> TlsaAnswer {
-    if let TlsaAnswer::Secure { unusable, .. } = &mut answer {
+    if let TlsaAnswer::Secure { unusable, signatures, .. } = &mut answer {
         unusable.sort_by_key(ToString::to_string);
+        *signatures = None;
     }
     answer
-}
-
-/// Signatures are judged at the time that is passed in, not at that of the machine.
-#[test]
-fn signatures_are_judged_at_the_time_that_is_told() {
-    block_on(async {
-        let (resolver, task) = world().await;
-        let owner = name("_ntske._tcp.good.test");
-        // The signatures here begin in 2024.
-        let early = UnixTime { seconds: 1_600_000_000, nanos: 0 };
-        let (answer, _) = resolver.services(&owner, early).await;
-        assert_eq!(answer, Answer::Bogus);
-        let later = UnixTime { seconds: 2_000_000_000, nanos: 0 };
-        let (one, two) = tokio::join!(resolver.services(&owner, later), resolver.services(&owner, early));
-        assert!(matches!(one.0, Answer::Services { .. }), "{one:?}");
-        assert_eq!(two.0, Answer::Bogus);
-        task.abort();
-    });
 }
 
 #[test]
@@ -440,10 +476,10 @@ fn resolvers_are_told_that_we_validate() {
         world.withholds = true;
         let (server, task) = serve(world).await;
         let resolver = Resolver::system().with_name_servers(vec![server], anchors);
-        let (answer, text) = resolver.services(&name("_ntske._tcp.good.test"), now::unix()).await;
+        let (answer, text) = services(&resolver, &name("_ntske._tcp.good.test"), today()).await;
         assert!(matches!(answer, Answer::Services { .. }), "{answer:?} {text:?}");
-        assert_eq!(resolver.services(&name("_ntske._tcp.proven.test"), now::unix()).await.0, Answer::NoRecord);
-        assert_eq!(resolver.tlsa(&name("good.test"), 4460, now::unix()).await.records().len(), 1);
+        assert_eq!(services(&resolver, &name("_ntske._tcp.proven.test"), today()).await.0, Answer::NoRecord);
+        assert_eq!(resolver.tlsa(&name("good.test"), 4460, today()).await.records().len(), 1);
         task.abort();
     });
 }
@@ -458,22 +494,23 @@ fn a_resolver_is_believed_only_where_that_is_wanted() {
             |dnssec, server: SocketAddr| TrustSettings { dnssec, resolvers: vec![server], ..TrustSettings::default() };
         let believing = Resolver::new(&settings(DnssecUse::TrustResolver, server)).unwrap();
         let owner = name("_ntske._tcp.good.test");
-        assert!(matches!(believing.services(&owner, now::unix()).await.0, Answer::Services { .. }));
+        assert!(matches!(services(&believing, &owner, today()).await.0, Answer::Services { .. }));
         let forged = name("_ntske._tcp.forged.test");
-        assert_eq!(believing.services(&forged, now::unix()).await.0, Answer::Insecure, "nobody claims anything of it");
-        assert!(matches!(believing.plain_services(&forged, now::unix()).await.0, Answer::Services { .. }));
-        assert_eq!(believing.tlsa(&name("good.test"), 4460, now::unix()).await.records().len(), 1);
-        assert_eq!(believing.tlsa(&name("good.test"), 4461, now::unix()).await, TlsaAnswer::Absent);
-        assert_eq!(believing.tlsa(&name("forged.test"), 4460, now::unix()).await, TlsaAnswer::Insecure);
+        assert_eq!(services(&believing, &forged, today()).await.0, Answer::Insecure, "nobody claims anything of it");
+        assert!(matches!(believing.plain_services(&forged, today()).await.0, Answer::Services { .. }));
+        assert_eq!(believing.tlsa(&name("good.test"), 4460, today()).await.records().len(), 1);
+        assert_eq!(believing.tlsa(&name("good.test"), 4461, today()).await, TlsaAnswer::Absent);
+        assert_eq!(believing.tlsa(&name("forged.test"), 4460, today()).await, TlsaAnswer::Insecure);
         let validating = Resolver::new(&settings(DnssecUse::Validate, server)).unwrap();
-        assert_eq!(validating.services(&owner, now::unix()).await.0, Answer::Bogus, "its key is nobody's anchor");
+        assert_eq!(services(&validating, &owner, today()).await.0, Answer::Bogus, "its key is nobody's anchor");
 
         // A name server of the system that is elsewhere is not believed, whatever it says.
         let directory = tempfile::tempdir().unwrap();
         let (hosts, resolv_conf) = (directory.path().join("hosts"), directory.path().join("resolv.conf"));
         std::fs::write(&resolv_conf, "nameserver 192.0.2.53\n").unwrap();
         let elsewhere = NameServers::files(resolv_conf, hosts, Validation::Elsewhere);
-        let (answer, text) = services::services(&elsewhere, &owner, Wanted::Secure, now::unix()).await;
+        let ServiceAnswer { answer, problem: text, .. } =
+            services::services(&elsewhere, &owner, Wanted::Secure, today()).await;
         assert_eq!(answer, Answer::Failed(Failure::Resolver));
         assert!(text.unwrap().contains("`resolver` in `[trust]`"));
         task.abort();

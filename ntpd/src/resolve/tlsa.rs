@@ -2,9 +2,12 @@
 
 use hickory_resolver::proto::{
     dnssec::Proof,
-    rr::{RData, RecordType},
+    rr::{RData, Record, RecordType},
 };
-use ntp_proto::{pool::Name, time::UnixTime};
+use ntp_proto::{
+    bootstrap::{Judgement, Signatures},
+    pool::Name,
+};
 use nts_ke::dane::{self, MAX_RECORDS, Unusable};
 use tokio::time::timeout;
 
@@ -22,6 +25,8 @@ pub enum TlsaAnswer {
         records: Vec<dane::Tlsa>,
         /// Why each of the others cannot.
         unusable: Vec<Unusable>,
+        /// What the signatures say of the time, if they were validated here.
+        signatures: Option<Signatures>,
     },
     /// DNSSEC vouches for the host's name, and there are no records.
     Absent,
@@ -45,6 +50,15 @@ impl TlsaAnswer {
         }
     }
 
+    /// What the signatures of records that can be used say of the time: they vouch for a certificate only then.
+    #[must_use]
+    pub fn signatures(&self) -> Option<&Signatures> {
+        match self {
+            Self::Secure { records, signatures, .. } => signatures.as_ref().filter(|_| !records.is_empty()),
+            Self::Absent | Self::Insecure | Self::Bogus(_) | Self::Unknown(_) => None,
+        }
+    }
+
     /// Whether DNSSEC vouches for the name of the host.
     #[must_use]
     pub const fn is_signed(&self) -> bool {
@@ -56,28 +70,28 @@ impl TlsaAnswer {
 }
 
 /// Asks for the records of a TLS server.
-pub(super) async fn tlsa(servers: &NameServers, host: &Name, port: u16, judged_at: UnixTime) -> TlsaAnswer {
+pub(super) async fn tlsa(servers: &NameServers, host: &Name, port: u16, judgement: Judgement) -> TlsaAnswer {
     let late = || TlsaAnswer::Unknown(format!("no answer in {} s", TLSA_DEADLINE.as_secs()));
-    timeout(TLSA_DEADLINE, look(servers, host, port, judged_at)).await.unwrap_or_else(|_| late())
+    timeout(TLSA_DEADLINE, look(servers, host, port, judgement)).await.unwrap_or_else(|_| late())
 }
 
-async fn look(servers: &NameServers, host: &Name, port: u16, judged_at: UnixTime) -> TlsaAnswer {
+async fn look(servers: &NameServers, host: &Name, port: u16, judgement: Judgement) -> TlsaAnswer {
     // RFC 6698 section 3.
     let Ok(owner) = Name::parse(&format!("_{port}._tcp.{host}")) else { return TlsaAnswer::Insecure };
-    let why = match servers.ask(&owner, RecordType::TLSA, judged_at).await {
+    let why = match servers.ask(&owner, RecordType::TLSA, judgement).await {
         Found::Nowhere => return TlsaAnswer::Insecure,
         Found::Absent(Proof::Secure) => return TlsaAnswer::Absent,
         Found::Absent(Proof::Insecure) => return TlsaAnswer::Insecure,
         Found::Absent(Proof::Indeterminate) => String::new(),
         Found::Absent(Proof::Bogus) => "their absence is not proven".to_owned(),
         Found::Failed(why) => why,
-        Found::Records(answers) => match worst(&answers) {
-            Proof::Secure => return usable(&answers),
+        Found::Records(answers, signatures) => match worst(&answers) {
+            Proof::Secure => return usable(&answers, signatures),
             Proof::Insecure => return TlsaAnswer::Insecure,
             Proof::Bogus | Proof::Indeterminate => "they are forged or broken".to_owned(),
         },
     };
-    match (signed(servers, host, judged_at).await, why.is_empty()) {
+    match (signed(servers, host, judgement).await, why.is_empty()) {
         (Some(true), true) => TlsaAnswer::Absent,
         (Some(true), false) => TlsaAnswer::Bogus(why),
         (Some(false), _) => TlsaAnswer::Insecure,
@@ -86,7 +100,7 @@ async fn look(servers: &NameServers, host: &Name, port: u16, judged_at: UnixTime
     }
 }
 
-fn usable(answers: &[hickory_resolver::proto::rr::Record]) -> TlsaAnswer {
+fn usable(answers: &[Record], signatures: Option<Signatures>) -> TlsaAnswer {
     let (mut records, mut unusable) = (Vec::new(), Vec::new());
     for answer in answers {
         let RData::TLSA(tlsa) = &answer.data else { continue };
@@ -98,14 +112,14 @@ fn usable(answers: &[hickory_resolver::proto::rr::Record]) -> TlsaAnswer {
             Err(_) => {}
         }
     }
-    TlsaAnswer::Secure { records, unusable }
+    TlsaAnswer::Secure { records, unusable, signatures }
 }
 
 /// Whether the zone of a host is signed; `None` if that cannot be learned either.
-async fn signed(servers: &NameServers, host: &Name, judged_at: UnixTime) -> Option<bool> {
+async fn signed(servers: &NameServers, host: &Name, judgement: Judgement) -> Option<bool> {
     for kind in [RecordType::A, RecordType::AAAA] {
-        let proof = match servers.ask(host, kind, judged_at).await {
-            Found::Records(answers) => worst(&answers),
+        let proof = match servers.ask(host, kind, judgement).await {
+            Found::Records(answers, _) => worst(&answers),
             Found::Absent(proof) => proof,
             Found::Nowhere => return Some(false),
             Found::Failed(_) => Proof::Indeterminate,

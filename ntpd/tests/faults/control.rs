@@ -9,8 +9,8 @@ use std::{
 
 use nix::sys::signal::Signal;
 use ntp_proto::{
+    bootstrap::Judgement,
     pool::{KeyExchange, Name},
-    time::UnixTime,
 };
 use ntpd::{config::Require, ke::connect::KeyExchanger, now, resolve::Resolver};
 use nts_ke::verify::TrustRoots;
@@ -144,9 +144,9 @@ fn exchange(port: u16, authority: &std::path::Path) -> Result<(), String> {
     let exchanger = KeyExchanger::with_roots(TrustRoots::new(vec![root]).unwrap(), Resolver::system()).unwrap();
     let server = Name::parse("127.0.0.1").or_else(|_| Ok::<_, ()>(Name::from(std::net::IpAddr::from([127, 0, 0, 1]))));
     let question = KeyExchange { server: server.unwrap(), port, addresses: None, validated: false, denied: vec![] };
-    let judged_at: UnixTime = now::unix();
+    let judgement = Judgement::At(now::unix());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let done = runtime.block_on(exchanger.exchange(&question, Require::default(), judged_at));
+    let done = runtime.block_on(exchanger.exchange(&question, Require::default(), judgement));
     done.map(drop).map_err(|problem| problem.to_string())
 }
 

@@ -1,14 +1,20 @@
-use ntp_proto::time::UnixTime as Time;
+use ntp_proto::{bootstrap::Judgement, time::UnixTime as Time};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
+use rustls::pki_types::ServerName;
+
 use super::*;
-use crate::{error::TlsFault, tls::provider, verify::certificate_fault};
+use crate::{
+    error::TlsFault,
+    judge::{certificate_fault, to_pki},
+    tls::provider,
+};
 
 const NAME: &str = "ke1.pool.test";
 /// 2030-01-07, within the life of the certificates here.
-const GOOD: u64 = 1_894_000_000;
+const GOOD: i64 = 1_894_000_000;
 /// 2040-01-07, after it.
-const LATE: u64 = 2_209_500_000;
+const LATE: i64 = 2_209_500_000;
 
 struct World {
     root: CertificateDer<'static>,
@@ -59,12 +65,13 @@ impl World {
         records: &[Tlsa],
         sent: &[&CertificateDer<'static>],
         name: &str,
-        seconds: u64,
+        seconds: i64,
     ) -> Result<(), Error> {
         let intermediates: Vec<_> = sent.iter().map(|one| (*one).clone()).collect();
         let name = ServerName::try_from(name).unwrap();
-        let now = UnixTime::since_unix_epoch(core::time::Duration::from_secs(seconds));
-        verify(records, verifier, Chain { end_entity: &self.own, intermediates: &intermediates, name: &name, now })
+        let presented =
+            Presented { end_entity: &self.own, intermediates: &intermediates, name: &name, now: to_pki(seconds) };
+        verify(records, verifier, presented).map(|path| assert_eq!(path.is_none(), records[0].usage == Usage::DaneEe))
     }
 }
 
@@ -84,7 +91,7 @@ fn record(usage: u8, selector: u8, matching: u8, certificate: &CertificateDer<'_
 
 fn fault(error: Error) -> TlsFault {
     let Error::InvalidCertificate(error) = error else { panic!("{error}") };
-    certificate_fault(&error, Time { seconds: 0, nanos: 0 })
+    certificate_fault(&error, Judgement::At(Time { seconds: 0, nanos: 0 }))
 }
 
 /// Every selector with every matching type.

@@ -7,6 +7,7 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::Judgement,
     ids::Leap,
     nts::{AeadAlgorithm, SealRequest, UNIQUE_ID_LEN, open_reply, seal_request},
     time::{Monotonic, NtpDuration, NtpShort, NtpTimestamp},
@@ -82,8 +83,14 @@ async fn exchange_keys(member: &Member, config: &ClientConfig, by: Monotonic) ->
     }
     .map_err(|error| format!("no connection: {error}"))?;
     let algorithms = [AeadAlgorithm::AesSivCmac256];
-    let order =
-        Order { server: name, algorithms: &algorithms, denied: &[], judged_at: now::unix(), deadline: by, tlsa: &[] };
+    let order = Order {
+        server: name,
+        algorithms: &algorithms,
+        denied: &[],
+        judgement: Judgement::At(now::unix()),
+        deadline: by,
+        tlsa: &[],
+    };
     let mut session = ClientSession::new(config, &order).map_err(|error| error.to_string())?;
     let mut piece = [0; MAX_PACKET];
     // Ends: the session has a deadline.
@@ -91,7 +98,7 @@ async fn exchange_keys(member: &Member, config: &ClientConfig, by: Monotonic) ->
         match session.poll_output() {
             Output::Transmit(bytes) => stream.write_all(&bytes).await.map_err(|error| error.to_string())?,
             Output::Done(established) => return Ok(*established),
-            Output::Failed(error) => return Err(error.to_string()),
+            Output::Failed(error, _) => return Err(error.to_string()),
             Output::Timeout(..) => match stream.read(&mut piece).await {
                 Ok(0) | Err(_) => session.handle_eof(now::monotonic()),
                 Ok(length) => session.handle_input(now::monotonic(), piece.get(..length).unwrap_or_default()),

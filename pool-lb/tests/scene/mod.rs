@@ -14,6 +14,7 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::Judgement,
     nts::{AeadAlgorithm, Cookie},
     time::{Monotonic, UnixTime},
 };
@@ -316,8 +317,8 @@ impl Scene {
         let roots = TrustRoots::new(vec![self.pki.ca.clone()]).unwrap();
         let now = || Monotonic::from_nanos(1) + self.started.elapsed();
         let deadline = now() + PATIENCE;
-        let judged_at = UnixTime { seconds: 1_894_000_000, nanos: 0 };
-        let order = Order { server: POOL, algorithms, denied, judged_at, deadline, tlsa: &[] };
+        let judgement = Judgement::At(UnixTime { seconds: 1_894_000_000, nanos: 0 });
+        let order = Order { server: POOL, algorithms, denied, judgement, deadline, tlsa: &[] };
         let mut session = ClientSession::new(&ClientConfig::new(&roots).unwrap(), &order).unwrap();
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -327,7 +328,7 @@ impl Scene {
             match session.poll_output() {
                 Output::Transmit(bytes) => drop(stream.write_all(&bytes)),
                 Output::Done(established) => return Ok(*established),
-                Output::Failed(error) => return Err(error),
+                Output::Failed(error, _) => return Err(error),
                 Output::Timeout(..) => match stream.read(&mut piece) {
                     Ok(0) | Err(_) => session.handle_eof(now()),
                     Ok(length) => session.handle_input(now(), &piece[..length]),

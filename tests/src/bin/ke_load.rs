@@ -21,6 +21,7 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 use ntp_proto::{
+    bootstrap::Judgement,
     nts::AeadAlgorithm,
     time::{Monotonic, UnixTime},
 };
@@ -192,7 +193,7 @@ impl Load {
             server: &self.options.name,
             algorithms: &[AeadAlgorithm::AesSivCmac256],
             denied: &[],
-            judged_at: time_of_day(),
+            judgement: Judgement::At(time_of_day()),
             deadline: self.monotonic() + PATIENCE,
             tlsa: &[],
         };
@@ -206,7 +207,7 @@ impl Load {
                     continue;
                 }
                 Output::Done(established) => return Ok(established),
-                Output::Failed(error) => return Err(error.to_string()),
+                Output::Failed(error, _) => return Err(error.to_string()),
                 Output::Timeout(..) => {}
             }
             match stream.read(&mut piece).await {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::Judgement,
     nts::{AeadAlgorithm, Cookie, SealRequest, SessionKeys, open_reply, seal_request},
     server::{Access, AccessTable, Prefix},
 };
@@ -94,7 +95,7 @@ impl Pki {
             algorithms: &[AeadAlgorithm::AesSivCmac256],
             tlsa: &[],
             denied: &[],
-            judged_at: now::unix(),
+            judgement: Judgement::At(now::unix()),
             deadline: now::monotonic() + Duration::from_secs(10),
         };
         ClientSession::new(&ClientConfig::new(&self.roots).unwrap(), &order).unwrap()
@@ -123,7 +124,7 @@ impl Pki {
                     continue;
                 }
                 client::Output::Done(established) => return Ok(established),
-                client::Output::Failed(error) => return Err(error.to_string()),
+                client::Output::Failed(error, _) => return Err(error.to_string()),
                 client::Output::Timeout(_, _) => {}
             }
             let mut piece = [0; 4096];
@@ -351,7 +352,7 @@ async fn a_new_pair_is_used_once_it_fits_and_the_old_one_until_then() {
     pki.write_key(&key);
     let second = server.reload_if_changed(judged_at()).unwrap().unwrap();
     assert!(second.not_after > first.not_after);
-    assert_eq!(pki.exchange(address).await.unwrap().validity.unwrap().not_after, second.not_after);
+    assert_eq!(pki.exchange(address).await.unwrap().chain.unwrap().window.not_after, second.not_after.seconds);
     assert_eq!(server.stop().await.failed_handshake, 0);
 }
 

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use ntp_proto::pool::{Failure, Name};
+use ntp_proto::{
+    bootstrap::Chain,
+    pool::{Failure, Name},
+};
 use nts_ke::{client::InvalidOrder, error::KeError};
 
 /// Why a key exchange gave nothing.
@@ -18,6 +21,8 @@ pub struct KeProblem {
     pub port: u16,
     /// Why.
     pub cause: Cause,
+    /// What the server's certificates, and the records that led to them, say of the time, if nothing but their dates is wrong.
+    pub chain: Option<Box<Chain>>,
 }
 
 /// Why a key exchange gave nothing, whoever was asked.
@@ -50,6 +55,28 @@ pub enum Cause {
     Redirect(String, Vec<IpAddr>),
 }
 
+/// Why no server at any address of a name gave keys.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) cause: Cause,
+    /// As in a [`KeProblem`].
+    pub(super) chain: Option<Box<Chain>>,
+}
+
+impl Failed {
+    /// The same, and what an earlier attempt showed of the time if that shows more.
+    pub(super) fn after(self, earlier: Option<Self>) -> Self {
+        let chains = [self.chain, earlier.and_then(|earlier| earlier.chain)];
+        Self { cause: self.cause, chain: chains.into_iter().flatten().max_by_key(|chain| chain.evidence()) }
+    }
+}
+
+impl From<Cause> for Failed {
+    fn from(cause: Cause) -> Self {
+        Self { cause, chain: None }
+    }
+}
+
 impl KeProblem {
     /// What the pool mode is told.
     #[must_use]
@@ -77,7 +104,7 @@ fn is_local(error: &io::Error) -> bool {
 
 impl fmt::Display for KeProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { server, port, cause } = self;
+        let Self { server, port, cause, chain: _ } = self;
         match cause {
             Cause::Name(text) => f.write_str(text),
             Cause::Unreachable(errors) => {

@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, error::Elapsed, timeout_at},
 };
 
-use super::Cause;
+use super::{Cause, Failed};
 use crate::now;
 
 /// Octets that are read at a time.
@@ -27,7 +27,7 @@ pub(super) async fn run(
     mut stream: TcpStream,
     time: Duration,
     turn: &Semaphore,
-) -> Result<Box<Established>, Cause> {
+) -> Result<Box<Established>, Failed> {
     let end = Instant::now() + time;
     let mut session = ClientSession::new(config, order).map_err(Cause::Order)?;
     // Both sides speak in turn; nothing is gained by collecting small packets. It works without as well.
@@ -52,14 +52,19 @@ pub(super) async fn run(
                 }
             }
             Output::Done(established) => return Ok(established),
-            Output::Failed(KeError::Timeout(owed)) => return Err(Cause::Stalled(owed, time)),
-            Output::Failed(KeError::Eof(_)) if broken.is_some() => return Err(broken.map_or_else(late, Cause::Broken)),
-            Output::Failed(error) => return Err(Cause::Session(error)),
-            Output::Timeout(None, _) => return Err(late()),
+            Output::Failed(error, chain) => {
+                let cause = match (error, broken) {
+                    (KeError::Timeout(owed), _) => Cause::Stalled(owed, time),
+                    (KeError::Eof(_), Some(broken)) => Cause::Broken(broken),
+                    (error, _) => Cause::Session(error),
+                };
+                return Err(Failed { cause, chain });
+            }
+            Output::Timeout(None, _) => return Err(late().into()),
             Output::Timeout(Some(deadline), _) => match timeout_at(end, stream.read(&mut piece)).await {
                 Ok(Ok(0)) => session.handle_eof(now::monotonic()),
                 Ok(Ok(length)) => session.handle_input(now::monotonic(), piece.get(..length).unwrap_or_default()),
-                Ok(Err(error)) => return Err(Cause::Broken(broken.unwrap_or(error))),
+                Ok(Err(error)) => return Err(Cause::Broken(broken.unwrap_or(error)).into()),
                 Err(_) => session.handle_timeout(now::monotonic().max(deadline)),
             },
         }

@@ -9,10 +9,10 @@ use std::{
 
 use nts_ke::client::Established;
 
-use super::Cause;
+use super::Failed;
 
 /// A session's address and outcome.
-type Outcome = (SocketAddr, Result<Box<Established>, Cause>);
+type Outcome = (SocketAddr, Result<Box<Established>, Failed>);
 
 /// Sessions under way; those that are still under way at the end are given up with it.
 #[derive(Default)]

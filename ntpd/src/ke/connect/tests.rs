@@ -9,7 +9,7 @@ use std::{
 };
 
 use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
-use ntp_proto::{ids::Trust, nts::Keyring, pool::Failure};
+use ntp_proto::{ids::Trust, nts::Keyring, pool::Failure, time::UnixTime};
 use nts_ke::{
     error::TlsFault,
     server::{self, ServerConfig, ServerSession},
@@ -25,10 +25,18 @@ use tokio::{
 use super::*;
 use crate::{now, resolve::tests::vouching};
 
+mod dates;
+
 /// 2030-01-07, within the life of the certificates here.
 pub(crate) const GOOD: UnixTime = UnixTime { seconds: 1_894_000_000, nanos: 0 };
 
+pub(crate) const fn at(time: UnixTime) -> Judgement {
+    Judgement::At(time)
+}
+
 pub(crate) struct Pki {
+    /// The certificate of the authority.
+    ca: String,
     roots: TrustRoots,
     pub(crate) chain: Vec<CertificateDer<'static>>,
     key: Vec<u8>,
@@ -49,12 +57,16 @@ impl Pki {
         let key = KeyPair::generate().unwrap();
         let leaf = parameters.signed_by(&key, &issuer).unwrap();
         let roots = TrustRoots::new(vec![ca.der().clone()]).unwrap();
-        Self { roots, chain: vec![leaf.der().clone()], key: key.serialize_der() }
+        Self { ca: ca.pem(), roots, chain: vec![leaf.der().clone()], key: key.serialize_der() }
     }
 
     pub(crate) fn server(&self) -> ServerConfig {
         let key = PrivateKeyDer::try_from(self.key.clone()).unwrap();
         ServerConfig::new(self.chain.clone(), key, Some(GOOD)).unwrap()
+    }
+
+    pub(crate) fn roots(&self) -> TrustRoots {
+        self.roots.clone()
     }
 
     /// A client for which `ke.test` and `other.test` are 127.0.0.1.
@@ -159,7 +171,8 @@ fn keys_and_cookies_come_with_the_servers_own_address() {
     block_on(async {
         let pki = Pki::new();
         let server = serve(pki.server(), "127.0.0.1:0").await;
-        let exchanged = pki.client().exchange(&ask("ke.test", server.port()), Require::default(), GOOD).await.unwrap();
+        let exchanged =
+            pki.client().exchange(&ask("ke.test", server.port()), Require::default(), at(GOOD)).await.unwrap();
         let expected = Negotiated {
             ntp_server: "ke.test".into(),
             addresses: vec!["127.0.0.1:123".parse().unwrap()],
@@ -167,7 +180,7 @@ fn keys_and_cookies_come_with_the_servers_own_address() {
         };
         assert_eq!((exchanged.negotiated, exchanged.algorithm), (expected, AeadAlgorithm::AesSivCmac256));
         assert_eq!(exchanged.keys.cookies.len(), CookieJar::CAPACITY);
-        assert_eq!(exchanged.validity.unwrap().not_after.seconds, 1_901_232_000);
+        assert_eq!(exchanged.certificates.unwrap().not_after, 1_901_232_000);
 
         let mut jar = exchanged.keys.cookies;
         let cookie = jar.take().unwrap();
@@ -180,12 +193,12 @@ fn keys_and_cookies_come_with_the_servers_own_address() {
 fn an_address_stands_for_itself() {
     block_on(async {
         let pki = Pki::new();
-        for (at, literal) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
-            let server = serve(pki.server(), at).await;
+        for (place, literal) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1")] {
+            let server = serve(pki.server(), place).await;
             let name = Name::from(literal.parse::<IpAddr>().unwrap());
             let question =
                 KeyExchange { server: name, port: server.port(), addresses: None, validated: false, denied: vec![] };
-            let exchanged = pki.client().exchange(&question, Require::default(), GOOD).await.unwrap();
+            let exchanged = pki.client().exchange(&question, Require::default(), at(GOOD)).await.unwrap();
             assert_eq!(exchanged.negotiated.ntp_server, literal);
             assert_eq!(exchanged.negotiated.addresses, [SocketAddr::new(server.ip(), 123)]);
         }
@@ -205,7 +218,7 @@ fn a_server_may_name_another_with_a_port() {
             let config = pki.server().with_ntp_server(Some(named.into()), Some(1123)).unwrap();
             let server = serve(config, "127.0.0.1:0").await;
             let exchanged =
-                pki.client().exchange(&ask("ke.test", server.port()), Require::default(), GOOD).await.unwrap();
+                pki.client().exchange(&ask("ke.test", server.port()), Require::default(), at(GOOD)).await.unwrap();
             assert_eq!(exchanged.negotiated.ntp_server, named);
             let expected: Vec<SocketAddr> = expected.iter().map(|text| text.parse().unwrap()).collect();
             assert_eq!(exchanged.negotiated.addresses, expected);
@@ -220,14 +233,14 @@ fn other_addresses_of_the_name_follow_that_of_the_peer() {
         let server = serve(pki.server(), "127.0.0.1:0").await;
         let addresses = ["127.0.0.9", "127.0.0.1"].map(|ip| SocketAddr::new(ip.parse().unwrap(), server.port()));
         let question = KeyExchange { addresses: Some(addresses.to_vec()), ..ask("ke.test", server.port()) };
-        let exchanged = pki.client().exchange(&question, Require::default(), GOOD).await.unwrap();
+        let exchanged = pki.client().exchange(&question, Require::default(), at(GOOD)).await.unwrap();
         let expected: [SocketAddr; 2] = ["127.0.0.1:123", "127.0.0.9:123"].map(|text| text.parse().unwrap());
         assert_eq!(exchanged.negotiated.addresses, expected);
     });
 }
 
 async fn problem(client: &KeyExchanger, question: &KeyExchange, judged_at: UnixTime) -> (Failure, String) {
-    let problem = client.exchange(question, Require::default(), judged_at).await.unwrap_err();
+    let problem = client.exchange(question, Require::default(), at(judged_at)).await.unwrap_err();
     (problem.failure(), problem.to_string())
 }
 
@@ -315,7 +328,7 @@ fn an_address_that_is_dead_or_stalls_does_not_keep_from_the_next() {
         {
             let question = KeyExchange { addresses: Some(vec![bad, good]), ..ask("ke.test", 1) };
             let begin = Instant::now();
-            let exchanged = pki.client().exchange(&question, Require::default(), GOOD).await.unwrap();
+            let exchanged = pki.client().exchange(&question, Require::default(), at(GOOD)).await.unwrap();
             let took = begin.elapsed().as_millis();
             assert!((least..most).contains(&took), "{bad}: {took} ms");
             assert_eq!(exchanged.negotiated.addresses[0], SocketAddr::new(good.ip(), 123));
@@ -354,7 +367,7 @@ fn of_two_sessions_with_one_server_one_sends_a_request() {
             served.store(0, Ordering::Relaxed);
             let slow = detour(good, "127.0.0.2:0", Duration::from_millis(late)).await;
             let question = KeyExchange { addresses: Some(vec![slow, good]), ..ask("ke.test", 1) };
-            let exchanged = pki.client().exchange(&question, Require::default(), GOOD).await.unwrap();
+            let exchanged = pki.client().exchange(&question, Require::default(), at(GOOD)).await.unwrap();
             assert!(!exchanged.keys.cookies.is_empty());
             tokio::time::sleep(Duration::from_millis(400)).await;
             assert_eq!(served.load(Ordering::Relaxed), 1, "{late} ms");
@@ -405,28 +418,28 @@ fn dns_vouches_for_a_certificate_or_against_it() {
         };
         let vouched = client(3, &pki.chain[0]).await;
         for require in [Require::default(), dane] {
-            let exchanged = vouched.exchange(&question, require, GOOD).await.unwrap();
-            assert_eq!((exchanged.negotiated.trust, exchanged.validity), (Trust::Dane, None));
+            let exchanged = vouched.exchange(&question, require, at(GOOD)).await.unwrap();
+            assert_eq!((exchanged.negotiated.trust, exchanged.certificates), (Trust::Dane, None));
         }
         let text = |problem: KeProblem| problem.to_string();
         let elsewhere = Pki::new();
-        let refused = client(3, &elsewhere.chain[0]).await.exchange(&question, Require::default(), GOOD).await;
+        let refused = client(3, &elsewhere.chain[0]).await.exchange(&question, Require::default(), at(GOOD)).await;
         assert_eq!(
             text(refused.unwrap_err()),
             "localhost: key exchange failed: certificate is not the one that DNS vouches for: none of 1 TLSA records matches"
         );
         // A record that can vouch for nothing: as if there were none, but `require` is not met by it.
         let useless = client(3, b"a hash, as it were").await;
-        let refused = useless.exchange(&question, Require::default(), GOOD).await;
+        let refused = useless.exchange(&question, Require::default(), at(GOOD)).await;
         assert!(text(refused.unwrap_err()).contains("unknown issuer"));
-        let refused = useless.exchange(&question, dane, GOOD).await.unwrap_err();
+        let refused = useless.exchange(&question, dane, at(GOOD)).await.unwrap_err();
         assert_eq!(refused.failure(), Failure::Unsupported);
         assert_eq!(
             text(refused),
             "localhost: refused: `require` asks for \"dane\", and none of its 1 TLSA records can be used: its data is not \
              what its matching type asks for"
         );
-        let refused = pki.client().exchange(&ask("ke.test", server.port()), dane, GOOD).await.unwrap_err();
+        let refused = pki.client().exchange(&ask("ke.test", server.port()), dane, at(GOOD)).await.unwrap_err();
         assert_eq!(text(refused), "ke.test: refused: `require` asks for \"dnssec\", and its name is not signed");
     });
 }
@@ -438,11 +451,13 @@ fn exchanges_can_be_tasks() {
     let client = Pki::new().client();
     beside(&|| {
         let client = client.clone();
-        tokio::spawn(async move { drop(client.exchange(&ask("nowhere.test", 1), Require::default(), GOOD).await) })
+        tokio::spawn(async move { drop(client.exchange(&ask("nowhere.test", 1), Require::default(), at(GOOD)).await) })
     });
     beside(&|| {
         let resolver = client.resolver.clone();
-        tokio::spawn(async move { drop(resolver.services(&Name::parse("_ntske._tcp.ke.test").unwrap(), GOOD).await) })
+        tokio::spawn(
+            async move { drop(resolver.services(&Name::parse("_ntske._tcp.ke.test").unwrap(), at(GOOD)).await) },
+        )
     });
 }
 
@@ -453,13 +468,13 @@ fn only_what_this_machine_says_itself_is_a_matter_of_the_network() {
         let address = "192.0.2.1:4460".parse().unwrap();
         let errors = kinds.iter().map(|kind| (address, Error::from(*kind))).collect();
         let server = Name::parse("ke.test").unwrap();
-        KeProblem { server, port: 4460, cause: Cause::Unreachable(errors) }.failure()
+        KeProblem { server, port: 4460, cause: Cause::Unreachable(errors), chain: None }.failure()
     };
     assert_eq!(failure(&[ErrorKind::NetworkUnreachable]), Failure::Network);
     assert_eq!(failure(&[ErrorKind::NetworkUnreachable, ErrorKind::ConnectionRefused]), Failure::Connect);
     assert_eq!(failure(&[ErrorKind::HostUnreachable]), Failure::Connect);
-    let expired = TlsFault::Expired { not_after: None, judged_at: GOOD };
+    let expired = TlsFault::Expired { not_after: GOOD, judged_at: GOOD };
     let server = Name::parse("ke.test").unwrap();
-    let problem = KeProblem { server, port: 4460, cause: Cause::Session(KeError::Tls(expired)) };
+    let problem = KeProblem { server, port: 4460, cause: Cause::Session(KeError::Tls(expired)), chain: None };
     assert_eq!(problem.failure(), Failure::Tls);
 }

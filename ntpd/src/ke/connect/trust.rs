@@ -45,8 +45,8 @@ mod tests {
     #[test]
     fn each_requirement_is_met_or_named() {
         let record = Tlsa::new(3, 1, 1, vec![0; 32]).unwrap();
-        let records = TlsaAnswer::Secure { records: vec![record], unusable: vec![] };
-        let useless = TlsaAnswer::Secure { records: vec![], unusable: vec![Unusable::Data] };
+        let records = TlsaAnswer::Secure { records: vec![record], unusable: vec![], signatures: None };
+        let useless = TlsaAnswer::Secure { records: vec![], unusable: vec![Unusable::Data], signatures: None };
         let unknown = TlsaAnswer::Unknown("no answer in 4 s".to_owned());
         let (none, dnssec) = (Require::default(), Require { dnssec: true, dane: false });
         let (dane, both) = (Require { dnssec: false, dane: true }, Require { dnssec: true, dane: true });
