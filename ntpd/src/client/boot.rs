@@ -37,16 +37,16 @@ pub struct Known {
 /// The bootstrap, and what it is made of.
 #[derive(Debug)]
 pub(super) struct Boot {
-    known: Known,
+    pub(super) known: Known,
     settings: FirstBoot,
     /// Made when authenticated sources are expected for the first time.
-    bootstrap: Option<Bootstrap>,
+    pub(super) bootstrap: Option<Bootstrap>,
     /// Whether they are now, or may be because a name is undecided.
     engaged: bool,
     /// Whether they are now for certain.
     expected: bool,
     /// Until when a name that is undecided counts as one that has NTS.
-    undecided_until: Monotonic,
+    pub(super) undecided_until: Monotonic,
     wake: Option<Monotonic>,
     /// The last alarm, which is not told again and again.
     told: Option<Alarm>,
@@ -180,6 +180,7 @@ impl Client {
         self.boot.wake = undecided.then_some(self.boot.undecided_until);
         let authenticated = self.groups.values().any(|group| self.expects_authentication(group));
         if self.boot.engaged {
+            let begins = self.boot.bootstrap.is_none();
             self.engage();
             let mut expected = Vec::new();
             for group in self.groups.values() {
@@ -192,6 +193,10 @@ impl Client {
             }
             if let Some(bootstrap) = &mut self.boot.bootstrap {
                 bootstrap.set_expected(expected);
+                if begins {
+                    let obstacles = TimeReport::new(&bootstrap.report()).obstacles();
+                    tracing::info!("the clock is left alone until the time is verified; {obstacles}");
+                }
             }
         }
         let present = self.clock.now();

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::observe::control::Change;
 
+mod boot;
 mod chains;
 
 /// A hardware clock has set the time.
