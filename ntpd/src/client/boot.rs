@@ -359,6 +359,17 @@ impl Client {
         self.drop_source(source);
     }
 
+    /// The machine was put back to an earlier state, or copied: its clock may be wrong by any amount, and its keys are those
+    /// of another, too.
+    pub(super) fn handle_restored(&mut self) {
+        tracing::warn!("this machine was put back to an earlier state, or copied");
+        let present = self.clock.now();
+        self.engine.handle_interruption(present);
+        if let Some(bootstrap) = &mut self.boot.bootstrap {
+            bootstrap.handle_restored();
+        }
+    }
+
     /// An administrator does not believe the last verified time.
     pub(super) fn reset_floor(&mut self) {
         tracing::warn!("the last verified time is forgotten, as an administrator wants it");

@@ -21,6 +21,7 @@ mod join;
 mod losses;
 mod members;
 mod request;
+mod restore;
 mod saved;
 mod steps;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use boot::Known;
 pub use command::Counted;
 use members::{Answered, Group};
 use request::{Received, Waiting};
+use restore::Restores;
 use steps::OwnSteps;
 use watch::{Alarm, ClockWatch, Disturbance};
 
@@ -111,6 +113,7 @@ pub struct Client {
     waiting: BTreeMap<SourceId, Waiting>,
     watch: ClockWatch,
     alarm: Alarm,
+    restores: Restores,
     steps: OwnSteps,
     wake: Option<Monotonic>,
     random: ChaCha12Rng,
@@ -173,6 +176,7 @@ impl Client {
             waiting: BTreeMap::new(),
             watch: ClockWatch::start(),
             alarm: Alarm::default(),
+            restores: Restores::default(),
             steps: OwnSteps::default(),
             wake: None,
             random,
@@ -195,6 +199,7 @@ impl Client {
                 self.handle(event);
             }
             () = self.alarm.set_off() => self.look_at_clocks(),
+            () = self.restores.next() => self.handle_restored(),
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
                 let present = self.clock.now();

@@ -152,9 +152,6 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[trust]\naeads = []", format!("ntpd.toml:1:2: trust.aeads: without any algorithm there is no NTS; accepted: {AEADS}")),
         ("[trust]\naeads = [15, \"aead_aes_siv_cmac_256\"]", "ntpd.toml:2:14: trust.aeads: 15 was given before".into()),
         ("[trust]\nbootstrap = \"always\"", "ntpd.toml:2:13: trust.bootstrap: unknown value `always`; accepted: quorum, strict".into()),
-        ("[trust]\nfirst-boot-quorum = 2", "ntpd.toml:2:21: trust.first-boot-quorum: 2 is out of range; accepted: 1, where one operator is configured and is to be believed; without it, a majority".into()),
-        ("[trust]\nfirst-boot-quorum = true", "ntpd.toml:2:21: trust.first-boot-quorum: expected an integer, found a boolean; accepted: 1, where one operator is configured and is to be believed; without it, a majority".into()),
-        ("[trust]\nmin-agreeing = 0", "ntpd.toml:2:16: trust.min-agreeing: 0 is out of range; accepted: 1 to 16".into()),
         ("[trust]\ndnssec = \"off\"", "ntpd.toml:2:10: trust.dnssec: unknown value `off`; accepted: validate, trust-resolver".into()),
         ("[trust]\ndnssec-anchor = \"/nowhere/root.key\"", "ntpd.toml:2:17: trust.dnssec-anchor: /nowhere/root.key: cannot be read: No such file or directory (os error 2)".into()),
         ("[trust]\nresolver = \"dns.example\"", "ntpd.toml:2:12: trust.resolver: `dns.example` is not the address of a name server; accepted: an address, with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353".into()),
@@ -185,6 +182,17 @@ fn what_to_do_without_the_time_can_be_chosen() {
     let etc = Etc::new().with("ntpd.toml", "pool = \"a\"\n[trust]\nbootstrap = \"strict\"\nfirst-boot-quorum = 1");
     let what = "ntpd.toml:4:21: trust.first-boot-quorum: not used, because `bootstrap` is \"strict\"";
     assert_eq!(etc.warnings(), [what]);
+    let one = "accepted: 1, where one operator is configured and is to be believed; without it, a majority";
+    for (line, message) in [
+        ("first-boot-quorum = 2", format!("2:21: trust.first-boot-quorum: 2 is out of range; {one}")),
+        (
+            "first-boot-quorum = true",
+            format!("2:21: trust.first-boot-quorum: expected an integer, found a boolean; {one}"),
+        ),
+        ("min-agreeing = 0", "2:16: trust.min-agreeing: 0 is out of range; accepted: 1 to 16".to_owned()),
+    ] {
+        assert_eq!(load(&format!("[trust]\n{line}")).unwrap_err(), format!("ntpd.toml:{message}"));
+    }
 }
 
 #[test]

@@ -93,6 +93,22 @@ fn a_place_is_taken_again_when_its_name_is_gone() {
 }
 
 #[test]
+fn a_machine_that_was_put_back_begins_anew() {
+    let mut bench = Bench::new(SERVER);
+    bench.with(|client| client.handle_answered(0, exchanged(0)));
+    assert_eq!(bench.sources().len(), 1);
+    bench.with(Client::handle_restored);
+    assert_eq!(bench.sources(), [], "keys are those of whoever was copied, too");
+    assert!(held(&bench));
+    let why = bench.client.bootstrap_report().unwrap().standing;
+    assert_eq!(why, ntp_proto::bootstrap::Standing::Untrusted(ntp_proto::bootstrap::Distrust::Restored));
+    // A clock that is not held is measured anew.
+    let mut bench = Bench::new(PLAIN);
+    bench.with(Client::handle_restored);
+    assert!(!held(&bench));
+}
+
+#[test]
 fn dates_are_deferred_for_a_clock_that_nothing_vouches_for() {
     let servers = "[[server]]\naddress = \"a.one.test\"\nnts = \"require\"\n[[server]]\naddress = \"a.two.test\"\nnts = \"require\"\n";
     let mut bench = Bench::new(servers);
