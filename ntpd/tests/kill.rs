@@ -1,5 +1,4 @@
 //! State that is saved by a process which is killed at any moment.
-#![expect(clippy::unwrap_used, reason = "a test")]
 
 use std::{
     env,
