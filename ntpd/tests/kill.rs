@@ -15,7 +15,7 @@ use ntpd::state::{LastTime, SavedSource, Sources, StateDirectory};
 use tempfile::TempDir;
 
 /// How often a process is killed, unless `NTPD_TEST_KILLS` says otherwise.
-const KILLS: u32 = 200;
+const KILLS: u32 = 1_000;
 /// Where a process that is to be killed saves.
 const FOLDER: &str = "NTPD_TEST_SAVES_HERE";
 
