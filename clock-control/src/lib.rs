@@ -11,6 +11,8 @@ use ntp_proto::{
 
 #[cfg(target_os = "linux")]
 mod linux;
+#[cfg(target_os = "linux")]
+mod origin;
 mod precision;
 mod sim;
 mod soft;
@@ -18,6 +20,8 @@ mod sys;
 
 #[cfg(target_os = "linux")]
 pub use linux::{SystemClock, permitted};
+#[cfg(target_os = "linux")]
+pub use origin::{clock_facts, distribution_epoch};
 pub use precision::measure_precision;
 pub use sim::{Oscillator, SimClock, Temperature};
 pub use soft::SoftClock;

@@ -1,7 +1,7 @@
 //! The system calls behind [`SystemClock`](crate::SystemClock) and [`SoftClock`](crate::SoftClock).
-#![expect(unsafe_code, reason = "adjtimex has no safe wrapper; every block says why it is sound")]
+#![expect(unsafe_code, reason = "these calls have no safe wrappers; every block says why it is sound")]
 
-use std::{io, mem::MaybeUninit};
+use std::{fs::File, io, mem::MaybeUninit, os::fd::AsRawFd as _};
 
 use ntp_proto::time::{NtpTimestamp, UnixTime};
 
@@ -86,4 +86,32 @@ pub(crate) fn user_hz() -> io::Result<i64> {
     // SAFETY: the call takes an integer and touches no memory of ours.
     let hz = widen(unsafe { libc::sysconf(libc::_SC_CLK_TCK) });
     if hz > 0 { Ok(hz) } else { Err(io::Error::from(io::ErrorKind::Unsupported)) }
+}
+
+/// Reads the clock of a device, in Unix seconds.
+pub(crate) fn device_clock(device: &File) -> io::Result<i64> {
+    // How the kernel makes a clock of a descriptor (FD_TO_CLOCKID, clock_getres(2)).
+    let clock = (!device.as_raw_fd() << 3) | 3;
+    let mut raw = MaybeUninit::<libc::timespec>::uninit();
+    // SAFETY: the pointer is to a live `timespec`, which the call fills.
+    if unsafe { libc::clock_gettime(clock, raw.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has filled the structure.
+    Ok(widen(unsafe { raw.assume_init() }.tv_sec))
+}
+
+/// `RTC_VL_READ` of linux/rtc.h: `_IOR('p', 0x13, unsigned int)`.
+const RTC_VL_READ: libc::Ioctl = libc::_IOR::<libc::c_uint>(b'p' as u32, 0x13);
+
+/// Bits of its answer: the time is lost, and the battery is empty (`RTC_VL_DATA_INVALID`, `RTC_VL_BACKUP_EMPTY`). A battery
+/// that is merely low still keeps the time.
+const VOLTAGE_LOST: libc::c_uint = 1 | 4;
+
+/// Whether a hardware clock says that it lost its time for want of power. Many cannot say.
+pub(crate) fn voltage_low(device: &File) -> bool {
+    let mut answer: libc::c_uint = 0;
+    // SAFETY: the call writes one unsigned integer, to which the pointer leads.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), RTC_VL_READ, &raw mut answer) };
+    result == 0 && answer & VOLTAGE_LOST != 0
 }

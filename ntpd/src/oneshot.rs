@@ -7,13 +7,13 @@ use tokio::{runtime::Builder, time::Instant};
 
 use crate::{
     cli::{FAILED, print},
-    client::Client,
+    client::{Client, Known},
     clock::LocalClock,
     config::{Config, NtsUse, Origin},
     ke::connect::KeyExchanger,
-    observe::SourceInfo,
+    observe::{SourceInfo, report::TimeReport},
     resolve::Resolver,
-    start::{StartError, open_clock, parts, read},
+    start::{StartError, known, open_clock, parts, read},
     state::{PoolMemory, StateDirectory},
 };
 
@@ -30,7 +30,9 @@ pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
         Err(failed) => return failed,
     };
     let mut config = loaded.config;
-    keep_promises(&mut config);
+    let state = existing_state(&config);
+    keep_promises(&mut config, state.as_ref());
+    let known = known(state.as_ref());
     // There is no time to slew.
     config.clock.step_threshold = Duration::ZERO;
     config.clock.step_limit = StepLimit::Always;
@@ -38,9 +40,10 @@ pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
         measure(
             &config,
             &loaded.keys,
-            clock,
+            (clock, known),
             ONCE_PATIENCE,
-            |client| client.has_updated(),
+            // Nothing is corrected by a time that is not verified, where authenticated sources are to tell it.
+            (Client::has_updated, Client::has_updated),
             |client| {
                 let offset = client.last_offset();
                 let (what, verb) = if no_clock { ("clock left alone (-x)", "is") } else { ("clock set", "was") };
@@ -64,8 +67,10 @@ pub fn query(names: &[String]) -> ExitCode {
         }
     };
     let clock = open_clock(true);
-    let result = clock
-        .and_then(|clock| measure(&config, &[], clock, QUERY_PATIENCE, |client| client.has_measured_all(), sources));
+    let result = clock.and_then(|clock| {
+        let done = (Client::has_measured_all as Asks, Client::has_selected as Asks);
+        measure(&config, &[], (clock, known(None)), QUERY_PATIENCE, done, sources)
+    });
     finish(result)
 }
 
@@ -80,19 +85,22 @@ fn finish(result: Result<bool, StartError>) -> ExitCode {
     }
 }
 
-/// Runs a client until `done`, a time was had, or patience ends; then prints, and says whether a time was had.
+/// A question to a client.
+type Asks = fn(&mut Client) -> bool;
+
+/// Runs a client until it is `done` or patience ends; then prints, and says whether a time `was_had`.
 fn measure(
     config: &Config,
     keys: &[ntp_proto::wire::SymmetricKey],
-    clock: LocalClock,
+    (clock, known): (LocalClock, Known),
     patience: Duration,
-    done: impl Fn(&mut Client) -> bool,
+    (done, was_had): (Asks, Asks),
     describe: impl FnOnce(&mut Client) -> String,
 ) -> Result<bool, StartError> {
     let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
     let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
     let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
-    let parts = parts(clock, resolver, exchanger)?;
+    let parts = parts(clock, known, resolver, exchanger)?;
     let result = runtime.block_on(async {
         let mut client = Client::new(config, keys, parts);
         let start = Instant::now();
@@ -100,7 +108,7 @@ fn measure(
         while !done(&mut client) && Instant::now() < end {
             let _ = tokio::time::timeout_at(end, client.step()).await;
         }
-        let had_time = client.has_updated();
+        let had_time = was_had(&mut client);
         if had_time {
             print(&describe(&mut client));
         } else {
@@ -116,12 +124,14 @@ fn measure(
     result
 }
 
+/// The state directory, if there is one.
+fn existing_state(config: &Config) -> Option<StateDirectory> {
+    config.state_directory.exists().then(|| StateDirectory::open(&config.state_directory).ok()).flatten()
+}
+
 /// A name that offered NTS once is not used without it, whoever asks. Nothing is written.
-fn keep_promises(config: &mut Config) {
-    if !config.state_directory.exists() {
-        return;
-    }
-    let Ok(state) = StateDirectory::open(&config.state_directory) else { return };
+fn keep_promises(config: &mut Config, state: Option<&StateDirectory>) {
+    let Some(state) = state else { return };
     let memory = state.load::<PoolMemory>().value.unwrap_or_default();
     let promised = |name: &str| memory.names.get(name).is_some_and(|record| record.nts);
     for pool in config.pools.iter_mut().filter(|pool| pool.nts == NtsUse::Auto && promised(pool.name.as_str())) {
@@ -141,6 +151,9 @@ fn failure(client: &mut Client, elapsed: Duration) -> String {
     for row in &report.sources {
         let address = row.judged.source.address.map(|address| format!(" ({address})")).unwrap_or_default();
         text.push_str(&format!("  {}{address}: {}\n", row.judged.source.name, row.judged.reason));
+    }
+    if let Some(time) = client.bootstrap_report() {
+        text.push_str(&format!("  the time is not verified: {}\n", TimeReport::new(&time).obstacles()));
     }
     if report.sources.is_empty() {
         text.push_str("  no server is configured\n");

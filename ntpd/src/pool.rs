@@ -180,6 +180,15 @@ impl Mode {
         }
     }
 
+    /// Whether each server is asked by its address, and certified for that.
+    #[must_use]
+    pub fn asks_by_address(&self) -> bool {
+        match self {
+            Self::Addresses(pool) => pool.list().certificate() == Certificate::OfAddress,
+            Self::Auto(_) | Self::Classic(_) | Self::Plain(_) | Self::Lb(_) | Self::Srv(_) => false,
+        }
+    }
+
     fn inner(&mut self) -> &mut dyn PoolMode {
         match self {
             Self::Auto(pool) => pool,

@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode, sync::Arc};
 
-use clock_control::{SoftClock, SystemClock, measure_precision, permitted};
+use clock_control::{SoftClock, SystemClock, clock_facts, distribution_epoch, measure_precision, permitted};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -13,9 +13,9 @@ use tokio::{
 
 use crate::{
     cli::FAILED,
-    client::{BUILT, Client, Counted, Parts},
+    client::{BUILT, Client, Counted, Known, Parts},
     clock::LocalClock,
-    config::{Config, Loaded, Origin, Problems, load},
+    config::{Config, Loaded, Origin, Problems, TrustSettings, load},
     ke::connect::KeyExchanger,
     log, now,
     observe::control::{
@@ -25,7 +25,7 @@ use crate::{
     resolve::Resolver,
     serve::StatusCell,
     serving::Serving,
-    state::StateDirectory,
+    state::{LastTime, StateDirectory},
 };
 
 /// Precision of a clock that cannot be measured, log2 seconds: a microsecond, as with every system of today.
@@ -93,18 +93,38 @@ pub fn read(origin: &Origin) -> Result<Loaded, ExitCode> {
     Ok(loaded)
 }
 
+/// What is known of the time without asking anybody. To be read before privileges are dropped and the clock is steered.
+#[must_use]
+pub fn known(state: Option<&StateDirectory>) -> Known {
+    let last = state.map(StateDirectory::load::<LastTime>);
+    if let Some(complaint) = last.as_ref().and_then(|last| last.complaint.as_ref()) {
+        tracing::warn!("{complaint}");
+    }
+    Known {
+        clock: clock_facts(now::unix().seconds),
+        distribution: distribution_epoch(),
+        verified: last.and_then(|last| last.value).map(|last| last.time().seconds),
+    }
+}
+
 /// What a client is made of that keeps nothing over a restart and serves nobody.
 ///
 /// # Errors
 ///
 /// [`StartError`] if the kernel has no randomness to give.
-pub fn parts(clock: LocalClock, resolver: Resolver, exchanger: KeyExchanger) -> Result<Parts, StartError> {
+pub fn parts(
+    clock: LocalClock,
+    known: Known,
+    resolver: Resolver,
+    exchanger: KeyExchanger,
+) -> Result<Parts, StartError> {
     Ok(Parts {
         clock,
         resolver,
         exchanger,
         status: Arc::new(StatusCell::default()),
         state: None,
+        known,
         precision: measure_precision(|| Some(now::kernel())).unwrap_or(UNKNOWN_PRECISION),
         seed: random_seed()?,
     })
@@ -150,6 +170,7 @@ impl Daemon {
             .inspect_err(|error| tracing::warn!("nothing will be kept over a restart: {error}"))
             .ok()
             .map(Arc::new);
+        let known = known(state.as_deref());
         // Everything else is opened by the user that will have to open it again at a reload.
         let dropped = privilege::drop(!no_clock, |uid, gid| {
             state.iter().for_each(|state| state.give_to(uid, gid));
@@ -170,7 +191,7 @@ impl Daemon {
         let control_counts = control.counts();
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
-        let parts = Parts { status, state, ..parts(clock, resolver, exchanger)? };
+        let parts = Parts { status, state, ..parts(clock, known, resolver, exchanger)? };
         let client = Client::new(&config, &keys, parts);
         let control = tokio::spawn(control.run(sender));
         drop(guard);
@@ -269,11 +290,13 @@ impl Daemon {
         self.serving.commit(serving);
         // The files that are trusted may have changed under the same names, which is a reason to read them, not to begin
         // anew.
-        let other_trust = config.trust != self.config.trust;
+        let first_boot = self.config.trust.first_boot;
+        let other_trust = TrustSettings { first_boot, ..config.trust.clone() } != self.config.trust;
         self.client.reconfigure(&config, &keys, exchanger, other_trust);
         let later = changed_with_restart(&self.config, &config);
         // What waits stays as it is, so that the next reload tells it again.
-        self.config = Config { log: self.config.log, clock: self.config.clock.clone(), ..config };
+        let trust = TrustSettings { first_boot, ..config.trust };
+        self.config = Config { log: self.config.log, clock: self.config.clock.clone(), trust, ..config };
         Ok(if later.is_empty() {
             "configuration applied".to_owned()
         } else {
@@ -291,6 +314,7 @@ fn changed_with_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("clock.max-slew-rate", was.max_slew_rate != is.max_slew_rate),
         ("clock.max-frequency", was.max_frequency != is.max_frequency),
         ("clock.leap", was.leap != is.leap),
+        ("trust.bootstrap", old.trust.first_boot != new.trust.first_boot),
         ("log", old.log != new.log),
     ]
     .into_iter()

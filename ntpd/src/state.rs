@@ -190,6 +190,15 @@ impl StateDirectory {
         Recovered { value, complaint: Some(self.error::<T>(fault)) }
     }
 
+    /// Forgets a record, and the one before it.
+    ///
+    /// # Errors
+    ///
+    /// [`StateError`] if it could not be removed.
+    pub fn forget<T: Record>(&self) -> Result<(), StateError> {
+        self.remove::<T>().map_err(|error| self.error::<T>(StateFault::Io(error)))
+    }
+
     /// Removes a record and all that was kept of it. When this returns, nothing of it is left on the disk.
     fn remove<T: Record>(&self) -> io::Result<()> {
         let mut removed = false;

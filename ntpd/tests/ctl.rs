@@ -38,6 +38,7 @@ fn tracking(updates: u64) -> TrackingReport {
         updates,
         leap: LeapWord::NotSynchronized,
         reason: None,
+        time: None,
     }
 }
 

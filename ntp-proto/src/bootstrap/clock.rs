@@ -98,6 +98,8 @@ pub enum Distrust {
     Restored,
     /// Servers of several operators showed that it was wrong after it had been verified.
     Refuted,
+    /// An administrator says so.
+    Administrator,
 }
 
 impl fmt::Display for Distrust {
@@ -109,6 +111,7 @@ impl fmt::Display for Distrust {
             Self::FarAhead => "the clock is too far ahead of the last time that was verified",
             Self::Restored => "this machine was put back to an earlier state",
             Self::Refuted => "several operators signed later times than the clock's",
+            Self::Administrator => "an administrator does not believe the last time that was verified",
         })
     }
 }

@@ -86,7 +86,7 @@ pub enum Output {
     Now(State),
     /// Tell whoever watches.
     Alarm(Alarm),
-    /// Nothing more until this time; then call [`Bootstrap::handle_timeout`].
+    /// Nothing more until this time; then call [`Bootstrap::handle_timeout`](super::Bootstrap::handle_timeout).
     Timeout(Option<Monotonic>),
 }
 

@@ -252,6 +252,12 @@ impl Bootstrap {
         self.distrust(Distrust::Restored);
     }
 
+    /// An administrator does not believe the last verified time: it is no floor any more, and all begins anew.
+    pub fn handle_floor_reset(&mut self) {
+        self.config.floor.verified = None;
+        self.distrust(Distrust::Administrator);
+    }
+
     fn distrust(&mut self, why: Distrust) {
         self.standing = Standing::Untrusted(why);
         self.paused_until = None;

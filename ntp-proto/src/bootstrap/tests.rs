@@ -266,3 +266,18 @@ fn those_who_are_not_valid_at_the_time_agreed_on_are_refused() {
     assert_eq!(machine.boot.state(), State::Verified);
     assert_eq!(machine.refused, [SourceId(3)]);
 }
+
+#[test]
+fn an_administrator_can_do_away_with_a_floor_that_is_too_late() {
+    let floor = Floor { verified: Some(TRUE + 900 * DAY), ..config().floor };
+    let mut machine = Machine::new(Config { floor, ..config() }, &GOOD, TRUE, 3);
+    assert_eq!(machine.at.clock.seconds, TRUE + 900 * DAY);
+    machine.ask(&honest(3), TRUE);
+    assert_eq!(machine.boot.state(), State::Unknown);
+    machine.boot.handle_floor_reset();
+    machine.obey();
+    machine.ask(&honest(3), TRUE);
+    machine.ask(&honest(3), TRUE);
+    assert_eq!(machine.boot.state(), State::Verified);
+    assert!((machine.at.clock.seconds - TRUE).abs() <= 1);
+}

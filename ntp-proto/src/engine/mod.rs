@@ -19,6 +19,7 @@ use crate::{
     wire::Kiss,
 };
 
+mod hold;
 mod report;
 mod timers;
 mod update;
@@ -122,6 +123,8 @@ pub struct Engine {
     select: SelectConfig,
     authentication_expected: bool,
     pass_leap: bool,
+    /// The clock is left alone, whatever sources say.
+    held: bool,
     era: UnixTime,
     rng: ChaCha12Rng,
     sources: BTreeMap<SourceId, Source>,
@@ -129,7 +132,7 @@ pub struct Engine {
     next_id: u32,
     timeline: Timeline,
     discipline: Controller,
-    step: StepPolicy,
+    step_policy: StepPolicy,
     outputs: VecDeque<Output>,
     slew_end: Option<Monotonic>,
     refresh: Option<Monotonic>,
@@ -176,6 +179,7 @@ impl Engine {
             select: config.select,
             authentication_expected: false,
             pass_leap: config.pass_leap,
+            held: false,
             era: config.era,
             rng: ChaCha12Rng::from_seed(config.seed),
             sources: BTreeMap::new(),
@@ -183,7 +187,7 @@ impl Engine {
             next_id: 1,
             timeline,
             discipline: Controller::new(skew, config.max_slew),
-            step: StepPolicy::new(config.step_threshold, config.step_limit),
+            step_policy: StepPolicy::new(config.step_threshold, config.step_limit),
             outputs,
             slew_end: None,
             refresh: None,
@@ -264,10 +268,12 @@ impl Engine {
         self.reselect(now, None);
     }
 
-    /// Makes up for what the clock is behind by one step, at once.
+    /// Makes up for what the clock is behind by one step, at once, unless it is held.
     pub fn step_now(&mut self, now: Now) {
-        self.step.force();
-        self.follow(now);
+        if !self.held {
+            self.step_policy.force();
+            self.follow(now);
+        }
     }
 
     /// Takes a datagram that came in on a source's socket. NTS opens it in place.
@@ -310,8 +316,8 @@ impl Engine {
         }
     }
 
-    /// Takes word that the clock jumped by `by` when it read `at`, by nobody's command here. The time believed in stays,
-    /// and the sources are asked at once whether that is right.
+    /// Takes word that the clock jumped by `by` when it read `at`, by nobody's command here. The time believed in stays
+    /// unless the clock is held, and the sources are asked at once whether that is right.
     pub fn handle_jump(&mut self, now: Now, at: NtpTimestamp, by: NtpDuration) {
         if self.is_leap(at, by) {
             self.timeline.handle_leap(at, by);
@@ -319,7 +325,11 @@ impl Engine {
             self.status.reference_time = self.status.reference_time + by;
             self.sources.values_mut().for_each(|source| source.handle_leap(by));
         } else {
-            self.timeline.handle_jump(at, by);
+            if self.held {
+                self.handle_jump_while_held(at, by);
+            } else {
+                self.timeline.handle_jump(at, by);
+            }
             self.outputs.push_back(Output::Notice(Notice::Jump(by)));
         }
         self.sources.values_mut().for_each(|source| source.recheck(now.monotonic));

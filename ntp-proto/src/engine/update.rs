@@ -38,8 +38,16 @@ impl Engine {
         let selection = self.select_at(self.timeline.at(now.clock), Some(id));
         let is_used = self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used());
         match selection.chosen {
-            Some((best, combined)) if is_used || !had_selection => self.apply(now, best, &combined),
+            Some((best, combined)) if (is_used || !had_selection) && !self.held => self.apply(now, best, &combined),
             Some(_) => {}
+            None => self.publish(now),
+        }
+    }
+
+    /// Judges the sources again, and does what they say without waiting for the next sample.
+    pub(super) fn follow_sources(&mut self, now: Now) {
+        match self.select_at(self.timeline.at(now.clock), None).chosen {
+            Some((best, combined)) => self.apply(now, best, &combined),
             None => self.publish(now),
         }
     }
@@ -49,7 +57,7 @@ impl Engine {
         let had_selection = self.selected.is_some();
         let selection = self.select_at(self.timeline.at(now.clock), heard);
         match selection.chosen {
-            Some((best, combined)) if !had_selection => self.apply(now, best, &combined),
+            Some((best, combined)) if !had_selection && !self.held => self.apply(now, best, &combined),
             Some(_) | None => self.publish(now),
         }
     }
@@ -129,12 +137,8 @@ impl Engine {
     /// Makes the clock follow the timeline: by a step where that is allowed, by a slew otherwise.
     pub(super) fn follow(&mut self, now: Now) {
         let pending = self.timeline.pending(now.clock);
-        let natural = self.timeline.natural();
-        if self.step.decide(pending.to_seconds()) {
-            self.slew_end = None;
-            self.outputs.push_back(Output::Notice(Notice::Step(pending)));
-            self.outputs.push_back(Output::Steer(Steer::Step(pending)));
-            self.outputs.push_back(Output::Steer(Steer::Frequency(natural)));
+        if self.step_policy.decide(pending.to_seconds()) {
+            self.step(pending);
             return;
         }
         if pending.to_seconds().abs() >= NOTABLE_OFFSET {

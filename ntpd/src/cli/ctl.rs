@@ -70,7 +70,7 @@ pub enum CtlCommand {
     Pools(PoolsArgs),
     /// Find out what a name offers; needs no daemon
     Lookup(LookupArgs),
-    /// Wait until the clock is synchronized
+    /// Wait until the clock is synchronized, by verified time where sources are authenticated
     Waitsync(WaitArgs),
     /// Step the clock now instead of slewing it
     Makestep,
@@ -86,6 +86,8 @@ pub enum CtlCommand {
     Refresh(OneSource),
     /// Make a new key for the cookies of the NTS server
     Rekey,
+    /// Change what is believed of the time before it is verified
+    Bootstrap(BootstrapArgs),
 }
 
 /// A choice of sources.
@@ -127,6 +129,21 @@ pub enum PoolsChange {
         #[arg(value_name = "NAME")]
         name: String,
     },
+}
+
+/// Arguments of `bootstrap`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Args)]
+pub struct BootstrapArgs {
+    /// What to change
+    #[command(subcommand)]
+    pub change: BootstrapChange,
+}
+
+/// What can be changed about the bootstrap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum BootstrapChange {
+    /// Forget the last verified time, and find out the time anew; for a machine that once verified a time too late
+    ResetFloor,
 }
 
 /// Arguments of `waitsync`; 0 means no limit.
@@ -178,6 +195,9 @@ impl CtlCommand {
             Self::Offline(one) => Command::Change(Change::Offline { source: source(one) }),
             Self::Refresh(one) => Command::Change(Change::Refresh { source: source(one) }),
             Self::Rekey => Command::Change(Change::Rekey),
+            Self::Bootstrap(BootstrapArgs { change: BootstrapChange::ResetFloor }) => {
+                Command::Change(Change::ResetFloor)
+            }
             Self::Lookup(_) | Self::Waitsync(_) => return None,
         })
     }
@@ -342,6 +362,8 @@ mod tests {
         }
         let forget = parse("ntpctl pools forget time.example --socket /a").command.request();
         assert_eq!(forget, Some(Command::Change(Change::PoolsForget { name: "time.example".to_owned() })));
+        let reset = parse("ntpctl bootstrap reset-floor").command.request();
+        assert_eq!(reset.map(|command| command.word()), Some("bootstrap-reset-floor"));
         let one = parse("ntpctl ntpdata 192.0.2.1 -n").command.request();
         assert_eq!(one, Some(Command::Show(Show::NtpData { source: Some("192.0.2.1".to_owned()) })));
     }
@@ -353,6 +375,7 @@ mod tests {
             "ntpctl trakcing",
             "ntpctl tracking x",
             "ntpctl pools forget",
+            "ntpctl bootstrap",
             "ntpctl waitsync -1",
             "ntpctl waitsync 1 inf",
             "ntpctl waitsync 1 0 0 NaN",
@@ -409,6 +432,7 @@ mod tests {
             updates: 1,
             leap: LeapWord::Normal,
             reason: None,
+            time: None,
         };
         assert_eq!(
             wait("ntpctl waitsync"),

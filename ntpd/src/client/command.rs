@@ -44,6 +44,7 @@ impl Client {
         look(&View {
             now: self.clock.now(),
             engine: &self.engine,
+            bootstrap: self.boot.report(),
             sources: &self.info,
             unresolved: &unresolved,
             pools: &pools,
@@ -88,6 +89,10 @@ impl Client {
     /// [`ControlError`] if it is about a source or pool that does not exist, or is not the client's to do.
     pub fn change(&mut self, change: &Change) -> Result<(), ControlError> {
         match change {
+            Change::MakeStep if self.boot.holds() => {
+                let what = "the time is not verified; `ntpctl tracking` says what is missing";
+                return Err(ControlError::new(ErrorKind::Failed, what));
+            }
             Change::MakeStep => {
                 let present = self.clock.now();
                 self.engine.step_now(present);
@@ -106,6 +111,7 @@ impl Client {
                 }
             }
             Change::Refresh { source } => self.look_up_again(source.as_deref())?,
+            Change::ResetFloor => self.reset_floor(),
             Change::PoolsForget { name } => {
                 if !self.store.forget(name) {
                     let what = format!("nothing is remembered of {name}");

@@ -49,11 +49,15 @@ impl Client {
         let mut origin = None;
         if let Some(fresh) = keys {
             let exchanged = self.exchanged(&fresh.origin);
+            let addresses = member.addresses.iter().map(SocketAddr::ip).collect();
+            self.vouch(number, &fresh, addresses, source);
             self.engine.set_keys(now::monotonic(), source, fresh.keys);
             if let Some(info) = self.info.get_mut(&source) {
                 (info.keys_at, info.key_attempts, info.note) = (exchanged, 0, None);
             }
             origin = Some(fresh.origin);
+        } else if self.groups.get(&number).is_some_and(|group| group.key.is_some()) {
+            self.vouch_by_key(number, source);
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
         let in_use = self.info.get(&source).map(|info| info.address);

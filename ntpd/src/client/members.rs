@@ -6,16 +6,16 @@ use std::{
 };
 
 use ntp_proto::{
-    bootstrap::{Chain, Judgement, Signatures, Window},
+    bootstrap::{Chain, Signatures},
     ids::SourceId,
-    pool::{Answer, Backoff, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
+    pool::{Answer, Backoff, MemberId, Name, Output as PoolOutput, PoolMode as _, Question, QuestionId},
     time::Monotonic,
     wire::SymmetricKey,
 };
 use rand_core::Rng as _;
 
 use super::{
-    BUILT, Client, Event,
+    Client, Event,
     saved::{Fresh, Origin},
 };
 use crate::{
@@ -35,9 +35,9 @@ pub(super) struct Answered {
     answer: Answer,
     /// What a key exchange gave.
     keys: Option<Box<Fresh>>,
-    /// What the server's certificates, and the records that led to it, say of the time; also of one whose only fault is that
-    /// they are not valid now.
-    chain: Option<Chain>,
+    /// What the certificates of this server, and the records that led to it, say of the time, if it gave no keys for their dates
+    /// alone.
+    dates: Option<(Name, Chain)>,
     /// What the signatures of service records say of it.
     services: Option<Signatures>,
     /// What went wrong, for people.
@@ -60,7 +60,7 @@ impl Configured {
         }
     }
 
-    fn requires_nts(&self) -> bool {
+    pub(super) fn requires_nts(&self) -> bool {
         let nts = match self {
             Self::Pool(pool) => pool.nts,
             Self::Server(server) => server.nts,
@@ -82,7 +82,7 @@ impl Configured {
         }
     }
 
-    const fn count(&self) -> usize {
+    pub(super) const fn count(&self) -> usize {
         match self {
             Self::Pool(pool) => pool.count,
             Self::Server(_) => 1,
@@ -93,6 +93,8 @@ impl Configured {
 /// A configured name at work.
 #[derive(Debug)]
 pub(super) struct Group {
+    /// Which one of the configuration, counted from 0. A place is taken again when its name is gone.
+    pub(super) entry: usize,
     pub(super) configured: Configured,
     pub(super) key: Option<SymmetricKey>,
     /// Finds members.
@@ -164,12 +166,14 @@ impl Client {
             let running =
                 self.groups.values().any(|group| group.configured == configured && same_key(&group.key, &key));
             if !running {
-                self.add_group(configured, key);
+                let entries: Vec<usize> = self.groups.values().map(|group| group.entry).collect();
+                let free = (0..).find(|entry| !entries.contains(entry)).unwrap_or_default();
+                self.add_group(free, configured, key);
             }
         }
     }
 
-    fn add_group(&mut self, configured: Configured, key: Option<SymmetricKey>) {
+    fn add_group(&mut self, entry: usize, configured: Configured, key: Option<SymmetricKey>) {
         let seed = self.random.next_u64();
         let remembered = self.store.remembered(&configured.name());
         let spec = match &configured {
@@ -180,6 +184,7 @@ impl Client {
         mode.resume(self.known_services(&configured));
         mode.set_target(configured.count());
         let group = Group {
+            entry,
             configured,
             key,
             mode,
@@ -234,21 +239,28 @@ impl Client {
     /// Begins anew with a name.
     pub(super) fn restart_group(&mut self, name: &str) {
         let named = |(_, group): &(&usize, &Group)| group.configured.name() == name;
-        let Some(number) = self.groups.iter().find(named).map(|(number, _)| *number) else { return };
+        let found = self.groups.iter().find(named).map(|(number, _)| *number);
+        found.into_iter().for_each(|number| self.restart(number));
+    }
+
+    /// The same by its number, which changes: answers to what it has asked are for nobody.
+    pub(super) fn restart(&mut self, number: usize) {
         let Some(group) = self.groups.remove(&number) else { return };
         group.sources().into_iter().for_each(|source| self.drop_source(source));
-        self.add_group(group.configured, group.key);
+        self.add_group(group.entry, group.configured, group.key);
     }
 
     pub(super) fn drop_source(&mut self, source: SourceId) {
         self.waiting.remove(&source);
         self.info.remove(&source);
+        self.boot.handle_gone(source);
         let present = self.clock.now();
         self.engine.remove_source(present, source);
     }
 
     /// Obeys the pool modes until all of them wait.
     pub(super) fn drain_pools(&mut self) {
+        self.settle();
         let numbers: Vec<usize> = self.groups.keys().copied().collect();
         for number in numbers {
             while let Some(group) = self.groups.get_mut(&number) {
@@ -264,24 +276,7 @@ impl Client {
                 }
             }
         }
-        let expected = self.groups.values().any(|group| self.expects_authentication(group));
-        let present = self.clock.now();
-        self.engine.expect_authentication(present, expected);
-    }
-
-    /// Whether the sources of a name are authenticated, or will be once there are any.
-    fn expects_authentication(&self, group: &Group) -> bool {
-        if group.configured.options().select.noselect {
-            return false;
-        }
-        match &group.mode {
-            Mode::Addresses(_) | Mode::Lb(_) | Mode::Srv(_) => true,
-            Mode::Classic(_) | Mode::Plain(_) => group.key.is_some(),
-            Mode::Auto(_) => {
-                let remembered = self.store.remembered(&group.configured.name());
-                group.configured.requires_nts() || remembered.is_some_and(Route::is_nts)
-            }
-        }
+        self.settle();
     }
 
     pub(super) fn next_pool_timeout(&self) -> Option<Monotonic> {
@@ -311,36 +306,33 @@ impl Client {
             return;
         }
         let exchanger = self.exchanger.clone();
-        let present = self.clock.now();
-        let judgement = Judgement::At(self.engine.map().apply(present.clock).to_unix(BUILT));
+        let (judgement, of_names) = self.judgements();
         let services = self.groups.get(&number).and_then(|group| group.services.clone());
         tokio::spawn(async move {
             let answered = match question {
-                Question::Addresses { name, port } => plain(id, resolver.addresses(&name, port, judgement).await),
+                Question::Addresses { name, port } => plain(id, resolver.addresses(&name, port, of_names).await),
                 Question::Services { owner, validated: true } => {
-                    let ServiceAnswer { answer, problem, signatures } = resolver.services(&owner, judgement).await;
+                    let ServiceAnswer { answer, problem, signatures } = resolver.services(&owner, of_names).await;
                     Answered { services: signatures, ..plain(id, (answer, problem)) }
                 }
                 Question::Services { owner, validated: false } => {
-                    plain(id, resolver.plain_services(&owner, judgement).await)
+                    plain(id, resolver.plain_services(&owner, of_names).await)
                 }
                 Question::KeyExchange(exchange) => {
                     let services = services.filter(|_| exchange.validated);
-                    let (answered, chain) = match exchanger.exchange(&exchange, require, judgement).await {
+                    let found = |chain: Chain| services.iter().fold(chain, Chain::found_by);
+                    match exchanger.exchange(&exchange, require, judgement).await {
                         Ok(done) => {
                             let origin = Origin::now(&exchange, exchanger.trusted());
-                            let keys = Some(Box::new(Fresh { keys: done.keys, origin }));
-                            let answer = Answer::KeyExchange(done.negotiated);
-                            (Answered { keys, ..plain(id, (answer, None)) }, done.chain)
+                            let keys = Some(Box::new(Fresh { keys: done.keys, origin, chain: done.chain.map(found) }));
+                            Answered { keys, ..plain(id, (Answer::KeyExchange(done.negotiated), None)) }
                         }
                         Err(failed) => {
-                            let answer = Answer::Failed(failed.failure());
-                            let answered = plain(id, (answer, Some(failed.to_string())));
-                            (answered, failed.chain.map(|chain| *chain))
+                            let answer = (Answer::Failed(failed.failure()), Some(failed.to_string()));
+                            let dates = failed.chain.map(|chain| (exchange.server.clone(), found(*chain)));
+                            Answered { dates, ..plain(id, answer) }
                         }
-                    };
-                    let found = |chain: Chain| services.iter().fold(chain, Chain::found_by);
-                    Answered { chain: chain.map(found), ..answered }
+                    }
                 }
             };
             let _ = events.send(Event::Answered { group: number, answered }).await;
@@ -351,11 +343,6 @@ impl Client {
         let present = now::monotonic();
         let Some(group) = self.groups.get_mut(&number) else { return };
         let name = group.configured.name();
-        if let Some(Chain { window: Window { not_before, not_after }, .. }) = answered.chain {
-            tracing::debug!(
-                "{name}: what vouches for its server is valid from {not_before} to {not_after}, in Unix seconds"
-            );
-        }
         if answered.services.is_some() {
             group.services = answered.services;
         }
@@ -383,6 +370,9 @@ impl Client {
         if let Some(route) = group.mode.learned() {
             self.store.remember(&name, route);
         }
+        if let Some((server, chain)) = answered.dates {
+            self.note_dates(number, &server, chain);
+        }
     }
 
     pub(super) fn member_of(&self, source: SourceId) -> Option<(usize, MemberId)> {
@@ -400,13 +390,14 @@ impl Answered {
     }
 
     /// When its certificates are valid, and when its service records are.
-    pub(super) fn said(&self) -> (Option<Window>, Option<Window>) {
-        (self.chain.as_ref().map(|chain| chain.window), self.services.as_ref().map(|services| services.window))
+    pub(super) fn said(&self) -> (Option<ntp_proto::bootstrap::Window>, Option<ntp_proto::bootstrap::Window>) {
+        let chain = self.keys.as_ref().and_then(|keys| keys.chain.as_ref());
+        (chain.map(|chain| chain.window), self.services.as_ref().map(|services| services.window))
     }
 }
 
 fn plain(question: QuestionId, (answer, problem): (Answer, Option<String>)) -> Answered {
-    Answered { question, answer, keys: None, chain: None, services: None, problem }
+    Answered { question, answer, keys: None, dates: None, services: None, problem }
 }
 
 /// Whether two keys are one: the same number, and the same secret as far as a packet can tell.

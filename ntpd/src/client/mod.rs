@@ -15,20 +15,25 @@ use ntp_proto::{
 use rand_core::{Rng as _, SeedableRng as _};
 use tokio::{sync::mpsc, time::Instant};
 
+mod boot;
 mod command;
 mod join;
 mod losses;
 mod members;
 mod request;
+mod restore;
 mod saved;
 mod steps;
 #[cfg(test)]
 mod tests;
 mod watch;
 
+use boot::Boot;
+pub use boot::Known;
 pub use command::Counted;
 use members::{Answered, Group};
 use request::{Received, Waiting};
+use restore::Restores;
 use steps::OwnSteps;
 use watch::{Alarm, ClockWatch, Disturbance};
 
@@ -84,6 +89,8 @@ pub struct Parts {
     pub status: Arc<StatusCell>,
     /// Where state is kept over a restart, if that is possible.
     pub state: Option<Arc<StateDirectory>>,
+    /// What is known of the time without asking anybody.
+    pub known: Known,
     /// Precision of the clock, log2 seconds.
     pub precision: i8,
     /// Seed of everything random.
@@ -99,12 +106,14 @@ pub struct Client {
     exchanger: KeyExchanger,
     status: Arc<StatusCell>,
     store: saved::Store,
+    boot: Boot,
     groups: BTreeMap<usize, Group>,
     next_group: usize,
     info: BTreeMap<SourceId, SourceInfo>,
     waiting: BTreeMap<SourceId, Waiting>,
     watch: ClockWatch,
     alarm: Alarm,
+    restores: Restores,
     steps: OwnSteps,
     wake: Option<Monotonic>,
     random: ChaCha12Rng,
@@ -160,12 +169,14 @@ impl Client {
             exchanger: parts.exchanger,
             status: parts.status,
             store,
+            boot: Boot::new(parts.known, config.trust.first_boot),
             groups: BTreeMap::new(),
             next_group: 0,
             info: BTreeMap::new(),
             waiting: BTreeMap::new(),
             watch: ClockWatch::start(),
             alarm: Alarm::default(),
+            restores: Restores::default(),
             steps: OwnSteps::default(),
             wake: None,
             random,
@@ -188,6 +199,7 @@ impl Client {
                 self.handle(event);
             }
             () = self.alarm.set_off() => self.look_at_clocks(),
+            () = self.restores.next() => self.handle_restored(),
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
                 let present = self.clock.now();
@@ -195,6 +207,7 @@ impl Client {
                 self.handle_pool_timeouts();
             }
         }
+        self.update_boot();
         self.drain();
         self.save_if_due();
     }
@@ -221,7 +234,15 @@ impl Client {
         self.drain();
     }
 
-    /// Whether the clock has been corrected at least once.
+    /// Whether sources agree on a time, whoever vouches for them.
+    #[must_use]
+    pub fn has_selected(&mut self) -> bool {
+        let present = self.clock.now();
+        self.engine.tracking(present).selected.is_some()
+    }
+
+    /// Whether the clock has been corrected at least once. It is not before the time is verified, where authenticated sources
+    /// are configured.
     #[must_use]
     pub fn has_updated(&mut self) -> bool {
         let present = self.clock.now();
@@ -296,9 +317,21 @@ impl Client {
         self.clock.from_kernel().apply(stamp)
     }
 
-    /// Obeys the pools and the engine until both wait.
+    /// Obeys the pools, the engine and the bootstrap until all of them wait.
     fn drain(&mut self) {
-        self.drain_pools();
+        loop {
+            self.drain_pools();
+            let engine = self.drain_engine();
+            if !self.obey_boot() {
+                self.wake = [engine, self.next_pool_timeout(), self.boot.wake()].into_iter().flatten().min();
+                break;
+            }
+        }
+        self.publish();
+    }
+
+    /// Obeys the engine until it waits; until when.
+    fn drain_engine(&mut self) -> Option<Monotonic> {
         loop {
             match self.engine.poll_output() {
                 Output::Transmit(token, bytes) => self.transmit(token, &bytes),
@@ -306,13 +339,9 @@ impl Client {
                 Output::NeedKeys(source, reason) => self.handle_keys_needed(source, reason),
                 Output::Lost(source, loss) => self.handle_lost(source, loss),
                 Output::Notice(notice) => self.tell(notice),
-                Output::Timeout(at, _) => {
-                    self.wake = [at, self.next_pool_timeout()].into_iter().flatten().min();
-                    break;
-                }
+                Output::Timeout(at, _) => return at,
             }
         }
-        self.publish();
     }
 
     fn transmit(&mut self, token: TxToken, bytes: &[u8]) {

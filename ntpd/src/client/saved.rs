@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ntp_proto::{
+    bootstrap::Chain,
     ids::Trust,
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
     pool::{KeyExchange, MAX_MEMBERS, Name, Negotiated, Service, auto::Route},
@@ -21,6 +22,8 @@ use crate::{
 
 /// Time between two saves.
 const INTERVAL: Duration = Duration::from_secs(3600);
+/// The same after one that came too early.
+const RETRY: Duration = Duration::from_secs(16);
 /// Saved keys older than this are not used: servers forget theirs after some days.
 const MAX_KEY_AGE: i64 = 3 * 86_400;
 /// Nanoseconds in a second.
@@ -31,6 +34,8 @@ const NANOS_PER_SECOND: i64 = 1_000_000_000;
 pub(super) struct Fresh {
     pub(super) keys: NtsKeys,
     pub(super) origin: Origin,
+    /// What vouched for the server says of the time; `None` of an earlier run.
+    pub(super) chain: Option<Chain>,
 }
 
 /// Where keys are from.
@@ -142,6 +147,18 @@ impl Store {
         self.sources.clear();
     }
 
+    /// Saves at the next occasion, not in an hour.
+    pub(super) fn save_soon(&mut self) {
+        self.next = now::monotonic();
+    }
+
+    /// Forgets the last verified time.
+    pub(super) fn forget_time(&self) {
+        if let Some(Err(error)) = self.directory.as_ref().map(|directory| directory.forget::<LastTime>()) {
+            tracing::error!("{error}");
+        }
+    }
+
     /// Forgets what a name turned out to be; whether anything was known.
     pub(super) fn forget(&mut self, name: &str) -> bool {
         let known = self.memory.names.remove(name).is_some();
@@ -220,7 +237,7 @@ impl Client {
         });
         let negotiated = Negotiated { ntp_server: saved.server, addresses: vec![saved.address], trust: Trust::Pki };
         let keys = NtsKeys { keys, fallback: None, cookies };
-        (!keys.cookies.is_empty()).then_some((negotiated, Fresh { keys, origin }))
+        (!keys.cookies.is_empty()).then_some((negotiated, Fresh { keys, origin, chain: None }))
     }
 
     /// When keys were exchanged; `None` if the machine did not run yet, or slept, so that it cannot be said.
@@ -238,17 +255,18 @@ impl Client {
 
     pub(super) fn save_if_due(&mut self) {
         if now::monotonic() >= self.store.next {
-            self.store.next = now::monotonic() + INTERVAL;
-            self.save_clock();
+            let wait = if self.save_clock() { INTERVAL } else { RETRY };
+            self.store.next = now::monotonic() + wait;
         }
     }
 
-    /// Saves frequency and time.
-    fn save_clock(&mut self) {
+    /// Saves the frequency, and the time if it is verified: whatever nobody has confirmed must never become what has surely
+    /// passed. Returns whether there was anything to save.
+    fn save_clock(&mut self) -> bool {
         let present = self.clock.now();
         let tracking = self.engine.tracking(present);
         if tracking.updates == 0 || !tracking.synchronized {
-            return;
+            return false;
         }
         let drift = Drift::new(tracking.frequency, Rate::new(tracking.skew));
         if self.clock.is_machines() {
@@ -256,13 +274,23 @@ impl Client {
         } else {
             self.store.save(&SoftDrift(drift));
         }
-        let time = UnixTime { seconds: self.unix(), nanos: 0 };
-        self.store.save(&LastTime::new(time));
+        if self.boot.is_verified() {
+            let bound = tracking.root_dispersion + tracking.pending.abs();
+            #[expect(clippy::cast_possible_truncation, reason = "some seconds while the clock counts as synchronized")]
+            let bound = (bound.to_seconds() + tracking.root_delay.to_seconds() / 2.0).ceil() as i64;
+            let time = UnixTime { seconds: self.unix().saturating_sub(bound), nanos: 0 };
+            self.store.save(&LastTime::new(time));
+        }
+        true
     }
 
     /// Saves everything, cookies too: they will not be used by this process any more.
     pub(super) fn save_all(&mut self) {
         self.save_clock();
+        if self.boot.holds() {
+            // Nobody knows whether those who gave the keys could vouch for themselves.
+            return;
+        }
         let (present, unix, boot) = (self.clock.now(), self.unix(), now::boot_nanos());
         let mut sources = Vec::new();
         for group in self.groups.values() {

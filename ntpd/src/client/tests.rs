@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use clock_control::SoftClock;
 use ntp_proto::{
+    bootstrap::{ClockFacts, SetBy},
     ids::Trust,
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
     pool::{Answer, Failure, KeyExchange, Name, Negotiated, PoolMode as _, QuestionId},
@@ -17,7 +18,15 @@ use super::{
 };
 use crate::observe::control::Change;
 
+mod boot;
 mod chains;
+
+/// A hardware clock has set the time.
+const KNOWN: Known = Known {
+    clock: ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, restored: false },
+    distribution: None,
+    verified: None,
+};
 
 struct Bench {
     client: Client,
@@ -37,6 +46,7 @@ impl Bench {
             resolver,
             status: Arc::new(StatusCell::default()),
             state: None,
+            known: KNOWN,
             precision: -20,
             seed: [1; 32],
         };
@@ -78,7 +88,7 @@ fn keys() -> Fresh {
     let keys = NtsKeys { keys: SessionKeys { c2s: key(), s2c: key() }, fallback: None, cookies };
     let server = Name::parse("127.0.0.1").unwrap();
     let question = KeyExchange { server, port: 9, addresses: None, validated: false, denied: Vec::new() };
-    Fresh { keys, origin: Origin::now(&question, [0; 32]) }
+    Fresh { keys, origin: Origin::now(&question, [0; 32]), chain: None }
 }
 
 fn exchanged(question: u32) -> Answered {

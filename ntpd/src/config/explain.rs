@@ -38,6 +38,14 @@ pub(super) fn explain(config: &Config) -> String {
     out.list("resolver", &config.trust.resolvers);
     let aeads: Vec<_> = config.trust.aeads.iter().map(|algorithm| algorithm.id()).collect();
     out.plain("aeads", format_args!("{aeads:?}"));
+    let first_boot = config.trust.first_boot;
+    out.string("bootstrap", first_boot.policy.name());
+    if first_boot.single {
+        out.plain("first-boot-quorum", 1);
+    }
+    if let Some(servers) = first_boot.min_agreeing {
+        out.plain("min-agreeing", servers);
+    }
     if let Some(file) = &config.key_file {
         out.head("[keys]");
         out.path("file", file);

@@ -12,6 +12,7 @@ use std::{
 
 use ipnet::IpNet;
 use ntp_proto::{
+    bootstrap::Policy,
     discipline::StepLimit,
     ids::{KeyId, Trust},
     nts::AeadAlgorithm,
@@ -311,6 +312,19 @@ pub struct TrustSettings {
     pub resolvers: Vec<SocketAddr>,
     /// The AEAD algorithms that NTS may use, as client best first, none twice.
     pub aeads: Vec<AeadAlgorithm>,
+    /// What to do where this machine does not know the time.
+    pub first_boot: FirstBoot,
+}
+
+/// What to do where this machine does not know the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FirstBoot {
+    /// Whom to believe.
+    pub policy: Policy,
+    /// Believe a single operator, if no more are configured.
+    pub single: bool,
+    /// Fewest servers that confirm a clock which there is no reason to distrust, if not the default.
+    pub min_agreeing: Option<usize>,
 }
 
 impl Default for TrustSettings {
@@ -322,6 +336,7 @@ impl Default for TrustSettings {
             dnssec_anchor: None,
             resolvers: Vec::new(),
             aeads: DEFAULT_AEADS.to_vec(),
+            first_boot: FirstBoot::default(),
         }
     }
 }

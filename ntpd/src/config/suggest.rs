@@ -3,7 +3,7 @@
 use strsim::damerau_levenshtein;
 
 /// Words that belong to later versions, with the tables they stand in. They are not misspelt.
-const LATER: [&str; 4] = ["refclock", "observe", "trust.bootstrap", "control.chronyc"];
+const LATER: [&str; 3] = ["refclock", "observe", "control.chronyc"];
 
 /// Directives of chrony.conf, and the keys that do the same.
 const CHRONY: [(&str, &str); 15] = [

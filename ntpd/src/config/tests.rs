@@ -6,6 +6,7 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::Policy,
     discipline::StepLimit,
     ids::KeyId,
     pool::Name,
@@ -150,7 +151,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[trust]\naeads = [true]", format!("ntpd.toml:2:10: trust.aeads: expected an integer or a string, found a boolean; accepted: {AEADS}")),
         ("[trust]\naeads = []", format!("ntpd.toml:1:2: trust.aeads: without any algorithm there is no NTS; accepted: {AEADS}")),
         ("[trust]\naeads = [15, \"aead_aes_siv_cmac_256\"]", "ntpd.toml:2:14: trust.aeads: 15 was given before".into()),
-        ("[trust]\nbootstrap = \"quorum\"", "ntpd.toml:2:1: trust.bootstrap: `bootstrap` is not supported by this version".into()),
+        ("[trust]\nbootstrap = \"always\"", "ntpd.toml:2:13: trust.bootstrap: unknown value `always`; accepted: quorum, strict".into()),
         ("[trust]\ndnssec = \"off\"", "ntpd.toml:2:10: trust.dnssec: unknown value `off`; accepted: validate, trust-resolver".into()),
         ("[trust]\ndnssec-anchor = \"/nowhere/root.key\"", "ntpd.toml:2:17: trust.dnssec-anchor: /nowhere/root.key: cannot be read: No such file or directory (os error 2)".into()),
         ("[trust]\nresolver = \"dns.example\"", "ntpd.toml:2:12: trust.resolver: `dns.example` is not the address of a name server; accepted: an address, with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353".into()),
@@ -170,6 +171,29 @@ fn mistakes_name_place_key_and_what_is_accepted() {
 }
 
 const AEADS: &str = "15 (AEAD_AES_SIV_CMAC_256), 17 (AEAD_AES_SIV_CMAC_512), 30 (AEAD_AES_128_GCM_SIV)";
+
+#[test]
+fn what_to_do_without_the_time_can_be_chosen() {
+    let first_boot = |text: &str| load(text).unwrap().trust.first_boot;
+    assert_eq!(first_boot("[trust]"), FirstBoot { policy: Policy::Quorum, single: false, min_agreeing: None });
+    let all = first_boot("[trust]\nbootstrap = \"quorum\"\nfirst-boot-quorum = 1\nmin-agreeing = 3");
+    assert_eq!(all, FirstBoot { policy: Policy::Quorum, single: true, min_agreeing: Some(3) });
+    assert_eq!(first_boot("[trust]\nbootstrap = \"strict\"").policy, Policy::Strict);
+    let etc = Etc::new().with("ntpd.toml", "pool = \"a\"\n[trust]\nbootstrap = \"strict\"\nfirst-boot-quorum = 1");
+    let what = "ntpd.toml:4:21: trust.first-boot-quorum: not used, because `bootstrap` is \"strict\"";
+    assert_eq!(etc.warnings(), [what]);
+    let one = "accepted: 1, where one operator is configured and is to be believed; without it, a majority";
+    for (line, message) in [
+        ("first-boot-quorum = 2", format!("2:21: trust.first-boot-quorum: 2 is out of range; {one}")),
+        (
+            "first-boot-quorum = true",
+            format!("2:21: trust.first-boot-quorum: expected an integer, found a boolean; {one}"),
+        ),
+        ("min-agreeing = 0", "2:16: trust.min-agreeing: 0 is out of range; accepted: 1 to 16".to_owned()),
+    ] {
+        assert_eq!(load(&format!("[trust]\n{line}")).unwrap_err(), format!("ntpd.toml:{message}"));
+    }
+}
 
 #[test]
 fn aead_algorithms_are_numbers_or_names_best_first() {
@@ -428,6 +452,7 @@ proptest! {
         mut servers in prop::collection::vec(arb_server(), 0..4),
         clock in arb_clock(),
         serve in any::<(bool, bool, bool, u8)>(),
+        (strict, single, agreeing) in any::<(bool, bool, bool)>(),
     ) {
         pools.sort_by(|a, b| a.name.cmp(&b.name));
         pools.dedup_by(|a, b| a.name == b.name);
@@ -436,6 +461,8 @@ proptest! {
         let (certificate, key) = certificate_and_key();
         let etc = Etc::new().with("cert.pem", &certificate).with("key \"1\".pem", &key);
         let etc = etc.with("tokens", "0123456789abcdef0123456789abcdef\n").with("secret", "fedcba9876543210fedcba9876543210\n");
+        let policy = if strict { Policy::Strict } else { Policy::Quorum };
+        let first_boot = FirstBoot { policy, single, min_agreeing: agreeing.then_some(3) };
         let (with_serve, with_nts, limited, threads) = serve;
         let nts = ServeNts {
             listen: vec!["[::1]:4460".parse().unwrap()],
@@ -459,7 +486,7 @@ proptest! {
                 threads: usize::from(threads % 64 + 1),
                 nts: with_nts.then_some(nts),
             }),
-            trust: TrustSettings { certificates: TrustRoots::Both, certificate_file: Some(etc.0.path().join("cert.pem")), aeads: vec![AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac256], dnssec: DnssecUse::TrustResolver, dnssec_anchor: None, resolvers: vec!["127.0.0.53:53".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()] },
+            trust: TrustSettings { certificates: TrustRoots::Both, certificate_file: Some(etc.0.path().join("cert.pem")), aeads: vec![AeadAlgorithm::AesGcmSiv128, AeadAlgorithm::AesSivCmac256], dnssec: DnssecUse::TrustResolver, dnssec_anchor: None, resolvers: vec!["127.0.0.53:53".parse().unwrap(), "[2001:db8::53]:5353".parse().unwrap()], first_boot },
             key_file: None,
             state_directory: "/var/lib/nt\\pd".into(),
             control_socket: "/run/ntpd/control.sock".into(),

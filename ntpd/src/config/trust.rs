@@ -1,12 +1,13 @@
 //! `[trust]`.
 
-use ntp_proto::nts::AeadAlgorithm;
+use ntp_proto::{bootstrap::Policy, nts::AeadAlgorithm};
 
 use super::{
-    DnssecUse, MAX_RESOLVERS, TrustRoots, TrustSettings,
+    DnssecUse, FirstBoot, MAX_RESOLVERS, TrustRoots, TrustSettings,
     check::{path, path_text},
     files,
     problem::Wrong,
+    raw::Data,
     section::{Found, Section},
     values,
 };
@@ -20,10 +21,18 @@ pub(super) const ROOTS: &[(&str, TrustRoots)] =
 pub(super) const DNSSEC: &[(&str, DnssecUse)] =
     &[("validate", DnssecUse::Validate), ("trust-resolver", DnssecUse::TrustResolver)];
 
+/// Words for [`Policy`].
+pub(super) const BOOTSTRAP: &[(&str, Policy)] =
+    &[(Policy::Quorum.name(), Policy::Quorum), (Policy::Strict.name(), Policy::Strict)];
+
+/// Most servers that can be asked to agree.
+const MAX_AGREEING: u8 = 16;
+
 pub(super) fn trust(section: Option<Section<'_>>) -> TrustSettings {
     let Some(mut section) = section else { return TrustSettings::default() };
     let aeads = aeads(&mut section);
     let dnssec = dnssec(&mut section);
+    let first_boot = first_boot(&mut section);
     let roots = section.field("certificates", values::word(ROOTS));
     let file = path(section.field("certificate-file", path_text));
     if let Some(Found { value, place }) = &file
@@ -44,7 +53,7 @@ pub(super) fn trust(section: Option<Section<'_>>) -> TrustSettings {
         section.warning(&file.place, "certificate-file", Wrong::new(what));
     }
     section.finish();
-    TrustSettings { certificates, certificate_file: file.map(|file| file.value), aeads, ..dnssec }
+    TrustSettings { certificates, certificate_file: file.map(|file| file.value), aeads, first_boot, ..dnssec }
 }
 
 fn aeads(section: &mut Section<'_>) -> Vec<AeadAlgorithm> {
@@ -64,6 +73,32 @@ fn aeads(section: &mut Section<'_>) -> Vec<AeadAlgorithm> {
         aeads.push(value);
     }
     aeads
+}
+
+/// What to do where this machine does not know the time.
+fn first_boot(section: &mut Section<'_>) -> FirstBoot {
+    let policy = section.field("bootstrap", values::word(BOOTSTRAP)).map_or(Policy::Quorum, |found| found.value);
+    let single = section.field("first-boot-quorum", one);
+    if let (Some(single), Policy::Strict) = (&single, policy) {
+        let what = "not used, because `bootstrap` is \"strict\"";
+        section.warning(&single.place, "first-boot-quorum", Wrong::new(what));
+    }
+    let min_agreeing = section.field("min-agreeing", values::integer(1..=MAX_AGREEING));
+    FirstBoot { policy, single: single.is_some(), min_agreeing: min_agreeing.map(|found| found.value.into()) }
+}
+
+/// Only whether one is enough can be chosen: more than half of the operators are needed otherwise.
+fn one(data: &Data) -> Result<(), Wrong> {
+    if matches!(data, Data::Integer(1)) {
+        return Ok(());
+    }
+    let what = match data {
+        Data::Integer(number) => format!("{number} is out of range"),
+        Data::String(_) | Data::Float(_) | Data::Boolean(_) | Data::Datetime | Data::Array(_) | Data::Table(_) => {
+            format!("expected an integer, found {}", data.kind())
+        }
+    };
+    Err(Wrong::new(what).accepted("1, where one operator is configured and is to be believed; without it, a majority"))
 }
 
 /// Who is asked about names, and who validates what they say.

@@ -2,7 +2,7 @@
 
 use clock_control::{Oscillator, SimClock};
 use ntp_proto::{
-    bootstrap::Judgement,
+    bootstrap::{ClockFacts, Judgement, SetBy},
     pool::Name,
     time::{NtpDuration, Rate},
 };
@@ -14,7 +14,7 @@ use super::{
     stage::Stage,
 };
 use crate::{
-    client::{Client, Parts},
+    client::{Client, Known, Parts},
     clock::{LocalClock, Simulated},
     config::{self, Loaded, Origin, PoolModeName},
     ke::connect::KeyExchanger,
@@ -30,6 +30,12 @@ pub(super) const OFFSET: f64 = 2.5;
 pub(super) const FREQUENCY: Rate = Rate::from_ppm(40.0);
 /// Its configuration.
 const CONFIG: &str = "ntpd.toml";
+/// What its machine says of the time: a hardware clock has set it.
+const KNOWN: Known = Known {
+    clock: ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, restored: false },
+    distribution: None,
+    verified: None,
+};
 /// What its clock is taken to resolve, log2 seconds.
 const PRECISION: i8 = -24;
 
@@ -66,7 +72,7 @@ impl Visitor {
             Simulated::start(|truth| SimClock::new(oscillator, seed, truth, NtpDuration::from_seconds(OFFSET)));
         let clock = LocalClock::Simulated(Box::new(simulated));
         let resolver = exchanger.resolver().clone();
-        let parts = Parts { precision: PRECISION, ..parts(clock, resolver, exchanger)? };
+        let parts = Parts { precision: PRECISION, ..parts(clock, KNOWN, resolver, exchanger)? };
         Ok(Client::new(&config, &keys, parts))
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use ntp_proto::{
+    bootstrap::Report,
     counters::ServerCounters,
     engine::{Engine, Now},
     ids::SourceId,
@@ -132,6 +133,8 @@ pub struct View<'a> {
     pub engine: &'a Engine,
     /// The present.
     pub now: Now,
+    /// What is known of the time, where authenticated sources are expected to tell it.
+    pub bootstrap: Option<Report>,
     /// The engine's sources by another name.
     pub sources: &'a BTreeMap<SourceId, SourceInfo>,
     /// Servers that are no sources yet.

@@ -100,6 +100,12 @@ impl AutoPool {
         self.learned
     }
 
+    /// Whether it may yet turn out that the name offers NTS.
+    #[must_use]
+    pub fn may_have_nts(&self) -> bool {
+        self.at.is_nts() && self.learned != Some(Route::Classic)
+    }
+
     fn beginning(&self) -> Route {
         match first(self.policy) {
             Route::Srv if self.srv.is_none() => Route::Lb,

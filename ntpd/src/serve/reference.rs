@@ -28,7 +28,7 @@ impl Server {
             root_dispersion: NtpDuration::from_seconds(1e-6),
             max_distance: NtpDuration::from_seconds(3.0),
             reference_id: ReferenceId(*b"LOCL"),
-            reference_time: now::kernel(),
+            reference_time: now::kernel() + ahead,
             from_kernel: ClockMap { offset: ahead, ..ClockMap::IDENTITY },
             ..Status::UNSYNCHRONIZED
         };

@@ -46,35 +46,50 @@ fn what_is_saved_is_loaded_and_private() {
     assert!(!disk.path("drift.new").exists());
 }
 
-#[test]
-fn every_truncation_flip_and_zero_fill_is_noticed() {
-    let disk = Disk::new();
-    disk.state.save(&drift(1.0)).unwrap();
-    let only = fs::read(disk.path("drift")).unwrap();
-    let mut damaged: Vec<Vec<u8>> = (0..only.len()).map(|length| only[..length].to_vec()).collect();
-    for bit in 0..only.len() * 8 {
-        let mut flipped = only.clone();
+/// What a failing disk may make of a file.
+fn damaged(only: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let truncated = (0..only.len()).map(|length| only[..length].to_vec());
+    let flipped = (0..only.len() * 8).map(|bit| {
+        let mut flipped = only.to_vec();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        damaged.push(flipped);
-    }
-    for from in 0..only.len() {
-        let mut zeroed = only.clone();
+        flipped
+    });
+    let zeroed = (0..only.len()).map(|from| {
+        let mut zeroed = only.to_vec();
         zeroed[from..].fill(0);
-        damaged.push(zeroed);
-    }
-    damaged.push(vec![0; 4_096]);
-    damaged.push([only.as_slice(), b"\n"].concat());
-    damaged.push([only.as_slice(), only.as_slice()].concat());
-    for bytes in &damaged {
-        assert!(decode::<Drift>("drift", bytes).is_none(), "{:?}", String::from_utf8_lossy(bytes));
-    }
-    assert!(decode::<Drift>("drift", &only).is_some());
-    assert!(decode::<Drift>("last-time", &only).is_none(), "another kind");
+        zeroed
+    });
+    let more = [vec![0; 4_096], [only, b"\n"].concat(), [only, only].concat()];
+    truncated.chain(flipped).chain(zeroed).chain(more)
+}
 
-    disk.damage(&damaged[17]);
-    let lost = disk.state.load::<Drift>();
+fn notices_damage<T: Record>(record: &T) {
+    let disk = Disk::new();
+    disk.state.save(record).unwrap();
+    let only = fs::read(disk.path(T::KIND)).unwrap();
+    for bytes in damaged(&only) {
+        assert!(decode::<T>(T::KIND, &bytes).is_none(), "{}: {:?}", T::KIND, String::from_utf8_lossy(&bytes));
+    }
+    assert!(decode::<T>(T::KIND, &only).is_some());
+    fs::write(disk.path(T::KIND), &only[..only.len() - 2]).unwrap();
+    let lost = disk.state.load::<T>();
     assert!(lost.value.is_none());
-    assert!(lost.complaint.unwrap().to_string().ends_with("drift: damaged, starting without it"));
+    assert!(lost.complaint.unwrap().to_string().ends_with(&format!("{}: damaged, starting without it", T::KIND)));
+}
+
+#[test]
+fn every_truncation_flip_and_zero_fill_of_every_kind_is_noticed() {
+    notices_damage(&drift(1.0));
+    notices_damage(&SoftDrift(drift(1.0)));
+    notices_damage(&LastTime::new(ntp_proto::time::UnixTime { seconds: 1_795_478_400, nanos: 0 }));
+    notices_damage(&sources(1));
+    notices_damage(&Keyring { state: vec![1; 32], rotated_at: 5 });
+    let mut pools = PoolMemory::default();
+    pools.remember("time.example", PoolRecord { nts: true, mode: "lb".to_owned(), seen_at: 1 });
+    notices_damage(&pools);
+    let last = encode(LastTime::KIND, b"{\"unix-seconds\":1795478400}");
+    assert!(decode::<LastTime>(LastTime::KIND, &last).is_some());
+    assert!(decode::<Drift>(Drift::KIND, &last).is_none(), "another kind");
 }
 
 #[test]

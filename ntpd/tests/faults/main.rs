@@ -6,6 +6,7 @@
 mod configuration;
 mod control;
 mod exchange;
+mod first_boot;
 mod oneshot;
 mod replies;
 mod restart;

@@ -287,7 +287,7 @@ pub(crate) fn nts_entry(ke_port: u16) -> String {
 }
 
 /// Four requests a second, from the start.
-const FAST: &str = "min-poll = -2\nmax-poll = -2\niburst = false\n";
+pub(crate) const FAST: &str = "min-poll = -2\nmax-poll = -2\niburst = false\n";
 
 /// An authority, in `ca.pem` of a place.
 pub(crate) struct Authority(Issuer<'static, KeyPair>);
@@ -330,7 +330,7 @@ impl Authority {
 /// Years in which a good certificate is valid.
 pub(crate) const GOOD_YEARS: (i32, i32) = (2020, 2100);
 
-/// A key-exchange server in this process, at 127.0.0.1.
+/// A key-exchange server in this process, at 127.0.0.1 unless asked for elsewhere.
 pub(crate) struct Exchange {
     pub(crate) server: Option<KeServer>,
     stop: Option<oneshot::Sender<()>>,
@@ -339,13 +339,13 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     pub(crate) fn start(identity: Identity, keyring: Keyring) -> Self {
+        Self::start_at((Ipv4Addr::LOCALHOST, 0).into(), identity, keyring)
+    }
+
+    pub(crate) fn start_at(listen: SocketAddr, identity: Identity, keyring: Keyring) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
-        let options = Options {
-            listen: vec![(Ipv4Addr::LOCALHOST, 0).into()],
-            identity,
-            limits: Limits::default(),
-            deadlines: Deadlines::default(),
-        };
+        let options =
+            Options { listen: vec![listen], identity, limits: Limits::default(), deadlines: Deadlines::default() };
         let guard = runtime.enter();
         let server = KeServer::start(options, keyring, None).unwrap();
         drop(guard);

@@ -37,6 +37,7 @@ fn records_that_named_a_server_bound_the_time_with_its_certificate() {
             resolver,
             status: Arc::new(StatusCell::default()),
             state: None,
+            known: KNOWN,
             precision: -20,
             seed: [1; 32],
         };

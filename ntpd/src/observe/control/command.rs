@@ -60,6 +60,8 @@ pub enum Change {
     },
     /// Make a new key for the cookies of the NTS server.
     Rekey,
+    /// Forget the last verified time.
+    ResetFloor,
     /// Forget that a pool's name ever offered NTS.
     PoolsForget {
         /// The pool.
@@ -68,7 +70,7 @@ pub enum Change {
 }
 
 /// Every command, and the parameter it takes.
-const WORDS: [(&str, Parameter); 17] = [
+const WORDS: [(&str, Parameter); 18] = [
     ("tracking", Parameter::None),
     ("sources", Parameter::None),
     ("sourcestats", Parameter::None),
@@ -85,6 +87,7 @@ const WORDS: [(&str, Parameter); 17] = [
     ("offline", Parameter::Source),
     ("refresh", Parameter::Source),
     ("rekey", Parameter::None),
+    ("bootstrap-reset-floor", Parameter::None),
     ("pools-forget", Parameter::Name),
 ];
 
@@ -163,6 +166,7 @@ impl Command {
             "offline" => Self::Change(Change::Offline { source }),
             "refresh" => Self::Change(Change::Refresh { source }),
             "rekey" => Self::Change(Change::Rekey),
+            "bootstrap-reset-floor" => Self::Change(Change::ResetFloor),
             _ => Self::Change(Change::PoolsForget { name: name.unwrap_or_default() }),
         }
     }
@@ -190,6 +194,7 @@ impl Command {
                 Change::Offline { .. } => "offline",
                 Change::Refresh { .. } => "refresh",
                 Change::Rekey => "rekey",
+                Change::ResetFloor => "bootstrap-reset-floor",
                 Change::PoolsForget { .. } => "pools-forget",
             },
         }
@@ -207,7 +212,9 @@ impl Command {
                 | Change::Refresh { source },
             ) => (source.clone(), None),
             Self::Change(Change::PoolsForget { name }) => (None, Some(name.clone())),
-            Self::Show(_) | Self::Change(Change::MakeStep | Change::Reload | Change::Rekey) => (None, None),
+            Self::Show(_) | Self::Change(Change::MakeStep | Change::Reload | Change::Rekey | Change::ResetFloor) => {
+                (None, None)
+            }
         };
         // Three strings always make an object.
         let line = Line { command: self.word().to_owned(), source, name };
@@ -273,7 +280,7 @@ mod tests {
         let (kind, message) = error(r#"{"command":"trakcing"}"#);
         assert_eq!(kind, ErrorKind::UnknownCommand);
         assert!(message.starts_with("unknown command \"trakcing\"; accepted: tracking, sources, "), "{message}");
-        assert!(message.ends_with(", rekey, pools-forget"), "{message}");
+        assert!(message.ends_with(", rekey, bootstrap-reset-floor, pools-forget"), "{message}");
 
         for (line, end) in [
             (r#"{"command":"tracking","source":"a"}"#, "accepted beside \"tracking\": nothing else"),

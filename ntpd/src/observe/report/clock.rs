@@ -1,6 +1,7 @@
 //! The clock as a whole.
 
 use ntp_proto::{
+    bootstrap::{Missing, Report, Standing, State},
     engine::{SourceReport, SourceState},
     select::Verdict,
 };
@@ -47,6 +48,77 @@ pub struct TrackingReport {
     pub leap: LeapWord,
     /// Why no source is used, or why the clock does not count as synchronized; none if all is well.
     pub reason: Option<String>,
+    /// What is known of the time; none where no authenticated source is expected to tell it.
+    #[serde(default)]
+    pub time: Option<TimeReport>,
+}
+
+/// What is known of the time while authenticated sources are expected to tell it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TimeReport {
+    /// How much.
+    pub state: TimeState,
+    /// Why this machine's clock was not believed when it was last judged; none if it was.
+    pub distrust: Option<String>,
+    /// Certificates are taken for valid until the time is known, if they were at any time that is possible.
+    pub dates_deferred: bool,
+    /// It is this late at least, in seconds since 1970.
+    pub earliest_unix_seconds: i64,
+    /// What the next state waits for; none if for nothing.
+    pub missing: Option<String>,
+}
+
+/// How much is known of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimeState {
+    /// Nothing.
+    Unknown,
+    /// A majority of operators told it, and has to confirm it.
+    Provisional,
+    /// It is confirmed.
+    Verified,
+}
+
+impl TimeState {
+    /// The word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => State::Unknown.name(),
+            Self::Provisional => State::Provisional.name(),
+            Self::Verified => State::Verified.name(),
+        }
+    }
+}
+
+impl TimeReport {
+    /// Puts into words what the bootstrap knows.
+    #[must_use]
+    pub fn new(report: &Report) -> Self {
+        Self {
+            state: match report.state {
+                State::Unknown => TimeState::Unknown,
+                State::Provisional => TimeState::Provisional,
+                State::Verified => TimeState::Verified,
+            },
+            distrust: match report.standing {
+                Standing::Untrusted(why) => Some(why.to_string()),
+                Standing::Trusted | Standing::Plausible => None,
+            },
+            dates_deferred: report.deferred,
+            earliest_unix_seconds: report.earliest,
+            missing: (report.missing != Missing::Nothing).then(|| report.missing.to_string()),
+        }
+    }
+
+    /// What keeps the time from being known, for people.
+    #[must_use]
+    pub fn obstacles(&self) -> String {
+        let missing = self.missing.as_ref().map(|missing| format!("missing: {missing}"));
+        [self.distrust.clone(), missing].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    }
 }
 
 impl TrackingReport {
@@ -56,6 +128,7 @@ impl TrackingReport {
         let tracking = view.engine.tracking(view.now);
         let status = tracking.status;
         let corrected = !status.reference_time.is_zero();
+        let time = view.bootstrap.as_ref().map(TimeReport::new);
         Self {
             synchronized: tracking.synchronized,
             reference_id: status.reference_id.to_string(),
@@ -81,8 +154,13 @@ impl TrackingReport {
             reason: match tracking.selected {
                 None => Some(why_nothing(view)),
                 Some(_) if tracking.synchronized => None,
+                Some(_) if view.engine.is_held() => Some(time.as_ref().map_or_else(
+                    || "a configured name may yet turn out to offer NTS".to_owned(),
+                    |time| format!("the time is not verified: {}", time.obstacles()),
+                )),
                 Some(_) => Some("the error bound is too large to call the clock synchronized".to_owned()),
             },
+            time,
         }
     }
 }

@@ -22,7 +22,7 @@ mod sources;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub use clock::{ActivityReport, TrackingReport};
+pub use clock::{ActivityReport, TimeReport, TimeState, TrackingReport};
 pub use packets::{AuthDataReport, AuthDataRow, AuthMode, Measurement, NtpDataReport, NtpDataRow, Reply};
 pub use pools::{PoolMember, PoolRow, PoolsReport};
 pub use server::{NtpServerCounters, ServerStatsReport};

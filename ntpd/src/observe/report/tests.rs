@@ -166,6 +166,7 @@ impl Bench {
     pub(in crate::observe) fn view(&self) -> View<'_> {
         View {
             engine: &self.engine,
+            bootstrap: None,
             now: self.now,
             sources: &self.info,
             unresolved: &self.unresolved,

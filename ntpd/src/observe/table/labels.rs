@@ -9,7 +9,9 @@ use super::{
     format::{clean, date, negated},
     show_name,
 };
-use crate::observe::report::{LeapWord, NtpDataReport, NtpDataRow, ServerStatsReport, StampWord, TrackingReport};
+use crate::observe::report::{
+    LeapWord, NtpDataReport, NtpDataRow, ServerStatsReport, StampWord, TimeReport, TimeState, TrackingReport,
+};
 
 /// Lines of a label, a colon and a value.
 struct Lines {
@@ -47,10 +49,22 @@ pub(super) fn tracking(report: &TrackingReport, numeric: bool) -> String {
     lines.add("Root dispersion", format!("{:.9} seconds", report.root_dispersion_seconds));
     lines.add("Update interval", format!("{:.1} seconds", report.update_interval_seconds));
     lines.add("Leap status", leap(report.leap));
+    if let Some(time) = &report.time {
+        lines.add("Time", time_of(time));
+    }
     if let Some(reason) = &report.reason {
         lines.add("Reason", clean(reason));
     }
     lines.text
+}
+
+fn time_of(time: &TimeReport) -> String {
+    let (state, obstacles) = (time.state.name(), clean(&time.obstacles()));
+    if time.state == TimeState::Verified || obstacles.is_empty() {
+        state.to_owned()
+    } else {
+        format!("{state}; {obstacles}")
+    }
 }
 
 const fn leap(leap: LeapWord) -> &'static str {

@@ -9,7 +9,8 @@ use crate::observe::{
     ControlCounters, KeCounters,
     report::{
         AuthDataRow, Judged, Measurement, NtpDataReport, NtpDataRow, NtpServerCounters, PoolMember, PoolRow,
-        Reply as ServerReply, SelectDataRow, ServerStatsReport, SourceRow, SourceStatsRow, StampWord, tests::Bench,
+        Reply as ServerReply, SelectDataRow, ServerStatsReport, SourceRow, SourceStatsRow, StampWord, TimeReport,
+        TimeState, tests::Bench,
     },
 };
 
@@ -54,6 +55,7 @@ fn tracking_report() -> TrackingReport {
         updates: 17,
         leap: LeapWord::Normal,
         reason: None,
+        time: None,
     }
 }
 
@@ -82,8 +84,27 @@ fn tracking_of_a_clock_that_follows_nothing() {
         updates: 0,
         leap: LeapWord::NotSynchronized,
         reason: Some("the only source, ntp1.example, cannot be used: does not answer".to_owned()),
+        time: Some(TimeReport {
+            state: TimeState::Unknown,
+            distrust: Some("this machine has no hardware clock".to_owned()),
+            dates_deferred: true,
+            earliest_unix_seconds: 1_795_478_400,
+            missing: Some("operators that agree on the time: 1 of 2 needed, 3 are configured".to_owned()),
+        }),
     };
     golden("tracking-unsynchronized", &Reply::Tracking(report));
+}
+
+#[test]
+fn tracking_of_a_verified_time() {
+    let time = TimeReport {
+        state: TimeState::Verified,
+        distrust: Some("the clock was earlier than a time that has passed".to_owned()),
+        dates_deferred: false,
+        earliest_unix_seconds: 1_795_478_400,
+        missing: None,
+    };
+    golden("tracking-verified", &Reply::Tracking(TrackingReport { time: Some(time), ..tracking_report() }));
 }
 
 fn judged(source: SourceName, state: char, verdict: &str, trust: &str, reason: &str) -> Judged {

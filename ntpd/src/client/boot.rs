@@ -1,0 +1,424 @@
+//! The time while nobody has confirmed it: feeds the bootstrap with what exchanges and sources say, and does what it
+//! decides.
+
+use std::{net::IpAddr, time::Duration};
+
+use ntp_proto::{
+    bootstrap::{
+        Alarm, Bootstrap, Chain, ClockFacts, Config as BootstrapConfig, Expected, Floor, Identity, Judgement, Output,
+        Present, Reading, Report, State, Window,
+    },
+    ids::SourceId,
+    pool::{Leave, Name, PoolMode as _, auto::Route},
+    time::Monotonic,
+};
+
+use super::{
+    BUILT, Client, Group,
+    members::Configured,
+    saved::{ExchangedAt, Fresh},
+};
+use crate::{config::FirstBoot, now, observe::report::TimeReport, pool::Mode};
+
+/// How long a name that may yet turn out to have NTS keeps the others from setting the clock.
+const UNDECIDED: Duration = Duration::from_secs(20);
+
+/// What is known of the time without asking anybody.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// What the machine says of its clock.
+    pub clock: ClockFacts,
+    /// When the distribution was put together, in Unix seconds.
+    pub distribution: Option<i64>,
+    /// The last time that an earlier run verified, less its error bound, in Unix seconds.
+    pub verified: Option<i64>,
+}
+
+/// The bootstrap, and what it is made of.
+#[derive(Debug)]
+pub(super) struct Boot {
+    pub(super) known: Known,
+    settings: FirstBoot,
+    /// Made when authenticated sources are expected for the first time.
+    pub(super) bootstrap: Option<Bootstrap>,
+    /// Whether they are now, or may be because a name is undecided.
+    engaged: bool,
+    /// Whether they are now for certain.
+    expected: bool,
+    /// Until when a name that is undecided counts as one that has NTS.
+    pub(super) undecided_until: Monotonic,
+    wake: Option<Monotonic>,
+    /// The last alarm, which is not told again and again.
+    told: Option<Alarm>,
+}
+
+impl Boot {
+    pub(super) fn new(known: Known, settings: FirstBoot) -> Self {
+        let undecided_until = now::monotonic() + UNDECIDED;
+        Self {
+            known,
+            settings,
+            bootstrap: None,
+            engaged: false,
+            expected: false,
+            undecided_until,
+            wake: None,
+            told: None,
+        }
+    }
+
+    fn make(&self, present: Present) -> Bootstrap {
+        let Known { clock, distribution, verified } = self.known;
+        let FirstBoot { policy, single, min_agreeing } = self.settings;
+        let floor = Floor { build: BUILT.seconds, distribution, verified };
+        Bootstrap::new(BootstrapConfig { policy, floor, min_agreeing, single }, &clock, present)
+    }
+
+    /// Whether the clock must be left alone still.
+    pub(super) fn holds(&self) -> bool {
+        self.engaged && self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.state() != State::Verified)
+    }
+
+    /// Whether the time is confirmed by authenticated sources.
+    pub(super) fn is_verified(&self) -> bool {
+        self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.state() == State::Verified)
+    }
+
+    /// What is known and what is missing, where authenticated sources are expected.
+    pub(super) fn report(&self) -> Option<Report> {
+        self.bootstrap.as_ref().filter(|_| self.expected).map(Bootstrap::report)
+    }
+
+    pub(super) fn wake(&self) -> Option<Monotonic> {
+        self.wake
+    }
+
+    pub(super) fn handle_gone(&mut self, source: SourceId) {
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.handle_gone(source);
+        }
+    }
+}
+
+/// Whether a name has sources with NTS, or is to have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nts {
+    Expected,
+    Undecided,
+    No,
+}
+
+impl Client {
+    fn nts_of(&self, group: &Group) -> Nts {
+        if group.configured.options().select.noselect {
+            return Nts::No;
+        }
+        match &group.mode {
+            Mode::Addresses(_) | Mode::Lb(_) | Mode::Srv(_) => Nts::Expected,
+            Mode::Classic(_) | Mode::Plain(_) => Nts::No,
+            Mode::Auto(pool) => {
+                let remembered = self.store.remembered(&group.configured.name());
+                if group.configured.requires_nts() || remembered.is_some_and(Route::is_nts) {
+                    Nts::Expected
+                } else if pool.may_have_nts() {
+                    Nts::Undecided
+                } else {
+                    Nts::No
+                }
+            }
+        }
+    }
+
+    /// Whether the sources of a name are authenticated, or will be once there are any.
+    pub(super) fn expects_authentication(&self, group: &Group) -> bool {
+        let has_key = group.key.is_some() && !group.configured.options().select.noselect;
+        has_key || self.nts_of(group) == Nts::Expected
+    }
+
+    /// Whom a name stands for.
+    fn expected(&self, group: &Group) -> Expected {
+        if !self.expects_authentication(group) && self.nts_of(group) == Nts::No {
+            return Expected { domain: None, servers: 0 };
+        }
+        let servers = group.configured.count();
+        let of_many = match &group.mode {
+            Mode::Srv(_) => true,
+            Mode::Addresses(_) => group.mode.asks_by_address(),
+            Mode::Lb(_) | Mode::Classic(_) | Mode::Plain(_) => false,
+            Mode::Auto(pool) => {
+                pool.learned().or_else(|| self.store.remembered(&group.configured.name())) != Some(Route::Lb)
+            }
+        };
+        let domain = (!of_many || matches!(group.configured, Configured::Server(_)))
+            .then(|| registrable(&group.configured.name()));
+        Expected { domain, servers }
+    }
+
+    /// The time believed in, whatever it is worth.
+    fn present(&mut self) -> Present {
+        let present = self.clock.now();
+        let clock = self.engine.map().apply(present.clock).to_unix(BUILT);
+        Present { monotonic: present.monotonic, clock }
+    }
+
+    /// How certificates are to be judged in an exchange that begins now, and how signatures of DNS records are.
+    pub(super) fn judgements(&mut self) -> (Judgement, Judgement) {
+        let clock = self.present().clock;
+        match &self.boot.bootstrap {
+            Some(bootstrap) => (bootstrap.judgement(clock), bootstrap.judgement_of_names(clock)),
+            None => (Judgement::At(clock), Judgement::At(clock)),
+        }
+    }
+
+    /// Says what the configuration expects now. As long as that is authenticated and the time is not verified, the clock is
+    /// left alone.
+    pub(super) fn settle(&mut self) {
+        let has = |nts: Nts| self.groups.values().any(|group| self.nts_of(group) == nts);
+        let undecided = now::monotonic() < self.boot.undecided_until && has(Nts::Undecided);
+        self.boot.expected = has(Nts::Expected);
+        self.boot.engaged = self.boot.expected || undecided;
+        self.boot.wake = undecided.then_some(self.boot.undecided_until);
+        let authenticated = self.groups.values().any(|group| self.expects_authentication(group));
+        if self.boot.engaged {
+            let begins = self.boot.bootstrap.is_none();
+            self.engage();
+            let mut expected = Vec::new();
+            for group in self.groups.values() {
+                if expected.len() <= group.entry {
+                    expected.resize(group.entry + 1, Expected { domain: None, servers: 0 });
+                }
+                if let Some(place) = expected.get_mut(group.entry) {
+                    *place = self.expected(group);
+                }
+            }
+            if let Some(bootstrap) = &mut self.boot.bootstrap {
+                bootstrap.set_expected(expected);
+                if begins {
+                    let obstacles = TimeReport::new(&bootstrap.report()).obstacles();
+                    tracing::info!("the clock is left alone until the time is verified; {obstacles}");
+                }
+            }
+        }
+        let present = self.clock.now();
+        self.engine.expect_authentication(present, authenticated);
+        self.engine.set_hold(present, self.boot.holds());
+    }
+
+    fn engage(&mut self) {
+        if self.boot.bootstrap.is_some() {
+            return;
+        }
+        let present = self.present();
+        self.boot.bootstrap = Some(self.boot.make(present));
+        let keyed: Vec<(usize, SourceId)> = self
+            .groups
+            .iter()
+            .filter(|(_, group)| group.key.is_some())
+            .flat_map(|(number, group)| group.members.values().map(|active| (*number, active.source)))
+            .collect();
+        keyed.into_iter().for_each(|(number, source)| self.vouch_by_key(number, source));
+    }
+
+    /// What an exchange said of the time whose keys a source has now.
+    pub(super) fn vouch(&mut self, number: usize, fresh: &Fresh, addresses: Vec<IpAddr>, source: SourceId) {
+        let server = fresh.origin.server.clone();
+        let (chain, key) = match (&fresh.chain, fresh.origin.at) {
+            (Some(chain), _) => (chain.clone(), Some(chain.key)),
+            // Only keys of verified times are saved: they were good when they were exchanged, and so it is later now.
+            (None, ExchangedAt::Unix(at)) => (from_then_on(at), None),
+            (None, ExchangedAt::Boot(_)) => return,
+        };
+        let identity = Identity { domain: registrable(server.as_str()), key, addresses };
+        self.hand_in(number, server.as_str(), identity, chain, Some(source));
+    }
+
+    /// A source with a symmetric key is that of its operator at all times.
+    pub(super) fn vouch_by_key(&mut self, number: usize, source: SourceId) {
+        let (Some(group), Some(info)) = (self.groups.get(&number), self.info.get(&source)) else { return };
+        let name = group.configured.name();
+        let identity = Identity { domain: registrable(&name), key: None, addresses: vec![info.address.ip()] };
+        self.hand_in(number, &name, identity, from_then_on(i64::MIN), Some(source));
+    }
+
+    /// What a server showed whose certificate was good but for its dates.
+    pub(super) fn note_dates(&mut self, number: usize, server: &Name, chain: Chain) {
+        let domain = registrable(server.as_str());
+        let identity = Identity { domain, key: Some(chain.key), addresses: Vec::new() };
+        self.hand_in(number, server.as_str(), identity, chain, None);
+    }
+
+    fn hand_in(&mut self, number: usize, server: &str, identity: Identity, chain: Chain, source: Option<SourceId>) {
+        let present = self.present();
+        let Some(group) = self.groups.get(&number).filter(|group| !group.configured.options().select.noselect) else {
+            return;
+        };
+        if let Some(bootstrap) = &mut self.boot.bootstrap {
+            bootstrap.handle_chain(present, group.entry, server, identity, chain, source);
+        }
+    }
+
+    /// Tells the bootstrap what sources say now, and that time has passed.
+    pub(super) fn update_boot(&mut self) {
+        let present = self.present();
+        let now = self.clock.now();
+        let Some(bootstrap) = self.boot.bootstrap.as_mut().filter(|_| self.boot.engaged) else { return };
+        bootstrap.handle_timeout(present.monotonic);
+        if bootstrap.state() == State::Verified {
+            return;
+        }
+        let readings: Vec<Reading> = self
+            .engine
+            .sources(now)
+            .filter_map(|report| {
+                let (source, estimate) = (report.source.id(), report.estimate?);
+                let (offset, distance, samples) = (estimate.offset, estimate.distance(), estimate.samples);
+                Some(Reading { source, offset, distance, samples })
+            })
+            .collect();
+        bootstrap.update(present, &readings, self.engine.tracking(now).selected.is_some());
+    }
+
+    /// Does what the bootstrap wants done next; whether there was anything.
+    pub(super) fn obey_boot(&mut self) -> bool {
+        let Some(bootstrap) = self.boot.bootstrap.as_mut().filter(|_| self.boot.engaged) else { return false };
+        let output = bootstrap.poll_output();
+        let report = bootstrap.report();
+        match output {
+            Output::SetClock(by) => {
+                let why = match report.state {
+                    State::Unknown => "the clock is behind a time that has passed, which it is set to",
+                    State::Provisional | State::Verified => "a majority of the operators agrees on the time",
+                };
+                tracing::warn!(seconds = by.to_seconds(), "{why}");
+                let present = self.clock.now();
+                self.engine.set_clock(present, by);
+            }
+            Output::ExchangeAgain => self.exchange_again(),
+            Output::Refuse(source) => self.refuse(source),
+            Output::Now(state) => self.enter(state, &report),
+            Output::Alarm(alarm) => self.raise(alarm, &report),
+            Output::Timeout(at) => {
+                self.boot.wake = [self.boot.wake, at].into_iter().flatten().min();
+                return false;
+            }
+        }
+        true
+    }
+
+    fn enter(&mut self, state: State, report: &Report) {
+        match state {
+            State::Unknown => tracing::warn!("the time is not known: {}", TimeReport::new(report).obstacles()),
+            State::Provisional => {
+                tracing::info!("keys are exchanged again, to be judged at the time that was agreed on")
+            }
+            State::Verified => {
+                tracing::info!("the time is verified");
+                self.boot.told = None;
+                self.store.save_soon();
+            }
+        }
+        let present = self.clock.now();
+        self.engine.set_hold(present, self.boot.holds());
+    }
+
+    /// Somebody should look into this; once is enough until the time is verified.
+    fn raise(&mut self, alarm: Alarm, report: &Report) {
+        let what = match alarm {
+            Alarm::NoQuorum => "there is no majority for any time",
+            Alarm::NotValid => "certificates are not valid by this clock, which there is no reason to distrust",
+            Alarm::NotConfirmed => {
+                "the time that a majority told was not confirmed by certificates that are valid then"
+            }
+            Alarm::Refuted => "several operators signed dates far ahead of the time that was verified",
+        };
+        let missing = report.missing;
+        if self.boot.told == Some(alarm) {
+            tracing::debug!("{what}; missing: {missing}");
+        } else {
+            tracing::error!("{what}; missing: {missing}; the clock does not count as synchronized until then");
+            self.boot.told = Some(alarm);
+        }
+    }
+
+    /// Forgets all keys and cookies, saved ones too, and what names led to.
+    fn exchange_again(&mut self) {
+        self.store.distrust();
+        let numbers: Vec<usize> =
+            self.groups.iter().filter(|(_, group)| self.nts_of(group) != Nts::No).map(|(number, _)| *number).collect();
+        numbers.into_iter().for_each(|number| self.restart(number));
+    }
+
+    /// Does without a source until its server shows a better certificate.
+    fn refuse(&mut self, source: SourceId) {
+        let Some((number, member)) = self.member_of(source) else { return };
+        tracing::warn!(source = self.name(source), "its certificate is not valid at the time that was agreed on");
+        if let Some(group) = self.groups.get_mut(&number) {
+            group.members.remove(&member);
+            group.mode.handle_leave(now::monotonic(), member, Leave::KeysLost);
+        }
+        self.drop_source(source);
+    }
+
+    /// The machine was put back to an earlier state, or copied: its clock may be wrong by any amount, and its keys are those
+    /// of another, too.
+    pub(super) fn handle_restored(&mut self) {
+        tracing::warn!("this machine was put back to an earlier state, or copied");
+        let present = self.clock.now();
+        self.engine.handle_interruption(present);
+        if let Some(bootstrap) = &mut self.boot.bootstrap {
+            bootstrap.handle_restored();
+        }
+    }
+
+    /// An administrator does not believe the last verified time.
+    pub(super) fn reset_floor(&mut self) {
+        tracing::warn!("the last verified time is forgotten, as an administrator wants it");
+        self.store.forget_time();
+        self.boot.known.verified = None;
+        if let Some(bootstrap) = &mut self.boot.bootstrap {
+            bootstrap.handle_floor_reset();
+        }
+    }
+
+    /// What is known of the time, and what is missing, where authenticated sources are expected.
+    #[must_use]
+    pub fn bootstrap_report(&self) -> Option<Report> {
+        self.boot.report()
+    }
+}
+
+/// A vouching that began then and has no end.
+const fn from_then_on(not_before: i64) -> Chain {
+    let window = Window { not_before, not_after: i64::MAX };
+    Chain { window, signed: Vec::new(), life: 0, key: [0; 32], pinned: false }
+}
+
+/// The part of a name that somebody has registered, who then answers for all below it; a name that is an address stands for
+/// itself.
+fn registrable(name: &str) -> String {
+    if name.parse::<IpAddr>().is_ok() {
+        return name.to_owned();
+    }
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    psl::domain_str(&name).unwrap_or(&name).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_registered_a_name_answers_for_all_below_it() {
+        for (name, domain) in [
+            ("a.time.example.com", "example.com"),
+            ("Time.Example.CO.UK.", "example.co.uk"),
+            ("ke.one.test", "one.test"),
+            ("localhost", "localhost"),
+            ("co.uk", "co.uk"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+        ] {
+            assert_eq!(registrable(name), domain, "{name}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! When the clock is left alone, and whom the bootstrap is told of.
+
+use ntp_proto::bootstrap::{Judgement, State};
+
+use super::*;
+
+const PLAIN: &str = "[[server]]\naddress = \"127.0.0.1\"\nnts = \"off\"\n";
+const AUTO: &str = "[[server]]\naddress = \"ke.one.test\"\n";
+
+fn held(bench: &Bench) -> bool {
+    assert_eq!(bench.client.boot.holds(), bench.client.engine.is_held());
+    bench.client.engine.is_held()
+}
+
+#[test]
+fn a_clock_without_authenticated_sources_is_not_held() {
+    let mut bench = Bench::new(PLAIN);
+    assert!(!held(&bench) && bench.client.bootstrap_report().is_none());
+    assert!(bench.with(|client| client.change(&Change::MakeStep)).is_ok());
+
+    // What only is measured tells nobody the time.
+    let measured = "[[server]]\naddress = \"ke.one.test\"\nnts = \"require\"\nselect = [\"noselect\"]\n";
+    assert!(!held(&Bench::new(&format!("{PLAIN}{measured}"))));
+}
+
+#[test]
+fn a_clock_with_authenticated_sources_is_held_until_the_time_is_verified() {
+    let mut bench = Bench::new(SERVER);
+    assert!(held(&bench));
+    assert_eq!(bench.client.bootstrap_report().unwrap().state, State::Unknown);
+    let refused = bench.with(|client| client.change(&Change::MakeStep)).unwrap_err();
+    assert!(refused.message.contains("not verified"), "{refused:?}");
+    // There is no more to hold for when the name is gone.
+    let config = Config::parse("test", PLAIN).unwrap();
+    bench.with(|client| {
+        let exchanger = client.exchanger.clone();
+        client.reconfigure(&config, &[], exchanger, false);
+    });
+    assert!(!held(&bench) && bench.client.bootstrap_report().is_none());
+}
+
+#[test]
+fn a_name_that_is_undecided_holds_the_others_for_a_while() {
+    let mut bench = Bench::new(&format!("{PLAIN}{AUTO}"));
+    assert!(held(&bench));
+    assert!(bench.client.bootstrap_report().is_none(), "it may have no NTS at all");
+    assert!(bench.client.wake.is_some_and(|wake| wake <= bench.client.boot.undecided_until));
+    bench.client.boot.undecided_until = now::monotonic();
+    bench.with(|_| {});
+    assert!(!held(&bench));
+    // A key exchange works in the end.
+    bench.with(|client| client.store.remember("ke.one.test", ntp_proto::pool::auto::Route::Lb));
+    assert!(held(&bench));
+    assert_eq!(bench.client.bootstrap_report().unwrap().state, State::Unknown);
+}
+
+#[test]
+fn each_name_counts_as_whoever_registered_it() {
+    let server = |name: &str| format!("[[server]]\naddress = \"{name}\"\nnts = \"require\"\n");
+    let pool = |name: &str, mode: &str| format!("[[pool]]\nname = \"{name}\"\nmode = \"{mode}\"\ncount = 3\n");
+    let needed = |text: &str| {
+        let report = Bench::new(text).client.bootstrap_report().unwrap();
+        let ntp_proto::bootstrap::Missing::Servers { needed, .. } = report.missing else { panic!("{report:?}") };
+        needed
+    };
+    assert_eq!(needed(&server("a.one.test")), 1);
+    assert_eq!(needed(&[server("a.one.test"), server("b.one.test")].concat()), 1, "one operator");
+    assert_eq!(needed(&[server("a.one.test"), server("a.two.test")].concat()), 2);
+    assert_eq!(needed(&pool("pool.test", "lb")), 1);
+    assert_eq!(needed(&pool("pool.test", "srv")), 2, "three servers of anybody");
+    assert_eq!(needed(&[pool("pool.test", "srv"), server("a.one.test"), server("a.two.test")].concat()), 3);
+}
+
+#[test]
+fn a_place_is_taken_again_when_its_name_is_gone() {
+    let server = |name: &str| format!("[[server]]\naddress = \"{name}\"\nnts = \"require\"\n");
+    let mut bench = Bench::new(&[server("a.one.test"), server("a.two.test"), server("a.three.test")].concat());
+    let entries = |bench: &Bench| {
+        let mut all: Vec<(String, usize)> =
+            bench.client.groups.values().map(|group| (group.configured.name(), group.entry)).collect();
+        all.sort_by_key(|(_, entry)| *entry);
+        all.into_iter().map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    assert_eq!(entries(&bench), ["a.one.test", "a.two.test", "a.three.test"]);
+    let config = Config::parse("test", &[server("a.one.test"), server("a.three.test"), server("a.four.test")].concat());
+    bench.with(|client| {
+        let exchanger = client.exchanger.clone();
+        client.reconfigure(&config.unwrap(), &[], exchanger, false);
+    });
+    assert_eq!(entries(&bench), ["a.one.test", "a.four.test", "a.three.test"]);
+    bench.with(|client| client.restart_group("a.three.test"));
+    assert_eq!(entries(&bench), ["a.one.test", "a.four.test", "a.three.test"]);
+}
+
+#[test]
+fn a_machine_that_was_put_back_begins_anew() {
+    let mut bench = Bench::new(SERVER);
+    bench.with(|client| client.handle_answered(0, exchanged(0)));
+    assert_eq!(bench.sources().len(), 1);
+    bench.with(Client::handle_restored);
+    assert_eq!(bench.sources(), [], "keys are those of whoever was copied, too");
+    assert!(held(&bench));
+    let why = bench.client.bootstrap_report().unwrap().standing;
+    assert_eq!(why, ntp_proto::bootstrap::Standing::Untrusted(ntp_proto::bootstrap::Distrust::Restored));
+    // A clock that is not held is measured anew.
+    let mut bench = Bench::new(PLAIN);
+    bench.with(Client::handle_restored);
+    assert!(!held(&bench));
+}
+
+#[test]
+fn dates_are_deferred_for_a_clock_that_nothing_vouches_for() {
+    let servers = "[[server]]\naddress = \"a.one.test\"\nnts = \"require\"\n[[server]]\naddress = \"a.two.test\"\nnts = \"require\"\n";
+    let mut bench = Bench::new(servers);
+    assert!(matches!(bench.client.judgements().0, Judgement::At(_)));
+    bench.client.boot.known.clock.set_by = SetBy::Nothing;
+    bench.client.boot.bootstrap = None;
+    bench.with(|_| {});
+    let (Judgement::Deferred { floor, .. }, Judgement::Deferred { .. }) = bench.client.judgements() else {
+        panic!("{:?}", bench.client.bootstrap_report())
+    };
+    assert_eq!(floor, BUILT.seconds);
+}
