@@ -49,7 +49,7 @@ impl Client {
         let mut origin = None;
         if let Some(fresh) = keys {
             let exchanged = self.exchanged(&fresh.origin);
-            self.engine.set_keys(now::monotonic(), source, fresh.keys);
+            self.engine.set_keys(now::monotonic(), source, fresh.keys, member.trust);
             if let Some(info) = self.info.get_mut(&source) {
                 (info.keys_at, info.key_attempts, info.note) = (exchanged, 0, None);
             }

@@ -301,7 +301,7 @@ impl Client {
         let resolver = self.resolver.clone();
         let require = self.groups.get(&number).map_or_else(Require::default, |group| group.configured.require());
         let saved = match &question {
-            // What vouched for saved keys is not saved with them.
+            // What vouched for saved keys may be gone by now.
             Question::KeyExchange(exchange) if require.is_empty() => self.take_saved(number, exchange),
             Question::KeyExchange(_) | Question::Addresses { .. } | Question::Services { .. } => None,
         };

@@ -18,6 +18,7 @@ use super::{
 use crate::observe::control::Change;
 
 mod chains;
+mod saved;
 
 struct Bench {
     client: Client,
@@ -27,6 +28,10 @@ struct Bench {
 
 impl Bench {
     fn new(text: &str) -> Self {
+        Self::with_state(text, None)
+    }
+
+    fn with_state(text: &str, state: Option<Arc<StateDirectory>>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let guard = runtime.enter();
         let config = Config::parse("test", text).unwrap();
@@ -36,7 +41,7 @@ impl Bench {
             exchanger: KeyExchanger::new(&config.trust, resolver.clone()).unwrap(),
             resolver,
             status: Arc::new(StatusCell::default()),
-            state: None,
+            state,
             precision: -20,
             seed: [1; 32],
         };
@@ -117,6 +122,32 @@ fn a_member_whose_keys_are_missing_gets_no_plain_source() {
         assert_eq!(bench.sources(), [(source, true)], "the same source has keys again");
         assert!(bench.client.info[&source].keys_at > before);
         question += 2;
+    }
+}
+
+/// What a source votes with.
+fn trust(bench: &mut Bench, source: SourceId) -> Trust {
+    let present = bench.client.clock.now();
+    bench.client.engine.source(present, source).unwrap().source.config().trust
+}
+
+#[test]
+fn a_source_that_goes_on_is_trusted_as_its_last_key_exchange_says() {
+    let vouched = |question, trust| {
+        let answer = Answer::KeyExchange(Negotiated { ntp_server: "a".into(), addresses: vec![address()], trust });
+        Answered::for_test(QuestionId(question), answer, Some(keys()))
+    };
+    let mut bench = Bench::new(SERVER);
+    bench.with(|client| client.handle_answered(0, vouched(0, Trust::Dane)));
+    let [(source, true)] = bench.sources()[..] else { panic!("{:?}", bench.sources()) };
+    assert_eq!(trust(&mut bench, source), Trust::Dane);
+    // The TLSA record is withdrawn, and comes back.
+    for (question, now) in [(1, Trust::Pki), (2, Trust::Dane)] {
+        bench.with(|client| client.handle_keys_needed(source, KeysReason::NoCookies));
+        bench.pools_after(Duration::from_secs(1_000_000) * question);
+        bench.with(|client| client.handle_answered(0, vouched(question, now)));
+        assert_eq!(bench.sources(), [(source, true)], "the same server: the same source");
+        assert_eq!(trust(&mut bench, source), now);
     }
 }
 
