@@ -161,7 +161,9 @@ impl World {
             ("_4460._tcp.fail.test." | "_4460._tcp.failing.plain.test.", RecordType::TLSA) => {
                 return None;
             }
-            ("forged.test." | "fail.test." | "dropped.test.", RecordType::A) => self.signed(owner, 300, &[address()]),
+            ("forged.test." | "fail.test." | "dropped.test." | "denied.test.", RecordType::A) => {
+                self.signed(owner, 300, &[address()])
+            }
             ("good.test." | "failing.plain.test." | "dropped.plain.test.", RecordType::A) => unsigned(address()),
             _ => vec![],
         })
@@ -301,6 +303,9 @@ fn service_records_are_worth_what_dnssec_says_of_them() {
         for (zone, expected) in [
             ("dot", Answer::NoRecord),
             ("none", Answer::NoRecord),
+            // Of its host there are signed addresses.
+            ("denied", Answer::Bogus),
+            ("failing.plain", Answer::NoRecord),
             ("proven", Answer::NoRecord),
             ("plain", Answer::Insecure),
             ("forged", Answer::Bogus),
@@ -317,6 +322,9 @@ fn service_records_are_worth_what_dnssec_says_of_them() {
             assert_eq!(text.is_none(), expected == Answer::NoRecord, "{zone}: {text:?}");
             assert!(text.is_none_or(|text| text.starts_with(owner.as_str())));
         }
+        // Plain NTP needs nobody's word.
+        let denied = resolver.plain_services(&name("_ntp._udp.denied.test"), today()).await;
+        assert_eq!(denied, (Answer::NoRecord, None));
         for zone in ["good", "alias"] {
             let before = now::monotonic();
             let (answer, text) = services(&resolver, &name(&format!("_ntske._tcp.{zone}.test")), today()).await;

@@ -115,7 +115,7 @@ fn usable(answers: &[Record], signatures: Option<Signatures>) -> TlsaAnswer {
 }
 
 /// Whether the zone of a host is signed; `None` if that cannot be learned, not in [`TLSA_DEADLINE`] or not at all.
-async fn signed(servers: &NameServers, host: &Name, judgement: Judgement) -> Option<bool> {
+pub(super) async fn signed(servers: &NameServers, host: &Name, judgement: Judgement) -> Option<bool> {
     timeout(TLSA_DEADLINE, proof_of_addresses(servers, host, judgement)).await.unwrap_or(None)
 }
 
