@@ -56,6 +56,9 @@ impl Client {
             origin = Some(fresh.origin);
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
+        if let Some(origin) = &origin {
+            group.refused.remove(origin.server.as_str());
+        }
         let in_use = self.info.get(&source).map(|info| info.address);
         let current = member.addresses.iter().position(|address| Some(*address) == in_use).unwrap_or(0);
         let active = Active {

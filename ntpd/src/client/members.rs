@@ -8,7 +8,7 @@ use std::{
 use ntp_proto::{
     bootstrap::{Chain, Judgement, Signatures, Window},
     ids::SourceId,
-    pool::{Answer, Backoff, MemberId, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
+    pool::{Answer, Backoff, MemberId, Name, Output as PoolOutput, PoolMode as _, Question, QuestionId, auto::Route},
     time::Monotonic,
     wire::SymmetricKey,
 };
@@ -16,10 +16,12 @@ use rand_core::Rng as _;
 
 use super::{
     BUILT, Client, Event,
+    refused::Refused,
     saved::{Fresh, Origin},
 };
 use crate::{
     config::{Config, NtsUse, Pool, Require, Server, SourceOptions},
+    ke::connect::KeProblem,
     now,
     pool::{Mode, Spec},
     resolve::ServiceAnswer,
@@ -42,6 +44,8 @@ pub(super) struct Answered {
     services: Option<Signatures>,
     /// What went wrong, for people.
     problem: Option<String>,
+    /// The server that was refused for it, because what vouches for it is missing or forged.
+    refused: Option<Name>,
 }
 
 /// One `[[pool]]` or `[[server]]` of the configuration.
@@ -112,6 +116,7 @@ pub(super) struct Group {
     pub(super) not_before: Option<Monotonic>,
     /// The last thing that went wrong.
     pub(super) problem: Option<String>,
+    pub(super) refused: Refused,
 }
 
 impl Group {
@@ -192,6 +197,7 @@ impl Client {
             pace: Backoff::new(seed.rotate_left(32)),
             not_before: None,
             problem: None,
+            refused: Refused::default(),
         };
         self.groups.insert(self.next_group, group);
         self.next_group += 1;
@@ -333,11 +339,7 @@ impl Client {
                             let answer = Answer::KeyExchange(done.negotiated);
                             (Answered { keys, ..plain(id, (answer, None)) }, done.chain)
                         }
-                        Err(failed) => {
-                            let answer = Answer::Failed(failed.failure());
-                            let answered = plain(id, (answer, Some(failed.to_string())));
-                            (answered, failed.chain.map(|chain| *chain))
-                        }
+                        Err(failed) => (without_keys(id, &failed), failed.chain.map(|chain| *chain)),
                     };
                     let found = |chain: Chain| services.iter().fold(chain, Chain::found_by);
                     Answered { chain: chain.map(found), ..answered }
@@ -358,6 +360,9 @@ impl Client {
         }
         if answered.services.is_some() {
             group.services = answered.services;
+        }
+        if let (Some(server), Some(why)) = (&answered.refused, &answered.problem) {
+            group.refused.add(server.as_str(), why);
         }
         // Problems begin with the name that was asked for, which is often this one.
         let problem = answered.problem.as_ref().map(|text| text.strip_prefix(&format!("{name}: ")).unwrap_or(text));
@@ -406,7 +411,13 @@ impl Answered {
 }
 
 fn plain(question: QuestionId, (answer, problem): (Answer, Option<String>)) -> Answered {
-    Answered { question, answer, keys: None, chain: None, services: None, problem }
+    Answered { question, answer, keys: None, chain: None, services: None, problem, refused: None }
+}
+
+pub(super) fn without_keys(question: QuestionId, failed: &KeProblem) -> Answered {
+    let refused = failed.is_refusal().then(|| failed.server.clone());
+    let answer = Answer::Failed(failed.failure());
+    Answered { refused, ..plain(question, (answer, Some(failed.to_string()))) }
 }
 
 /// Whether two keys are one: the same number, and the same secret as far as a packet can tell.

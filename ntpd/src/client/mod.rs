@@ -19,6 +19,7 @@ mod command;
 mod join;
 mod losses;
 mod members;
+mod refused;
 mod request;
 mod saved;
 mod steps;
