@@ -39,7 +39,7 @@ pub(super) struct Origin {
     /// The server that they were exchanged with, and its port.
     pub(super) server: Name,
     pub(super) port: u16,
-    /// Digest of the certificates that were trusted.
+    /// Digest of the certificates, and of the keys of DNSSEC, that were trusted.
     pub(super) trusted: [u8; 32],
     pub(super) at: ExchangedAt,
 }

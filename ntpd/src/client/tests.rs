@@ -39,7 +39,7 @@ impl Bench {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let guard = runtime.enter();
         let config = Config::parse("test", text).unwrap();
-        let resolver = Resolver::system();
+        let resolver = Resolver::new(&config.trust).unwrap();
         let parts = Parts {
             clock: LocalClock::Soft(SoftClock::new()),
             exchanger: KeyExchanger::new(&config.trust, resolver.clone()).unwrap(),

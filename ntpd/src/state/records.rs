@@ -137,7 +137,7 @@ pub struct SavedSource {
     pub key_exchange: String,
     /// Its TCP port.
     pub key_exchange_port: u16,
-    /// Digest of the certificates that were trusted then.
+    /// Digest of the certificates, and of the keys of DNSSEC, that were trusted then.
     #[serde(with = "hex")]
     pub trusted: Vec<u8>,
     /// The server's name as the key exchange gave it.
