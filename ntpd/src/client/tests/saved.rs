@@ -71,7 +71,8 @@ fn keys_of_another_validation_are_left() {
 #[test]
 fn service_records_of_an_earlier_run_are_those_that_keys_are_for() {
     const POOL: &str = "[[pool]]\nname = \"time.example\"\nmode = \"srv\"\n";
-    let known = |pool: &str, spoil: fn(&mut SavedSource)| -> Vec<String> {
+    type Spoil = fn(&mut SavedSource);
+    let known = |pool: &str, spoil: Spoil| -> Vec<String> {
         let mut saved = kept();
         spoil(&mut saved);
         // The name itself is not asked yet: that would use the keys up.
@@ -80,11 +81,11 @@ fn service_records_of_an_earlier_run_are_those_that_keys_are_for() {
         let found = bench.with(|client| client.known_services(&configured));
         found.iter().map(|service| format!("{}:{}", service.target, service.port)).collect()
     };
-    let same: fn(&mut SavedSource) = |_| ();
+    let same: Spoil = |_| ();
     assert_eq!(known(POOL, same), ["ke.time.example:4460"]);
     assert_eq!(known(POOL, |saved| saved.key_exchange_port = 4461), ["ke.time.example:4461"]);
     assert_eq!(known(POOL, |saved| saved.exchanged_at -= 3 * 86_400 - 3600), ["ke.time.example:4460"]);
-    let spoilt: [(&str, fn(&mut SavedSource)); 7] = [
+    let spoilt: [(&str, Spoil); 7] = [
         ("of another name", |saved| saved.configured = "other.example".to_owned()),
         ("the name itself", |saved| saved.key_exchange = "time.example".to_owned()),
         ("an address", |saved| saved.key_exchange = "192.0.2.1".to_owned()),
