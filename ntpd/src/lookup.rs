@@ -220,13 +220,16 @@ pub async fn lookup(exchanger: &KeyExchanger, name: &Name, port: Option<u16>, at
 }
 
 async fn nts_services(resolver: &Resolver, name: &Name, at: Judgement) -> (Records, Vec<Service>) {
-    let Ok(owner) = pool_srv::service_owner(name) else { return (Records::none(), Vec::new()) };
+    // An address has no records.
+    let owner = if name.address().is_none() { pool_srv::service_owner(name).ok() } else { None };
+    let Some(owner) = owner else { return (Records::none(), Vec::new()) };
     let ServiceAnswer { answer, problem, .. } = resolver.services(&owner, at).await;
     records((answer, problem), RecordState::Secure)
 }
 
 async fn plain_services(resolver: &Resolver, name: &Name, at: Judgement) -> (Records, Vec<Plain>) {
-    let Ok(owner) = Name::parse(&format!("_ntp._udp.{name}")) else { return (Records::none(), Vec::new()) };
+    let owner = if name.address().is_none() { Name::parse(&format!("_ntp._udp.{name}")).ok() } else { None };
+    let Some(owner) = owner else { return (Records::none(), Vec::new()) };
     let (found, services) = records(resolver.plain_services(&owner, at).await, RecordState::Present);
     let plain = |service: Service| Plain {
         priority: service.priority,
@@ -293,6 +296,21 @@ async fn is_pool(exchanger: &KeyExchanger, name: &Name, port: u16, first: &Excha
         !first.ntp_server.eq_ignore_ascii_case(&second.ntp_server)
             && !first.addresses.iter().any(|address| second.addresses.contains(address))
     })
+}
+
+impl Lookup {
+    /// Whether there is anything to be used. Plain NTP is not to be while what DNS says of NTS is forged or missing: whoever
+    /// keeps it back wants just that.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        let is_kept_back = matches!(self.nts_services.state, RecordState::Bogus | RecordState::Failed)
+            || self.itself.tlsa.state == "bogus";
+        match self.offer {
+            Offer::SrvPool | Offer::LbPool | Offer::NtsServer => true,
+            Offer::Plain => !is_kept_back,
+            Offer::Nothing => false,
+        }
+    }
 }
 
 impl Records {

@@ -134,7 +134,8 @@ impl Mode {
         mode
     }
 
-    /// Starts with servers that there are keys for from an earlier run. To be called before anything else.
+    /// Starts with servers that there are keys for from an earlier run. To be called before the first
+    /// [`poll_output`](PoolMode::poll_output).
     pub fn resume(&mut self, known: Vec<Service>) {
         match self {
             Self::Auto(pool) => pool.resume(known),

@@ -27,6 +27,7 @@ fn record(number: i64) -> (LastTime, Sources) {
         trusted: vec![5; 32],
         server: "a.time.example".to_owned(),
         address: SocketAddr::from(([192, 0, 2, 1], 123)),
+        trust: ntp_proto::ids::Trust::Dnssec,
         algorithm: 15,
         client_key: vec![1; 32],
         server_key: vec![2; 32],

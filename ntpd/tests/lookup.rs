@@ -44,6 +44,15 @@ fn an_address_without_nts_may_be_a_plain_server() {
 }
 
 #[test]
+fn a_name_whose_service_records_have_no_answer_is_no_plain_server() {
+    let output = look_up(&["localhost:1", "--chrony"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.lines().all(|line| line.starts_with('#')), "{text}");
+    assert!(text.contains("service records for NTS are not used: no answer"), "{text}");
+}
+
+#[test]
 fn what_makes_no_sense_is_a_usage_error() {
     for arguments in [&["a b"][..], &["time.example:0"], &["time.example", "--chrony", "--json"]] {
         let output = look_up(arguments);

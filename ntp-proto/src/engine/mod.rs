@@ -10,7 +10,7 @@ use rand_core::SeedableRng;
 
 use crate::{
     discipline::{Controller, StepLimit, StepPolicy, Timeline, is_inserted_second},
-    ids::{Leap, ReferenceId, SourceId, StampKind},
+    ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     select::{SelectConfig, Verdict},
     source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, TxToken},
     status::Status,
@@ -221,10 +221,11 @@ impl Engine {
         }
     }
 
-    /// Gives a source fresh keys and cookies.
-    pub fn set_keys(&mut self, now: Monotonic, id: SourceId, keys: NtsKeys) {
+    /// Gives a source fresh keys and cookies, and says what vouched for the server in the exchange that they are from. That
+    /// counts from the next selection on, whatever vouched for it before.
+    pub fn set_keys(&mut self, now: Monotonic, id: SourceId, keys: NtsKeys, trust: Trust) {
         if let Some(source) = self.sources.get_mut(&id) {
-            source.set_keys(now, keys);
+            source.set_keys(now, keys, trust);
         }
     }
 

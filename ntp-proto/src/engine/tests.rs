@@ -574,7 +574,7 @@ fn nts_keys(keys: SessionKeys, fallback: Option<SessionKeys>, cookies: u8) -> Nt
 fn nts(fallback: Option<SessionKeys>, cookies: u8) -> Bench {
     let mut bench = Bench::new(SourceConfig { authentication: Authentication::Nts, trust: Trust::Pki, ..plain() });
     bench.wait(0.1);
-    bench.engine.set_keys(now(bench.seconds).monotonic, bench.id, nts_keys(session(1), fallback, cookies));
+    bench.engine.set_keys(now(bench.seconds).monotonic, bench.id, nts_keys(session(1), fallback, cookies), Trust::Pki);
     bench.outputs.clear();
     bench
 }
@@ -598,9 +598,18 @@ fn a_nak_is_believed_at_the_next_poll_and_brings_one_key_exchange() {
     assert_eq!((bench.wishes(), bench.report().source.association().naks()), (1, 1));
     // The answer to what the old keys sealed says nothing of new ones.
     bench.nak();
-    bench.engine.set_keys(now(bench.seconds).monotonic, bench.id, nts_keys(session(1), None, 8));
+    bench.engine.set_keys(now(bench.seconds).monotonic, bench.id, nts_keys(session(1), None, 8), Trust::Pki);
     bench.next_request();
     assert_eq!((bench.wishes(), bench.report().source.association().naks()), (1, 1));
+}
+
+#[test]
+fn what_vouches_for_a_source_is_what_did_so_at_its_last_key_exchange() {
+    let mut bench = nts(None, 8);
+    for trust in [Trust::Dane, Trust::Pki, Trust::Dnssec] {
+        bench.engine.set_keys(now(bench.seconds).monotonic, bench.id, nts_keys(session(1), None, 8), trust);
+        assert_eq!(bench.report().source.config().trust, trust);
+    }
 }
 
 #[test]

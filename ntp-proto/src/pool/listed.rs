@@ -124,7 +124,7 @@ impl<L: List> ListedPool<L> {
     }
 
     /// Starts with places that gave keys in an earlier run, which are at hand: they are asked first, and the list only if
-    /// they are too few. To be called before anything else.
+    /// they are too few. To be called before the first [`poll_output`](crate::pool::PoolMode::poll_output).
     pub fn resume(&mut self, places: Vec<L::Place>) {
         self.due = places.is_empty();
         self.places = places;

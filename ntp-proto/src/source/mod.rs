@@ -207,9 +207,10 @@ impl Source {
         }
     }
 
-    /// Takes fresh keys and cookies from a key exchange.
-    pub(crate) fn set_keys(&mut self, now: Monotonic, keys: NtsKeys) {
+    /// Takes fresh keys and cookies from a key exchange, with what vouched for the server in it.
+    pub(crate) fn set_keys(&mut self, now: Monotonic, keys: NtsKeys, trust: Trust) {
         self.association.set_keys(keys);
+        self.config.trust = trust;
         // What is under way was sealed with the old keys: its answer, a NAK perhaps, says nothing of the new ones.
         self.in_flight = None;
         self.schedule.resume(now, self.filter.latest().is_none() && self.config.bursts != Bursts::Never);

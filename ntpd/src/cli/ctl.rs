@@ -15,7 +15,7 @@ use ntp_proto::pool::Name;
 
 use super::FAILED;
 use crate::{
-    lookup::{self, Offer},
+    lookup,
     observe::{
         control::{AskError, Change, Command, Reply, Show, ask},
         report::TrackingReport,
@@ -245,7 +245,7 @@ fn look_up(ctl: &Ctl, args: &LookupArgs) -> ExitCode {
         (false, false) => found.to_text(),
     };
     let printed = print(&text);
-    if found.offer == Offer::Nothing { ExitCode::from(FAILED) } else { printed }
+    if found.is_usable() { printed } else { ExitCode::from(FAILED) }
 }
 
 /// A name or an address, and the port after it.

@@ -71,15 +71,9 @@ impl Client {
         self.groups.values().filter_map(info).collect()
     }
 
-    /// Names without any source.
+    /// Names without any source, and servers that were refused.
     fn unresolved(&self) -> Vec<Unresolved> {
-        let missing = |group: &super::Group| {
-            group.is_empty().then(|| Unresolved {
-                name: group.configured.name(),
-                reason: group.problem.clone().unwrap_or_else(|| "waiting for its first answer".into()),
-            })
-        };
-        self.groups.values().filter_map(missing).collect()
+        self.groups.values().flat_map(super::Group::unresolved).collect()
     }
 
     /// Changes something about the sources or the clock.

@@ -51,7 +51,7 @@ impl Client {
             let exchanged = self.exchanged(&fresh.origin);
             let addresses = member.addresses.iter().map(SocketAddr::ip).collect();
             self.vouch(number, &fresh, addresses, source);
-            self.engine.set_keys(now::monotonic(), source, fresh.keys);
+            self.engine.set_keys(now::monotonic(), source, fresh.keys, member.trust);
             if let Some(info) = self.info.get_mut(&source) {
                 (info.keys_at, info.key_attempts, info.note) = (exchanged, 0, None);
             }
@@ -60,6 +60,9 @@ impl Client {
             self.vouch_by_key(number, source);
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
+        if let Some(origin) = &origin {
+            group.refused.remove(origin.server.as_str());
+        }
         let in_use = self.info.get(&source).map(|info| info.address);
         let current = member.addresses.iter().position(|address| Some(*address) == in_use).unwrap_or(0);
         let active = Active {

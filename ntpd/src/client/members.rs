@@ -16,10 +16,12 @@ use rand_core::Rng as _;
 
 use super::{
     Client, Event,
+    refused::Refused,
     saved::{Fresh, Origin},
 };
 use crate::{
     config::{Config, NtsUse, Pool, Require, Server, SourceOptions},
+    ke::connect::KeProblem,
     now,
     pool::{Mode, Spec},
     resolve::ServiceAnswer,
@@ -37,11 +39,13 @@ pub(super) struct Answered {
     keys: Option<Box<Fresh>>,
     /// What the certificates of this server, and the records that led to it, say of the time, if it gave no keys for their dates
     /// alone.
-    dates: Option<(Name, Chain)>,
+    dates: Option<Box<(Name, Chain)>>,
     /// What the signatures of service records say of it.
     services: Option<Signatures>,
     /// What went wrong, for people.
     problem: Option<String>,
+    /// The server that was refused for it, because what vouches for it is missing or forged.
+    refused: Option<Name>,
 }
 
 /// One `[[pool]]` or `[[server]]` of the configuration.
@@ -114,6 +118,7 @@ pub(super) struct Group {
     pub(super) not_before: Option<Monotonic>,
     /// The last thing that went wrong.
     pub(super) problem: Option<String>,
+    pub(super) refused: Refused,
 }
 
 impl Group {
@@ -197,6 +202,7 @@ impl Client {
             pace: Backoff::new(seed.rotate_left(32)),
             not_before: None,
             problem: None,
+            refused: Refused::default(),
         };
         self.groups.insert(self.next_group, group);
         self.next_group += 1;
@@ -296,7 +302,7 @@ impl Client {
         let resolver = self.resolver.clone();
         let require = self.groups.get(&number).map_or_else(Require::default, |group| group.configured.require());
         let saved = match &question {
-            // What vouched for saved keys is not saved with them.
+            // What vouched for saved keys may be gone by now.
             Question::KeyExchange(exchange) if require.is_empty() => self.take_saved(number, exchange),
             Question::KeyExchange(_) | Question::Addresses { .. } | Question::Services { .. } => None,
         };
@@ -328,9 +334,9 @@ impl Client {
                             Answered { keys, ..plain(id, (Answer::KeyExchange(done.negotiated), None)) }
                         }
                         Err(failed) => {
-                            let answer = (Answer::Failed(failed.failure()), Some(failed.to_string()));
-                            let dates = failed.chain.map(|chain| (exchange.server.clone(), found(*chain)));
-                            Answered { dates, ..plain(id, answer) }
+                            let answered = without_keys(id, &failed);
+                            let dates = failed.chain.map(|chain| Box::new((exchange.server.clone(), found(*chain))));
+                            Answered { dates, ..answered }
                         }
                     }
                 }
@@ -345,6 +351,9 @@ impl Client {
         let name = group.configured.name();
         if answered.services.is_some() {
             group.services = answered.services;
+        }
+        if let (Some(server), Some(why)) = (&answered.refused, &answered.problem) {
+            group.refused.add(server.as_str(), why);
         }
         // Problems begin with the name that was asked for, which is often this one.
         let problem = answered.problem.as_ref().map(|text| text.strip_prefix(&format!("{name}: ")).unwrap_or(text));
@@ -370,7 +379,7 @@ impl Client {
         if let Some(route) = group.mode.learned() {
             self.store.remember(&name, route);
         }
-        if let Some((server, chain)) = answered.dates {
+        if let Some((server, chain)) = answered.dates.map(|dates| *dates) {
             self.note_dates(number, &server, chain);
         }
     }
@@ -397,7 +406,13 @@ impl Answered {
 }
 
 fn plain(question: QuestionId, (answer, problem): (Answer, Option<String>)) -> Answered {
-    Answered { question, answer, keys: None, dates: None, services: None, problem }
+    Answered { question, answer, keys: None, dates: None, services: None, problem, refused: None }
+}
+
+pub(super) fn without_keys(question: QuestionId, failed: &KeProblem) -> Answered {
+    let refused = failed.is_refusal().then(|| failed.server.clone());
+    let answer = Answer::Failed(failed.failure());
+    Answered { refused, ..plain(question, (answer, Some(failed.to_string()))) }
 }
 
 /// Whether two keys are one: the same number, and the same secret as far as a packet can tell.

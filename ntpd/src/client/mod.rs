@@ -20,6 +20,7 @@ mod command;
 mod join;
 mod losses;
 mod members;
+mod refused;
 mod request;
 mod restore;
 mod saved;

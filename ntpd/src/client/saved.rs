@@ -44,7 +44,7 @@ pub(super) struct Origin {
     /// The server that they were exchanged with, and its port.
     pub(super) server: Name,
     pub(super) port: u16,
-    /// Digest of the certificates that were trusted.
+    /// Digest of the certificates, and of the keys of DNSSEC, that were trusted.
     pub(super) trusted: [u8; 32],
     pub(super) at: ExchangedAt,
 }
@@ -228,6 +228,8 @@ impl Client {
         let fits = |(index, saved)| Some((index, self.fit(saved, &name, question, unix)?));
         let (index, origin) = self.store.sources.iter().enumerate().find_map(fits)?;
         let saved = self.store.sources.remove(index);
+        // TLSA records are looked up at each exchange, for they may be withdrawn: they vouch for no keys of another run.
+        let trust = saved.trust.min(Trust::Dnssec);
         let algorithm = AeadAlgorithm::from_id(saved.algorithm)?;
         let key = |secret: &[u8]| AeadKey::new(algorithm, secret).ok();
         let keys = SessionKeys { c2s: key(&saved.client_key)?, s2c: key(&saved.server_key)? };
@@ -235,7 +237,7 @@ impl Client {
         saved.cookies.iter().for_each(|cookie| {
             cookies.put(cookie);
         });
-        let negotiated = Negotiated { ntp_server: saved.server, addresses: vec![saved.address], trust: Trust::Pki };
+        let negotiated = Negotiated { ntp_server: saved.server, addresses: vec![saved.address], trust };
         let keys = NtsKeys { keys, fallback: None, cookies };
         (!keys.cookies.is_empty()).then_some((negotiated, Fresh { keys, origin, chain: None }))
     }
@@ -295,8 +297,8 @@ impl Client {
         let mut sources = Vec::new();
         for group in self.groups.values() {
             for active in group.members.values() {
-                let report = self.engine.source(present, active.source);
-                let Some(keys) = report.and_then(|report| report.source.association().nts_keys()) else { continue };
+                let Some(report) = self.engine.source(present, active.source) else { continue };
+                let Some(keys) = report.source.association().nts_keys() else { continue };
                 let (Some(info), Some(origin)) = (self.info.get(&active.source), &active.origin) else { continue };
                 sources.push(SavedSource {
                     configured: group.configured.name(),
@@ -305,6 +307,7 @@ impl Client {
                     trusted: origin.trusted.to_vec(),
                     server: active.label.clone(),
                     address: info.address,
+                    trust: report.source.config().trust,
                     algorithm: keys.keys.c2s.algorithm().id(),
                     client_key: keys.keys.c2s.as_bytes().to_vec(),
                     server_key: keys.keys.s2c.as_bytes().to_vec(),

@@ -7,19 +7,24 @@ use ntp_proto::{
     bootstrap::{ClockFacts, SetBy},
     ids::Trust,
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
-    pool::{Answer, Failure, KeyExchange, Name, Negotiated, PoolMode as _, QuestionId},
+    pool::{Answer, Failure, KeyExchange, Name, Negotiated, PoolMode as _, QuestionId, Service},
     source::{KeysReason, Loss, NtsKeys},
 };
 use tokio::runtime::{Builder, Runtime};
 
 use super::{
+    members::without_keys,
     saved::{Fresh, Origin},
     *,
 };
-use crate::observe::control::Change;
+use crate::{
+    ke::connect::{Cause, KeProblem},
+    observe::{control::Change, report::SourceRow},
+};
 
 mod boot;
 mod chains;
+mod saved;
 
 /// A hardware clock has set the time.
 const KNOWN: Known = Known {
@@ -36,16 +41,20 @@ struct Bench {
 
 impl Bench {
     fn new(text: &str) -> Self {
+        Self::with_state(text, None)
+    }
+
+    fn with_state(text: &str, state: Option<Arc<StateDirectory>>) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let guard = runtime.enter();
         let config = Config::parse("test", text).unwrap();
-        let resolver = Resolver::system();
+        let resolver = Resolver::new(&config.trust).unwrap();
         let parts = Parts {
             clock: LocalClock::Soft(SoftClock::new()),
             exchanger: KeyExchanger::new(&config.trust, resolver.clone()).unwrap(),
             resolver,
             status: Arc::new(StatusCell::default()),
-            state: None,
+            state,
             known: KNOWN,
             precision: -20,
             seed: [1; 32],
@@ -128,6 +137,70 @@ fn a_member_whose_keys_are_missing_gets_no_plain_source() {
         assert!(bench.client.info[&source].keys_at > before);
         question += 2;
     }
+}
+
+/// What a source votes with.
+fn trust(bench: &mut Bench, source: SourceId) -> Trust {
+    let present = bench.client.clock.now();
+    bench.client.engine.source(present, source).unwrap().source.config().trust
+}
+
+#[test]
+fn a_source_that_goes_on_is_trusted_as_its_last_key_exchange_says() {
+    let vouched = |question, trust| {
+        let answer = Answer::KeyExchange(Negotiated { ntp_server: "a".into(), addresses: vec![address()], trust });
+        Answered::for_test(QuestionId(question), answer, Some(keys()))
+    };
+    let mut bench = Bench::new(SERVER);
+    bench.with(|client| client.handle_answered(0, vouched(0, Trust::Dane)));
+    let [(source, true)] = bench.sources()[..] else { panic!("{:?}", bench.sources()) };
+    assert_eq!(trust(&mut bench, source), Trust::Dane);
+    // The TLSA record is withdrawn, and comes back.
+    for (question, now) in [(1, Trust::Pki), (2, Trust::Dane)] {
+        bench.with(|client| client.handle_keys_needed(source, KeysReason::NoCookies));
+        bench.pools_after(Duration::from_secs(1_000_000) * question);
+        bench.with(|client| client.handle_answered(0, vouched(question, now)));
+        assert_eq!(bench.sources(), [(source, true)], "the same server: the same source");
+        assert_eq!(trust(&mut bench, source), now);
+    }
+}
+
+#[test]
+fn servers_that_were_refused_are_told_beside_those_that_were_not() {
+    let mut bench = Bench::new("[[pool]]\nname = \"pool.invalid\"\nmode = \"srv\"\ncount = 2\nrequire = [\"dane\"]\n");
+    let target = |name: &str| Name::parse(name).unwrap();
+    let service = |priority, name: &str| Service { priority, weight: 0, port: 9, target: target(name) };
+    let records = vec![service(1, "bad.invalid"), service(2, "good.invalid")];
+    let until = now::monotonic() + Duration::from_secs(3600);
+    let told = |bench: &mut Bench| -> Vec<(String, String)> {
+        let row = |row: SourceRow| (row.judged.source.name, row.judged.reason);
+        let unresolved = |row: &SourceRow| row.judged.source.address.is_none();
+        bench.with(|client| client.sources()).sources.into_iter().filter(unresolved).map(row).collect()
+    };
+    let answer = Answer::Services { records, until };
+    bench.with(|client| client.handle_answered(0, Answered::for_test(QuestionId(0), answer.clone(), None)));
+    assert_eq!(told(&mut bench), [("pool.invalid".to_owned(), "waiting for its first answer".to_owned())]);
+    let missing = Cause::Missing("dane", "it has no TLSA records".to_owned());
+    let refused = KeProblem { server: target("bad.invalid"), port: 9, cause: missing, chain: None };
+    bench.with(|client| client.handle_answered(0, without_keys(QuestionId(1), &refused)));
+    let joined = |question, server: &str, place: &str| {
+        let addresses = vec![place.parse().unwrap()];
+        let answer = Answer::KeyExchange(Negotiated { ntp_server: server.into(), addresses, trust: Trust::Dane });
+        let mut fresh = keys();
+        fresh.origin.server = target(server);
+        Answered::for_test(QuestionId(question), answer, Some(fresh))
+    };
+    bench.with(|client| client.handle_answered(0, joined(2, "good.invalid", "127.0.0.1:9")));
+    assert_eq!(bench.places(), ["127.0.0.1:9"]);
+    let why = "refused: `require` asks for \"dane\", and it has no TLSA records";
+    assert_eq!(told(&mut bench), [("bad.invalid".to_owned(), why.to_owned())]);
+
+    // It gets its record.
+    bench.pools_after(Duration::from_secs(1_000_000));
+    bench.with(|client| client.handle_answered(0, Answered::for_test(QuestionId(3), answer, None)));
+    bench.with(|client| client.handle_answered(0, joined(4, "bad.invalid", "127.0.0.2:9")));
+    assert_eq!(bench.places(), ["127.0.0.1:9", "127.0.0.2:9"]);
+    assert_eq!(told(&mut bench), []);
 }
 
 fn addresses(question: u32, list: &[&str]) -> Answered {

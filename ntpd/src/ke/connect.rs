@@ -17,6 +17,7 @@ use nts_ke::{
     error::KeError,
     verify::{NoUsableRoots, TrustRoots},
 };
+use sha2::{Digest as _, Sha256};
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::roots::{self, RootsError};
@@ -49,6 +50,7 @@ pub struct KeyExchanger {
     config: Result<ClientConfig, String>,
     /// What is offered, best first.
     algorithms: Vec<AeadAlgorithm>,
+    /// Digest of the certificates that are trusted.
     trusted: [u8; 32],
     resolver: Resolver,
     deadline: Duration,
@@ -108,10 +110,11 @@ impl KeyExchanger {
         self.algorithms.contains(&algorithm)
     }
 
-    /// A digest of the certificates that are trusted, to tell whether keys were had under the same ones.
+    /// A digest of all that may vouch for a server, the certificates and the keys of DNSSEC, to tell whether keys were had
+    /// under the same.
     #[must_use]
-    pub const fn trusted(&self) -> [u8; 32] {
-        self.trusted
+    pub fn trusted(&self) -> [u8; 32] {
+        Sha256::digest([self.trusted, self.resolver.trusted()].concat()).into()
     }
 
     /// Who is asked about names.

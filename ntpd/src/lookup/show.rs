@@ -48,6 +48,9 @@ impl Lookup {
             }
             Offer::LbPool => "a pool of NTS servers behind one key exchange (mode \"lb\")".to_owned(),
             Offer::NtsServer => "a single NTS server".to_owned(),
+            Offer::Plain if !self.is_usable() => {
+                "no NTS, but what DNS says of it is forged or missing: plain NTP is not to be used".to_owned()
+            }
             Offer::Plain => "no NTS; plain NTP was not tried (`ntpd query` does)".to_owned(),
             Offer::Nothing => "nothing".to_owned(),
         }
@@ -75,6 +78,11 @@ impl Lookup {
             Offer::LbPool | Offer::NtsServer => {
                 if let Some(exchange) = &self.itself.exchange {
                     nts(&mut out, &self.itself, exchange);
+                }
+            }
+            Offer::Plain if !self.is_usable() => {
+                if let Some(problem) = &self.itself.problem {
+                    line(&mut out, 0, &format!("# {problem}"));
                 }
             }
             Offer::Plain if self.plain_targets.is_empty() => {
@@ -266,6 +274,33 @@ mod tests {
         plain.plain_targets = vec![target("a.example", 123), target("b.example", 1123)];
         assert!(plain.to_chrony().ends_with("\nserver a.example iburst\nserver b.example iburst port 1123\n"));
         assert_eq!(lookup(Offer::Nothing).to_chrony(), "# time.example: nothing\n");
+    }
+
+    #[test]
+    fn plain_ntp_is_not_for_names_whose_nts_is_kept_back() {
+        let comments = |lookup: &Lookup| lookup.to_chrony().lines().all(|line| line.starts_with('#'));
+        for (state, usable) in [
+            (RecordState::Bogus, false),
+            (RecordState::Failed, false),
+            (RecordState::None, true),
+            (RecordState::Insecure, true),
+        ] {
+            let mut plain = lookup(Offer::Plain);
+            plain.nts_services.state = state;
+            assert_eq!((plain.is_usable(), comments(&plain)), (usable, !usable), "{state:?}");
+            let target = Plain { priority: 0, weight: 0, name: "a.example".into(), port: 123 };
+            plain.plain_targets = vec![target];
+            assert_eq!((plain.is_usable(), comments(&plain)), (usable, !usable), "{state:?}");
+            assert_eq!(plain.to_text().contains("plain NTP is not to be used"), !usable, "{state:?}");
+            // Whoever has NTS all the same has it.
+            let mut single = lookup(Offer::NtsServer);
+            single.itself = server("time.example", 4460, Some(exchange("pki", Some(1_901_232_000))));
+            single.nts_services.state = state;
+            assert_eq!((single.is_usable(), comments(&single)), (true, false), "{state:?}");
+        }
+        let mut forged = lookup(Offer::Plain);
+        forged.itself.tlsa.state = "bogus";
+        assert_eq!((forged.is_usable(), comments(&forged)), (false, true));
     }
 
     #[test]

@@ -7,10 +7,19 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use hickory_resolver::proto::dnssec::TrustAnchors;
+use hickory_resolver::proto::{dnssec::TrustAnchors, serialize::txt::ParseError};
+use sha2::{Digest as _, Sha256};
 
 /// Most octets of a file of trust anchors.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// The keys of a file.
+#[derive(Clone)]
+pub(crate) struct Anchors {
+    pub(super) keys: TrustAnchors,
+    /// Tells whether another file has the same ones.
+    pub(super) fingerprint: [u8; 32],
+}
 
 /// Why a file of trust anchors cannot be used.
 #[derive(Debug)]
@@ -50,7 +59,7 @@ impl std::error::Error for AnchorError {}
 /// # Errors
 ///
 /// [`AnchorError`] if the file cannot be read or holds no key.
-pub(crate) fn read(file: &Path) -> Result<TrustAnchors, AnchorError> {
+pub(crate) fn read(file: &Path) -> Result<Anchors, AnchorError> {
     let problem = |why| AnchorError { file: file.to_owned(), why };
     let mut text = String::new();
     let opened = File::open(file).map_err(|error| problem(Why::Io(error)))?;
@@ -65,8 +74,20 @@ pub(crate) fn read(file: &Path) -> Result<TrustAnchors, AnchorError> {
     if keys.lines().all(|line| line.split(';').next().unwrap_or_default().trim().is_empty()) {
         return Err(problem(Why::Empty { has_ds }));
     }
-    keys.parse()
-        .map_err(|error: hickory_resolver::proto::serialize::txt::ParseError| problem(Why::Syntax(error.to_string())))
+    let parsed = keys.parse();
+    let parsed = parsed.map_err(|error: ParseError| problem(Why::Syntax(error.to_string())))?;
+    Ok(Anchors { keys: parsed, fingerprint: fingerprint(&keys) })
+}
+
+/// SHA-256 over the sorted lines without their comments, in which `unbound-anchor` notes when it was there last.
+fn fingerprint(lines: &str) -> [u8; 32] {
+    let bare = |line: &str| {
+        let words = line.split(';').next().unwrap_or_default().split_ascii_whitespace();
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut lines: Vec<String> = lines.lines().map(bare).filter(|line| !line.is_empty()).collect();
+    lines.sort_unstable();
+    Sha256::digest(lines.join("\n")).into()
 }
 
 #[cfg(test)]
@@ -79,11 +100,20 @@ mod tests {
     fn read_text(text: &str) -> Result<usize, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();
-        read(file.path()).map(|anchors| anchors.len()).map_err(|error| {
+        read(file.path()).map(|anchors| anchors.keys.len()).map_err(|error| {
             let text = error.to_string();
             assert!(text.starts_with(&*file.path().to_string_lossy()), "{text}");
             text
         })
+    }
+
+    #[test]
+    fn the_same_keys_have_the_same_fingerprint_whatever_is_said_beside_them() {
+        let other = KEY.replace("257 3 13", "256 3 13");
+        let one = fingerprint(&format!("{KEY}\n{other}\n"));
+        assert_eq!(one, fingerprint(&format!("; a comment\n\n{other}\n  {KEY} ;;lastchange=1 \n")));
+        assert_ne!(one, fingerprint(KEY));
+        assert_ne!(one, fingerprint(&format!("{KEY}\n{KEY}\n")));
     }
 
     #[test]

@@ -40,6 +40,7 @@ pub(crate) mod tests;
 mod tlsa;
 
 pub use anchors::AnchorError;
+use anchors::Anchors;
 pub(crate) use anchors::read as read_anchors;
 use name_servers::{NameServers, Validation};
 pub use services::ServiceAnswer;
@@ -58,6 +59,12 @@ const PLAIN_DEADLINE: Duration = Duration::from_secs(3);
 /// How long addresses are good for: the system's resolver does not tell.
 const LIFETIME: Duration = Duration::from_secs(60);
 
+/// In the place of a digest of keys: those of the root that come with the program.
+const BUILT_IN: [u8; 32] = [0; 32];
+
+/// In the place of a digest of keys: a resolver is believed.
+const ELSEWHERE: [u8; 32] = [1; 32];
+
 /// Most addresses of one name.
 const MAX_ADDRESSES: usize = 32;
 
@@ -74,6 +81,7 @@ pub struct Resolver {
     asks_system: bool,
     threads: Arc<Semaphore>,
     name_servers: Arc<NameServers>,
+    trusted: [u8; 32],
 }
 
 impl Resolver {
@@ -91,6 +99,7 @@ impl Resolver {
             asks_system: true,
             threads: Arc::new(Semaphore::new(MAX_THREADS)),
             name_servers: Arc::new(NameServers::system(Validation::Here(Arc::default()))),
+            trusted: BUILT_IN,
         }
     }
 
@@ -100,18 +109,21 @@ impl Resolver {
     ///
     /// [`AnchorError`] if the file of trust anchors cannot be used.
     pub fn new(settings: &TrustSettings) -> Result<Self, AnchorError> {
-        let validation = match settings.dnssec {
-            DnssecUse::TrustResolver => Validation::Elsewhere,
+        let (validation, trusted) = match settings.dnssec {
+            DnssecUse::TrustResolver => (Validation::Elsewhere, ELSEWHERE),
             DnssecUse::Validate => match &settings.dnssec_anchor {
-                None => Validation::Here(Arc::default()),
-                Some(file) => Validation::Here(Arc::new(anchors::read(file)?)),
+                None => (Validation::Here(Arc::default()), BUILT_IN),
+                Some(file) => {
+                    let Anchors { keys, fingerprint } = anchors::read(file)?;
+                    (Validation::Here(Arc::new(keys)), fingerprint)
+                }
             },
         };
         let name_servers = match settings.resolvers.as_slice() {
             [] => NameServers::system(validation),
             servers => NameServers::fixed(servers.to_vec(), validation),
         };
-        Ok(Self { name_servers: Arc::new(name_servers), ..Self::system() })
+        Ok(Self { name_servers: Arc::new(name_servers), trusted, ..Self::system() })
     }
 
     /// The same, but it asks the name servers for addresses too, and the system for nothing.
@@ -125,6 +137,12 @@ impl Resolver {
     pub fn with_name_servers(self, servers: Vec<SocketAddr>, anchors: TrustAnchors) -> Self {
         let validation = Validation::Here(Arc::new(anchors));
         Self { name_servers: Arc::new(NameServers::fixed(servers, validation)), ..self }
+    }
+
+    /// Tells whether what DNSSEC vouches for is judged in the same way as by another: by the same keys, or by a resolver.
+    #[must_use]
+    pub const fn trusted(&self) -> [u8; 32] {
+        self.trusted
     }
 
     /// The addresses of a host, each with `port`, in the order of the answer. The text says for people what went wrong.

@@ -11,7 +11,10 @@ use ntp_proto::{
     pool::{Answer, Failure, Name, Service},
 };
 
-use super::name_servers::{Found, NameServers, worst};
+use super::{
+    name_servers::{Found, NameServers, host, worst},
+    tlsa,
+};
 use crate::now;
 
 /// Answers are used for this long at least and at most.
@@ -57,11 +60,22 @@ pub(super) async fn services(
             let is_signed = worst(&records) == Proof::Secure;
             ServiceAnswer { answer, problem, signatures: signatures.filter(|_| is_signed) }
         }
-        // Of an absence no proof is asked: whoever can forge it gains nothing, for the certificate must then be for the
-        // name itself, and a name that had NTS before stays with NTS. Many resolvers drop such proofs.
+        // An absence without its proof was forged, if the rest of the zone comes with signatures: `auto` would go on to plain
+        // NTP. Where nothing comes with any, a resolver that drops them all cannot be told from an unsigned zone, and a name
+        // that had NTS before is kept from plain NTP by that alone.
+        Found::Absent(Proof::Bogus) if wanted == Wanted::Secure && is_signed(servers, owner, judgement).await => {
+            let text = format!("{owner}: service records are kept back: that there are none is not proven (DNSSEC)");
+            (Answer::Bogus, Some(text)).into()
+        }
         Found::Absent(_) | Found::Nowhere => (Answer::NoRecord, None).into(),
         Found::Failed(why) => failed(owner, &why).into(),
     }
+}
+
+/// Whether the zone of the host that has these records is known to be signed.
+async fn is_signed(servers: &NameServers, owner: &Name, judgement: Judgement) -> bool {
+    let Some(host) = host(owner) else { return false };
+    tlsa::signed(servers, &host, judgement).await == Some(true)
 }
 
 fn judge(owner: &Name, records: &[Record], wanted: Wanted) -> (Answer, Option<String>) {

@@ -161,8 +161,10 @@ impl World {
             ("_4460._tcp.fail.test." | "_4460._tcp.failing.plain.test.", RecordType::TLSA) => {
                 return None;
             }
-            ("forged.test." | "fail.test.", RecordType::A) => self.signed(owner, 300, &[address()]),
-            ("good.test." | "failing.plain.test.", RecordType::A) => unsigned(address()),
+            ("forged.test." | "fail.test." | "dropped.test." | "denied.test.", RecordType::A) => {
+                self.signed(owner, 300, &[address()])
+            }
+            ("good.test." | "failing.plain.test." | "dropped.plain.test.", RecordType::A) => unsigned(address()),
             _ => vec![],
         })
     }
@@ -228,9 +230,13 @@ impl World {
         (code, vec![], authorities)
     }
 
-    fn reply(&self, query: &[u8]) -> Vec<u8> {
+    /// `None` if somebody on the way drops the query.
+    fn reply(&self, query: &[u8]) -> Option<Vec<u8>> {
         let query = Message::from_vec(query).unwrap();
         let question = query.queries[0].clone();
+        if question.query_type() == RecordType::TLSA && question.name().to_ascii().contains("dropped") {
+            return None;
+        }
         let mut reply = Message::response(query.metadata.id, OpCode::Query);
         let (code, mut answers, mut authorities) =
             self.respond(&question.name().to_ascii().to_lowercase(), question.query_type());
@@ -249,7 +255,7 @@ impl World {
         let mut edns = Edns::new();
         edns.set_dnssec_ok(true).set_max_payload(4096);
         reply.set_edns(edns);
-        reply.to_vec().unwrap()
+        Some(reply.to_vec().unwrap())
     }
 }
 
@@ -282,7 +288,9 @@ async fn serve(world: World) -> (SocketAddr, JoinHandle<()>) {
         let mut buffer = [0; 4096];
         loop {
             let (length, peer) = socket.recv_from(&mut buffer).await.unwrap();
-            socket.send_to(&world.reply(&buffer[..length]), peer).await.unwrap();
+            if let Some(reply) = world.reply(&buffer[..length]) {
+                socket.send_to(&reply, peer).await.unwrap();
+            }
         }
     });
     (server, task)
@@ -295,6 +303,9 @@ fn service_records_are_worth_what_dnssec_says_of_them() {
         for (zone, expected) in [
             ("dot", Answer::NoRecord),
             ("none", Answer::NoRecord),
+            // Of its host there are signed addresses.
+            ("denied", Answer::Bogus),
+            ("failing.plain", Answer::NoRecord),
             ("proven", Answer::NoRecord),
             ("plain", Answer::Insecure),
             ("forged", Answer::Bogus),
@@ -311,6 +322,9 @@ fn service_records_are_worth_what_dnssec_says_of_them() {
             assert_eq!(text.is_none(), expected == Answer::NoRecord, "{zone}: {text:?}");
             assert!(text.is_none_or(|text| text.starts_with(owner.as_str())));
         }
+        // Plain NTP needs nobody's word.
+        let denied = resolver.plain_services(&name("_ntp._udp.denied.test"), today()).await;
+        assert_eq!(denied, (Answer::NoRecord, None));
         for zone in ["good", "alias"] {
             let before = now::monotonic();
             let (answer, text) = services(&resolver, &name(&format!("_ntske._tcp.{zone}.test")), today()).await;
@@ -457,6 +471,22 @@ fn tlsa_records_are_worth_what_dnssec_says_of_them() {
         }
         let failing = resolver.tlsa(&name("fail.test"), 4460, today()).await;
         assert!(matches!(&failing, TlsaAnswer::Bogus(why) if !why.is_empty()), "{failing:?}");
+        task.abort();
+    });
+}
+
+/// Whoever drops the question for a certificate gains nothing where the zone is known to be signed.
+#[test]
+fn tlsa_records_that_are_kept_back_are_missed_where_the_zone_is_signed() {
+    block_on(async {
+        let (resolver, task) = world().await;
+        let ask = async |host| resolver.tlsa(&name(host), 4460, today()).await;
+        let (signed, plain, stripped) =
+            tokio::join!(ask("dropped.test"), ask("dropped.plain.test"), ask("dropped.stripped.test"));
+        assert!(matches!(&signed, TlsaAnswer::Bogus(why) if !why.is_empty()), "{signed:?}");
+        assert_eq!(plain, TlsaAnswer::Insecure);
+        // Its addresses have no signatures either: as far as can be told, somebody drops all of them.
+        assert!(matches!(&stripped, TlsaAnswer::Unknown(why) if !why.is_empty()), "{stripped:?}");
         task.abort();
     });
 }

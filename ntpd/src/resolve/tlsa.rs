@@ -71,14 +71,13 @@ impl TlsaAnswer {
 
 /// Asks for the records of a TLS server.
 pub(super) async fn tlsa(servers: &NameServers, host: &Name, port: u16, judgement: Judgement) -> TlsaAnswer {
-    let late = || TlsaAnswer::Unknown(format!("no answer in {} s", TLSA_DEADLINE.as_secs()));
-    timeout(TLSA_DEADLINE, look(servers, host, port, judgement)).await.unwrap_or_else(|_| late())
-}
-
-async fn look(servers: &NameServers, host: &Name, port: u16, judgement: Judgement) -> TlsaAnswer {
     // RFC 6698 section 3.
     let Ok(owner) = Name::parse(&format!("_{port}._tcp.{host}")) else { return TlsaAnswer::Insecure };
-    let why = match servers.ask(&owner, RecordType::TLSA, judgement).await {
+    // Each has its own time: whoever only drops the first question must not keep the second from its answer.
+    let asked = timeout(TLSA_DEADLINE, servers.ask(&owner, RecordType::TLSA, judgement));
+    let (found, signed) = tokio::join!(asked, signed(servers, host, judgement));
+    let late = || Found::Failed(format!("no answer in {} s", TLSA_DEADLINE.as_secs()));
+    let why = match found.unwrap_or_else(|_| late()) {
         Found::Nowhere => return TlsaAnswer::Insecure,
         Found::Absent(Proof::Secure) => return TlsaAnswer::Absent,
         Found::Absent(Proof::Insecure) => return TlsaAnswer::Insecure,
@@ -91,7 +90,7 @@ async fn look(servers: &NameServers, host: &Name, port: u16, judgement: Judgemen
             Proof::Bogus | Proof::Indeterminate => "they are forged or broken".to_owned(),
         },
     };
-    match (signed(servers, host, judgement).await, why.is_empty()) {
+    match (signed, why.is_empty()) {
         (Some(true), true) => TlsaAnswer::Absent,
         (Some(true), false) => TlsaAnswer::Bogus(why),
         (Some(false), _) => TlsaAnswer::Insecure,
@@ -115,8 +114,13 @@ fn usable(answers: &[Record], signatures: Option<Signatures>) -> TlsaAnswer {
     TlsaAnswer::Secure { records, unusable, signatures }
 }
 
-/// Whether the zone of a host is signed; `None` if that cannot be learned either.
-async fn signed(servers: &NameServers, host: &Name, judgement: Judgement) -> Option<bool> {
+/// Whether the zone of a host is signed; `None` if that cannot be learned, not in [`TLSA_DEADLINE`] or not at all.
+pub(super) async fn signed(servers: &NameServers, host: &Name, judgement: Judgement) -> Option<bool> {
+    timeout(TLSA_DEADLINE, proof_of_addresses(servers, host, judgement)).await.unwrap_or(None)
+}
+
+/// Addresses are asked for, since every resolver passes those on.
+async fn proof_of_addresses(servers: &NameServers, host: &Name, judgement: Judgement) -> Option<bool> {
     for kind in [RecordType::A, RecordType::AAAA] {
         let proof = match servers.ask(host, kind, judgement).await {
             Found::Records(answers, _) => worst(&answers),

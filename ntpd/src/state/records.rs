@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use ntp_proto::time::{Rate, UnixTime};
+use ntp_proto::{
+    ids::Trust,
+    time::{Rate, UnixTime},
+};
 use serde::{Deserialize, Serialize};
 
 use super::Record;
@@ -134,13 +137,16 @@ pub struct SavedSource {
     pub key_exchange: String,
     /// Its TCP port.
     pub key_exchange_port: u16,
-    /// Digest of the certificates that were trusted then.
+    /// Digest of the certificates, and of the keys of DNSSEC, that were trusted then.
     #[serde(with = "hex")]
     pub trusted: Vec<u8>,
     /// The server's name as the key exchange gave it.
     pub server: String,
     /// Where it answers NTP.
     pub address: SocketAddr,
+    /// What vouched for it when the keys were exchanged: `Pki`, `Dnssec` or `Dane`.
+    #[serde(with = "trust", default = "trust::of_older_files")]
+    pub trust: Trust,
     /// AEAD algorithm (IANA number).
     pub algorithm: u16,
     /// Key from client to server.
@@ -296,6 +302,28 @@ mod hex_list {
     }
 }
 
+/// What vouches for a source with NTS, as the word of reports.
+mod trust {
+    use ntp_proto::ids::Trust;
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    /// NTS vouches for this at least.
+    pub(super) const fn of_older_files() -> Trust {
+        Trust::Pki
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde has it so")]
+    pub(super) fn serialize<S: Serializer>(trust: &Trust, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(trust.name())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Trust, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let found = [Trust::Pki, Trust::Dnssec, Trust::Dane].into_iter().find(|trust| trust.name() == word);
+        found.ok_or_else(|| D::Error::custom("not `pki`, `dnssec` or `dane`"))
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use proptest::prelude::*;
@@ -321,6 +349,7 @@ pub(super) mod tests {
                 trusted: vec![5; 32],
                 server: "a.time.example".to_owned(),
                 address: "[2001:db8::1]:123".parse().unwrap(),
+                trust: Trust::Dnssec,
                 algorithm: 15,
                 client_key: vec![0, 255],
                 server_key: vec![7; 64],
@@ -345,6 +374,23 @@ pub(super) mod tests {
         let record = PoolRecord { nts: true, mode: "lb".to_owned(), seen_at: 1 };
         let pools = PoolMemory { names: BTreeMap::from([("time.example".to_owned(), record)]) };
         assert_eq!(round_trip(&pools).as_ref(), Some(&pools));
+    }
+
+    #[test]
+    fn trust_is_kept_and_a_certificate_is_what_older_files_had() {
+        let written = |trust| {
+            let sources = Sources { sources: vec![SavedSource { trust, ..SavedSource::example() }] };
+            serde_json::to_string(&sources).unwrap()
+        };
+        let trust = |json: &str| Some(read::<Sources>(json)?.sources[0].trust);
+        for kept in [Trust::Pki, Trust::Dnssec, Trust::Dane] {
+            assert_eq!(trust(&written(kept)), Some(kept));
+        }
+        let json = written(Trust::Dane);
+        assert_eq!(trust(&json.replace("\"trust\":\"dane\",", "")), Some(Trust::Pki));
+        for word in ["none", "key", "DANE", ""] {
+            assert_eq!(trust(&json.replace("\"dane\"", &format!("\"{word}\""))), None, "{word}");
+        }
     }
 
     #[test]

@@ -628,7 +628,7 @@ impl World {
             keys.fallback = Some(self.session());
         }
         let monotonic = self.monotonic();
-        self.clients[number].engine.set_keys(monotonic, id, keys);
+        self.clients[number].engine.set_keys(monotonic, id, keys, Trust::Pki);
         self.drain(number);
     }
 

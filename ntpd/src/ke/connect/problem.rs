@@ -78,6 +78,12 @@ impl From<Cause> for Failed {
 }
 
 impl KeProblem {
+    /// Whether the server was not even tried, because what vouches for it is missing or forged.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self.cause, Cause::Forged(_) | Cause::Missing(..))
+    }
+
     /// What the pool mode is told.
     #[must_use]
     pub fn failure(&self) -> Failure {

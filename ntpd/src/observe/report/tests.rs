@@ -203,7 +203,7 @@ fn crowd() -> Bench {
     let mut cookies = CookieJar::new();
     (0..8).for_each(|number| assert!(cookies.put(&cookie(number))));
     let keys = SessionKeys { c2s: key(C2S_SECRET), s2c: key(S2C_SECRET) };
-    bench.engine.set_keys(bench.now.monotonic, nts, NtsKeys { keys, fallback: None, cookies });
+    bench.engine.set_keys(bench.now.monotonic, nts, NtsKeys { keys, fallback: None, cookies }, Trust::Pki);
     bench.info.get_mut(&nts).unwrap().keys_at = Some(bench.now.monotonic);
     bench.info.get_mut(&nts).unwrap().pool = Some("pool.example".to_owned());
     bench.unresolved.push(Unresolved { name: "lost.example".to_owned(), reason: "no such name".to_owned() });

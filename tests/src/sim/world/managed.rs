@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ntp_proto::{
     engine::{Engine, Now},
-    ids::SourceId,
+    ids::{SourceId, Trust},
     nts::{AeadKey, CookieJar, SessionKeys},
     source::{KeysReason, Loss, NtsKeys},
     time::{Monotonic, Rate},
@@ -145,7 +145,7 @@ impl World {
 
     /// Gives a source keys.
     pub fn set_keys(&mut self, number: usize, source: SourceId, keys: NtsKeys) {
-        self.command(number, |engine, now| engine.set_keys(now.monotonic, source, keys));
+        self.command(number, |engine, now| engine.set_keys(now.monotonic, source, keys, Trust::Pki));
     }
 
     /// A copy of a source's keys and cookies, for a restart.
