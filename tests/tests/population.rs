@@ -142,12 +142,16 @@ fn a_client_without_keys_tries_ever_less() {
     }
 }
 
-/// A name that offers no NTS is found out with one exchange that nobody answers.
+/// A name that offers no NTS is found out with one exchange that nobody answers. Then there are looks whether it has come,
+/// after one hour, two, four, nine and so on.
 #[test]
-fn auto_tries_one_key_exchange_where_there_is_no_nts() {
+fn auto_tries_one_key_exchange_where_there_is_no_nts_and_few_later() {
     let counts = checked(&clients(ModeName::Auto(Offer::Classic), 3), 25);
-    assert_eq!((counts.all_exchanges(), counts.done, counts.short), (3, 0, 0), "{counts:?}");
-    assert_eq!(counts.dns, 3 * (6 + 2 + 2));
+    assert_eq!((counts.done, counts.short, counts.lost_members), (0, 0, 0), "{counts:?}");
+    let looks = counts.all_exchanges() - 3;
+    assert_eq!(looks, 3 * 4, "{counts:?}");
+    assert_eq!(counts.exchanges_between(0, 3_600), 3);
+    assert_eq!(counts.dns, 3 * (6 + 2 + 2) + looks * (6 + 2));
 }
 
 #[test]
