@@ -207,9 +207,9 @@ impl Source {
         }
     }
 
-    /// Takes fresh keys and cookies from a key exchange.
-    pub(crate) fn set_keys(&mut self, now: Monotonic, keys: NtsKeys) {
-        self.association.set_keys(keys);
+    /// Takes fresh keys and cookies from a key exchange; others are wanted at `old_at`.
+    pub(crate) fn set_keys(&mut self, now: Monotonic, keys: NtsKeys, old_at: Monotonic) {
+        self.association.set_keys(keys, old_at);
         // What is under way was sealed with the old keys: its answer, a NAK perhaps, says nothing of the new ones.
         self.in_flight = None;
         self.schedule.resume(now, self.filter.latest().is_none() && self.config.bursts != Bursts::Never);
