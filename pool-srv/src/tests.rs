@@ -292,3 +292,38 @@ fn a_member_that_a_draw_does_not_name_is_kept() {
     assert_eq!(joined(&mut pool).replaces, Some(a.id));
     assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
 }
+
+/// One that cannot renew its keys serves on with the old ones, for long perhaps.
+#[test]
+fn a_member_whose_keys_cannot_be_renewed_does_not_hold_up_the_look_for_others() {
+    let (mut pool, [a, b]) = with_two();
+    let mut now = lose_keys(&mut pool, &a, 100);
+    let mut waited = 0;
+    for _ in 0..14 {
+        let id = match pool.poll_output() {
+            Output::Ask(id, Question::Services { .. }) => {
+                pool.handle_answer(now, id, Answer::Failed(Failure::Resolver));
+                asked_keys(&mut pool, "a.example", 4460)
+            }
+            Output::Ask(id, _) => id,
+            other => panic!("{other:?}"),
+        };
+        pool.handle_answer(now, id, Answer::Failed(Failure::Tls));
+        let (next, _) = waits(&mut pool);
+        waited = next.since(now).as_secs();
+        if waited < 1 << 17 {
+            now = next;
+            pool.handle_timeout(now);
+        }
+    }
+    assert!(waited >= 1 << 17, "it is tried ever less");
+    pool.handle_leave(now, b.id, Leave::Unreachable);
+    let (next, _) = waits(&mut pool);
+    assert!(next.since(now).as_secs() < 60, "{next:?}");
+    pool.handle_timeout(next);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(next, id, services(&["a.example", "b.example", "c.example"]));
+    let id = asked_keys(&mut pool, "c.example", 4462);
+    pool.handle_answer(next, id, server("c.example", 3, Trust::Pki));
+    assert_eq!(joined(&mut pool).label, "c.example");
+}

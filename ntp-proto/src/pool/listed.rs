@@ -87,6 +87,10 @@ pub struct ListedPool<L: List> {
     trouble: &'static str,
     failures: Backoff,
     losses: Backoff,
+    /// When keys for a member are tried again that could not be had. It may serve long with its old ones, and must not hold
+    /// up the look for others.
+    rekey_at: Option<Monotonic>,
+    rekey_failures: Backoff,
     next_question: u32,
     next_member: u32,
 }
@@ -129,6 +133,8 @@ impl<L: List> ListedPool<L> {
             trouble: L::WHAT,
             failures: Backoff::new(seed),
             losses: Backoff::new(!seed),
+            rekey_at: None,
+            rekey_failures: Backoff::new(seed.rotate_left(32)),
             next_question: 0,
             next_member: 0,
         }
@@ -169,7 +175,13 @@ impl<L: List> ListedPool<L> {
         if let Some(place) = self.places.iter().find(free).filter(|_| self.short()) {
             return Some((place.clone(), None));
         }
-        self.held.iter().find(|held| held.keys_lost && held.listed).map(|held| (held.place.clone(), Some(held.id)))
+        let wanting = self.wanting().filter(|_| self.rekey_at.is_none());
+        wanting.map(|held| (held.place.clone(), Some(held.id)))
+    }
+
+    /// The next member that is to have keys anew.
+    fn wanting(&self) -> Option<&Held<L::Place>> {
+        self.held.iter().find(|held| held.keys_lost && held.listed)
     }
 
     fn ask_list(&mut self) -> Output {
@@ -232,7 +244,9 @@ impl<L: List> ListedPool<L> {
                 // Others that want keys come first next time.
                 let last = self.held.remove(at);
                 self.held.push(last);
-                self.retry_at = Some(self.failures.trouble(now));
+                self.rekey_at = Some(self.rekey_failures.trouble(now));
+                self.trouble = "next key exchange";
+                self.plan(now);
             } else {
                 self.shunned.insert(L::key(&place), now + SHUN);
                 self.plan(now);
@@ -244,7 +258,10 @@ impl<L: List> ListedPool<L> {
         let known = self.held.iter().find(|held| Some(held.id) != rekeys && is_same(held, &server));
         let known = known.map(|held| (held.id, held.listed));
         match (rekeys, known) {
-            (Some(_), _) => self.join(id, place, server, rekeys),
+            (Some(_), _) => {
+                self.rekey_failures.reset();
+                self.join(id, place, server, rekeys);
+            }
             (None, Some((_, true))) => self.shunned.insert(L::key(&place), now + SHUN),
             (None, _) if !self.short() => {}
             (None, known) => {
@@ -272,10 +289,7 @@ impl<L: List> ListedPool<L> {
     /// Sets the time for another look if all places are used up and there are still too few members.
     fn plan(&mut self, now: Monotonic) {
         if !self.short() {
-            // As long as one cannot have keys, there is trouble.
-            if self.held.iter().all(|held| !held.keys_lost) {
-                self.failures.reset();
-            }
+            self.failures.reset();
         } else if self.candidate().is_some() {
             // There is one to ask.
         } else if self.until.is_none() {
@@ -349,7 +363,7 @@ impl<L: List> PoolMode for ListedPool<L> {
 
     /// The key exchange at a place says where its server is; the list is asked for only if it is old or members are missing.
     fn handle_refresh(&mut self, now: Monotonic) {
-        self.retry_at = None;
+        (self.retry_at, self.rekey_at) = (None, None);
         self.held.iter_mut().for_each(|held| held.keys_lost = true);
         self.denied.expire(now);
         self.check(now);
@@ -360,6 +374,9 @@ impl<L: List> PoolMode for ListedPool<L> {
     }
 
     fn handle_timeout(&mut self, now: Monotonic) {
+        if self.rekey_at.take_if(|at| *at <= now).is_some() && self.wanting().is_some() {
+            self.check(now);
+        }
         if self.retry_at.is_none_or(|at| now < at) {
             return;
         }
@@ -382,7 +399,8 @@ impl<L: List> PoolMode for ListedPool<L> {
         }
         let candidate = self.candidate();
         if !self.short() && candidate.is_none() {
-            return Output::Timeout(None, "enough members");
+            let rekey_at = self.rekey_at.filter(|_| self.wanting().is_some());
+            return Output::Timeout(rekey_at, rekey_at.map_or("enough members", |_| "next key exchange"));
         }
         match (&self.asked, self.retry_at) {
             (Some(Asked::List(_)), _) => return Output::Timeout(None, L::WHAT),
@@ -394,7 +412,7 @@ impl<L: List> PoolMode for ListedPool<L> {
             Some((place, rekeys)) if !self.due => self.ask_keys(place, rekeys),
             Some(_) | None if self.due => self.ask_list(),
             // All places are used up, and `plan` has set no time since: the target was raised.
-            Some(_) | None => Output::Timeout(None, "next look for members"),
+            Some(_) | None => Output::Timeout(self.rekey_at, "next look for members"),
         }
     }
 }
