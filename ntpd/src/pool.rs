@@ -190,6 +190,15 @@ impl Mode {
         }
     }
 
+    /// Whether nothing depends on the answer to this question: it is asked to find something better than what serves.
+    #[must_use]
+    pub fn is_look(&self, question: QuestionId) -> bool {
+        match self {
+            Self::Auto(pool) => pool.is_look(question),
+            Self::Addresses(_) | Self::Classic(_) | Self::Lb(_) | Self::Plain(_) | Self::Srv(_) => false,
+        }
+    }
+
     fn inner(&mut self) -> &mut dyn PoolMode {
         match self {
             Self::Auto(pool) => pool,

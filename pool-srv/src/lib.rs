@@ -59,6 +59,9 @@ impl List for Services {
 
     const WHAT: &'static str = "service records";
 
+    /// Pools that answer with a draw give eight records if they have as many.
+    const WHOLE: usize = 7;
+
     fn question(&self) -> Question {
         Question::Services { owner: self.owner.clone(), validated: true }
     }

@@ -99,7 +99,7 @@ fn targets_of_an_earlier_run_come_before_any_question_and_records_when_they_do_n
     let id = asked_keys(&mut pool, "b.example", 4461);
     pool.handle_answer(START, id, Answer::Failed(Failure::Connect));
     let id = asked_services(&mut pool);
-    pool.handle_answer(START, id, services(&["b.example", "c.example"]));
+    pool.handle_answer(START, id, services(&["b.example", "c.example", "a.example"]));
     let id = asked_keys(&mut pool, "c.example", 4461);
     pool.handle_answer(START, id, server("c.example", 3, Trust::Pki));
     joined(&mut pool);
@@ -206,4 +206,124 @@ fn a_member_without_keys_gets_them_from_its_own_target() {
 fn a_name_too_long_for_service_records_is_refused() {
     let long = Name::parse(&("a.".repeat(125) + "aa")).unwrap();
     assert_eq!(srv_pool(&long, 1).map(|_| ()), Err(InvalidName));
+}
+
+/// A pool of two with members `a` and `b`, of records `a`, `b` and `c`.
+fn with_two() -> (SrvPool, [Member; 2]) {
+    let mut pool = pool(2);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(START, id, services(&["a.example", "b.example", "c.example"]));
+    let members = [("a.example", 4460, 1), ("b.example", 4461, 2)].map(|(host, port, ip)| {
+        let id = asked_keys(&mut pool, host, port);
+        pool.handle_answer(START, id, server(host, ip, Trust::Pki));
+        joined(&mut pool)
+    });
+    (pool, members)
+}
+
+/// Keys of a member are lost at `time`; returns when an exchange may be made.
+fn lose_keys(pool: &mut SrvPool, member: &Member, time: u64) -> Monotonic {
+    pool.handle_leave(at(time), member.id, Leave::KeysLost);
+    let (next, _) = waits(pool);
+    pool.handle_timeout(next);
+    next
+}
+
+#[test]
+fn before_keys_are_had_anew_old_records_are_asked_for_again() {
+    let (mut pool, [a, _]) = with_two();
+    let now = lose_keys(&mut pool, &a, 86_000);
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(now, id, server("a.example", 1, Trust::Pki));
+    let a = joined(&mut pool);
+    // They are a day old now. If there is no answer, the exchange is made all the same.
+    let now = lose_keys(&mut pool, &a, 90_000);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(now, id, Answer::Failed(Failure::Resolver));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(now, id, server("a.example", 1, Trust::Pki));
+    let a = joined(&mut pool);
+    let now = lose_keys(&mut pool, &a, 100_000);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(now, id, services(&["a.example", "b.example"]));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(now, id, server("a.example", 1, Trust::Pki));
+    assert_eq!(joined(&mut pool).replaces, Some(a.id));
+    assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
+}
+
+#[test]
+fn a_member_that_the_whole_list_does_not_name_is_replaced_once_another_gives_keys() {
+    let (mut pool, [a, b]) = with_two();
+    let now = lose_keys(&mut pool, &a, 90_000);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(now, id, services(&["b.example", "d.example", "c.example"]));
+    let id = asked_keys(&mut pool, "d.example", 4461);
+    pool.handle_answer(now, id, Answer::Failed(Failure::Connect));
+    let id = asked_keys(&mut pool, "c.example", 4462);
+    pool.handle_answer(now, id, server("c.example", 3, Trust::Pki));
+    let c = joined(&mut pool);
+    assert_eq!((c.replaces, pool.members()), (Some(a.id), 2));
+    assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
+
+    // With no other place it serves on, but gets no keys, and the records are looked at again.
+    let now = lose_keys(&mut pool, &b, 200_000);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(now, id, services(&["c.example"]));
+    let (next, _) = waits(&mut pool);
+    assert_eq!(pool.members(), 2);
+    pool.handle_timeout(next);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(next, id, services(&["c.example", "b.example"]));
+    let id = asked_keys(&mut pool, "b.example", 4461);
+    pool.handle_answer(next, id, server("b.example", 2, Trust::Pki));
+    assert_eq!(joined(&mut pool).replaces, Some(b.id));
+}
+
+#[test]
+fn a_member_that_a_draw_does_not_name_is_kept() {
+    let (mut pool, [a, _]) = with_two();
+    let now = lose_keys(&mut pool, &a, 90_000);
+    let id = asked_services(&mut pool);
+    let draw: Vec<String> = (0..8).map(|number| format!("d{number}.example")).collect();
+    pool.handle_answer(now, id, services(&draw.iter().map(String::as_str).collect::<Vec<_>>()));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(now, id, server("a.example", 1, Trust::Pki));
+    assert_eq!(joined(&mut pool).replaces, Some(a.id));
+    assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
+}
+
+/// One that cannot renew its keys serves on with the old ones, for long perhaps.
+#[test]
+fn a_member_whose_keys_cannot_be_renewed_does_not_hold_up_the_look_for_others() {
+    let (mut pool, [a, b]) = with_two();
+    let mut now = lose_keys(&mut pool, &a, 100);
+    let mut waited = 0;
+    for _ in 0..14 {
+        let id = match pool.poll_output() {
+            Output::Ask(id, Question::Services { .. }) => {
+                pool.handle_answer(now, id, Answer::Failed(Failure::Resolver));
+                asked_keys(&mut pool, "a.example", 4460)
+            }
+            Output::Ask(id, _) => id,
+            other => panic!("{other:?}"),
+        };
+        pool.handle_answer(now, id, Answer::Failed(Failure::Tls));
+        let (next, _) = waits(&mut pool);
+        waited = next.since(now).as_secs();
+        if waited < 1 << 17 {
+            now = next;
+            pool.handle_timeout(now);
+        }
+    }
+    assert!(waited >= 1 << 17, "it is tried ever less");
+    pool.handle_leave(now, b.id, Leave::Unreachable);
+    let (next, _) = waits(&mut pool);
+    assert!(next.since(now).as_secs() < 60, "{next:?}");
+    pool.handle_timeout(next);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(next, id, services(&["a.example", "b.example", "c.example"]));
+    let id = asked_keys(&mut pool, "c.example", 4462);
+    pool.handle_answer(next, id, server("c.example", 3, Trust::Pki));
+    assert_eq!(joined(&mut pool).label, "c.example");
 }

@@ -142,12 +142,35 @@ fn a_client_without_keys_tries_ever_less() {
     }
 }
 
-/// A name that offers no NTS is found out with one exchange that nobody answers.
+/// A name that offers no NTS is found out with one exchange that nobody answers. Then there are looks whether it has come,
+/// after one hour, two, four, nine and so on.
 #[test]
-fn auto_tries_one_key_exchange_where_there_is_no_nts() {
+fn auto_tries_one_key_exchange_where_there_is_no_nts_and_few_later() {
     let counts = checked(&clients(ModeName::Auto(Offer::Classic), 3), 25);
-    assert_eq!((counts.all_exchanges(), counts.done, counts.short), (3, 0, 0), "{counts:?}");
-    assert_eq!(counts.dns, 3 * (6 + 2 + 2));
+    assert_eq!((counts.done, counts.short, counts.lost_members), (0, 0, 0), "{counts:?}");
+    let looks = counts.all_exchanges() - 3;
+    assert_eq!(looks, 3 * 4, "{counts:?}");
+    assert_eq!(counts.exchanges_between(0, 3_600), 3);
+    assert_eq!(counts.dns, 3 * (6 + 2 + 2) + looks * (6 + 2));
+}
+
+/// Keys are a week old when others are had, and up to an eighth more: 30 days have three such exchanges a member, or four.
+#[test]
+fn a_month_costs_each_member_one_exchange_a_week_and_clients_do_not_come_together() {
+    for mode in [ModeName::Srv, ModeName::Lb] {
+        let counts = checked(&Scenario { days: 30.0, polls: (10, 10), ..clients(mode, 3) }, 27);
+        assert_eq!((counts.exchanges_for(Cause::Start), counts.lost_members, counts.short), (3 * 4, 0, 0), "{mode:?}");
+        let renewed = counts.exchanges_for(Cause::Age);
+        assert_eq!(counts.all_exchanges(), 3 * 4 + renewed, "{mode:?}: {:?}", counts.exchanges);
+        assert!((3 * 4 * 3..=3 * 4 * 4).contains(&renewed), "{mode:?}: {renewed}");
+        assert_eq!(counts.exchanges_between(3_600, 7 * 86_400), 0, "{mode:?}: before a week");
+        let first_round = 7 * 86_400..8 * 86_400;
+        let most = first_round.step_by(3_600).map(|hour| counts.exchanges_between(hour, hour + 3_600)).max();
+        assert!(most.is_some_and(|most| most <= 6), "{mode:?}: {most:?} of 12 in one hour of 21");
+        // Two for each exchange and, with service records, six for each look at them; a balancer has its own name too.
+        let looks = if mode == ModeName::Srv { 6 * renewed } else { 2 * renewed };
+        assert!(counts.dns <= 3 * START_QUERIES + 2 * renewed + looks, "{mode:?}: {}", counts.dns);
+    }
 }
 
 #[test]

@@ -3,10 +3,11 @@
 //! One law of use: call one `handle_*` method or command, then [`Engine::poll_output`] until it returns
 //! [`Output::Timeout`]; obey each output before asking for the next. The daemon and the simulated world do just that.
 
+use core::time::Duration;
 use std::collections::{BTreeMap, VecDeque};
 
 use chacha20::ChaCha12Rng;
-use rand_core::SeedableRng;
+use rand_core::{Rng as _, SeedableRng};
 
 use crate::{
     discipline::{Controller, StepLimit, StepPolicy, Timeline, is_inserted_second},
@@ -64,9 +65,16 @@ pub struct EngineConfig {
     pub precision: i8,
     /// A time known to be in the right era, such as when this program was built.
     pub era: UnixTime,
+    /// How old keys may be before others are wanted, by a clock that stands still while the machine sleeps. Each set is
+    /// given up to an eighth more, so that clients that started together do not come back together.
+    pub key_age: Duration,
     /// Seed of everything random.
     pub seed: [u8; 32],
 }
+
+/// How old keys may be unless something else is set: a week. In that time certificates, DANE and service records that were
+/// taken out lose their effect.
+pub const KEY_AGE: Duration = Duration::from_secs(7 * 86_400);
 
 /// A datagram's way here.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +135,7 @@ pub struct Engine {
     held: bool,
     era: UnixTime,
     rng: ChaCha12Rng,
+    key_age: Duration,
     sources: BTreeMap<SourceId, Source>,
     verdicts: BTreeMap<SourceId, Standing>,
     next_id: u32,
@@ -182,6 +191,7 @@ impl Engine {
             held: false,
             era: config.era,
             rng: ChaCha12Rng::from_seed(config.seed),
+            key_age: config.key_age,
             sources: BTreeMap::new(),
             verdicts: BTreeMap::new(),
             next_id: 1,
@@ -222,10 +232,12 @@ impl Engine {
     }
 
     /// Gives a source fresh keys and cookies, and says what vouched for the server in the exchange that they are from. That
-    /// counts from the next selection on, whatever vouched for it before.
+    /// counts from the next selection on, whatever vouched for it before. When the keys are as old as
+    /// [`EngineConfig::key_age`], others are asked for, and these are used until those come.
     pub fn set_keys(&mut self, now: Monotonic, id: SourceId, keys: NtsKeys, trust: Trust) {
         if let Some(source) = self.sources.get_mut(&id) {
-            source.set_keys(now, keys, trust);
+            let random = f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
+            source.set_keys(now, keys, trust, now + self.key_age.mul_f64(1.0 + random / 8.0));
         }
     }
 

@@ -16,7 +16,7 @@ fn at(seconds: f64) -> NtpTimestamp {
 }
 
 fn now(seconds: f64) -> Now {
-    Now { monotonic: Monotonic::default() + core::time::Duration::from_secs_f64(seconds), clock: at(seconds) }
+    Now { monotonic: Monotonic::default() + Duration::from_secs_f64(seconds), clock: at(seconds) }
 }
 
 fn config() -> EngineConfig {
@@ -31,6 +31,7 @@ fn config() -> EngineConfig {
         saved_frequency: None,
         precision: -24,
         era: UnixTime { seconds: 1_795_478_400, nanos: 0 },
+        key_age: KEY_AGE,
         seed: [1; 32],
     }
 }
@@ -630,6 +631,36 @@ fn other_keys_are_tried_before_an_exchange_and_neither_is_lost() {
     bench.nak();
     bench.next_request();
     assert_eq!(sealed_with(&bench), Some(vec![2; 32]));
+}
+
+#[test]
+fn old_keys_are_wanted_anew_and_used_meanwhile() {
+    let ages = |bench: &Bench| {
+        let is_age = |output: &&Output| matches!(output, Output::NeedKeys(_, KeysReason::Age));
+        bench.outputs.iter().filter(is_age).count()
+    };
+    let source = SourceConfig {
+        authentication: Authentication::Nts,
+        trust: Trust::Pki,
+        max_poll: PollInterval::new(6).unwrap(),
+        ..plain()
+    };
+    let mut bench = Bench::with(EngineConfig { key_age: Duration::from_secs(128), ..config() }, source);
+    bench.wait(0.1);
+    for _ in 0..3 {
+        bench.engine.set_keys(now(bench.seconds).monotonic, bench.id, nts_keys(session(1), None, 8), Trust::Pki);
+        bench.outputs.clear();
+        let born = bench.seconds;
+        while ages(&bench) == 0 {
+            assert_eq!(bench.wishes(), 0, "they are neither refused nor used up");
+            bench.next_request();
+        }
+        // It is noticed when the next request is due.
+        assert!((128.0..145.0 + 70.0).contains(&(bench.seconds - born)), "{}", bench.seconds - born);
+        let sent = bench.report().source.counts().sent;
+        bench.next_request();
+        assert_eq!(bench.report().source.counts().sent, sent + 1, "the old keys stay in use");
+    }
 }
 
 #[test]

@@ -52,6 +52,9 @@ impl List for Addresses {
 
     const WHAT: &'static str = "addresses";
 
+    /// Pools answer with a few addresses of many, each time with others.
+    const WHOLE: usize = 0;
+
     fn question(&self) -> Question {
         Question::Addresses { name: self.name.clone(), port: self.port }
     }

@@ -2,6 +2,11 @@
 //!
 //! What the lists share is here: whom to ask next, whom to leave alone, when to ask for the list again. What differs is a
 //! [`List`].
+//!
+//! A list may be long, and each answer a draw of it, so that a member whose place is missing from one may still be listed.
+//! Two things judge a member that is held: its own key exchange, made again from time to time, and an answer short enough
+//! to be the whole list ([`List::WHOLE`]). A member that such an answer does not name gets no more keys, and is replaced
+//! as soon as another place gives keys; until then it serves.
 
 use core::{fmt::Debug, time::Duration};
 use std::{collections::VecDeque, net::SocketAddr};
@@ -14,6 +19,9 @@ use crate::time::Monotonic;
 
 /// Answers are used for this long at least and at most, whatever they say themselves.
 const LIFETIMES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(86_400));
+
+/// Keys are had anew only from a list of at most this age, if there is an answer.
+const MAX_LIST_AGE: Duration = LIFETIMES.1;
 
 /// How long a place is left alone that was no good.
 const SHUN: Duration = Duration::from_secs(3600);
@@ -30,6 +38,10 @@ pub trait List {
 
     /// What the list is made of, for people: said while it is waited for.
     const WHAT: &'static str;
+
+    /// An answer of at most so many places is the whole list: a place that it does not name is not listed. Zero if nothing
+    /// can be said of any answer.
+    const WHOLE: usize;
 
     /// Asks for the list.
     fn question(&self) -> Question;
@@ -60,6 +72,8 @@ pub struct ListedPool<L: List> {
     places: Vec<L::Place>,
     /// When `places` should be asked for again; `None` before the first good answer.
     until: Option<Monotonic>,
+    /// When `places` were answered.
+    listed_at: Option<Monotonic>,
     /// Whether `places` are to be asked for before the next exchange.
     due: bool,
     held: Vec<Held<L::Place>>,
@@ -73,6 +87,10 @@ pub struct ListedPool<L: List> {
     trouble: &'static str,
     failures: Backoff,
     losses: Backoff,
+    /// When keys for a member are tried again that could not be had. It may serve long with its old ones, and must not hold
+    /// up the look for others.
+    rekey_at: Option<Monotonic>,
+    rekey_failures: Backoff,
     next_question: u32,
     next_member: u32,
 }
@@ -85,6 +103,8 @@ struct Held<P> {
     label: String,
     addresses: Vec<SocketAddr>,
     keys_lost: bool,
+    /// Whether its place is listed still, as far as can be told.
+    listed: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -102,6 +122,7 @@ impl<L: List> ListedPool<L> {
             target: 0,
             places: Vec::new(),
             until: None,
+            listed_at: None,
             due: true,
             held: Vec::new(),
             shunned: Shunned::default(),
@@ -112,6 +133,8 @@ impl<L: List> ListedPool<L> {
             trouble: L::WHAT,
             failures: Backoff::new(seed),
             losses: Backoff::new(!seed),
+            rekey_at: None,
+            rekey_failures: Backoff::new(seed.rotate_left(32)),
             next_question: 0,
             next_member: 0,
         }
@@ -136,8 +159,9 @@ impl<L: List> ListedPool<L> {
         self.held.len()
     }
 
+    /// Whether there are too few members whose places are listed.
     fn short(&self) -> bool {
-        self.held.len() < self.target
+        self.held.iter().filter(|held| held.listed).count() < self.target
     }
 
     /// The next place to exchange keys with, and the member that needs them if it has one.
@@ -151,7 +175,13 @@ impl<L: List> ListedPool<L> {
         if let Some(place) = self.places.iter().find(free).filter(|_| self.short()) {
             return Some((place.clone(), None));
         }
-        self.held.iter().find(|held| held.keys_lost).map(|held| (held.place.clone(), Some(held.id)))
+        let wanting = self.wanting().filter(|_| self.rekey_at.is_none());
+        wanting.map(|held| (held.place.clone(), Some(held.id)))
+    }
+
+    /// The next member that is to have keys anew.
+    fn wanting(&self) -> Option<&Held<L::Place>> {
+        self.held.iter().find(|held| held.keys_lost && held.listed)
     }
 
     fn ask_list(&mut self) -> Output {
@@ -176,7 +206,13 @@ impl<L: List> ListedPool<L> {
     fn handle_list(&mut self, now: Monotonic, answer: Answer) {
         self.trouble = match self.list.read(answer) {
             Ok((places, until)) => {
+                let whole = places.len() <= L::WHOLE;
+                for held in &mut self.held {
+                    let named = places.iter().any(|place| L::key(place) == L::key(&held.place));
+                    held.listed = named || (held.listed && !whole);
+                }
                 self.places = places;
+                self.listed_at = Some(now);
                 self.until = Some(until.max(now + LIFETIMES.0).min(now + LIFETIMES.1));
                 self.due = false;
                 "next key exchange"
@@ -208,7 +244,9 @@ impl<L: List> ListedPool<L> {
                 // Others that want keys come first next time.
                 let last = self.held.remove(at);
                 self.held.push(last);
-                self.retry_at = Some(self.failures.trouble(now));
+                self.rekey_at = Some(self.rekey_failures.trouble(now));
+                self.trouble = "next key exchange";
+                self.plan(now);
             } else {
                 self.shunned.insert(L::key(&place), now + SHUN);
                 self.plan(now);
@@ -217,11 +255,20 @@ impl<L: List> ListedPool<L> {
         };
         let server = self.list.interpret(&place, server);
         // Two places may be one server: it counts once.
-        let known = self.held.iter().any(|held| Some(held.id) != rekeys && is_same(held, &server));
-        if known && rekeys.is_none() {
-            self.shunned.insert(L::key(&place), now + SHUN);
-        } else if rekeys.is_some() || self.short() {
-            self.join(id, place, server, rekeys);
+        let known = self.held.iter().find(|held| Some(held.id) != rekeys && is_same(held, &server));
+        let known = known.map(|held| (held.id, held.listed));
+        match (rekeys, known) {
+            (Some(_), _) => {
+                self.rekey_failures.reset();
+                self.join(id, place, server, rekeys);
+            }
+            (None, Some((_, true))) => self.shunned.insert(L::key(&place), now + SHUN),
+            (None, _) if !self.short() => {}
+            (None, known) => {
+                let unlisted = || self.held.iter().find(|held| !held.listed).map(|held| held.id);
+                let replaces = known.map(|(id, _)| id).or_else(unlisted);
+                self.join(id, place, server, replaces);
+            }
         }
         self.plan(now);
     }
@@ -230,7 +277,8 @@ impl<L: List> ListedPool<L> {
         let id = MemberId(self.next_member);
         self.next_member = self.next_member.wrapping_add(1);
         let Negotiated { ntp_server: label, addresses, trust } = server;
-        let held = Held { id, place, label: label.clone(), addresses: addresses.clone(), keys_lost: false };
+        let held =
+            Held { id, place, label: label.clone(), addresses: addresses.clone(), keys_lost: false, listed: true };
         match self.held.iter_mut().find(|held| Some(held.id) == replaces) {
             Some(old) => *old = held,
             None => self.held.push(held),
@@ -241,10 +289,7 @@ impl<L: List> ListedPool<L> {
     /// Sets the time for another look if all places are used up and there are still too few members.
     fn plan(&mut self, now: Monotonic) {
         if !self.short() {
-            // As long as one cannot have keys, there is trouble.
-            if self.held.iter().all(|held| !held.keys_lost) {
-                self.failures.reset();
-            }
+            self.failures.reset();
         } else if self.candidate().is_some() {
             // There is one to ask.
         } else if self.until.is_none() {
@@ -256,6 +301,11 @@ impl<L: List> ListedPool<L> {
             self.trouble = "next look for members";
             self.retry_at = Some(if self.held.is_empty() { wait } else { wait.max(news) });
         }
+    }
+
+    /// Marks the list if keys are to be had anew and nobody knows whether their place is still listed.
+    fn check(&mut self, now: Monotonic) {
+        self.due |= self.listed_at.is_none_or(|at| now.since(at) >= MAX_LIST_AGE);
     }
 
     /// Marks the list if it is out of date.
@@ -298,6 +348,7 @@ impl<L: List> PoolMode for ListedPool<L> {
         if reason == Leave::KeysLost {
             let Some(held) = self.held.get_mut(at).filter(|held| !held.keys_lost) else { return };
             held.keys_lost = true;
+            self.check(now);
         } else {
             let key = L::key(&self.held.remove(at).place);
             if reason == Leave::Denied {
@@ -310,11 +361,12 @@ impl<L: List> PoolMode for ListedPool<L> {
         self.retry_at = self.retry_at.max(Some(self.losses.trouble(now)));
     }
 
-    /// The key exchange at a place says where its server is; the list is asked for only if members are missing.
+    /// The key exchange at a place says where its server is; the list is asked for only if it is old or members are missing.
     fn handle_refresh(&mut self, now: Monotonic) {
-        self.retry_at = None;
+        (self.retry_at, self.rekey_at) = (None, None);
         self.held.iter_mut().for_each(|held| held.keys_lost = true);
         self.denied.expire(now);
+        self.check(now);
         if self.short() {
             self.shunned = Shunned::default();
             self.due = true;
@@ -322,6 +374,9 @@ impl<L: List> PoolMode for ListedPool<L> {
     }
 
     fn handle_timeout(&mut self, now: Monotonic) {
+        if self.rekey_at.take_if(|at| *at <= now).is_some() && self.wanting().is_some() {
+            self.check(now);
+        }
         if self.retry_at.is_none_or(|at| now < at) {
             return;
         }
@@ -344,7 +399,8 @@ impl<L: List> PoolMode for ListedPool<L> {
         }
         let candidate = self.candidate();
         if !self.short() && candidate.is_none() {
-            return Output::Timeout(None, "enough members");
+            let rekey_at = self.rekey_at.filter(|_| self.wanting().is_some());
+            return Output::Timeout(rekey_at, rekey_at.map_or("enough members", |_| "next key exchange"));
         }
         match (&self.asked, self.retry_at) {
             (Some(Asked::List(_)), _) => return Output::Timeout(None, L::WHAT),
@@ -353,10 +409,10 @@ impl<L: List> PoolMode for ListedPool<L> {
             (None, None) => {}
         }
         match candidate {
-            Some((place, rekeys)) if !self.due || !self.short() => self.ask_keys(place, rekeys),
+            Some((place, rekeys)) if !self.due => self.ask_keys(place, rekeys),
             Some(_) | None if self.due => self.ask_list(),
             // All places are used up, and `plan` has set no time since: the target was raised.
-            Some(_) | None => Output::Timeout(None, "next look for members"),
+            Some(_) | None => Output::Timeout(self.rekey_at, "next look for members"),
         }
     }
 }

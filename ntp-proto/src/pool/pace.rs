@@ -16,10 +16,12 @@ const CALM_WAITS: u32 = 4;
 /// ... and not before this long.
 const MIN_CALM: Duration = Duration::from_secs(3600);
 
-/// Waits from 16 s to 2^17 s, doubled with each trouble, and up to an eighth longer so that many clients of one pool
-/// do not come at once.
+/// Waits that double with each trouble, from 16 s to 2^17 s if nothing else is said, and are up to an eighth longer so that
+/// many clients of one pool do not come at once.
 #[derive(Clone, Debug)]
 pub struct Backoff {
+    /// Shortest and longest.
+    bounds_log2: (u8, u8),
     wait_log2: u8,
     /// The end of the last wait.
     last: Option<Monotonic>,
@@ -30,17 +32,23 @@ impl Backoff {
     /// Starts with the shortest wait; `seed` decides the jitter.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
-        Self { wait_log2: MIN_WAIT_LOG2, last: None, random: seed }
+        Self::between((MIN_WAIT_LOG2, MAX_WAIT_LOG2), seed)
+    }
+
+    /// Starts with the shortest wait; `bounds_log2` are the shortest and the longest in log2 seconds.
+    #[must_use]
+    pub const fn between(bounds_log2: (u8, u8), seed: u64) -> Self {
+        Self { bounds_log2, wait_log2: bounds_log2.0, last: None, random: seed }
     }
 
     /// Takes word of trouble; returns when to try again.
     pub fn trouble(&mut self, now: Monotonic) -> Monotonic {
         let wait = Duration::from_secs(1 << self.wait_log2);
         if self.last.is_some_and(|last| now.since(last) > MIN_CALM.max(wait.saturating_mul(CALM_WAITS))) {
-            self.wait_log2 = MIN_WAIT_LOG2;
+            self.wait_log2 = self.bounds_log2.0;
         }
         let wait = Duration::from_secs(1 << self.wait_log2);
-        self.wait_log2 = self.wait_log2.saturating_add(1).min(MAX_WAIT_LOG2);
+        self.wait_log2 = self.wait_log2.saturating_add(1).min(self.bounds_log2.1);
         let eighths = Duration::from_nanos(self.next_random() & 0xffff).saturating_mul(1_000_000_000 >> 19);
         let at = now + wait.saturating_add(eighths.saturating_mul(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX)));
         self.last = Some(at);
@@ -49,7 +57,7 @@ impl Backoff {
 
     /// Forgets earlier trouble.
     pub fn reset(&mut self) {
-        self.wait_log2 = MIN_WAIT_LOG2;
+        self.wait_log2 = self.bounds_log2.0;
         self.last = None;
     }
 

@@ -33,6 +33,8 @@ pub enum KeysReason {
     NoCookies,
     /// The server does not accept them (NTS NAK).
     Refused,
+    /// They are old: what vouched for the server is to be judged again.
+    Age,
 }
 
 impl fmt::Display for KeysReason {
@@ -41,6 +43,7 @@ impl fmt::Display for KeysReason {
             Self::None => "no keys yet",
             Self::NoCookies => "out of cookies",
             Self::Refused => "keys refused by the server",
+            Self::Age => "keys are old",
         })
     }
 }
@@ -71,6 +74,10 @@ enum State {
         swapped: bool,
         refused: bool,
         wish: Wish,
+        /// When the keys count as old.
+        renew_at: Option<Monotonic>,
+        /// Wishes for younger ones: a reply under the old ones does not fulfil them.
+        renewal: Wish,
     },
 }
 
@@ -97,23 +104,32 @@ impl Association {
         let state = match authentication {
             Authentication::None => State::None,
             Authentication::Symmetric(key) => State::Symmetric(key),
-            Authentication::Nts => State::Nts { keys: None, swapped: false, refused: false, wish: Wish::default() },
+            Authentication::Nts => State::Nts {
+                keys: None,
+                swapped: false,
+                refused: false,
+                wish: Wish::default(),
+                renew_at: None,
+                renewal: Wish::default(),
+            },
         };
         Self { state, naks: 0, keyed: 0 }
     }
 
-    pub(super) fn set_keys(&mut self, fresh: NtsKeys) {
-        if let State::Nts { keys, swapped, refused, .. } = &mut self.state {
+    /// Takes fresh keys, which count as old at `old_at`.
+    pub(super) fn set_keys(&mut self, fresh: NtsKeys, old_at: Monotonic) {
+        if let State::Nts { keys, swapped, refused, renew_at, renewal, .. } = &mut self.state {
             *keys = Some(fresh);
             (*swapped, *refused) = (false, false);
+            (*renew_at, *renewal) = (Some(old_at), Wish::default());
             self.keyed += 1;
         }
     }
 
     /// Forgets how long to wait before keys are wanted again: somebody asked, or the network is another one.
     pub(super) fn forget_backoff(&mut self) {
-        if let State::Nts { wish, .. } = &mut self.state {
-            *wish = Wish::default();
+        if let State::Nts { wish, renewal, .. } = &mut self.state {
+            (*wish, *renewal) = (Wish::default(), Wish::default());
         }
     }
 
@@ -127,11 +143,15 @@ impl Association {
 
     /// Why keys are wanted at `now`, not more often than the back-off allows.
     pub(super) fn keys_wanted(&mut self, now: Monotonic) -> Option<KeysReason> {
-        let State::Nts { keys, refused, wish, .. } = &mut self.state else { return None };
+        let State::Nts { keys, refused, wish, renew_at, renewal, .. } = &mut self.state else { return None };
         let reason = match keys {
             None => KeysReason::None,
             Some(_) if *refused => KeysReason::Refused,
             Some(keys) if keys.cookies.is_empty() => KeysReason::NoCookies,
+            // Cookies would last for ever; the certificates and records that led to them do not.
+            Some(_) if renew_at.is_some_and(|at| at <= now) => {
+                return renewal.make(now).then_some(KeysReason::Age);
+            }
             Some(_) => return None,
         };
         wish.make(now).then_some(reason)
@@ -187,7 +207,7 @@ impl Association {
                 let covered = packet.bytes().get(..mac.covered).ok_or(Refusal::Malformed)?;
                 if key.verify(covered, &mac) { Ok(packet.header) } else { Err(Refusal::Forged) }
             }
-            State::Nts { keys, swapped, refused, wish } => {
+            State::Nts { keys, swapped, refused, wish, .. } => {
                 let keys = keys.as_mut().ok_or(Refusal::Unauthenticated)?;
                 let authentic = open_reply(payload, unique_id, &keys.keys.s2c).map_err(Refusal::from)?;
                 for cookie in authentic.cookies() {

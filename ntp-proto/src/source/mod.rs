@@ -207,9 +207,10 @@ impl Source {
         }
     }
 
-    /// Takes fresh keys and cookies from a key exchange, with what vouched for the server in it.
-    pub(crate) fn set_keys(&mut self, now: Monotonic, keys: NtsKeys, trust: Trust) {
-        self.association.set_keys(keys);
+    /// Takes fresh keys and cookies from a key exchange, with what vouched for the server in it; others are wanted at
+    /// `old_at`.
+    pub(crate) fn set_keys(&mut self, now: Monotonic, keys: NtsKeys, trust: Trust, old_at: Monotonic) {
+        self.association.set_keys(keys, old_at);
         self.config.trust = trust;
         // What is under way was sealed with the old keys: its answer, a NAK perhaps, says nothing of the new ones.
         self.in_flight = None;

@@ -358,6 +358,10 @@ impl Client {
         // Problems begin with the name that was asked for, which is often this one.
         let problem = answered.problem.as_ref().map(|text| text.strip_prefix(&format!("{name}: ")).unwrap_or(text));
         match (problem, &answered.answer) {
+            // What serves goes on, and nobody need do anything about it.
+            (Some(problem), _) if group.mode.is_look(answered.question) => {
+                tracing::debug!("{name}: no NTS yet: {problem}")
+            }
             (Some(problem), _) => {
                 if group.problem.as_deref() != Some(problem) {
                     tracing::warn!("{name}: {problem}");

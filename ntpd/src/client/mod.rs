@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chacha20::ChaCha12Rng;
 use ntp_proto::{
-    engine::{Engine, EngineConfig, Notice, Output, RxInfo, SourceReport, SourceState},
+    engine::{Engine, EngineConfig, KEY_AGE, Notice, Output, RxInfo, SourceReport, SourceState},
     ids::{ReferenceId, SourceId, StampKind},
     source::TxToken,
     steer::Steer,
@@ -160,6 +160,7 @@ impl Client {
             saved_frequency: store.drift(),
             precision: parts.precision,
             era: BUILT,
+            key_age: KEY_AGE,
             seed,
         };
         let (events, inbox) = mpsc::channel(EVENTS);

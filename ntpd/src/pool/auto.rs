@@ -5,7 +5,7 @@
 
 use ntp_proto::{
     pool::{
-        Answer, Leave, Member, MemberId, Name, Output, PoolMode, Question, QuestionId, Service,
+        Answer, Backoff, Leave, Member, MemberId, Name, Output, PoolMode, Question, QuestionId, Service,
         auto::{NtsPolicy, Route, Step, first, next},
         plain::PlainPool,
     },
@@ -19,6 +19,10 @@ const ROUTES: u32 = 3;
 
 /// Most turns of one poll: each but the last begins the way anew, which happens once.
 const MAX_TURNS: usize = 2;
+
+/// Shortest and longest wait between two looks for NTS while the members have plain NTP: 2^12 and 2^16 s, 68 minutes and
+/// 18 hours.
+const LOOK_WAITS_LOG2: (u8, u8) = (12, 16);
 
 /// Whose servers are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +38,10 @@ pub struct Target {
 /// Members by service records, by key exchange with the name itself or by plain NTP, whichever is the first to work.
 ///
 /// What has worked is kept until all members are lost. Then the way begins anew; it never leads from NTS to plain NTP.
+///
+/// While it is plain NTP that works, there are looks for something better: one connection that failed at the first start
+/// must not mean plain NTP for good. A look goes the way from its beginning, beside the members, as far as it leads; if a
+/// key exchange succeeds, its route is taken and each new member replaces a plain one. If none does, nothing changes.
 #[derive(Clone, Debug)]
 pub struct AutoPool {
     policy: NtsPolicy,
@@ -54,6 +62,20 @@ pub struct AutoPool {
     held: Vec<MemberId>,
     /// When the last member was lost, until it is known whether another takes its place.
     lost_at: Option<Monotonic>,
+    /// Spaces the looks for NTS.
+    looks: Backoff,
+    /// When the next one begins.
+    next_look: Option<Monotonic>,
+    look: Option<Look>,
+}
+
+/// A look for NTS under way.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    /// Where it has come to.
+    at: Route,
+    /// Its question that has no answer yet.
+    open: Option<QuestionId>,
 }
 
 impl AutoPool {
@@ -75,6 +97,9 @@ impl AutoPool {
             deciding: Vec::new(),
             held: Vec::new(),
             lost_at: None,
+            looks: Backoff::between(LOOK_WAITS_LOG2, seed.rotate_left(10)),
+            next_look: None,
+            look: None,
         };
         pool.at = pool.beginning();
         pool
@@ -104,6 +129,12 @@ impl AutoPool {
     #[must_use]
     pub fn may_have_nts(&self) -> bool {
         self.at.is_nts() && self.learned != Some(Route::Classic)
+    }
+
+    /// Whether nothing depends on the answer to this question: members that serve go on without it.
+    #[must_use]
+    pub fn is_look(&self, question: QuestionId) -> bool {
+        self.look.is_some_and(|look| look.open == Some(question))
     }
 
     fn beginning(&self) -> Route {
@@ -137,17 +168,82 @@ impl AutoPool {
     }
 
     fn turn_to(&mut self, now: Monotonic, route: Route) {
+        self.end_look();
         let (at, target) = (self.at, self.target);
         if let Some(mode) = self.mode(at) {
             mode.set_target(0);
         }
         self.at = route;
         self.kept = false;
+        self.next_look = (route == Route::Classic).then(|| self.looks.trouble(now));
         if let Some(mode) = self.mode(route) {
             // It may have been asleep past the end of a wait.
             mode.handle_timeout(now);
             mode.set_target(target);
         }
+    }
+
+    fn begin_look(&mut self, now: Monotonic) {
+        if self.next_look.is_none() {
+            return;
+        }
+        self.next_look = Some(self.looks.trouble(now));
+        if self.look.is_none() && self.target > 0 {
+            self.look_at(now, self.beginning());
+        }
+    }
+
+    fn look_at(&mut self, now: Monotonic, route: Route) {
+        self.end_look();
+        self.look = Some(Look { at: route, open: None });
+        let target = self.target;
+        if let Some(mode) = self.mode(route) {
+            mode.set_target(target);
+            // Whatever it waited for is over.
+            mode.handle_refresh(now);
+        }
+    }
+
+    fn end_look(&mut self) {
+        if let Some(mode) = self.look.take().and_then(|look| self.mode(look.at)) {
+            mode.set_target(0);
+        }
+    }
+
+    /// What the answer to a question of a look leads to. That there are service records is not enough to leave members
+    /// that serve: keys must be had.
+    fn follow_look(&mut self, now: Monotonic, id: QuestionId, decides: bool, answer: &Answer) {
+        let Some(look) = self.look.as_mut().filter(|look| look.open == Some(id)) else { return };
+        look.open = None;
+        let route = look.at;
+        if matches!(answer, Answer::KeyExchange(_)) {
+            self.turn_to(now, route);
+            self.kept = true;
+            self.remembered = Some(route);
+            self.learned = Some(route);
+        } else if decides {
+            match next(self.policy, self.remembered, route, answer) {
+                Step::Keep(_) => {}
+                Step::Try(next) if next.is_nts() => self.look_at(now, next),
+                Step::Try(_) | Step::Wait => self.end_look(),
+            }
+        }
+    }
+
+    /// The next question of a look; it is over when it has none and waits for no answer.
+    fn poll_look(&mut self) -> Option<Output> {
+        let Look { at, open } = self.look?;
+        if let Some(Output::Ask(id, question)) = self.mode(at).map(|mode| mode.poll_output()) {
+            let asked = self.ask(at, id, question);
+            if let (Output::Ask(id, _), Some(look)) = (&asked, &mut self.look) {
+                look.open = Some(*id);
+            }
+            return Some(asked);
+        }
+        if open.is_none() {
+            self.end_look();
+        }
+        None
     }
 
     fn ask(&mut self, route: Route, id: QuestionId, question: Question) -> Output {
@@ -170,7 +266,8 @@ impl AutoPool {
 
     fn join(&mut self, route: Route, member: Member) -> Output {
         let id = MemberId(outer(route, member.id.0));
-        let replaces = member.replaces.map(|old| MemberId(outer(route, old.0)));
+        let plain = || self.held.iter().copied().find(|held| route.is_nts() && !inner(held.0).0.is_nts());
+        let replaces = member.replaces.map(|old| MemberId(outer(route, old.0))).or_else(plain);
         let keys = member.keys.map(|keys| QuestionId(outer(route, keys.0)));
         self.held.retain(|held| Some(*held) != replaces);
         self.held.push(id);
@@ -205,9 +302,10 @@ const fn inner(outer: u32) -> (Route, u32) {
 impl PoolMode for AutoPool {
     fn set_target(&mut self, members: usize) {
         self.target = members;
-        let at = self.at;
-        if let Some(mode) = self.mode(at) {
-            mode.set_target(members);
+        for route in [Some(self.at), self.look.map(|look| look.at)].into_iter().flatten() {
+            if let Some(mode) = self.mode(route) {
+                mode.set_target(members);
+            }
         }
     }
 
@@ -217,6 +315,7 @@ impl PoolMode for AutoPool {
         self.deciding.retain(|open| *open != id);
         let Some(mode) = self.mode(route) else { return };
         mode.handle_answer(now, QuestionId(number), answer.clone());
+        self.follow_look(now, id, decides, &answer);
         if decides {
             self.follow(now, route, &answer);
         }
@@ -241,6 +340,7 @@ impl PoolMode for AutoPool {
         if let Some(mode) = self.mode(at) {
             mode.handle_refresh(now);
         }
+        self.begin_look(now);
     }
 
     fn handle_timeout(&mut self, now: Monotonic) {
@@ -248,9 +348,15 @@ impl PoolMode for AutoPool {
         if let Some(mode) = self.mode(at) {
             mode.handle_timeout(now);
         }
+        if self.next_look.is_some_and(|at| at <= now) {
+            self.begin_look(now);
+        }
     }
 
     fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.poll_look() {
+            return output;
+        }
         let mut output = Output::Timeout(None, "");
         for _ in 0..MAX_TURNS {
             let at = self.at;
@@ -269,6 +375,11 @@ impl PoolMode for AutoPool {
             }
             self.turn_to(now, beginning);
         }
-        output
+        match (output, self.next_look.filter(|_| self.target > 0)) {
+            (Output::Timeout(at, _), Some(look)) if at.is_none_or(|at| look < at) => {
+                Output::Timeout(Some(look), "next look for NTS")
+            }
+            (output, _) => output,
+        }
     }
 }

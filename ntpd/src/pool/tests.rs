@@ -292,3 +292,139 @@ fn names_too_long_for_service_records_are_asked_for_keys() {
     mode.set_target(1);
     assert_eq!(route(&question(&mut mode).1), Route::Lb);
 }
+
+/// A name that came to plain NTP, with a member.
+fn plain_one() -> (Mode, Member) {
+    let mut mode = server("time.example", NtsUse::Auto, None, None);
+    for answer in [Answer::NoRecord, Answer::Failed(Failure::Connect), addresses()] {
+        let (id, _) = question(&mut mode);
+        mode.handle_answer(START, id, answer);
+    }
+    let (mut joined, _, _) = drain(&mut mode);
+    assert_eq!((joined.len(), mode.label()), (1, "auto (classic)"));
+    (mode, joined.remove(0))
+}
+
+/// The question of a look, beside those of the mode that serves.
+fn look(mode: &mut Mode) -> Option<(QuestionId, Question)> {
+    let (joined, asked, _) = drain(mode);
+    assert_eq!(joined, []);
+    asked.into_iter().find(|(id, _)| mode.is_look(*id))
+}
+
+#[test]
+fn one_failed_connection_at_the_first_start_is_not_plain_ntp_for_good() {
+    let (mut mode, plain) = plain_one();
+    let (_, _, timeout) = drain(&mut mode);
+    let now = timeout.expect("it will look again");
+    let wait = now.since(START).as_secs();
+    assert!((4096..4608).contains(&wait), "{wait}");
+    mode.handle_timeout(now);
+    let (id, asked) = look(&mut mode).expect("a look");
+    assert_eq!(route(&asked), Route::Srv);
+    mode.handle_answer(now, id, Answer::NoRecord);
+    let (id, asked) = look(&mut mode).expect("the way goes on");
+    assert_eq!((route(&asked), mode.learned()), (Route::Lb, Some(Route::Classic)));
+    // Its port is open now.
+    mode.handle_answer(now, id, negotiated());
+    assert_eq!((mode.label(), mode.learned()), ("auto (lb)", Some(Route::Lb)));
+    let (joined, asked, _) = drain(&mut mode);
+    assert_eq!((joined.len(), asked), (1, vec![]));
+    assert_eq!((joined[0].replaces, joined[0].trust), (Some(plain.id), Trust::Pki));
+    mode.handle_refresh(now);
+    assert!(look(&mut mode).is_none(), "there is nothing better to look for");
+}
+
+#[test]
+fn whoever_wants_news_of_a_plain_name_has_it_looked_at_for_nts() {
+    let (mut mode, plain) = plain_one();
+    let now = START + Duration::from_secs(10);
+    mode.handle_refresh(now);
+    let (id, asked) = look(&mut mode).expect("a look");
+    assert_eq!(route(&asked), Route::Srv);
+    mode.handle_answer(now, id, services());
+    // Records alone give no member.
+    assert_eq!(mode.learned(), Some(Route::Classic));
+    let (id, asked) = look(&mut mode).expect("the target is asked for keys");
+    assert!(matches!(&asked, Question::KeyExchange(exchange) if exchange.validated), "{asked:?}");
+    mode.handle_answer(now, id, negotiated());
+    let (joined, _, _) = drain(&mut mode);
+    assert_eq!((joined.len(), joined[0].replaces, joined[0].trust), (1, Some(plain.id), Trust::Dnssec));
+    assert_eq!((mode.label(), mode.learned()), ("auto (srv)", Some(Route::Srv)));
+}
+
+#[test]
+fn a_look_that_fails_changes_nothing_and_the_next_one_comes_later() {
+    let no_target: &[fn() -> Answer] = &[services, || Answer::Failed(Failure::Connect)];
+    let no_answer: &[fn() -> Answer] = &[|| Answer::Failed(Failure::Resolver)];
+    let no_keys: &[fn() -> Answer] = &[|| Answer::NoRecord, || Answer::Failed(Failure::Tls)];
+    let no_listener: &[fn() -> Answer] = &[|| Answer::NoRecord, || Answer::Failed(Failure::Connect)];
+    for answers in [no_target, no_answer, no_keys, no_listener] {
+        let (mut mode, _) = plain_one();
+        let (mut now, mut waits) = (START, Vec::new());
+        for _ in 0..8 {
+            let (_, _, timeout) = drain(&mut mode);
+            let at = timeout.expect("it will look again");
+            waits.push(at.since(now).as_secs());
+            now = at;
+            mode.handle_timeout(now);
+            for answer in answers {
+                let (id, _) = look(&mut mode).expect("a question");
+                mode.handle_answer(now, id, answer());
+            }
+            assert!(look(&mut mode).is_none(), "the look is over");
+            assert_eq!((mode.label(), mode.learned()), ("auto (classic)", Some(Route::Classic)));
+        }
+        assert!(waits.windows(2).all(|pair| pair[0] < pair[1] || pair[1] >= 65_536), "{waits:?}");
+        assert!(waits.iter().all(|wait| (4096..73_728).contains(wait)), "{waits:?}");
+    }
+}
+
+#[test]
+fn of_several_plain_members_each_is_replaced_by_one_with_nts() {
+    let mut mode = pool(PoolModeName::Auto, NtsUse::Auto);
+    let many = || {
+        let addresses = (1..9).map(|net| SocketAddr::from(([10, 0, net, 1], 123))).collect();
+        Answer::Addresses { addresses, until: START + Duration::from_secs(3600) }
+    };
+    for answer in [Answer::NoRecord, Answer::Failed(Failure::Connect), Answer::NoRecord, many()] {
+        let (id, _) = question(&mut mode);
+        mode.handle_answer(START, id, answer);
+    }
+    let plain: BTreeSet<_> = drain(&mut mode).0.into_iter().map(|member| member.id).collect();
+    assert_eq!(plain.len(), 3);
+    mode.handle_refresh(START);
+    let (mut replaced, mut exchanges) = (BTreeSet::new(), 0);
+    for _ in 0..12 {
+        let (joined, asked, _) = drain(&mut mode);
+        replaced.extend(joined.into_iter().map(|member| member.replaces.expect("nobody beside the three")));
+        for (id, asked) in asked {
+            let answer = match (route(&asked), asked) {
+                (Route::Lb, _) => {
+                    exchanges += 1;
+                    let addresses = vec![SocketAddr::from(([10, 1, exchanges, 1], 123))];
+                    let ntp_server = format!("{exchanges}.example");
+                    Answer::KeyExchange(Negotiated { ntp_server, addresses, trust: Trust::Pki })
+                }
+                (Route::Classic, _) => many(),
+                (Route::Srv, _) => Answer::NoRecord,
+            };
+            mode.handle_answer(START, id, answer);
+        }
+    }
+    assert_eq!((replaced, exchanges), (plain, 3));
+}
+
+#[test]
+fn without_policy_auto_there_is_no_look() {
+    let mut mode = pool(PoolModeName::Auto, NtsUse::Off);
+    let (id, _) = question(&mut mode);
+    mode.handle_answer(START, id, Answer::NoRecord);
+    let (id, _) = question(&mut mode);
+    mode.handle_answer(START, id, addresses());
+    drain(&mut mode);
+    mode.handle_refresh(START);
+    for (_, asked) in drain(&mut mode).1 {
+        assert!(!matches!(asked, Question::Services { validated: true, .. } | Question::KeyExchange(_)), "{asked:?}");
+    }
+}

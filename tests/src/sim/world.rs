@@ -10,7 +10,7 @@ use std::{
 use clock_control::{Clock as _, Oscillator, SimClock};
 use ntp_proto::{
     discipline::StepLimit,
-    engine::{Engine, EngineConfig, Now, Output, RxInfo},
+    engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::{SelectConfig, SelectOptions},
@@ -702,6 +702,7 @@ fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineCo
         saved_frequency: spec.saved_frequency,
         precision: -24,
         era: start,
+        key_age: KEY_AGE,
         seed,
     }
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use ntp_proto::{
     discipline::StepLimit,
-    engine::{Engine, EngineConfig, Now, Output, RxInfo},
+    engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{KeyId, Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
     select::{SelectConfig, SelectOptions},
@@ -53,6 +53,7 @@ impl Bench {
             saved_frequency: None,
             precision: -25,
             era: START,
+            key_age: KEY_AGE,
             seed: [7; 32],
         };
         Self {

@@ -27,12 +27,14 @@ pub enum Cause {
     Silent,
     /// It cannot be used, or refuses us.
     Useless,
+    /// The keys are a week old.
+    Age,
     /// Something else.
     Other,
 }
 
 /// All of them, with their words in tables.
-pub const CAUSES: [(Cause, &str); 8] = [
+pub const CAUSES: [(Cause, &str); 9] = [
     (Cause::Start, "start"),
     (Cause::Restart, "restart"),
     (Cause::Refused, "refused"),
@@ -40,6 +42,7 @@ pub const CAUSES: [(Cause, &str); 8] = [
     (Cause::Gone, "gone"),
     (Cause::Silent, "silent"),
     (Cause::Useless, "useless"),
+    (Cause::Age, "age"),
     (Cause::Other, "other"),
 ];
 
@@ -49,6 +52,7 @@ impl Cause {
             KeysReason::None => Self::Other,
             KeysReason::NoCookies => Self::NoCookies,
             KeysReason::Refused => Self::Refused,
+            KeysReason::Age => Self::Age,
         }
     }
 
