@@ -289,10 +289,8 @@ impl Client {
     /// Saves everything, cookies too: they will not be used by this process any more.
     pub(super) fn save_all(&mut self) {
         self.save_clock();
-        if self.boot.holds() {
-            // Nobody knows whether those who gave the keys could vouch for themselves.
-            return;
-        }
+        // As long as the time is not verified, nobody knows whether those who gave keys in this run could vouch for themselves.
+        let unproven = self.boot.holds();
         let (present, unix, boot) = (self.clock.now(), self.unix(), now::boot_nanos());
         let mut sources = Vec::new();
         for group in self.groups.values() {
@@ -300,6 +298,9 @@ impl Client {
                 let Some(report) = self.engine.source(present, active.source) else { continue };
                 let Some(keys) = report.source.association().nts_keys() else { continue };
                 let (Some(info), Some(origin)) = (self.info.get(&active.source), &active.origin) else { continue };
+                if unproven && matches!(origin.at, ExchangedAt::Boot(_)) {
+                    continue;
+                }
                 sources.push(SavedSource {
                     configured: group.configured.name(),
                     key_exchange: origin.server.to_string(),
