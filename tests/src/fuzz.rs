@@ -17,11 +17,13 @@ use nts_ke::{
     record::{Incoming, Limits},
 };
 
+mod pool;
+
 /// A target by name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 11] = [
     ("packet", packet),
     ("responder_plain", responder_plain),
     ("responder_nts", responder_nts),
@@ -30,6 +32,9 @@ pub const TARGETS: [Target; 8] = [
     ("keyring_state", keyring_state),
     ("key_exchange_request", key_exchange_request),
     ("key_exchange_response", key_exchange_response),
+    ("pool_query", pool::pool_query),
+    ("member_answer", pool::member_answer),
+    ("proxy_header", pool::proxy_header),
 ];
 
 /// Runs one target.
@@ -175,5 +180,7 @@ pub fn corpus() -> Vec<Vec<u8>> {
     let mut answer = Vec::from(*b"\x80\x01\x00\x02\x00\x00\x80\x04\x00\x02\x00\x0f\x00\x05\x00\x08cookie01");
     answer.extend(b"\x80\x06\x00\x06b.test\x80\x07\x00\x02\x00\x7b\x80\x00\x00\x00");
     let state = keyring().to_bytes().to_vec();
-    vec![header.write().to_vec(), sealed, signed, cookie[..len].to_vec(), ask.encode(), answer, state]
+    let mut corpus = vec![header.write().to_vec(), sealed, signed, cookie[..len].to_vec(), ask.encode(), answer, state];
+    corpus.extend(pool::corpus());
+    corpus
 }
