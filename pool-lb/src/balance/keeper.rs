@@ -26,6 +26,7 @@ use super::{
     assign::{Aliases, Assignments},
     config::Config,
     control::{self, Command, Reply},
+    dials::Dials,
     health::Judge,
     identity::{self, FileError},
     metrics::Metrics,
@@ -138,6 +139,7 @@ impl Balancer {
             aliases: ArcSwap::from_pointee(Aliases::default()),
             metrics: Metrics::default(),
             complaint: Complaint::default(),
+            dials: Dials::default(),
             events,
             config,
         };
@@ -365,6 +367,7 @@ impl Keeper {
         let directory = Arc::clone(self.watched.current());
         let names = directory.members().iter().map(|member| member.name.as_str());
         self.judge.set_members(self.shared.config.unix_seconds(), names);
+        self.shared.dials.retain(&directory.members().iter().map(|member| &member.name).collect());
         for member in directory.members() {
             let drains = member.drain || self.drained.contains(member.name.as_str());
             self.judge.set_draining(member.name.as_str(), drains);

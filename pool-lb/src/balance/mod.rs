@@ -15,6 +15,7 @@ pub mod assign;
 pub mod config;
 mod connection;
 pub mod control;
+mod dials;
 pub mod health;
 pub mod identity;
 pub mod keeper;
@@ -33,6 +34,7 @@ pub use keeper::{Balancer, StartError};
 use crate::acceptor::Complaint;
 use assign::{Aliases, Assignments};
 use config::Config;
+use dials::Dials;
 use health::Sample;
 use metrics::{Counter, Metrics};
 
@@ -55,6 +57,7 @@ struct Core {
     aliases: ArcSwap<Aliases>,
     metrics: Metrics,
     complaint: Complaint,
+    dials: Dials,
     events: mpsc::Sender<Event>,
 }
 
