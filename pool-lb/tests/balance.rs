@@ -164,6 +164,19 @@ fn with_all_members_down_users_are_told_so() {
 }
 
 #[test]
+fn the_first_user_denies_a_name_that_nobody_has_heard_of_yet() {
+    let siv = [AeadAlgorithm::AesSivCmac256];
+    for _ in 0..8 {
+        let wanted = [(Manner::Good, &[15][..], Some("ntp.one.test")), (Manner::Good, &[15], None)];
+        let scene = Scene::with(&wanted, "");
+        let denied = ["NTP.One.test.".to_owned()];
+        assert_eq!(scene.owner(&scene.user_with(&siv, &denied, &[]).unwrap()).name, "m2.test");
+        let all = ["ntp.one.test", "m2.test"].map(str::to_owned);
+        scene.owner(&scene.user_with(&siv, &all, &[]).unwrap());
+    }
+}
+
+#[test]
 fn once_members_are_back_users_are_served_again() {
     let scene = Scene::new(&[Manner::Good, Manner::Good]);
     scene.user().unwrap();

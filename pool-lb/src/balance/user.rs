@@ -303,6 +303,13 @@ async fn find(
                 continue;
             }
         };
+        if search.respects_wish && assign::is_denied(&ready.support.servers, &request.denied) {
+            // It has only now said what it calls itself.
+            search.denied.push(place);
+            search.tried.retain(|tried| *tried != place);
+            ready.put_back();
+            continue;
+        }
         match assign::choose(request, &ready.support) {
             Choice::Use(terms) => return Ok((ready, terms)),
             Choice::NoProtocol => no_overlap = no_overlap.or(Some(Response::NoProtocol)),
