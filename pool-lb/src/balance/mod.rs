@@ -1,6 +1,6 @@
 //! The balancer that a pool operator runs: users' key exchanges in, members' cookies out.
 //!
-//! What is decided ([`assign`], [`health`], [`pace`], [`proxy`]) knows no clock and no socket. Around it, [`keeper`] owns
+//! What is decided ([`assign`], [`health`], [`pace`], [`proxy`], [`round`]) knows no clock and no socket. Around it, [`keeper`] owns
 //! the verdict on members and the files, and each worker (a thread with a runtime, listeners and connections to members
 //! of its own) serves users. They share what does not change, counters, and pointers that are swapped.
 
@@ -24,6 +24,7 @@ mod now;
 pub mod pace;
 mod probe;
 pub mod proxy;
+pub mod round;
 mod serve;
 mod trouble;
 mod upstream;

@@ -68,7 +68,7 @@ const WARMING: Duration = Duration::from_secs(30);
 const TELLING: Duration = Duration::from_secs(1);
 
 /// Most addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 3;
+pub(super) const MAX_ADDRESSES: usize = 3;
 
 /// All that one worker knows of one member.
 pub(super) struct Link {
@@ -392,7 +392,7 @@ impl Link {
     async fn addresses(&self, shared: &Shared, by: Monotonic) -> Result<Vec<SocketAddr>, Trouble> {
         let mut addresses = self.known_addresses();
         if addresses.is_empty() {
-            let looked_up = timeout(now::until(by), resolve(&self.member, shared.config.allow_private)).await;
+            let looked_up = timeout(now::until(by), self.resolve(shared)).await;
             addresses = looked_up.map_err(|_| Trouble::Member("its name is not resolved in time".to_owned()))??;
             *self.resolved.borrow_mut() = Some((addresses.clone(), now::monotonic() + BELIEVED));
         }
@@ -403,6 +403,10 @@ impl Link {
         }
         addresses.truncate(MAX_ADDRESSES);
         Ok(addresses)
+    }
+
+    async fn resolve(&self, shared: &Shared) -> Result<Vec<SocketAddr>, Trouble> {
+        resolve(self.member.name.as_str(), self.member.port, shared.config.allow_private).await
     }
 
     fn known_addresses(&self) -> Vec<SocketAddr> {
@@ -431,7 +435,7 @@ impl Link {
     }
 
     async fn resolve_again(self: Rc<Self>, shared: Rc<Shared>) {
-        match resolve(&self.member, shared.config.allow_private).await {
+        match self.resolve(&shared).await {
             Ok(addresses) => *self.resolved.borrow_mut() = Some((addresses, now::monotonic() + BELIEVED)),
             // The old ones stay, and may still serve.
             Err(trouble) => {
@@ -502,12 +506,13 @@ impl Link {
     }
 }
 
-async fn resolve(member: &Member, allow_private: bool) -> Result<Vec<SocketAddr>, Trouble> {
-    let unresolved = |error| Trouble::Member(format!("its name is not resolved: {error}"));
-    let found = lookup_host((member.name.as_str(), member.port)).await.map_err(unresolved)?;
+/// The addresses of a name.
+pub(super) async fn resolve(name: &str, port: u16, allow_private: bool) -> Result<Vec<SocketAddr>, Trouble> {
+    let unresolved = |error| Trouble::Member(format!("{name} is not resolved: {error}"));
+    let found = lookup_host((name, port)).await.map_err(unresolved)?;
     let found: Vec<_> = found.filter(|address| allow_private || is_public(address.ip())).collect();
     if found.is_empty() {
-        return Err(Trouble::Member("its name leads to internal addresses only".to_owned()));
+        return Err(Trouble::Member(format!("{name} leads to internal addresses only")));
     }
     Ok(found)
 }
