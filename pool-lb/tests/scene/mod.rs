@@ -125,6 +125,8 @@ impl Scene {
             .unwrap();
         write("ca.pem", &pki.pem);
         write("members.toml", &directory(&members));
+        fs::set_permissions(folder.path().join("members.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
         let balancer = node(folder.path(), "lb", clock, settings);
         let address = balancer.addresses()[0];
         Self { pki, members, balancer: Some(balancer), address, folder, started: Instant::now() }
