@@ -291,6 +291,8 @@ fn operators_see_and_drain_members() {
     let mut text = String::new();
     page.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("nts_pool_lb_members{state=\"up\"} 2"), "{text}");
+    // The year 4096, as the scene's certificates have it.
+    assert!(text.contains("\nnts_pool_lb_certificate_not_after_seconds 67090118400\n"), "{text}");
 }
 
 #[test]

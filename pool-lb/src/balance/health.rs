@@ -57,6 +57,9 @@ struct Record {
     draining: bool,
     state: Health,
     since: u64,
+    /// Whether it was told last that it is down, and whether that has just changed.
+    told_down: bool,
+    turned: bool,
 }
 
 /// The state machine of all members. Times are seconds since 1970.
@@ -141,6 +144,12 @@ impl Judge {
         let mut changed = false;
         for record in self.members.values_mut() {
             let state = record.judge(now, common);
+            // A trial is no return: it is told when it ended well.
+            record.turned = match state {
+                Health::Down => !core::mem::replace(&mut record.told_down, true),
+                Health::Up => core::mem::take(&mut record.told_down),
+                Health::Suspect | Health::Draining => false,
+            };
             if state != record.state {
                 record.state = state;
                 record.since = now;
@@ -173,6 +182,15 @@ impl Judge {
     #[must_use]
     pub fn state(&self, member: &str) -> Health {
         self.members.get(member).map_or(Health::Up, |record| record.state)
+    }
+
+    /// Those that went down, or came back from there, in the last judgement: name, whether down, and the
+    /// reason.
+    pub fn turns(&self) -> impl Iterator<Item = (&str, bool, &str)> {
+        let turned = self.members.iter().filter(|(_, record)| record.turned);
+        turned.map(|(name, record)| {
+            (name.as_str(), record.state == Health::Down, record.reason.as_deref().unwrap_or("no reason known"))
+        })
     }
 
     /// The verdict, to be published.

@@ -395,6 +395,13 @@ impl Keeper {
         self.dirty = false;
         let common = self.judge.is_common_mode();
         let changed = self.judge.judge(self.shared.config.unix_seconds());
+        for (member, down, reason) in self.judge.turns() {
+            if down {
+                warn!("member {member} is down: {reason}");
+            } else {
+                info!("member {member} is up again");
+            }
+        }
         if self.judge.is_common_mode() != common {
             let what = if common {
                 "members fail one by one again"

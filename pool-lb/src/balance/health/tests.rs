@@ -196,6 +196,28 @@ fn what_is_old_says_nothing() {
 }
 
 #[test]
+fn going_down_and_coming_back_are_told_once() {
+    let mut judge = with_good_others();
+    let turns = |judge: &Judge| -> Vec<(String, bool, String)> {
+        judge.turns().map(|(name, down, reason)| (name.to_owned(), down, reason.to_owned())).collect()
+    };
+    let turn = |down| vec![("m1.test".to_owned(), down, "no answer".to_owned())];
+    fail(&mut judge, 1001, "m1.test", 2);
+    assert_eq!(turns(&judge), []);
+    fail(&mut judge, 1001, "m1.test", 1);
+    assert_eq!(turns(&judge), turn(true));
+    judge.judge(1002);
+    assert_eq!(turns(&judge), []);
+    // A trial that fails changes nothing.
+    judge.judge(1011);
+    assert_eq!((judge.state("m1.test"), turns(&judge)), (Health::Suspect, vec![]));
+    fail(&mut judge, 1011, "m1.test", 1);
+    assert_eq!((judge.state("m1.test"), turns(&judge)), (Health::Down, vec![]));
+    serve(&mut judge, 1012, "m1.test", 4);
+    assert_eq!((judge.state("m1.test"), turns(&judge)), (Health::Up, turn(false)));
+}
+
+#[test]
 fn members_that_drain_stay_out_and_unknown_ones_are_up() {
     let mut judge = with_good_others();
     assert!(judge.set_draining("m1.test", true) && !judge.set_draining("else.test", true));
