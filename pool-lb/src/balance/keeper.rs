@@ -368,7 +368,7 @@ impl Keeper {
         let round = Round::plan(self.shared.config.probing.interval, directory.members().len());
         self.judge.set_horizon(round.horizon());
         self.judge.set_members(self.shared.config.unix_seconds(), names);
-        self.shared.dials.retain(&directory.members().iter().map(|member| &member.name).collect());
+        self.shared.dials.set_members(directory.members().iter().map(|member| &member.name));
         for member in directory.members() {
             let drains = member.drain || self.drained.contains(member.name.as_str());
             self.judge.set_draining(member.name.as_str(), drains);
