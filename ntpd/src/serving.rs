@@ -53,6 +53,7 @@ struct PreparedExchange {
     keyring: Keyring,
     /// `None` if they stay as they are.
     listeners: Option<Listeners>,
+    limits: Limits,
 }
 
 impl Serving {
@@ -97,7 +98,7 @@ impl Serving {
         let exchange = match (&serve.nts, credentials, keyring) {
             (Some(nts), Some(credentials), Some(keyring)) => {
                 let listeners = self.new_listeners(nts)?;
-                Some(PreparedExchange { credentials, keyring, listeners })
+                Some(PreparedExchange { credentials, keyring, listeners, limits: limits(nts) })
             }
             (Some(_) | None, _, _) => None,
         };
@@ -171,14 +172,15 @@ impl Serving {
 
     fn commit_exchange(&mut self, prepared: Option<PreparedExchange>) {
         match (prepared, &self.exchange) {
-            (Some(PreparedExchange { credentials, listeners, .. }), Some(running)) => {
+            (Some(PreparedExchange { credentials, listeners, limits, .. }), Some(running)) => {
+                running.set_limits(limits);
                 running.set_credentials(credentials);
                 if let Some(listeners) = listeners {
                     running.listen_at(listeners);
                 }
             }
-            (Some(PreparedExchange { credentials, keyring, listeners: Some(listeners) }), None) => {
-                let (limits, deadlines) = (Limits::default(), Deadlines::default());
+            (Some(PreparedExchange { credentials, keyring, listeners: Some(listeners), limits }), None) => {
+                let deadlines = Deadlines::default();
                 self.exchange = Some(KeServer::new(listeners, credentials, limits, deadlines, keyring));
             }
             // Without listeners there is one that runs.
@@ -272,6 +274,11 @@ impl Serving {
             server.stop();
         }
     }
+}
+
+/// What hosts may have: more where a pool may come.
+fn limits(nts: &ServeNts) -> Limits {
+    if nts.pool_tokens.is_some() { Limits::for_members() } else { Limits::default() }
 }
 
 #[cfg(test)]

@@ -48,6 +48,15 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Those of a member of a pool. The balancers of a pool open many connections at once from one host, and count as any
+    /// host until each connection has shown its token.
+    #[must_use]
+    pub fn for_members() -> Self {
+        Self { host: 32, network: 64, burst: 64, ..Self::default() }
+    }
+}
+
 /// Names a connection that was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
@@ -132,6 +141,11 @@ impl Admission {
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
         Self { limits, next: 0, open: BTreeMap::new(), rates: BTreeMap::new(), bearable: None }
+    }
+
+    /// Sets other limits. What is open stays, and counts.
+    pub const fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
     }
 
     /// How many connections are open.
@@ -296,6 +310,23 @@ mod tests {
             admission.handle_progress(id, Stage::Request);
         }
         assert_eq!(admission.open(), 64, "the clients have all places, the pool none");
+    }
+
+    #[test]
+    fn members_take_a_pool_that_connects_with_many_threads_at_once() {
+        let mut admission = Admission::new(Limits::default());
+        let pool = address("192.0.2.1");
+        for _ in 0..4 {
+            admitted(admission.handle_connection(at(0), pool));
+        }
+        assert_eq!(admission.handle_connection(at(0), pool), Decision::Refuse(Refusal::Host));
+        admission.set_limits(Limits::for_members());
+        let ids: Vec<_> = (4..32).map(|_| admitted(admission.handle_connection(at(0), pool))).collect();
+        assert_eq!(admission.handle_connection(at(0), pool), Decision::Refuse(Refusal::Host), "a host has an end too");
+        ids.iter().for_each(|id| admission.handle_closed(*id));
+        for _ in 0..28 {
+            admitted(admission.handle_connection(at(0), pool));
+        }
     }
 
     fn admitted(decision: Decision) -> ConnectionId {

@@ -17,6 +17,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpStream,
+    sync::atomic::Ordering,
     thread,
 };
 
@@ -61,6 +62,56 @@ fn members_that_fail_before_they_have_keys_cost_nobody_an_exchange() {
         assert!(["m1.test", "m6.test"].contains(&scene.owner(&established).name.as_str()));
     }
     assert_eq!(scene.all_keys(), 12);
+}
+
+#[test]
+fn many_threads_connect_to_a_member_within_what_it_allows_a_host() {
+    let scene = Scene::with(&[(Manner::Limited, &[15][..], None), (Manner::Limited, &[15], None)], "workers = 16");
+    let metrics = scene.balancer().metrics();
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..4 {
+                    scene.owner(&scene.user().unwrap());
+                }
+            });
+        }
+    });
+    scene::wait_until("a connection of each thread to each member", || metrics.get(Counter::UpstreamConnections) >= 32);
+    for member in &scene.members {
+        assert_eq!(member.refused.load(Ordering::SeqCst), 0, "{}", member.name);
+    }
+    let counted = [Counter::Served, Counter::Failovers, Counter::Lost, Counter::OwnFaults, Counter::NoMember];
+    assert_eq!(counted.map(|counter| metrics.get(counter)), [32, 0, 0, 0, 0]);
+    assert_eq!(scene.all_keys(), 32);
+}
+
+#[test]
+fn a_member_that_forgets_its_token_gets_no_keys() {
+    let scene = Scene::new(&[Manner::Good, Manner::Good]);
+    // Both are known well.
+    scene::wait_until("both members in use", || {
+        scene.user().unwrap();
+        scene.members.iter().all(|member| !member.keys.lock().unwrap().is_empty())
+    });
+    "another".clone_into(&mut scene.members[0].token.lock().unwrap());
+    let metrics = scene.balancer().metrics();
+    // So many at a time need new connections.
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..200 {
+                    scene.owner(&scene.user().unwrap());
+                    if metrics.get(Counter::Failovers) > 2 {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    assert!(metrics.get(Counter::Failovers) > 0, "the token is tried before keys are sent");
+    assert_eq!(metrics.get(Counter::Lost), 0);
+    scene.all_keys();
 }
 
 #[test]
@@ -110,6 +161,39 @@ fn with_all_members_down_users_are_told_so() {
         assert_eq!(scene.user().unwrap_err(), FAILED);
     }
     assert_eq!(scene.all_keys(), 0);
+}
+
+#[test]
+fn the_first_user_denies_a_name_that_nobody_has_heard_of_yet() {
+    let siv = [AeadAlgorithm::AesSivCmac256];
+    for _ in 0..8 {
+        let wanted = [(Manner::Good, &[15][..], Some("ntp.one.test")), (Manner::Good, &[15], None)];
+        let scene = Scene::with(&wanted, "");
+        let denied = ["NTP.One.test.".to_owned()];
+        assert_eq!(scene.owner(&scene.user_with(&siv, &denied, &[]).unwrap()).name, "m2.test");
+        let all = ["ntp.one.test", "m2.test"].map(str::to_owned);
+        scene.owner(&scene.user_with(&siv, &all, &[]).unwrap());
+    }
+}
+
+#[test]
+fn once_members_are_back_users_are_served_again() {
+    let scene = Scene::new(&[Manner::Good, Manner::Good]);
+    scene.user().unwrap();
+    scene.members.iter().for_each(scene::Member::kill);
+    let metrics = scene.balancer().metrics();
+    // Until no attempt is made for a user, and yet some are made now and then.
+    scene::wait_until("an answer that costs no attempt", || {
+        let before = metrics.get(Counter::Failovers);
+        scene.user().is_err() && metrics.get(Counter::Failovers) == before
+    });
+    for _ in 0..4 {
+        let before = metrics.get(Counter::Failovers);
+        scene::wait_until("an attempt", || scene.user().is_err() && metrics.get(Counter::Failovers) > before);
+    }
+    scene.members.iter().for_each(scene::Member::revive);
+    scene::wait_until("a user that is served", || scene.user().is_ok());
+    scene.all_keys();
 }
 
 #[test]
@@ -207,6 +291,8 @@ fn operators_see_and_drain_members() {
     let mut text = String::new();
     page.read_to_string(&mut text).unwrap();
     assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("nts_pool_lb_members{state=\"up\"} 2"), "{text}");
+    // The year 4096, as the scene's certificates have it.
+    assert!(text.contains("\nnts_pool_lb_certificate_not_after_seconds 67090118400\n"), "{text}");
 }
 
 #[test]

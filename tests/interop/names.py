@@ -35,6 +35,8 @@ class PoolDns:
         self.process = None
         self.members = self.dir / "members.toml"
         self.members.write_text(members)
+        # There are tokens in it.
+        self.members.chmod(0o600)
         self.config = self.dir / "srv.toml"
         self.key_text = self.ours("key", self.dir / "zone.key", "--zone", ZONE)
         quoted = ", ".join(f'"{address}"' for address in addresses)

@@ -229,6 +229,11 @@ impl KeServer {
         self.shared.config.store(Arc::new(config.with_deadlines(self.shared.deadlines)));
     }
 
+    /// Sets other limits. Connections that are open stay.
+    pub fn set_limits(&self, limits: Limits) {
+        self.shared.admission().set_limits(limits);
+    }
+
     fn identity(&self) -> MutexGuard<'_, (Identity, Look)> {
         self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -200,3 +200,19 @@ async fn an_address_that_overlaps_with_our_own_is_told_as_such() {
         );
     }
 }
+
+#[test]
+fn members_of_a_pool_allow_a_host_more() {
+    let nts = |pool_tokens| ServeNts {
+        listen: Vec::new(),
+        certificate: PathBuf::new(),
+        private_key: PathBuf::new(),
+        ntp_server: None,
+        ntp_port: None,
+        pool_tokens,
+        cookie_secret: None,
+        cookie_period: Duration::from_secs(3600),
+    };
+    assert_eq!(limits(&nts(None)), Limits::default());
+    assert_eq!(limits(&nts(Some("tokens".into()))), Limits::for_members());
+}

@@ -101,6 +101,12 @@ impl Assignments {
     }
 }
 
+/// Whether a user denies one of these names.
+#[must_use]
+pub fn is_denied(names: &[String], denied: &[String]) -> bool {
+    names.iter().any(|name| denied.iter().any(|denied| canonical(denied) == canonical(name)))
+}
+
 /// What is to be negotiated with a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {

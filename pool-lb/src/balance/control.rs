@@ -316,6 +316,13 @@ fn metrics(keeper: &Keeper) -> String {
         "# HELP nts_pool_lb_common_mode Whether most members fail at once.\n# TYPE nts_pool_lb_common_mode gauge\n\
          nts_pool_lb_common_mode {common}\n"
     );
+    if let Some(server) = keeper.shared.server.load().as_ref() {
+        let (name, end) = ("nts_pool_lb_certificate_not_after_seconds", server.validity().not_after.seconds);
+        let _ = write!(
+            out,
+            "# HELP {name} When the pool's certificate ends, in seconds since 1970.\n# TYPE {name} gauge\n{name} {end}\n"
+        );
+    }
     let offsets = "nts_pool_lb_member_offset_seconds";
     let _ = write!(out, "# HELP {offsets} A member's clock minus ours.\n# TYPE {offsets} gauge\n");
     for (name, health) in keeper.judge.report(keeper.shared.config.unix_seconds()).members {

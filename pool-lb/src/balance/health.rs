@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use pool_srv::directory::{Health, HealthReport, MemberHealth};
 
+use super::round::Horizon;
+
 /// Failures more than successes that bring a member down.
 const DOWN_AT: u8 = 3;
 
@@ -16,12 +18,6 @@ pub(super) const MOST: u8 = 4;
 
 /// Probes in a row with a wrong clock that bring a member down.
 const WRONG_AT: u8 = 2;
-
-/// Seconds after which a sample says nothing any more.
-const FRESH: u64 = 600;
-
-/// Seconds within which failures of many members count as one event.
-const EVENT: u64 = 60;
 
 /// Seconds after which a member that is down is given a few users again, at first and at most.
 const TRIAL: (u64, u64) = (10, 300);
@@ -49,6 +45,8 @@ pub enum Sample {
 struct Record {
     bad: u8,
     wrong: u8,
+    /// Whether the last sample was a failure.
+    fails: bool,
     sampled: u64,
     failed: u64,
     measured: u64,
@@ -59,12 +57,16 @@ struct Record {
     draining: bool,
     state: Health,
     since: u64,
+    /// Whether it was told last that it is down, and whether that has just changed.
+    told_down: bool,
+    turned: bool,
 }
 
 /// The state machine of all members. Times are seconds since 1970.
 #[derive(Clone, Debug)]
 pub struct Judge {
     max_offset: f64,
+    horizon: Horizon,
     members: BTreeMap<String, Record>,
     common: bool,
 }
@@ -72,8 +74,13 @@ pub struct Judge {
 impl Judge {
     /// Members' clocks may be `max_offset` seconds off, ahead or behind.
     #[must_use]
-    pub const fn new(max_offset: f64) -> Self {
-        Self { max_offset, members: BTreeMap::new(), common: false }
+    pub fn new(max_offset: f64) -> Self {
+        Self { max_offset, horizon: Horizon::default(), members: BTreeMap::new(), common: false }
+    }
+
+    /// Says how far back samples count from now on.
+    pub const fn set_horizon(&mut self, horizon: Horizon) {
+        self.horizon = horizon;
     }
 
     /// Forgets members that are no longer any, and takes new ones, which are up.
@@ -90,10 +97,12 @@ impl Judge {
         let max_offset = self.max_offset;
         let Some(record) = self.members.get_mut(member) else { return };
         record.sampled = now;
+        record.fails = false;
         match sample {
             Sample::Served => record.bad = record.bad.saturating_sub(1),
             Sample::Failed(reason) => {
                 record.bad = record.bad.saturating_add(1).min(MOST);
+                record.fails = true;
                 record.failed = now;
                 record.reason = Some(reason);
             }
@@ -124,13 +133,23 @@ impl Judge {
     /// Works out all states again; whether any changed. To be called after samples, and now and then.
     pub fn judge(&mut self, now: u64) -> bool {
         for record in self.members.values_mut() {
-            record.age(now);
+            record.age(now, self.horizon.fresh);
         }
-        self.common = self.is_common(now);
-        let common = self.common;
+        let common = self.is_common(now);
+        if core::mem::replace(&mut self.common, common) && !common {
+            // What was measured by a wrong clock of ours condemns nobody once it is right again.
+            let suspects = self.members.values_mut().filter(|record| record.state != Health::Down);
+            suspects.for_each(|record| record.wrong = record.wrong.min(WRONG_AT - 1));
+        }
         let mut changed = false;
         for record in self.members.values_mut() {
             let state = record.judge(now, common);
+            // A trial is no return: it is told when it ended well.
+            record.turned = match state {
+                Health::Down => !core::mem::replace(&mut record.told_down, true),
+                Health::Up => core::mem::take(&mut record.told_down),
+                Health::Suspect | Health::Draining => false,
+            };
             if state != record.state {
                 record.state = state;
                 record.since = now;
@@ -147,8 +166,13 @@ impl Judge {
     }
 
     fn is_common(&self, now: u64) -> bool {
-        let fresh = |record: &&Record| record.sampled > 0 && now.saturating_sub(record.sampled) <= FRESH;
-        let failing = |record: &&Record| record.condemned() && now.saturating_sub(record.failed) <= EVENT;
+        let Horizon { event, fresh } = self.horizon;
+        let fresh = |record: &&Record| record.sampled > 0 && now.saturating_sub(record.sampled) <= fresh;
+        // Whose last word was a failure, or a wrong time, counts before it is condemned: else, whoever comes first in a round of probes would
+        // be brought down before the others have their say.
+        let failing = |record: &&Record| {
+            (record.fails || record.wrong > 0 || record.condemned()) && now.saturating_sub(record.failed) <= event
+        };
         let known = self.members.values().filter(fresh).count();
         let failing = self.members.values().filter(fresh).filter(failing).count();
         failing >= 2 && failing * 2 > known
@@ -158,6 +182,15 @@ impl Judge {
     #[must_use]
     pub fn state(&self, member: &str) -> Health {
         self.members.get(member).map_or(Health::Up, |record| record.state)
+    }
+
+    /// Those that went down, or came back from there, in the last judgement: name, whether down, and the
+    /// reason.
+    pub fn turns(&self) -> impl Iterator<Item = (&str, bool, &str)> {
+        let turned = self.members.iter().filter(|(_, record)| record.turned);
+        turned.map(|(name, record)| {
+            (name.as_str(), record.state == Health::Down, record.reason.as_deref().unwrap_or("no reason known"))
+        })
     }
 
     /// The verdict, to be published.
@@ -179,14 +212,15 @@ impl Judge {
 
 impl Record {
     /// Lets go what was true too long ago.
-    fn age(&mut self, now: u64) {
-        if now.saturating_sub(self.measured) > FRESH {
+    fn age(&mut self, now: u64, fresh: u64) {
+        if now.saturating_sub(self.measured) > fresh {
             self.offset = None;
             self.wrong = self.wrong.min(WRONG_AT - 1);
         }
-        if now.saturating_sub(self.sampled) > FRESH && self.trial.is_none() {
+        if now.saturating_sub(self.sampled) > fresh && self.trial.is_none() {
             self.bad = 0;
             self.wrong = 0;
+            self.fails = false;
         }
     }
 

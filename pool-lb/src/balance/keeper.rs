@@ -17,19 +17,22 @@ use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
     task::LocalSet,
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval, interval_at},
 };
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{
     Core, Event, MAX_EVENTS, Shared,
     assign::{Aliases, Assignments},
     config::Config,
     control::{self, Command, Reply},
+    dials::Dials,
     health::Judge,
     identity::{self, FileError},
-    metrics::Metrics,
-    probe, serve,
+    metrics::{Counter, Metrics},
+    probe,
+    round::Round,
+    serve,
 };
 use crate::acceptor::{Complaint, bind};
 
@@ -39,9 +42,6 @@ const JUDGING: Duration = Duration::from_millis(200);
 /// How often files are looked at, and how often the verdict is published even if nothing changed.
 const LOOKING: Duration = Duration::from_secs(1);
 const PUBLISHING: Duration = Duration::from_secs(10);
-
-/// Probes under way at a time.
-const MAX_PROBES: usize = 16;
 
 /// Commands that wait.
 const MAX_COMMANDS: usize = 16;
@@ -138,6 +138,7 @@ impl Balancer {
             aliases: ArcSwap::from_pointee(Aliases::default()),
             metrics: Metrics::default(),
             complaint: Complaint::default(),
+            dials: Dials::default(),
             events,
             config,
         };
@@ -364,7 +365,10 @@ impl Keeper {
     fn take_directory(&mut self) {
         let directory = Arc::clone(self.watched.current());
         let names = directory.members().iter().map(|member| member.name.as_str());
+        let round = Round::plan(self.shared.config.probing.interval, directory.members().len());
+        self.judge.set_horizon(round.horizon());
         self.judge.set_members(self.shared.config.unix_seconds(), names);
+        self.shared.dials.set_members(directory.members().iter().map(|member| &member.name));
         for member in directory.members() {
             let drains = member.drain || self.drained.contains(member.name.as_str());
             self.judge.set_draining(member.name.as_str(), drains);
@@ -391,6 +395,13 @@ impl Keeper {
         self.dirty = false;
         let common = self.judge.is_common_mode();
         let changed = self.judge.judge(self.shared.config.unix_seconds());
+        for (member, down, reason) in self.judge.turns() {
+            if down {
+                warn!("member {member} is down: {reason}");
+            } else {
+                info!("member {member} is up again");
+            }
+        }
         if self.judge.is_common_mode() != common {
             let what = if common {
                 "members fail one by one again"
@@ -463,19 +474,28 @@ async fn probe_forever(shared: Shared) {
     if every.is_zero() {
         return;
     }
-    let places = Arc::new(tokio::sync::Semaphore::new(MAX_PROBES));
     loop {
         let directory = Arc::clone(shared.assignments.load().roster.directory());
-        let count = u32::try_from(directory.members().len()).unwrap_or(u32::MAX).max(1);
-        for member in directory.members() {
+        let members = directory.members();
+        let places = Arc::new(tokio::sync::Semaphore::new(Round::plan(every, members.len()).parallel));
+        let count = u32::try_from(members.len()).unwrap_or(u32::MAX).max(1);
+        // What was late is made up for, so that a round takes no longer than it must.
+        let pause = (every / count).max(Duration::from_millis(1));
+        let mut turns = interval_at(Instant::now() + pause, pause);
+        for member in members {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let (shared, member) = (shared.clone(), member.clone());
             tokio::task::spawn_local(async move {
-                let sample = probe::probe(&member, &shared.client.load_full(), &shared.config).await;
-                shared.tell(&member.name, sample);
+                match probe::probe(&member, &shared.client.load_full(), &shared.config).await {
+                    Ok(sample) => shared.tell(&member.name, sample),
+                    Err(error) => {
+                        shared.metrics.count(Counter::OwnFaults);
+                        debug!("probe of {}: our own fault: {error}", member.name.as_str());
+                    }
+                }
                 drop(place);
             });
-            tokio::time::sleep(every / count).await;
+            turns.tick().await;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The balancer that a pool operator runs: users' key exchanges in, members' cookies out.
 //!
-//! What is decided ([`assign`], [`health`], [`pace`], [`proxy`]) knows no clock and no socket. Around it, [`keeper`] owns
+//! What is decided ([`assign`], [`health`], [`pace`], [`proxy`], [`round`]) knows no clock and no socket. Around it, [`keeper`] owns
 //! the verdict on members and the files, and each worker (a thread with a runtime, listeners and connections to members
 //! of its own) serves users. They share what does not change, counters, and pointers that are swapped.
 
@@ -15,6 +15,7 @@ pub mod assign;
 pub mod config;
 mod connection;
 pub mod control;
+mod dials;
 pub mod health;
 pub mod identity;
 pub mod keeper;
@@ -23,6 +24,7 @@ mod now;
 pub mod pace;
 mod probe;
 pub mod proxy;
+pub mod round;
 mod serve;
 mod trouble;
 mod upstream;
@@ -33,6 +35,7 @@ pub use keeper::{Balancer, StartError};
 use crate::acceptor::Complaint;
 use assign::{Aliases, Assignments};
 use config::Config;
+use dials::Dials;
 use health::Sample;
 use metrics::{Counter, Metrics};
 
@@ -55,6 +58,7 @@ struct Core {
     aliases: ArcSwap<Aliases>,
     metrics: Metrics,
     complaint: Complaint,
+    dials: Dials,
     events: mpsc::Sender<Event>,
 }
 

@@ -107,6 +107,24 @@ impl Breaker {
     }
 }
 
+/// Lets one through in a second: where everybody is left alone because of failures, somebody has to find out whether they
+/// are back, whatever the breakers say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LastResort {
+    next: Option<Monotonic>,
+}
+
+impl LastResort {
+    /// Whether an attempt may be made, which is counted then.
+    pub fn take(&mut self, now: Monotonic) -> bool {
+        let due = self.next.is_none_or(|next| next <= now);
+        if due {
+            self.next = Some(now + OPEN.0);
+        }
+        due
+    }
+}
+
 /// A bucket that lets so many through in a second, and as many at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Capacity {
@@ -183,6 +201,13 @@ mod tests {
         assert!(!breaker.admits(at(33_999)) && breaker.admits(at(34_000)));
         breaker.succeed();
         assert!(breaker.is_closed() && breaker.admits(at(34_000)) && breaker.admits(at(34_000)));
+    }
+
+    #[test]
+    fn the_last_resort_is_one_attempt_in_a_second_however_long_breakers_stay_open() {
+        let mut resort = LastResort::default();
+        let let_through: Vec<_> = (0..4000).step_by(10).filter(|millis| resort.take(at(*millis))).collect();
+        assert_eq!(let_through, [0, 1000, 2000, 3000]);
     }
 
     #[test]

@@ -17,11 +17,17 @@ use nts_ke::client::{ClientConfig, ClientSession, Established, Order, Output};
 use pool_srv::directory::Member;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpStream, UdpSocket, lookup_host},
+    net::{TcpStream, UdpSocket},
     time::timeout,
 };
 
-use super::{assign::is_public, config::Config, health::Sample, now};
+use super::{
+    config::Config,
+    health::Sample,
+    now,
+    trouble::Trouble,
+    upstream::{MAX_ADDRESSES, resolve},
+};
 
 /// How long the key exchange may take, and one exchange of packets.
 const KE_DEADLINE: Duration = Duration::from_secs(5);
@@ -36,68 +42,104 @@ const MAX_PACKET: usize = 2048;
 /// Packets that are looked at for one answer.
 const MAX_LOOKS: usize = 16;
 
+/// As long as nothing was tried.
+const NOT_TRIED: &str = "it has no address";
+
 /// The port of NTP.
 const NTP_PORT: u16 = 123;
 
-/// Probes a member.
-pub(super) async fn probe(member: &Member, client: &ClientConfig, config: &Config) -> Sample {
+/// Probes a member. What fails because of this machine is no sample.
+pub(super) async fn probe(member: &Member, client: &ClientConfig, config: &Config) -> Result<Sample, io::Error> {
     match measure(member, client, config).await {
-        Ok(sample) => sample,
-        Err(why) => Sample::Failed(format!("probe: {why}")),
+        Ok(sample) => Ok(sample),
+        Err(Trouble::Ours(error)) => Err(error),
+        Err(trouble) => Ok(Sample::Failed(format!("probe: {trouble}"))),
     }
 }
 
-async fn measure(member: &Member, client: &ClientConfig, config: &Config) -> Result<Sample, String> {
+async fn measure(member: &Member, client: &ClientConfig, config: &Config) -> Result<Sample, Trouble> {
     let by = now::monotonic() + KE_DEADLINE;
-    let established = timeout(KE_DEADLINE, exchange_keys(member, client, (config.time_of_day)(), by)).await;
-    let mut established = established.map_err(|_| "no key exchange in time".to_owned())??;
-    let server = established.server.as_deref().unwrap_or_else(|| member.name.as_str());
+    let (mut established, good) = establish(member, client, config, by).await?;
     let port = established.port.unwrap_or(NTP_PORT);
-    let own = server == member.name.as_str() && !member.addresses.is_empty();
-    let address = match member.addresses.first().filter(|_| own) {
-        Some(address) => SocketAddr::new(*address, port),
-        None => resolve(server, port, config.allow_private).await?,
+    let server = established.server.as_deref().filter(|server| *server != member.name.as_str());
+    let addresses = match server {
+        // Where keys are to be had, time is served.
+        None => vec![SocketAddr::new(good.ip(), port)],
+        Some(server) => resolve(server, port, config.allow_private).await?,
     };
     let mut best: Option<(f64, f64)> = None;
-    let mut trouble = "no cookies".to_owned();
-    for _ in 0..EXCHANGES {
-        match exchange_time(&mut established, address, config.time_of_day).await {
-            Ok(measured) => best = Some(best.filter(|best| best.1 <= measured.1).unwrap_or(measured)),
-            Err(why) => trouble = why,
+    let mut trouble = Trouble::Member(NOT_TRIED.to_owned());
+    for address in addresses.into_iter().take(MAX_ADDRESSES) {
+        for _ in 0..EXCHANGES {
+            match exchange_time(&mut established, address, config.time_of_day).await {
+                Ok(measured) => best = Some(best.filter(|best| best.1 <= measured.1).unwrap_or(measured)),
+                Err(failed) => trouble = worse(trouble, failed),
+            }
+        }
+        if let Some((offset, delay)) = best {
+            return Ok(Sample::Measured { offset, delay });
         }
     }
-    best.map(|(offset, delay)| Sample::Measured { offset, delay }).ok_or(trouble)
+    Err(trouble)
 }
 
-async fn resolve(server: &str, port: u16, allow_private: bool) -> Result<SocketAddr, String> {
-    let found = lookup_host((server, port)).await.map_err(|error| format!("{server} is not resolved: {error}"))?;
-    let public = found.into_iter().find(|address| allow_private || is_public(address.ip()));
-    public.ok_or_else(|| format!("{server} has no address on the internet"))
+/// Of two failures the one that counts: what this machine lacks for one address says nothing of another.
+fn worse(first: Trouble, second: Trouble) -> Trouble {
+    if matches!((&first, &second), (Trouble::Member(why), Trouble::Ours(_)) if why != NOT_TRIED) {
+        first
+    } else {
+        second
+    }
+}
+
+/// Exchanges keys with the first address that does; the time is shared with those that are still to be tried.
+async fn establish(
+    member: &Member,
+    client: &ClientConfig,
+    config: &Config,
+    by: Monotonic,
+) -> Result<(Established, SocketAddr), Trouble> {
+    let mut addresses: Vec<_> = member.addresses.iter().map(|address| SocketAddr::new(*address, member.port)).collect();
+    if addresses.is_empty() {
+        let resolved = timeout(now::until(by), resolve(member.name.as_str(), member.port, config.allow_private)).await;
+        addresses = resolved.map_err(|_| Trouble::Member("its name is not resolved in time".to_owned()))??;
+    }
+    addresses.truncate(MAX_ADDRESSES);
+    let mut trouble = Trouble::Member(NOT_TRIED.to_owned());
+    let count = u32::try_from(addresses.len()).unwrap_or(1).max(1);
+    for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
+        let by = now::monotonic() + now::until(by) / left;
+        let exchange = exchange_keys(member, address, client, (config.time_of_day)(), by);
+        match timeout(now::until(by), exchange).await {
+            Ok(Ok(established)) => return Ok((established, address)),
+            Ok(Err(failed)) => trouble = worse(trouble, failed),
+            Err(_) => trouble = worse(trouble, Trouble::Member("no key exchange in time".to_owned())),
+        }
+    }
+    Err(trouble)
 }
 
 async fn exchange_keys(
     member: &Member,
+    address: SocketAddr,
     client: &ClientConfig,
     judged_at: UnixTime,
     by: Monotonic,
-) -> Result<Established, String> {
+) -> Result<Established, Trouble> {
     let name = member.name.as_str();
-    let mut stream = match member.addresses.first() {
-        Some(address) => TcpStream::connect((*address, member.port)).await,
-        None => TcpStream::connect((name, member.port)).await,
-    }
-    .map_err(|error| format!("no connection: {error}"))?;
+    let mut stream = TcpStream::connect(address).await?;
     let algorithms = [AeadAlgorithm::AesSivCmac256];
     let judgement = Judgement::At(judged_at);
     let order = Order { server: name, algorithms: &algorithms, denied: &[], judgement, deadline: by, tlsa: &[] };
-    let mut session = ClientSession::new(client, &order).map_err(|error| error.to_string())?;
+    let session = ClientSession::new(client, &order);
+    let mut session = session.map_err(|error| Trouble::Member(error.to_string()))?;
     let mut piece = [0; MAX_PACKET];
     // Ends: the session has a deadline.
     loop {
         match session.poll_output() {
-            Output::Transmit(bytes) => stream.write_all(&bytes).await.map_err(|error| error.to_string())?,
+            Output::Transmit(bytes) => stream.write_all(&bytes).await?,
             Output::Done(established) => return Ok(*established),
-            Output::Failed(error, _) => return Err(error.to_string()),
+            Output::Failed(error, _) => return Err(error.into()),
             Output::Timeout(..) => match stream.read(&mut piece).await {
                 Ok(0) | Err(_) => session.handle_eof(now::monotonic()),
                 Ok(length) => session.handle_input(now::monotonic(), piece.get(..length).unwrap_or_default()),
@@ -111,31 +153,33 @@ async fn exchange_time(
     keys: &mut Established,
     address: SocketAddr,
     time_of_day: fn() -> UnixTime,
-) -> Result<(f64, f64), String> {
-    let cookie = keys.cookies.pop().ok_or("no cookies left")?;
+) -> Result<(f64, f64), Trouble> {
+    let member = |why: String| Trouble::Member(why);
+    let cookie = keys.cookies.pop().ok_or_else(|| member("no cookies left".to_owned()))?;
     let mut random = [0; UNIQUE_ID_LEN + 16 + 8];
-    getrandom::fill(&mut random).map_err(|error| error.to_string())?;
-    let (unique_id, rest) = random.split_first_chunk::<UNIQUE_ID_LEN>().ok_or("no random numbers")?;
-    let (nonce, rest) = rest.split_first_chunk::<16>().ok_or("no random numbers")?;
+    getrandom::fill(&mut random).map_err(|error| Trouble::Ours(io::Error::other(error)))?;
+    let short = || Trouble::Ours(io::Error::other("no random numbers"));
+    let (unique_id, rest) = random.split_first_chunk::<UNIQUE_ID_LEN>().ok_or_else(short)?;
+    let (nonce, rest) = rest.split_first_chunk::<16>().ok_or_else(short)?;
     let transmit = rest.first_chunk::<8>().map(|octets| NtpTimestamp::from_bits(u64::from_be_bytes(*octets)));
-    let transmit = transmit.ok_or("no random numbers")?;
+    let transmit = transmit.ok_or_else(short)?;
     let mut packet = vec![0; MAX_PACKET];
     if let Some(start) = packet.first_chunk_mut::<{ Header::LEN }>() {
         *start = request(transmit).write();
     }
     let seal = SealRequest { unique_id, cookie: cookie.as_bytes(), placeholders: 1, key: &keys.keys.c2s, nonce };
-    let length = seal_request(&mut packet, Header::LEN, &seal).map_err(|error| error.to_string())?;
+    let length = seal_request(&mut packet, Header::LEN, &seal).map_err(|error| member(error.to_string()))?;
     // Not connected: an ICMP message, which anybody can forge, is not passed on to such a socket.
     let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0)).await.map_err(|error| error.to_string())?;
+    let socket = UdpSocket::bind((any, 0)).await?;
     let sent = NtpTimestamp::from_unix(time_of_day());
     let clock = now::monotonic();
-    socket.send_to(packet.get(..length).unwrap_or_default(), address).await.map_err(|error| error.to_string())?;
+    socket.send_to(packet.get(..length).unwrap_or_default(), address).await?;
     let reply = timeout(NTP_DEADLINE, receive(&socket, address, unique_id, keys, transmit, &mut packet)).await;
-    let reply = reply.map_err(|_| "no NTP answer in time".to_owned())?.map_err(|error| error.to_string())?;
+    let reply = reply.map_err(|_| member("no NTP answer in time".to_owned()))??;
     // The clock may be set meanwhile: how long it took is told by the one that is not.
     let took = NtpDuration::from_seconds(now::monotonic().since(clock).as_secs_f64());
-    judge(&reply, sent, took)
+    judge(&reply, sent, took).map_err(member)
 }
 
 /// The request's header: nothing in it tells of our clock (draft-ietf-ntp-data-minimization).
@@ -199,6 +243,18 @@ fn judge(reply: &Header, sent: NtpTimestamp, took: NtpDuration) -> Result<(f64, 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_this_machine_lacks_is_held_against_no_member() {
+        let ours = || Trouble::from(io::Error::from_raw_os_error(libc::ENETUNREACH));
+        let member = || Trouble::from(io::Error::from_raw_os_error(libc::ECONNREFUSED));
+        let untried = || Trouble::Member(NOT_TRIED.to_owned());
+        assert!(matches!(ours(), Trouble::Ours(_)) && matches!(member(), Trouble::Member(_)));
+        // Its IPv6 address cannot be reached from here, its IPv4 address refuses, or the other way round.
+        assert!(matches!(worse(worse(untried(), ours()), member()), Trouble::Member(_)));
+        assert!(matches!(worse(worse(untried(), member()), ours()), Trouble::Member(_)));
+        assert!(matches!(worse(worse(untried(), ours()), ours()), Trouble::Ours(_)));
+    }
 
     #[test]
     fn offsets_have_the_sign_of_the_members_clock() {

@@ -1,7 +1,7 @@
 //! A worker: a thread that takes connections of users and serves them.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
@@ -25,7 +25,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Shared, assign::Assignments, metrics::Counter, now, proxy, upstream::Link, user};
+use super::{Shared, assign::Assignments, metrics::Counter, now, pace::LastResort, proxy, upstream::Link, user};
 use crate::acceptor::{Handles, accept, is_of_one_connection, refuse, relieved};
 
 /// Connections that the kernel keeps until they are accepted.
@@ -47,6 +47,7 @@ pub(super) struct Worker {
     admission: RefCell<Admission>,
     handles: RefCell<Handles>,
     random: RefCell<ChaCha20Rng>,
+    last_resort: Cell<LastResort>,
 }
 
 impl Worker {
@@ -56,7 +57,7 @@ impl Worker {
         let admission = RefCell::new(Admission::new(shared.config.limits));
         let random = RefCell::new(ChaCha20Rng::from_seed(seed));
         let (links, handles) = (RefCell::default(), RefCell::default());
-        Ok(Self { shared: Rc::new(shared), links, admission, handles, random })
+        Ok(Self { shared: Rc::new(shared), links, admission, handles, random, last_resort: Cell::default() })
     }
 
     pub(super) fn deadlines(&self) -> Deadlines {
@@ -75,9 +76,18 @@ impl Worker {
         if let Some(link) = links.get(&member.name).filter(|link| link.member == *member) {
             return Some(Rc::clone(link));
         }
-        let link = Rc::new(Link::new(member.clone(), self.shared.config.workers));
+        let dials = self.shared.dials.of(&member.name);
+        let link = Rc::new(Link::new(member.clone(), self.shared.config.workers, dials));
         links.insert(member.name.clone(), Rc::clone(&link));
         Some(link)
+    }
+
+    /// Whether a member may be tried now although its breaker is open.
+    pub(super) fn has_last_resort(&self) -> bool {
+        let mut resort = self.last_resort.get();
+        let taken = resort.take(now::monotonic());
+        self.last_resort.set(resort);
+        taken
     }
 
     async fn tend_forever(self: Rc<Self>) {

@@ -9,6 +9,8 @@ use nts_ke::error::KeError;
 pub(super) enum Trouble {
     /// It was not even asked; why.
     Skipped(&'static str),
+    /// It was not even asked, since it failed too often.
+    Broken,
     /// It failed.
     Member(String),
     /// We failed.
@@ -19,6 +21,7 @@ impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Skipped(why) => f.write_str(why),
+            Self::Broken => f.write_str("it failed too often"),
             Self::Member(why) => f.write_str(why),
             Self::Ours(error) => write!(f, "our own fault: {error}"),
         }

@@ -1,12 +1,14 @@
 //! Connections to members, kept and reused.
 //!
-//! Each worker has its own: nothing here is shared between threads, and no user waits for another user's member.
+//! Each worker has its own, and no user waits for another user's member. Threads share only the places for connections
+//! that are being made.
 
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,7 +20,12 @@ use nts_ke::{
     upstream::{ALL_LISTS, Answer, COMMON_LISTS},
 };
 use pool_srv::directory::Member;
-use tokio::{net::lookup_host, task::spawn_local, time::timeout};
+use tokio::{
+    net::lookup_host,
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_local,
+    time::timeout,
+};
 use tracing::debug;
 
 use super::{
@@ -54,11 +61,14 @@ const LEAST_AFTER_KEYS: Duration = Duration::from_secs(1);
 /// For how long after its last user a connection is kept ready for the next.
 const WARM: Duration = Duration::from_secs(60);
 
+/// How long a connection that nobody waits for may wait for its turn to be made.
+const WARMING: Duration = Duration::from_secs(30);
+
 /// How often the judge hears that a member serves while nothing fails: each word wakes another thread.
 const TELLING: Duration = Duration::from_secs(1);
 
 /// Most addresses of a name that are tried.
-const MAX_ADDRESSES: usize = 3;
+pub(super) const MAX_ADDRESSES: usize = 3;
 
 /// All that one worker knows of one member.
 pub(super) struct Link {
@@ -77,6 +87,8 @@ pub(super) struct Link {
     /// Since when users wait for it.
     waiting: RefCell<BTreeMap<u64, Monotonic>>,
     next: Cell<u64>,
+    /// Places for connections that are being made; all threads share them.
+    dials: Arc<Semaphore>,
     last_used: Cell<Option<Monotonic>>,
     /// When the judge last heard that it serves, and how many successes it is to hear of at once.
     told: Cell<Option<Monotonic>>,
@@ -84,6 +96,27 @@ pub(super) struct Link {
     warming: Cell<bool>,
     /// Whether it does not know the request for server names.
     common_only: Cell<bool>,
+}
+
+/// Which members are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Zeal {
+    /// Those that are well.
+    Usual,
+    /// Those too that let others wait.
+    Patient,
+    /// Those too that failed too often.
+    LastResort,
+}
+
+/// What becomes of who wants a new connection while others connect to the member.
+enum Turn {
+    /// It is its turn.
+    Now(OwnedSemaphorePermit),
+    /// It waits.
+    Waits,
+    /// It goes elsewhere.
+    Skips,
 }
 
 /// A user that waits for a member. Dropping it ends the wait.
@@ -106,8 +139,8 @@ pub(super) struct Ready {
 }
 
 impl Link {
-    /// `workers` share the capacity of the member.
-    pub(super) fn new(member: Member, workers: usize) -> Self {
+    /// `workers` share the capacity of the member, and the places for connections that are being made.
+    pub(super) fn new(member: Member, workers: usize, dials: Arc<Semaphore>) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "a few threads")]
         let share = |capacity: u32| Capacity::new(f64::from(capacity) / workers.max(1) as f64);
         let capacity = Cell::new(member.capacity.map(share));
@@ -124,6 +157,7 @@ impl Link {
             answers: RefCell::default(),
             waiting: RefCell::default(),
             next: Cell::default(),
+            dials,
             last_used: Cell::default(),
             told: Cell::default(),
             owed: Cell::default(),
@@ -142,16 +176,16 @@ impl Link {
         token.ok_or(Trouble::Skipped("it has no token"))
     }
 
-    /// Gets a connection on which keys can be sent. `patient`: also of a member that lets others wait. Nothing of the
-    /// user is told to the member.
+    /// Gets a connection on which keys can be sent. Nothing of the user is told to the member.
     pub(super) async fn prepare(
         self: &Rc<Self>,
         shared: &Rc<Shared>,
         by: Monotonic,
-        patient: bool,
+        zeal: Zeal,
     ) -> Result<Ready, Trouble> {
-        let wait = self.enter(patient)?;
-        match self.connect(shared, by, &wait).await {
+        let wait = self.enter(zeal)?;
+        let turn = if zeal == Zeal::Usual { Turn::Skips } else { Turn::Waits };
+        match self.connect(shared, by, &wait, turn).await {
             Ok((connection, support)) => {
                 self.last_used.set(Some(now::monotonic()));
                 Ok(Ready { connection, support, wait })
@@ -163,7 +197,7 @@ impl Link {
         }
     }
 
-    fn enter(self: &Rc<Self>, patient: bool) -> Result<Wait, Trouble> {
+    fn enter(self: &Rc<Self>, zeal: Zeal) -> Result<Wait, Trouble> {
         self.token()?;
         let now = now::monotonic();
         let (count, oldest) = {
@@ -173,14 +207,14 @@ impl Link {
         if count >= MAX_WAITING {
             return Err(Trouble::Skipped("too many wait for it"));
         }
-        if !patient && oldest.is_some_and(|since| now.since(since) > self.answers.borrow().patience()) {
+        if zeal == Zeal::Usual && oldest.is_some_and(|since| now.since(since) > self.answers.borrow().patience()) {
             return Err(Trouble::Skipped("it lets others wait"));
         }
         let mut breaker = self.breaker.get();
         let admitted = breaker.admits(now);
         self.breaker.set(breaker);
-        if !admitted {
-            return Err(Trouble::Skipped("it failed too often"));
+        if !admitted && zeal != Zeal::LastResort {
+            return Err(Trouble::Broken);
         }
         if let Some(mut capacity) = self.capacity.get() {
             let taken = capacity.take(now);
@@ -205,26 +239,27 @@ impl Link {
         shared: &Rc<Shared>,
         by: Monotonic,
         wait: &Wait,
+        turn: Turn,
     ) -> Result<(Box<Connection>, Rc<Support>), Trouble> {
-        // Ends: each round takes one away, or returns.
-        while let Some(mut connection) = self.take_idle() {
-            let known = self.known_support();
-            if connection.idle_for() < PING_AFTER
-                && let Some(support) = known
-            {
-                return Ok((connection, support));
-            }
-            if let Ok(support) = self.ask_support(&mut connection, shared, by).await
-                && connection.is_alive()
-            {
-                return Ok((connection, support));
-            }
-            self.waiting.borrow_mut().insert(wait.number, now::monotonic());
+        if let Some(kept) = self.kept(shared, by, wait).await {
+            return Ok(kept);
         }
+        // Until the member has taken the token, the connection counts as any host's there.
+        let _place = match turn {
+            Turn::Now(place) => place,
+            Turn::Skips => self.place(by, false).await?,
+            Turn::Waits => {
+                let place = self.place(by, true).await?;
+                // Others may have given theirs back meanwhile.
+                if let Some(kept) = self.kept(shared, by, wait).await {
+                    return Ok(kept);
+                }
+                place
+            }
+        };
+        self.waiting.borrow_mut().insert(wait.number, now::monotonic());
         let mut connection = self.dial(shared, by).await?;
-        if let Some(support) = self.known_support() {
-            return Ok((connection, support));
-        }
+        // However much is known: on this connection the token has not been tried, and keys must not be what tries it.
         let mut answer = self.ask_support(&mut connection, shared, by).await;
         if let Err((error, refused)) = &answer {
             if !refused || self.common_only.get() {
@@ -235,12 +270,45 @@ impl Link {
             connection = self.dial(shared, by).await?;
             answer = self.ask_support(&mut connection, shared, by).await;
         }
+        if answer.is_err() {
+            self.common_only.set(false);
+        }
         let support = answer.map_err(|(error, _)| Trouble::Member(error))?;
         if connection.is_alive() {
             return Ok((connection, support));
         }
         // It does not keep connections.
         Ok((self.dial(shared, by).await?, support))
+    }
+
+    /// A connection that was kept, if one is alive.
+    async fn kept(&self, shared: &Rc<Shared>, by: Monotonic, wait: &Wait) -> Option<(Box<Connection>, Rc<Support>)> {
+        // Ends: each round takes one away, or returns.
+        while let Some(mut connection) = self.take_idle() {
+            let known = self.known_support();
+            if connection.idle_for() < PING_AFTER
+                && let Some(support) = known
+            {
+                return Some((connection, support));
+            }
+            if let Ok(support) = self.ask_support(&mut connection, shared, by).await
+                && connection.is_alive()
+            {
+                return Some((connection, support));
+            }
+            self.waiting.borrow_mut().insert(wait.number, now::monotonic());
+        }
+        None
+    }
+
+    /// A place for a connection that is being made.
+    async fn place(&self, by: Monotonic, patient: bool) -> Result<OwnedSemaphorePermit, Trouble> {
+        const TAKEN: Trouble = Trouble::Skipped("others connect to it");
+        let dials = Arc::clone(&self.dials);
+        if !patient {
+            return dials.try_acquire_owned().map_err(|_| TAKEN);
+        }
+        timeout(now::until(by), dials.acquire_owned()).await.ok().and_then(Result::ok).ok_or(TAKEN)
     }
 
     fn known_support(&self) -> Option<Rc<Support>> {
@@ -324,7 +392,7 @@ impl Link {
     async fn addresses(&self, shared: &Shared, by: Monotonic) -> Result<Vec<SocketAddr>, Trouble> {
         let mut addresses = self.known_addresses();
         if addresses.is_empty() {
-            let looked_up = timeout(now::until(by), resolve(&self.member, shared.config.allow_private)).await;
+            let looked_up = timeout(now::until(by), self.resolve(shared)).await;
             addresses = looked_up.map_err(|_| Trouble::Member("its name is not resolved in time".to_owned()))??;
             *self.resolved.borrow_mut() = Some((addresses.clone(), now::monotonic() + BELIEVED));
         }
@@ -335,6 +403,10 @@ impl Link {
         }
         addresses.truncate(MAX_ADDRESSES);
         Ok(addresses)
+    }
+
+    async fn resolve(&self, shared: &Shared) -> Result<Vec<SocketAddr>, Trouble> {
+        resolve(self.member.name.as_str(), self.member.port, shared.config.allow_private).await
     }
 
     fn known_addresses(&self) -> Vec<SocketAddr> {
@@ -363,7 +435,7 @@ impl Link {
     }
 
     async fn resolve_again(self: Rc<Self>, shared: Rc<Shared>) {
-        match resolve(&self.member, shared.config.allow_private).await {
+        match self.resolve(&shared).await {
             Ok(addresses) => *self.resolved.borrow_mut() = Some((addresses, now::monotonic() + BELIEVED)),
             // The old ones stay, and may still serve.
             Err(trouble) => {
@@ -378,9 +450,12 @@ impl Link {
 
     /// Opens a connection before somebody needs it.
     pub(super) async fn warm(self: Rc<Self>, shared: Rc<Shared>) {
-        if let Ok(wait) = self.enter(false) {
+        // Other threads want a connection too, and each has its turn. Nobody waits for this one meanwhile.
+        if let Ok(place) = self.place(now::monotonic() + WARMING, true).await
+            && let Ok(wait) = self.enter(Zeal::Usual)
+        {
             let by = now::monotonic() + self.connects.borrow().wait() * 2;
-            match self.connect(&shared, by, &wait).await {
+            match self.connect(&shared, by, &wait, Turn::Now(place)).await {
                 Ok((connection, _)) => self.put_idle(connection),
                 Err(trouble) => self.failed(&shared, &trouble),
             }
@@ -396,12 +471,18 @@ impl Link {
     /// Takes word that it failed.
     pub(super) fn failed(&self, shared: &Shared, trouble: &Trouble) {
         match trouble {
-            Trouble::Skipped(_) => return,
+            Trouble::Skipped(_) | Trouble::Broken => return,
             Trouble::Member(why) => {
                 self.owed.set(MOST + 1);
+                // It may have changed.
+                self.support.take();
                 shared.tell(&self.member.name, Sample::Failed(why.clone()));
             }
-            Trouble::Ours(_) => shared.metrics.count(Counter::OwnFaults),
+            Trouble::Ours(_) => {
+                shared.metrics.count(Counter::OwnFaults);
+                debug!("member {}: {trouble}", self.member.name.as_str());
+                return;
+            }
         }
         debug!("member {}: {trouble}", self.member.name.as_str());
         let mut breaker = self.breaker.get();
@@ -425,12 +506,13 @@ impl Link {
     }
 }
 
-async fn resolve(member: &Member, allow_private: bool) -> Result<Vec<SocketAddr>, Trouble> {
-    let unresolved = |error| Trouble::Member(format!("its name is not resolved: {error}"));
-    let found = lookup_host((member.name.as_str(), member.port)).await.map_err(unresolved)?;
+/// The addresses of a name.
+pub(super) async fn resolve(name: &str, port: u16, allow_private: bool) -> Result<Vec<SocketAddr>, Trouble> {
+    let unresolved = |error| Trouble::Member(format!("{name} is not resolved: {error}"));
+    let found = lookup_host((name, port)).await.map_err(unresolved)?;
     let found: Vec<_> = found.filter(|address| allow_private || is_public(address.ip())).collect();
     if found.is_empty() {
-        return Err(Trouble::Member("its name leads to internal addresses only".to_owned()));
+        return Err(Trouble::Member(format!("{name} leads to internal addresses only")));
     }
     Ok(found)
 }

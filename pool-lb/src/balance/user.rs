@@ -20,7 +20,7 @@ use super::{
     now,
     serve::Worker,
     trouble::Trouble,
-    upstream::{Link, Ready},
+    upstream::{Link, Ready, Zeal},
 };
 use crate::acceptor::{Failure, PIECE, part, transmit};
 
@@ -37,6 +37,9 @@ const MAX_FAILURES: usize = 6;
 
 /// Members that are looked at for one user.
 const MAX_LOOKS: usize = 48;
+
+/// After so many that failed too often, and no other, the rest of a large pool will hardly be better.
+const MANY_BROKEN: usize = 32;
 
 /// Serves one user; `stage` is told how far it comes.
 pub(super) async fn attend(
@@ -168,8 +171,9 @@ struct Search<'a> {
     /// Those of them that were not even asked.
     skipped: Vec<usize>,
     respects_wish: bool,
-    /// Whether members are asked that let others wait.
-    patient: bool,
+    zeal: Zeal,
+    /// Members that were not asked since they failed too often.
+    broken: usize,
 }
 
 impl<'a> Search<'a> {
@@ -178,14 +182,18 @@ impl<'a> Search<'a> {
         let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
         let has_some = !request.denied.is_empty();
         let (tried, skipped) = (Vec::new(), Vec::new());
-        Self { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, patient: false }
+        let zeal = Zeal::Usual;
+        Self { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, zeal, broken: 0 }
     }
 
     /// The next member. First come those who are well, then the slow ones, then, as the draft has it, those not wanted:
-    /// better than nobody.
+    /// better than nobody. If all are left alone because of failures, now and then one is tried all the same.
     fn next(&mut self) -> Option<(usize, Rc<Link>)> {
         // Ends: each round tries one more, or gives up one wish.
         for _ in 0..MAX_LOOKS {
+            if self.broken == MANY_BROKEN && self.all_broken() && self.worker.has_last_resort() {
+                self.zeal = Zeal::LastResort;
+            }
             let mut excluded = self.tried.clone();
             if self.respects_wish {
                 excluded.extend(&self.denied);
@@ -196,16 +204,33 @@ impl<'a> Search<'a> {
                 if let Some(link) = self.worker.link(&self.assignments, place) {
                     return Some((place, link));
                 }
-            } else if !self.patient && !self.skipped.is_empty() {
-                self.patient = true;
+            } else if self.zeal == Zeal::Usual && !self.skipped.is_empty() {
+                self.zeal = Zeal::Patient;
                 self.tried.retain(|place| !self.skipped.contains(place));
             } else if self.respects_wish && !self.denied.is_empty() {
                 self.respects_wish = false;
+            } else if self.all_broken() && self.worker.has_last_resort() {
+                self.zeal = Zeal::LastResort;
+                self.broken = 0;
+                self.tried.clear();
             } else {
                 return None;
             }
         }
         None
+    }
+
+    fn all_broken(&self) -> bool {
+        self.broken > 0 && self.broken == self.tried.len()
+    }
+
+    /// How the next member is to be asked. The last resort is for one.
+    fn take_zeal(&mut self) -> Zeal {
+        let zeal = self.zeal;
+        if zeal == Zeal::LastResort {
+            self.zeal = Zeal::Patient;
+        }
+        zeal
     }
 }
 
@@ -237,7 +262,8 @@ async fn find(
         if (asked == 0 || next_at <= now) && asked < MAX_BESIDE {
             if let Some((place, link)) = search.next() {
                 next_at = now + HEDGE;
-                match at_once(Box::pin(prepare(Rc::clone(&worker.shared), link, by, search.patient))).await {
+                let zeal = search.take_zeal();
+                match at_once(Box::pin(prepare(Rc::clone(&worker.shared), link, by, zeal))).await {
                     Ok(result) => come = Some((place, result)),
                     Err(preparing) => {
                         asked += 1;
@@ -267,12 +293,23 @@ async fn find(
                 search.skipped.push(place);
                 continue;
             }
+            Err(Trouble::Broken) => {
+                search.broken += 1;
+                continue;
+            }
             Err(Trouble::Member(_) | Trouble::Ours(_)) => {
                 failures += 1;
                 worker.shared.metrics.count(Counter::Failovers);
                 continue;
             }
         };
+        if search.respects_wish && assign::is_denied(&ready.support.servers, &request.denied) {
+            // It has only now said what it calls itself.
+            search.denied.push(place);
+            search.tried.retain(|tried| *tried != place);
+            ready.put_back();
+            continue;
+        }
         match assign::choose(request, &ready.support) {
             Choice::Use(terms) => return Ok((ready, terms)),
             Choice::NoProtocol => no_overlap = no_overlap.or(Some(Response::NoProtocol)),
@@ -286,8 +323,8 @@ async fn find(
 
 type Prepared = Result<Ready, Trouble>;
 
-async fn prepare(shared: Rc<Shared>, link: Rc<Link>, by: Monotonic, patient: bool) -> Prepared {
-    link.prepare(&shared, by, patient).await
+async fn prepare(shared: Rc<Shared>, link: Rc<Link>, by: Monotonic, zeal: Zeal) -> Prepared {
+    link.prepare(&shared, by, zeal).await
 }
 
 /// Runs until there is something to wait for, and gives back the rest then: a member that a connection is kept to is ready

@@ -1,7 +1,7 @@
 //! The key-exchange load balancer of an NTS pool.
 
 use std::{
-    io,
+    io::{self, IsTerminal as _},
     net::{IpAddr, TcpListener},
     path::PathBuf,
     process::ExitCode,
@@ -71,7 +71,8 @@ enum Task {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).without_time().init();
+    let colours = io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(colours).without_time().init();
     let config = match config::load(&arguments.config) {
         Ok(config) => config,
         Err(problem) => return fail(WRONG, &problem),

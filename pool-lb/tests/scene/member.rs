@@ -8,14 +8,19 @@ use std::{
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use ntp_proto::nts::{AeadAlgorithm, Cookie};
+use ntp_proto::{
+    nts::{AeadAlgorithm, Cookie},
+    time::Monotonic,
+};
 use nts_ke::{
+    admission::{Admission, Decision, Limits as Admitted},
     message::{Grant, Response},
     pool::{FixedKeys, Message, PoolRequest, Support},
     record::{Incoming, Limits},
+    server::Stage,
 };
 use rustls::{ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
 
@@ -25,6 +30,8 @@ use super::{PATIENCE, Pki, TOKEN, wait_until};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Manner {
     Good,
+    /// Takes from one host what members take by default, and counts what it refuses.
+    Limited,
     /// Nobody listens at its port.
     Absent,
     /// Takes connections and says nothing.
@@ -61,8 +68,9 @@ pub(crate) enum Manner {
 }
 
 impl Manner {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::Good,
+        Self::Limited,
         Self::Absent,
         Self::Silent,
         Self::OtherName,
@@ -93,12 +101,18 @@ pub(crate) struct Member {
     pub(crate) name: String,
     pub(super) port: u16,
     alive: Arc<AtomicBool>,
+    started: Instant,
     /// Whether late answers may go.
     pub(crate) released: Arc<AtomicBool>,
     /// Late answers that went.
     pub(crate) late: Arc<AtomicUsize>,
     /// The keys that it was given.
     pub(crate) keys: Arc<Mutex<Vec<FixedKeys>>>,
+    /// Whom it takes, if it is limited, and how many it refused.
+    admission: Arc<Mutex<Admission>>,
+    pub(crate) refused: Arc<AtomicUsize>,
+    /// The token that it knows on new connections.
+    pub(crate) token: Arc<Mutex<String>>,
     manner: Manner,
     algorithms: Vec<(u16, u16)>,
     alias: Option<String>,
@@ -123,9 +137,13 @@ impl Member {
             name: name.to_owned(),
             port: listener.local_addr().unwrap().port(),
             alive: Arc::new(AtomicBool::new(true)),
+            started: Instant::now(),
             released: Arc::default(),
             late: Arc::default(),
             keys: Arc::default(),
+            admission: Arc::new(Mutex::new(Admission::new(Admitted { limit_loopback: true, ..Admitted::default() }))),
+            refused: Arc::default(),
+            token: Arc::new(Mutex::new(TOKEN.to_owned())),
             manner,
             algorithms: algorithms.iter().map(length).collect(),
             alias: alias.map(str::to_owned),
@@ -139,7 +157,7 @@ impl Member {
             for stream in listener.incoming().flatten() {
                 let (this, tls) = (this.clone(), Arc::clone(&tls));
                 if this.alive.load(Ordering::SeqCst) {
-                    thread::spawn(move || this.attend(stream, tls));
+                    thread::spawn(move || this.admit(stream, tls));
                 }
             }
         });
@@ -151,7 +169,30 @@ impl Member {
         self.alive.store(false, Ordering::SeqCst);
     }
 
-    fn attend(&self, stream: TcpStream, tls: Arc<rustls::ServerConfig>) -> Option<()> {
+    fn admit(&self, stream: TcpStream, tls: Arc<rustls::ServerConfig>) {
+        let now = || Monotonic::from_nanos(1_000_000_000_000) + self.started.elapsed();
+        let peer = stream.peer_addr().unwrap().ip();
+        if self.manner != Manner::Limited {
+            self.attend(stream, tls, &|| {});
+            return;
+        }
+        let decision = self.admission.lock().unwrap().handle_connection(now(), peer);
+        let Decision::Admit(id) = decision else {
+            self.refused.fetch_add(1, Ordering::SeqCst);
+            return;
+        };
+        self.attend(stream, tls, &|| self.admission.lock().unwrap().handle_progress(id, Stage::Kept));
+        self.admission.lock().unwrap().handle_closed(id);
+    }
+
+    /// Takes connections again.
+    pub(crate) fn revive(&self) {
+        self.alive.store(true, Ordering::SeqCst);
+    }
+
+    fn attend(&self, stream: TcpStream, tls: Arc<rustls::ServerConfig>, kept: &dyn Fn()) -> Option<()> {
+        // What was kept before a change goes on as it began.
+        let token = self.token.lock().unwrap().clone();
         if self.manner == Manner::Silent {
             thread::sleep(PATIENCE);
             return None;
@@ -177,8 +218,17 @@ impl Member {
                     break;
                 }
             }
-            let reply = match Message::parse(incoming.records(), |token| token == TOKEN).ok()? {
-                Message::Pool { request: PoolRequest::Support(lists), .. } => self.support(lists),
+            let message = Message::parse(incoming.records(), |shown| shown == token);
+            let Ok(message) = message else {
+                // As members answer a token that they do not know.
+                let _ = stream.write_all(&[0x80, 2, 0, 2, 0, 1, 0x80, 0, 0, 0]).and_then(|()| stream.flush());
+                return None;
+            };
+            let reply = match message {
+                Message::Pool { request: PoolRequest::Support(lists), .. } => {
+                    kept();
+                    self.support(lists)
+                }
                 Message::Pool { request: PoolRequest::FixedKeys(keys), .. } => {
                     self.keys.lock().unwrap().push(keys.clone());
                     self.cookies(&keys)?

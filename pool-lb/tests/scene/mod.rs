@@ -125,6 +125,8 @@ impl Scene {
             .unwrap();
         write("ca.pem", &pki.pem);
         write("members.toml", &directory(&members));
+        fs::set_permissions(folder.path().join("members.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
         let balancer = node(folder.path(), "lb", clock, settings);
         let address = balancer.addresses()[0];
         Self { pki, members, balancer: Some(balancer), address, folder, started: Instant::now() }
@@ -268,10 +270,11 @@ impl Drop for Scene {
 /// Starts a balancer on the files of this folder.
 fn node(folder: &Path, name: &str, clock: fn() -> UnixTime, settings: &str) -> Balancer {
     let file = folder.join(format!("{name}.toml"));
+    let workers = if settings.starts_with("workers") { "" } else { "workers = 2\n" };
     let text = format!(
         "listen = [\"127.0.0.1:0\"]\ncertificate = \"cert.pem\"\nprivate-key = \"key.pem\"\nmembers = \"members.toml\"\n\
          trust = \"file\"\ntrust-file = \"ca.pem\"\ncontrol-socket = \"{name}.sock\"\nhealth-file = \"{name}.json\"\n\
-         metrics = \"127.0.0.1:0\"\nworkers = 2\n{settings}\n[probe]\ninterval = 0\n"
+         metrics = \"127.0.0.1:0\"\n{workers}{settings}\n[probe]\ninterval = 0\n"
     );
     fs::write(&file, text).unwrap();
     let config = Config { time_of_day: clock, ..config::load(&file).unwrap() };

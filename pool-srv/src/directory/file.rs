@@ -29,6 +29,12 @@ use toml::Spanned;
 
 use super::{Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Problem, RegionId, Tlsa, Token, mapped};
 
+/// Permission bits that let everybody use a file.
+const EVERYBODY: u32 = 0o007;
+
+/// What is accepted of a file with a secret in it.
+const PRIVATE: &str = "everybody may read or write it; accepted: mode 0600 or 0640";
+
 /// Most members of one directory.
 pub const MAX_MEMBERS: usize = 20_000;
 
@@ -102,12 +108,19 @@ pub(crate) fn from_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<
 }
 
 pub(crate) fn read(path: &Path) -> io::Result<String> {
+    read_with_mode(path).map(|(text, _)| text)
+}
+
+/// The text of a file, and its permissions.
+fn read_with_mode(path: &Path) -> io::Result<(String, u32)> {
+    let file = open(path)?;
+    let mode = file.metadata()?.mode();
     let mut text = String::new();
-    let length = open(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    let length = file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
     if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
         return Err(io::Error::other(format!("longer than {MAX_BYTES} octets")));
     }
-    Ok(text)
+    Ok((text, mode))
 }
 
 #[expect(clippy::disallowed_types, reason = "operator's code; nothing of it is part of the protocol")]
@@ -121,8 +134,8 @@ fn open(path: &Path) -> io::Result<fs::File> {
 ///
 /// [`Problem`] with the line of the first mistake.
 pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
-    let text = read(path).map_err(|error| Problem::whole(path, error))?;
-    parse(path, &text)
+    let (text, mode) = read_with_mode(path).map_err(|error| Problem::whole(path, error))?;
+    parse_with(path, &text, true, mode & EVERYBODY == 0)
 }
 
 /// Takes a directory from its text; `path` is for messages, and for the files that it names.
@@ -131,7 +144,7 @@ pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
 ///
 /// [`Problem`] with the line of the first mistake.
 pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
-    parse_with(path, text, true)
+    parse_with(path, text, true, true)
 }
 
 /// As [`parse`], for a text that another machine made: it may name no files of this one.
@@ -140,13 +153,13 @@ pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
 ///
 /// [`Problem`] with the line of the first mistake.
 pub fn parse_foreign(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
-    parse_with(path, text, false)
+    parse_with(path, text, false, true)
 }
 
-fn parse_with(path: &Path, text: &str, may_name_files: bool) -> Result<Arc<Directory>, Problem> {
+fn parse_with(path: &Path, text: &str, may_name_files: bool, may_hold_tokens: bool) -> Result<Arc<Directory>, Problem> {
     let raw: RawDirectory = from_toml(path, text)?;
     let line_ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n').map(|(at, _)| at).collect();
-    let reader = Reader { path, text, line_ends, may_name_files };
+    let reader = Reader { path, text, line_ends, may_name_files, may_hold_tokens };
     let mut builder = Builder::default();
     if raw.region.len() > MAX_REGIONS || raw.member.len() > MAX_MEMBERS {
         return Err(Problem::whole(path, format!("more than {MAX_REGIONS} regions or {MAX_MEMBERS} members")));
@@ -171,6 +184,8 @@ struct Reader<'a> {
     /// Where each line ends: members are many, and each knows its line.
     line_ends: Vec<usize>,
     may_name_files: bool,
+    /// Not if everybody may read the text.
+    may_hold_tokens: bool,
 }
 
 impl Reader<'_> {
@@ -285,12 +300,15 @@ impl Reader<'_> {
         file: Option<&Spanned<PathBuf>>,
     ) -> Result<Option<Token>, Problem> {
         let rule = format!(
-            "accepted: {} to {} printable ASCII characters without spaces",
+            "accepted: {} to {} printable ASCII characters without spaces and #",
             Token::MIN_LENGTH,
             Token::MAX_LENGTH
         );
         match (inline, file) {
             (None, None) => Ok(None),
+            (Some(token), None) if !self.may_hold_tokens => {
+                Err(self.wrong(token, format!("token in {}: {PRIVATE}, or token-file", self.path.display())))
+            }
             (Some(token), None) => {
                 let unusable = || self.wrong(token, format!("unusable token; {rule}"));
                 Token::new(token.get_ref()).map(Some).ok_or_else(unusable)
@@ -300,7 +318,11 @@ impl Reader<'_> {
             }
             (None, Some(file)) => {
                 let path = self.path.parent().unwrap_or_else(|| Path::new("")).join(file.get_ref());
-                let text = read(&path).map_err(|error| self.wrong(file, format!("{}: {error}", path.display())))?;
+                let read = read_with_mode(&path);
+                let (text, mode) = read.map_err(|error| self.wrong(file, format!("{}: {error}", path.display())))?;
+                if mode & EVERYBODY != 0 {
+                    return Err(self.wrong(file, format!("{}: {PRIVATE}", path.display())));
+                }
                 let unusable = || self.wrong(file, format!("{}: unusable token; {rule}", path.display()));
                 Token::new(text.trim_end()).map(Some).ok_or_else(unusable)
             }

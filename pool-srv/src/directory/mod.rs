@@ -47,11 +47,12 @@ impl Token {
     /// Most characters; the draft has members accept 64 at least.
     pub const MAX_LENGTH: usize = 128;
 
-    /// Takes a token; `None` if it is too short or too long, or holds anything but printable ASCII.
+    /// Takes a token; `None` if it is too short or too long, or holds anything but printable ASCII. `#` begins a comment in
+    /// the files of members.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let fits = (Self::MIN_LENGTH..=Self::MAX_LENGTH).contains(&text.len());
-        (fits && text.bytes().all(|b| b.is_ascii_graphic())).then(|| Self(Zeroizing::new(text.to_owned())))
+        (fits && text.bytes().all(|b| b.is_ascii_graphic() && b != b'#')).then(|| Self(Zeroizing::new(text.to_owned())))
     }
 
     /// The secret itself, to be sent and nothing else.

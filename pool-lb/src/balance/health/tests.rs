@@ -1,6 +1,9 @@
+use core::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::balance::round::Round;
 
 fn judge(members: usize) -> (Judge, Vec<String>) {
     let names: Vec<_> = (0..members).map(|n| format!("m{n}.test")).collect();
@@ -129,17 +132,89 @@ fn if_most_fail_at_once_nobody_goes_down() {
     assert!(names[..4].iter().all(|name| judge.state(name) == Health::Down));
 }
 
+/// One round of probes, evenly over `interval`; returns who was down at any time.
+fn probe_all(
+    judge: &mut Judge,
+    names: &[String],
+    start: u64,
+    interval: u64,
+    offset: impl Fn(u64) -> f64,
+) -> Vec<String> {
+    let mut down = Vec::new();
+    for second in 0..interval {
+        let now = start + second;
+        // Users are served meanwhile, which says nothing of clocks.
+        names.iter().for_each(|name| judge.handle_sample(now, name, Sample::Served));
+        for (place, name) in (0..).zip(names) {
+            if place * interval / names.len() as u64 == second {
+                judge.handle_sample(now, name, Sample::Measured { offset: offset(place), delay: 0.01 });
+            }
+        }
+        judge.judge(now);
+        down.extend(names.iter().filter(|name| judge.state(name) == Health::Down).cloned());
+    }
+    down.dedup();
+    down
+}
+
+#[test]
+fn our_own_clock_is_told_from_a_members_however_seldom_they_are_probed() {
+    for interval in [10, 60, 300, 600, 3600] {
+        for members in [3, 8, 50] {
+            let (mut judge, names) = judge(members);
+            let round = Round::plan(Duration::from_secs(interval), members);
+            judge.set_horizon(round.horizon());
+            // Ours is wrong for some rounds: all members seem to be.
+            let mut start = 1000;
+            for ours in [0.0, 2.0, 2.0, 2.0, 2.0, 0.0, 0.0] {
+                let down = probe_all(&mut judge, &names, start, interval, |_| -ours);
+                assert_eq!(down, [""; 0], "{interval} s, {members} members, {start}");
+                start += interval;
+            }
+            assert!(names.iter().all(|name| judge.state(name) == Health::Up));
+            // One member's is.
+            let one = |place| if place == 1 { 0.3 } else { 0.0 };
+            assert_eq!(probe_all(&mut judge, &names, start, interval, one), [""; 0]);
+            assert_eq!(probe_all(&mut judge, &names, start + interval, interval, one), ["m1.test"]);
+            probe_all(&mut judge, &names, start + 2 * interval, interval, |_| 0.0);
+            assert!(names.iter().all(|name| judge.state(name) == Health::Up));
+        }
+    }
+}
+
 #[test]
 fn what_is_old_says_nothing() {
     let mut judge = with_good_others();
     fail(&mut judge, 1001, "m1.test", 2);
     measure(&mut judge, 1001, "m2.test", 0.5);
     assert_eq!([judge.state("m1.test"), judge.state("m2.test")], [Health::Suspect; 2]);
-    judge.judge(1001 + FRESH);
+    judge.judge(1001 + Horizon::default().fresh);
     assert_eq!([judge.state("m1.test"), judge.state("m2.test")], [Health::Suspect; 2]);
-    judge.judge(1002 + FRESH);
+    judge.judge(1002 + Horizon::default().fresh);
     assert_eq!([judge.state("m1.test"), judge.state("m2.test")], [Health::Up; 2]);
     assert_eq!(judge.report(1700).members["m2.test"].offset_seconds, None);
+}
+
+#[test]
+fn going_down_and_coming_back_are_told_once() {
+    let mut judge = with_good_others();
+    let turns = |judge: &Judge| -> Vec<(String, bool, String)> {
+        judge.turns().map(|(name, down, reason)| (name.to_owned(), down, reason.to_owned())).collect()
+    };
+    let turn = |down| vec![("m1.test".to_owned(), down, "no answer".to_owned())];
+    fail(&mut judge, 1001, "m1.test", 2);
+    assert_eq!(turns(&judge), []);
+    fail(&mut judge, 1001, "m1.test", 1);
+    assert_eq!(turns(&judge), turn(true));
+    judge.judge(1002);
+    assert_eq!(turns(&judge), []);
+    // A trial that fails changes nothing.
+    judge.judge(1011);
+    assert_eq!((judge.state("m1.test"), turns(&judge)), (Health::Suspect, vec![]));
+    fail(&mut judge, 1011, "m1.test", 1);
+    assert_eq!((judge.state("m1.test"), turns(&judge)), (Health::Down, vec![]));
+    serve(&mut judge, 1012, "m1.test", 4);
+    assert_eq!((judge.state("m1.test"), turns(&judge)), (Health::Up, turn(false)));
 }
 
 #[test]

@@ -1,3 +1,5 @@
+use std::os::unix::fs::PermissionsExt as _;
+
 use super::*;
 
 const GOOD: &str = r#"
@@ -76,6 +78,7 @@ fn mistakes_are_told_with_their_line_and_what_is_accepted() {
         (&format!("{member}prefixes = [\"here\"]"), Some("3:13"), "is not a prefix"),
         (&format!("{member}addresses = [\"a.example\"]"), Some("3:14"), "is not an address"),
         (&format!("{member}token = \"short\""), Some("3:9"), "22 to 128"),
+        (&format!("{member}token = \"{}#\"", "t".repeat(22)), Some("3:9"), "without spaces and #"),
         (&format!("{member}token-file = \"/nowhere/token\""), Some("3:14"), "/nowhere/token"),
         (&format!("{member}token = \"{}\"\ntoken-file = \"x\"", "t".repeat(22)), Some("3:9"), "exclude each other"),
         (&format!("{member}\n{member}"), Some("5:8"), "already, in line 2"),
@@ -96,10 +99,36 @@ fn mistakes_are_told_with_their_line_and_what_is_accepted() {
 }
 
 #[test]
+fn secrets_that_everybody_may_read_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, token) = (folder.path().join("members.toml"), folder.path().join("token"));
+    let secret = "a".repeat(22);
+    fs::write(&token, &secret).unwrap();
+    let inline = format!("[[member]]\nname = \"a.example\"\ntoken = \"{secret}\"\n");
+    let named = "[[member]]\nname = \"a.example\"\ntoken-file = \"token\"\n";
+    for (text, file, place) in [(inline.as_str(), &path, "3:9"), (named, &token, "3:14")] {
+        fs::write(&path, text).unwrap();
+        for mode in [0o644, 0o604, 0o602, 0o601] {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+            let told = load(&path).unwrap_err().to_string();
+            let place = format!("members.toml:{place}: ");
+            assert!(told.contains(&place) && told.contains("0600 or 0640") && !told.contains(&secret), "{told}");
+        }
+        for mode in [0o600, 0o640] {
+            fs::set_permissions(file, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(load(&path).unwrap().members()[0].token.is_some());
+        }
+    }
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    load(&path).expect("a directory without secrets may be read by everybody");
+}
+
+#[test]
 fn a_watched_file_keeps_the_last_good_state() {
     let folder = tempfile::tempdir().unwrap();
     let (path, token) = (folder.path().join("members.toml"), folder.path().join("token"));
     fs::write(&token, format!("{}\n", "a".repeat(22))).unwrap();
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&path, "[[member]]\nname = \"a.example\"\ntoken-file = \"token\"\n").unwrap();
     let mut watched = Watched::open(&path).unwrap();
     assert!(watched.refresh().unwrap().is_none());
