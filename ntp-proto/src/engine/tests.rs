@@ -639,12 +639,8 @@ fn old_keys_are_wanted_anew_and_used_meanwhile() {
         let is_age = |output: &&Output| matches!(output, Output::NeedKeys(_, KeysReason::Age));
         bench.outputs.iter().filter(is_age).count()
     };
-    let source = SourceConfig {
-        authentication: Authentication::Nts,
-        trust: Trust::Pki,
-        max_poll: PollInterval::new(6).unwrap(),
-        ..plain()
-    };
+    let max_poll = PollInterval::new(6).unwrap();
+    let source = SourceConfig { authentication: Authentication::Nts, trust: Trust::Pki, max_poll, ..plain() };
     let mut bench = Bench::with(EngineConfig { key_age: Duration::from_secs(128), ..config() }, source);
     bench.wait(0.1);
     for _ in 0..3 {

@@ -174,6 +174,8 @@ struct Search<'a> {
     zeal: Zeal,
     /// Members that were not asked since they failed too often.
     broken: usize,
+    /// Those that were asked and failed.
+    failures: usize,
 }
 
 impl<'a> Search<'a> {
@@ -181,9 +183,19 @@ impl<'a> Search<'a> {
         let assignments = worker.shared.assignments.load_full();
         let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
         let has_some = !request.denied.is_empty();
-        let (tried, skipped) = (Vec::new(), Vec::new());
-        let zeal = Zeal::Usual;
-        Self { worker, assignments, user, denied, has_some, tried, skipped, respects_wish: true, zeal, broken: 0 }
+        Self {
+            worker,
+            assignments,
+            user,
+            denied,
+            has_some,
+            tried: Vec::new(),
+            skipped: Vec::new(),
+            respects_wish: true,
+            zeal: Zeal::Usual,
+            broken: 0,
+            failures: 0,
+        }
     }
 
     /// The next member. First come those who are well, then the slow ones, then, as the draft has it, those not wanted:
@@ -232,6 +244,33 @@ impl<'a> Search<'a> {
         }
         zeal
     }
+
+    /// Takes what came of a member: one that is ready and wanted is given back.
+    fn settle(&mut self, place: usize, result: Prepared, request: &Request) -> Option<Ready> {
+        match result {
+            Ok(ready) if self.respects_wish && assign::is_denied(&ready.support.servers, &request.denied) => {
+                // It has only now said what it calls itself.
+                self.denied.push(place);
+                self.tried.retain(|tried| *tried != place);
+                ready.put_back();
+                None
+            }
+            Ok(ready) => Some(ready),
+            Err(Trouble::Skipped(_)) => {
+                self.skipped.push(place);
+                None
+            }
+            Err(Trouble::Broken) => {
+                self.broken += 1;
+                None
+            }
+            Err(Trouble::Member(_) | Trouble::Ours(_)) => {
+                self.failures += 1;
+                self.worker.shared.metrics.count(Counter::Failovers);
+                None
+            }
+        }
+    }
 }
 
 /// Finds a member that is ready to take the user's keys. Until then any number may fail without harm. If one is slow
@@ -251,11 +290,11 @@ async fn find(
     let mut search = Search::new(worker, request, user);
     // Made when somebody has to be waited for, which is seldom.
     let mut channel = None;
-    let (mut asked, mut failures, mut no_overlap) = (0_usize, 0, None);
+    let (mut asked, mut no_overlap) = (0_usize, None);
     let mut next_at = now::monotonic();
     for _ in 0..MAX_LOOKS {
         let now = now::monotonic();
-        if failures >= MAX_FAILURES || by <= now {
+        if search.failures >= MAX_FAILURES || by <= now {
             break;
         }
         let mut come = None;
@@ -287,29 +326,7 @@ async fn find(
                 told
             }
         };
-        let ready: Ready = match result {
-            Ok(ready) => ready,
-            Err(Trouble::Skipped(_)) => {
-                search.skipped.push(place);
-                continue;
-            }
-            Err(Trouble::Broken) => {
-                search.broken += 1;
-                continue;
-            }
-            Err(Trouble::Member(_) | Trouble::Ours(_)) => {
-                failures += 1;
-                worker.shared.metrics.count(Counter::Failovers);
-                continue;
-            }
-        };
-        if search.respects_wish && assign::is_denied(&ready.support.servers, &request.denied) {
-            // It has only now said what it calls itself.
-            search.denied.push(place);
-            search.tried.retain(|tried| *tried != place);
-            ready.put_back();
-            continue;
-        }
+        let Some(ready) = search.settle(place, result, request) else { continue };
         match assign::choose(request, &ready.support) {
             Choice::Use(terms) => return Ok((ready, terms)),
             Choice::NoProtocol => no_overlap = no_overlap.or(Some(Response::NoProtocol)),
@@ -318,7 +335,7 @@ async fn find(
         ready.put_back();
     }
     // A member that failed might have had something in common.
-    Err(no_overlap.filter(|_| failures == 0).unwrap_or(Response::Error(ErrorCode::Internal)))
+    Err(no_overlap.filter(|_| search.failures == 0).unwrap_or(Response::Error(ErrorCode::Internal)))
 }
 
 type Prepared = Result<Ready, Trouble>;
