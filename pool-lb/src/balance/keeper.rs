@@ -17,9 +17,9 @@ use tokio::{
     runtime::Builder,
     sync::{mpsc, oneshot, watch},
     task::LocalSet,
-    time::{Instant, MissedTickBehavior, interval, interval_at},
+    time::{Instant, MissedTickBehavior, interval},
 };
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     Core, Event, MAX_EVENTS, Shared,
@@ -29,7 +29,7 @@ use super::{
     dials::Dials,
     health::Judge,
     identity::{self, FileError},
-    metrics::{Counter, Metrics},
+    metrics::Metrics,
     probe,
     round::Round,
     serve,
@@ -282,7 +282,7 @@ impl Keeper {
         mut commanded: mpsc::Receiver<Command>,
         mut stopped: watch::Receiver<bool>,
     ) {
-        tokio::task::spawn_local(probe_forever(self.shared.clone()));
+        tokio::task::spawn_local(probe::probe_forever(self.shared.clone()));
         let mut judging = interval(JUDGING);
         let mut looking = interval(LOOKING);
         judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -466,36 +466,4 @@ fn looks(config: &Config) -> Vec<Option<(u64, u64, i64, i64)>> {
 fn read_report(path: &std::path::Path) -> Option<HealthReport> {
     let text = fs::read_to_string(path).ok().filter(|text| text.len() <= MAX_REPORT)?;
     HealthReport::from_json(&text)
-}
-
-/// Probes all members, evenly over the interval.
-async fn probe_forever(shared: Shared) {
-    let every = shared.config.probing.interval;
-    if every.is_zero() {
-        return;
-    }
-    loop {
-        let directory = Arc::clone(shared.assignments.load().roster.directory());
-        let members = directory.members();
-        let places = Arc::new(tokio::sync::Semaphore::new(Round::plan(every, members.len()).parallel));
-        let count = u32::try_from(members.len()).unwrap_or(u32::MAX).max(1);
-        // What was late is made up for, so that a round takes no longer than it must.
-        let pause = (every / count).max(Duration::from_millis(1));
-        let mut turns = interval_at(Instant::now() + pause, pause);
-        for member in members {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            let (shared, member) = (shared.clone(), member.clone());
-            tokio::task::spawn_local(async move {
-                match probe::probe(&member, &shared.client.load_full(), &shared.config).await {
-                    Ok(sample) => shared.tell(&member.name, sample),
-                    Err(error) => {
-                        shared.metrics.count(Counter::OwnFaults);
-                        debug!("probe of {}: our own fault: {error}", member.name.as_str());
-                    }
-                }
-                drop(place);
-            });
-            turns.tick().await;
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,13 +19,17 @@ use pool_srv::directory::Member;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpStream, UdpSocket},
-    time::timeout,
+    time::{Instant, interval_at, timeout},
 };
+use tracing::debug;
 
 use super::{
+    Shared,
     config::Config,
     health::Sample,
+    metrics::Counter,
     now,
+    round::Round,
     trouble::Trouble,
     upstream::{MAX_ADDRESSES, resolve},
 };
@@ -48,8 +53,40 @@ const NOT_TRIED: &str = "it has no address";
 /// The port of NTP.
 const NTP_PORT: u16 = 123;
 
+/// Probes all members, evenly over the interval.
+pub(super) async fn probe_forever(shared: Shared) {
+    let every = shared.config.probing.interval;
+    if every.is_zero() {
+        return;
+    }
+    loop {
+        let directory = Arc::clone(shared.assignments.load().roster.directory());
+        let members = directory.members();
+        let places = Arc::new(tokio::sync::Semaphore::new(Round::plan(every, members.len()).parallel));
+        let count = u32::try_from(members.len()).unwrap_or(u32::MAX).max(1);
+        // What was late is made up for, so that a round takes no longer than it must.
+        let pause = (every / count).max(Duration::from_millis(1));
+        let mut turns = interval_at(Instant::now() + pause, pause);
+        for member in members {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let (shared, member) = (shared.clone(), member.clone());
+            tokio::task::spawn_local(async move {
+                match probe(&member, &shared.client.load_full(), &shared.config).await {
+                    Ok(sample) => shared.tell(&member.name, sample),
+                    Err(error) => {
+                        shared.metrics.count(Counter::OwnFaults);
+                        debug!("probe of {}: our own fault: {error}", member.name.as_str());
+                    }
+                }
+                drop(place);
+            });
+            turns.tick().await;
+        }
+    }
+}
+
 /// Probes a member. What fails because of this machine is no sample.
-pub(super) async fn probe(member: &Member, client: &ClientConfig, config: &Config) -> Result<Sample, io::Error> {
+async fn probe(member: &Member, client: &ClientConfig, config: &Config) -> Result<Sample, io::Error> {
     match measure(member, client, config).await {
         Ok(sample) => Ok(sample),
         Err(Trouble::Ours(error)) => Err(error),

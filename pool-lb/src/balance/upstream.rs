@@ -23,10 +23,11 @@ use pool_srv::directory::Member;
 use tokio::{
     net::lookup_host,
     sync::{OwnedSemaphorePermit, Semaphore},
-    task::spawn_local,
     time::timeout,
 };
 use tracing::debug;
+
+mod tending;
 
 use super::{
     Shared,
@@ -57,12 +58,6 @@ const BELIEVED: Duration = Duration::from_secs(300);
 /// How long a member that has a user's keys is waited for at least: nobody else may serve that user any more, so there is no
 /// gain in giving it up as soon as others.
 const LEAST_AFTER_KEYS: Duration = Duration::from_secs(1);
-
-/// For how long after its last user a connection is kept ready for the next.
-const WARM: Duration = Duration::from_secs(60);
-
-/// How long a connection that nobody waits for may wait for its turn to be made.
-const WARMING: Duration = Duration::from_secs(30);
 
 /// How often the judge hears that a member serves while nothing fails: each word wakes another thread.
 const TELLING: Duration = Duration::from_secs(1);
@@ -414,58 +409,6 @@ impl Link {
             return self.resolved.borrow().as_ref().map(|(addresses, _)| addresses.clone()).unwrap_or_default();
         }
         self.member.addresses.iter().map(|address| SocketAddr::new(*address, self.member.port)).collect()
-    }
-
-    /// Closes what is no longer of use, and gets ready what soon will be. To be called every second or so.
-    pub(super) fn tend(self: &Rc<Self>, shared: &Rc<Shared>) {
-        let now = now::monotonic();
-        self.idle.borrow_mut().retain(|kept| kept.is_alive() && kept.idle_for() < MAX_IDLE_TIME);
-        let in_use = self.last_used.get().is_some_and(|at| now.since(at) < WARM);
-        if !in_use {
-            return;
-        }
-        let stale = self.resolved.borrow().as_ref().is_some_and(|(_, until)| *until <= now);
-        if stale && !self.resolving.replace(true) {
-            spawn_local(Rc::clone(self).resolve_again(Rc::clone(shared)));
-        }
-        let none = self.idle.borrow().is_empty() && self.waiting.borrow().is_empty();
-        if none && self.breaker.get().is_closed() && !self.warming.replace(true) {
-            spawn_local(Rc::clone(self).warm(Rc::clone(shared)));
-        }
-    }
-
-    async fn resolve_again(self: Rc<Self>, shared: Rc<Shared>) {
-        match self.resolve(&shared).await {
-            Ok(addresses) => *self.resolved.borrow_mut() = Some((addresses, now::monotonic() + BELIEVED)),
-            // The old ones stay, and may still serve.
-            Err(trouble) => {
-                debug!("member {}: {trouble}", self.member.name.as_str());
-                if let Some((_, until)) = self.resolved.borrow_mut().as_mut() {
-                    *until = now::monotonic() + BELIEVED / 10;
-                }
-            }
-        }
-        self.resolving.set(false);
-    }
-
-    /// Opens a connection before somebody needs it.
-    pub(super) async fn warm(self: Rc<Self>, shared: Rc<Shared>) {
-        // Other threads want a connection too, and each has its turn. Nobody waits for this one meanwhile.
-        if let Ok(place) = self.place(now::monotonic() + WARMING, true).await
-            && let Ok(wait) = self.enter(Zeal::Usual)
-        {
-            let by = now::monotonic() + self.connects.borrow().wait() * 2;
-            match self.connect(&shared, by, &wait, Turn::Now(place)).await {
-                Ok((connection, _)) => self.put_idle(connection),
-                Err(trouble) => self.failed(&shared, &trouble),
-            }
-        }
-        self.warming.set(false);
-    }
-
-    /// Closes all connections without use: the files they hold are needed.
-    pub(super) fn release(&self) {
-        self.idle.borrow_mut().clear();
     }
 
     /// Takes word that it failed.

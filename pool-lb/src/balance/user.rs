@@ -174,8 +174,10 @@ struct Search<'a> {
     zeal: Zeal,
     /// Members that were not asked since they failed too often.
     broken: usize,
-    /// Those that were asked and failed.
+    /// Members that failed.
     failures: usize,
+    /// What some member has not in common with the user.
+    no_overlap: Option<Response<'static>>,
 }
 
 impl<'a> Search<'a> {
@@ -183,18 +185,20 @@ impl<'a> Search<'a> {
         let assignments = worker.shared.assignments.load_full();
         let denied = assignments.excluded(&request.denied, &worker.shared.aliases.load());
         let has_some = !request.denied.is_empty();
+        let (tried, skipped) = (Vec::new(), Vec::new());
         Self {
             worker,
             assignments,
             user,
             denied,
             has_some,
-            tried: Vec::new(),
-            skipped: Vec::new(),
+            tried,
+            skipped,
             respects_wish: true,
             zeal: Zeal::Usual,
             broken: 0,
             failures: 0,
+            no_overlap: None,
         }
     }
 
@@ -236,6 +240,37 @@ impl<'a> Search<'a> {
         self.broken > 0 && self.broken == self.tried.len()
     }
 
+    /// Takes what came of a member; returns it if it is the one.
+    fn weigh(&mut self, place: usize, result: Prepared, request: &Request) -> Option<(Ready, Terms)> {
+        let ready = match result {
+            Ok(ready) => ready,
+            Err(trouble) => {
+                match trouble {
+                    Trouble::Skipped(_) => self.skipped.push(place),
+                    Trouble::Broken => self.broken += 1,
+                    Trouble::Member(_) | Trouble::Ours(_) => {
+                        self.failures += 1;
+                        self.worker.shared.metrics.count(Counter::Failovers);
+                    }
+                }
+                return None;
+            }
+        };
+        if self.respects_wish && assign::is_denied(&ready.support.servers, &request.denied) {
+            // It has only now said what it calls itself.
+            self.denied.push(place);
+            self.tried.retain(|tried| *tried != place);
+        } else {
+            match assign::choose(request, &ready.support) {
+                Choice::Use(terms) => return Some((ready, terms)),
+                Choice::NoProtocol => self.no_overlap = self.no_overlap.take().or(Some(Response::NoProtocol)),
+                Choice::NoAlgorithm => self.no_overlap = Some(Response::NoAlgorithm),
+            }
+        }
+        ready.put_back();
+        None
+    }
+
     /// How the next member is to be asked. The last resort is for one.
     fn take_zeal(&mut self) -> Zeal {
         let zeal = self.zeal;
@@ -243,33 +278,6 @@ impl<'a> Search<'a> {
             self.zeal = Zeal::Patient;
         }
         zeal
-    }
-
-    /// Takes what came of a member: one that is ready and wanted is given back.
-    fn settle(&mut self, place: usize, result: Prepared, request: &Request) -> Option<Ready> {
-        match result {
-            Ok(ready) if self.respects_wish && assign::is_denied(&ready.support.servers, &request.denied) => {
-                // It has only now said what it calls itself.
-                self.denied.push(place);
-                self.tried.retain(|tried| *tried != place);
-                ready.put_back();
-                None
-            }
-            Ok(ready) => Some(ready),
-            Err(Trouble::Skipped(_)) => {
-                self.skipped.push(place);
-                None
-            }
-            Err(Trouble::Broken) => {
-                self.broken += 1;
-                None
-            }
-            Err(Trouble::Member(_) | Trouble::Ours(_)) => {
-                self.failures += 1;
-                self.worker.shared.metrics.count(Counter::Failovers);
-                None
-            }
-        }
     }
 }
 
@@ -290,7 +298,7 @@ async fn find(
     let mut search = Search::new(worker, request, user);
     // Made when somebody has to be waited for, which is seldom.
     let mut channel = None;
-    let (mut asked, mut no_overlap) = (0_usize, None);
+    let mut asked = 0_usize;
     let mut next_at = now::monotonic();
     for _ in 0..MAX_LOOKS {
         let now = now::monotonic();
@@ -326,16 +334,12 @@ async fn find(
                 told
             }
         };
-        let Some(ready) = search.settle(place, result, request) else { continue };
-        match assign::choose(request, &ready.support) {
-            Choice::Use(terms) => return Ok((ready, terms)),
-            Choice::NoProtocol => no_overlap = no_overlap.or(Some(Response::NoProtocol)),
-            Choice::NoAlgorithm => no_overlap = Some(Response::NoAlgorithm),
+        if let Some(found) = search.weigh(place, result, request) {
+            return Ok(found);
         }
-        ready.put_back();
     }
     // A member that failed might have had something in common.
-    Err(no_overlap.filter(|_| search.failures == 0).unwrap_or(Response::Error(ErrorCode::Internal)))
+    Err(search.no_overlap.filter(|_| search.failures == 0).unwrap_or(Response::Error(ErrorCode::Internal)))
 }
 
 type Prepared = Result<Ready, Trouble>;
