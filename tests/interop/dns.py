@@ -13,7 +13,7 @@ import time
 
 from cases import case, expect, main
 from lab import OURS, match, sh, wait_for
-from names import SERVICE, ZONE, PoolDns, start, tool
+from names import SERVICE, ZONE, PoolDns, start, tool, unbound
 
 HASH = "ab" * 32
 
@@ -144,33 +144,9 @@ def an_answer_leaves_from_the_address_that_was_asked(lab):
 @case
 def unbound_validates(lab):
     server = Server(lab, "unbound")
-    folder = lab.dir / "unbound"
-    folder.mkdir()
-    config = lab.write("unbound.conf", f"""
-server:
-  interface: {lab.b.v4}
-  port: 5353
-  access-control: 0.0.0.0/0 allow
-  do-daemonize: no
-  use-syslog: no
-  verbosity: 2
-  chroot: ""
-  username: ""
-  directory: "{folder}"
-  pidfile: ""
-  module-config: "validator iterator"
-  trust-anchor: "{server.ds()}"
-  qname-minimisation: yes
-  harden-below-nxdomain: yes
-  aggressive-nsec: yes
-  local-zone: "test." nodefault
-stub-zone:
-  name: "{ZONE}"
-  stub-addr: {lab.a.v4}
-remote-control:
-  control-enable: no
-""", 0o644)
-    start(lab.b, "unbound", "-d", "-c", config, log="unbound.log")
+    unbound(lab.b, server.ds(), "port: 5353", 'module-config: "validator iterator"', "qname-minimisation: yes",
+            "harden-below-nxdomain: yes", "aggressive-nsec: yes",
+            more=f'stub-zone:\n  name: "{ZONE}"\n  stub-addr: {lab.a.v4}\n')
     ask = lambda *words: tool(lab.b, "dig", f"@{lab.b.v4}", "-p", "5353", "+dnssec", "+tries=1", *words, check=False)
     wait_for("unbound", lambda: "NOERROR" in ask(ZONE, "SOA"), 20)
     for name, kind, status in [

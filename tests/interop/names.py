@@ -110,13 +110,13 @@ zone:
     return wait_for("the root", key, 20).group(1)
 
 
-def resolver(host, above, key):
-    """An unbound that begins at the root `above` and believes this key."""
+def unbound(host, key, *settings, more="", log="unbound.log"):
+    """An unbound that believes this key, with these settings of its server and `more` sections."""
     lab = host.lab
-    folder = lab.dir / "resolver"
+    folder = lab.dir / "unbound"
     folder.mkdir()
-    hints = lab.write("root.hints", f". 3600 IN NS {above.names[0]}.\n{above.names[0]}. 3600 IN A {above.v4}\n", 0o644)
-    config = lab.write("resolver.conf", f"""
+    lines = "".join(f"  {line}\n" for line in settings)
+    config = lab.write("unbound.conf", f"""
 server:
   interface: {host.v4}
   access-control: 10.89.7.0/24 allow
@@ -127,13 +127,19 @@ server:
   username: ""
   directory: "{folder}"
   pidfile: ""
-  root-hints: "{hints}"
   trust-anchor: "{key}"
   local-zone: "test." nodefault
-remote-control:
+{lines}{more}remote-control:
   control-enable: no
 """, 0o644)
-    start(host, "unbound", "-d", "-c", config, log="resolver.log")
+    start(host, "unbound", "-d", "-c", config, log=log)
+
+
+def resolver(host, above, key):
+    """An unbound that begins at the root `above` and believes this key."""
+    hints = f". 3600 IN NS {above.names[0]}.\n{above.names[0]}. 3600 IN A {above.v4}\n"
+    hints = host.lab.write("root.hints", hints, 0o644)
+    unbound(host, key, f'root-hints: "{hints}"', log="resolver.log")
     ask = lambda: tool(host, "dig", f"@{host.v4}", "+dnssec", "+tries=1", "+timeout=2", SERVICE, "SRV", check=False)
     wait_for("validated service records from the resolver", lambda: match(r"flags: [a-z ]*\bad\b", ask()), 20)
 

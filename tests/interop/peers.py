@@ -224,11 +224,12 @@ restrict default
 
 
 class NtpdRsUser:
-    """ntpd-rs with this source, which names nothing but its mode and its address."""
+    """ntpd-rs with this source, which names nothing but its mode and its address; with NTS it trusts the lab."""
 
     def __init__(self, host, tag, source):
         lab = host.lab
         self.host, self.log = host, f"ntpd-rs-{tag}.log"
+        authority = f'certificate-authority = "{lab.certificates}/ca.pem"' if '"nts' in source else ""
         self.config = lab.write(f"ntpd-rs-{tag}.toml", f"""
 [synchronization]
 minimum-agreeing-sources = 1
@@ -239,7 +240,7 @@ log-level = "info"
 observation-path = "{lab.dir}/ntpd-rs-{tag}.sock"
 [[source]]
 {source}
-certificate-authority = "{lab.certificates}/ca.pem"
+{authority}
 """, 0o644)
         self.process = host.start(NTPD_RS, "-c", self.config, log=self.log)
 

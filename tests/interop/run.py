@@ -13,8 +13,9 @@ import sys
 
 from cases import TooOld, case, expect, main
 from lab import ROOT, have, match, sh, wait_for
-from peers import (CHRONYC, CHRONYD, KEY_HEX, NTPD_RS, NTPD_RS_CTL, NTPSEC, OURS, chrony, chrony_nts_server, chrony_server, chronyc,
-                   ntpctl, ntpd_rs_nts_server, ntpsec_nts_server, our_nts_server, ours, report, synchronized, trust)
+from peers import (CHRONYC, CHRONYD, KEY_HEX, NTPD_RS, NTPD_RS_CTL, NTPSEC, OURS, NtpdRsUser, chrony, chrony_nts_server,
+                   chrony_server, chronyc, ntpctl, ntpd_rs_nts_server, ntpsec_nts_server, our_nts_server, ours, report, stop,
+                   synchronized, trust)
 
 
 # Servers to measure against. Host a is the server, host b the client.
@@ -509,37 +510,25 @@ def ntpd_rs_from_our_server(lab):
     if not NTPD_RS:
         return "ntpd-rs is not here"
     daemon = our_server(lab)
-    nts = f'mode = "nts"\naddress = "b.test"\ncertificate-authority = "{lab.certificates}/ca.pem"'
+    nts = 'mode = "nts"\naddress = "b.test"'
     for tag, source, aeads in (
         ("plain", f'mode = "server"\naddress = "{lab.b.v4}"', [15]),
         ("nts-15", nts, [15]),
         ("nts-17", nts, [17]),
     ):
         list_aeads(lab, daemon, aeads)
-        config = lab.write(f"ntpd-rs-{tag}.toml", f"""
-[synchronization]
-minimum-agreeing-sources = 1
-[source-defaults]
-poll-interval-limits = {{ min = 4, max = 4 }}
-[observability]
-log-level = "info"
-observation-path = "{lab.dir}/rs-{tag}.sock"
-[[source]]
-{source}
-""", 0o644)
-        client = lab.a.start(NTPD_RS, "-c", config, log=f"ntpd-rs-{tag}.log")
+        client = NtpdRsUser(lab.a, tag, source)
         before = report(lab.b, daemon, "serverstats")["ntp"]
         counter = "replies-plain" if tag == "plain" else "replies-nts"
         grown = lambda: report(lab.b, daemon, "serverstats")["ntp"][counter] >= before[counter] + 3
         try:
             wait_for(f"ntpd-rs to be answered ({tag})", grown, 60)
-            status = lambda: lab.a.run(NTPD_RS_CTL, "-c", config, "status", check=False)
+            status = lambda: lab.a.run(NTPD_RS_CTL, "-c", client.config, "status", check=False)
             wait_for(f"ntpd-rs to synchronize ({tag})", lambda: match(r"Stratum:\s+5", status()), 120)
         except AssertionError:
-            print(lab.log(f"ntpd-rs-{tag}.log")[-3000:])
+            print(lab.log(client.log)[-3000:])
             raise
-        client.terminate()
-        client.wait(5)
+        stop(client.process)
     expect(set(given(lab)) == {15, 17} and given(lab)[-1] == 17, "the algorithms that are listed", given(lab))
 
 
