@@ -2,6 +2,8 @@
 as machines have them between that resolver and their programs.
 """
 
+from pathlib import Path
+
 from lab import OURS, PEERS, match, wait_for
 
 DNS = PEERS / "dns"
@@ -67,8 +69,8 @@ addresses = [{quoted}]
         return match(rf"^({ZONE}\.\tIN\tDS\t.*)$", self.ours("ds")).group(1)
 
 
-def root(host, pool):
-    """A signed root with all hosts of the lab in it, which leads to the zone of a pool, at a Knot of its own.
+def root(host, pool, more=""):
+    """A signed root with all hosts of the lab in it, and `more` records, which leads to the zone of a pool, at a Knot of its own.
 
     Returns its key, as a DNSKEY record."""
     lab = host.lab
@@ -82,7 +84,7 @@ def root(host, pool):
 {pool.ds()}
 ns1.{ZONE}. A {pool.host.v4}
 ns1.{ZONE}. AAAA {pool.host.v6}
-{hosts}""", 0o644)
+{hosts}{more}""", 0o644)
     config = lab.write("root.conf", f"""
 server:
   listen: {host.v4}@53
@@ -110,15 +112,15 @@ zone:
     return wait_for("the root", key, 20).group(1)
 
 
-def unbound(host, key, *settings, more="", log="unbound.log"):
-    """An unbound that believes this key, with these settings of its server and `more` sections."""
+def unbound(host, key, *settings, more="", tag="unbound", address=None):
+    """An unbound that believes this key, with these settings of its server and `more` sections, at an address of the host."""
     lab = host.lab
-    folder = lab.dir / "unbound"
+    folder = lab.dir / tag
     folder.mkdir()
     lines = "".join(f"  {line}\n" for line in settings)
-    config = lab.write("unbound.conf", f"""
+    config = lab.write(f"{tag}.conf", f"""
 server:
-  interface: {host.v4}
+  interface: {address or host.v4}
   access-control: 10.89.7.0/24 allow
   do-daemonize: no
   use-syslog: no
@@ -132,25 +134,72 @@ server:
 {lines}{more}remote-control:
   control-enable: no
 """, 0o644)
-    start(host, "unbound", "-d", "-c", config, log=log)
+    start(host, "unbound", "-d", "-c", config, log=f"{tag}.log")
+
+
+def hints(above):
+    """A file that says where the root is."""
+    text = f". 3600 IN NS {above.names[0]}.\n{above.names[0]}. 3600 IN A {above.v4}\n"
+    return above.lab.write("root.hints", text, 0o644)
 
 
 def resolver(host, above, key):
     """An unbound that begins at the root `above` and believes this key."""
-    hints = f". 3600 IN NS {above.names[0]}.\n{above.names[0]}. 3600 IN A {above.v4}\n"
-    hints = host.lab.write("root.hints", hints, 0o644)
-    unbound(host, key, f'root-hints: "{hints}"', log="resolver.log")
+    unbound(host, key, f'root-hints: "{hints(above)}"', tag="resolver")
     ask = lambda: tool(host, "dig", f"@{host.v4}", "+dnssec", "+tries=1", "+timeout=2", SERVICE, "SRV", check=False)
     wait_for("validated service records from the resolver", lambda: match(r"flags: [a-z ]*\bad\b", ask()), 20)
 
 
+def bind(host, tag, address, above, key, *options):
+    """A BIND as resolver that begins at the root `above`; whether it validates, by this key, the options say."""
+    lab = host.lab
+    folder = lab.dir / tag
+    folder.mkdir()
+    # It listens at addresses of interfaces alone.
+    host.run("ip", "addr", "add", f"{address}/32", "dev", "lo")
+    words = key.split()
+    config = lab.write(f"{tag}.conf", f"""
+options {{
+  directory "{folder}"; listen-on {{ {address}; }}; listen-on-v6 {{ none; }}; pid-file none; session-keyfile none;
+  managed-keys-directory "{folder}"; allow-query {{ any; }}; recursion yes; empty-zones-enable no;
+  {" ".join(options)}
+}};
+controls {{ }};
+zone "." {{ type hint; file "{hints(above)}"; }};
+trust-anchors {{ "." static-key {" ".join(words[-4:-1])} "{words[-1]}"; }};
+""", 0o644)
+    return start(host, "named", "-g", "-c", config, log=f"{tag}.log")
+
+
+def dnsmasq_at(host, address, upstream, *options):
+    """A dnsmasq that hands on the questions that it gets at an address."""
+    words = ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--pid-file=", "--user=root", f"--listen-address={address}",
+             "--bind-interfaces", "--log-facility=-", "--log-queries", f"--server={upstream}", *options]
+    return start(host, "dnsmasq", *words, log=f"dnsmasq-{address}.log")
+
+
+def dnsmasq_validates(host, anchor):
+    """The options of a dnsmasq that validates by the key in this file."""
+    ds = tool(host, "dnssec-dsfromkey", "-2", "-f", anchor, ".").split()[3:]
+    return "--dnssec", f"--trust-anchor=.,{','.join(ds)}"
+
+
 def dnsmasq(host, upstream, *options):
     """A dnsmasq that hands the questions of this host's programs on."""
-    words = ["--keep-in-foreground", "--no-resolv", "--no-hosts", "--pid-file=", "--user=root", "--listen-address=127.0.0.1",
-             "--bind-interfaces", "--log-facility=-", "--log-queries", f"--server={upstream}", *options]
-    process = start(host, "dnsmasq", *words, log="dnsmasq.log")
+    process = dnsmasq_at(host, "127.0.0.1", upstream, *options)
     forwards(host, "127.0.0.1")
     return process
+
+
+def middlebox(host, *boxes):
+    """What networks do between programs of this host and whom they ask: for each of these an address, an upstream and a way.
+
+    Returns the file of all questions."""
+    log = host.lab.dir / "middlebox-questions"
+    words = ["=".join(box) for box in boxes]
+    host.start("python3", Path(__file__).with_name("middlebox.py"), log, *words, log="middlebox.log", shim=False)
+    wait_for("the middle box", lambda: "ready" in host.lab.log("middlebox.log"), 20)
+    return log
 
 
 def systemd_resolved(host, upstream):

@@ -11,8 +11,9 @@ import json
 
 from cases import case, expect, main
 from lab import OURS, Lab
-from names import ZONE, PoolDns, dnsmasq, resolver, root, systemd_resolved, tool
-from peers import (CHRONYD, NTPD_RS, NTPSEC, ChronyUser, NtpdRsUser, NtpsecUser, OurUser, authentic, report, stop, trust)
+from names import ZONE, PoolDns, dnsmasq, dnsmasq_validates, middlebox, resolver, root, systemd_resolved
+from peers import (CHRONYD, NTPD_RS, NTPSEC, ChronyUser, NtpdRsUser, NtpsecUser, OurUser, authentic, our_plain_server, plain,
+                   report, stop, trust)
 from scene import Balancer, directory, start_members
 
 MAKES = ("chrony", "ntpsec", "rs", "ours")
@@ -32,7 +33,8 @@ class World(Lab):
         super().build()
         pool = PoolDns(self.names, "pool", directory(self, *MAKES), [self.balancer.v4, self.balancer.v6])
         pool.start()
-        key = root(self.root, pool)
+        # A name with service records for plain NTP that lead elsewhere than its addresses.
+        key = root(self.root, pool, f"_ntp._udp.plain.test. SRV 0 0 123 chrony.test.\nplain.test. A {self.balancer.v4}\n")
         resolver(self.resolver, self.root, key)
         self.anchor = self.write("root.key", key + "\n", 0o644)
         self.use_resolver(self.resolver.v4)
@@ -121,6 +123,41 @@ def answers_pass(lab):
 
 
 @case
+def plain_clients_of_the_name_find_what_they_found_before(lab):
+    """The host that the name's addresses lead to serves NTP beside the balancer. Plain clients of the name have time from
+    there, and ask DNS what they ask of a name without service records, while our daemon has its members by such records."""
+    start_members(lab, "chrony")
+    our_plain_server(lab.balancer, "beside")
+    Balancer(lab.balancer, ZONE, directory(lab, "chrony"))
+    bare = lab.balancer.names[0]
+    log = middlebox(lab.user, ("127.0.0.53", lab.resolver.v4, "open"))
+    lab.user.write_etc("resolv.conf", "nameserver 127.0.0.53\n")
+    users = [NtpsecUser(lab.user, "plain", f"server {ZONE} iburst minpoll 3 maxpoll 3")]
+    for name in (ZONE, bare):
+        users += [
+            ChronyUser(lab.user, f"server-{name}", f"server {name} iburst minpoll 1 maxpoll 1"),
+            ChronyUser(lab.user, f"pool-{name}", f"pool {name} iburst minpoll 1 maxpoll 1"),
+            NtpdRsUser(lab.user, f"server-{name}", f'mode = "server"\naddress = "{name}"'),
+        ]
+    for user in users:
+        plain(user, [lab.balancer])
+    asked = {}
+    for line in log.read_text().splitlines():
+        _, _, name, kind = line.split()
+        asked.setdefault(name, set()).add(int(kind))
+    expect(set(asked) == {ZONE, bare} and asked[ZONE] == asked[bare], "no other questions", asked)
+    stop(*(user.process for user in users))
+    ours = OurUser(lab.user, "srv", f'pool = "{ZONE}"', dnssec_anchor=str(lab.anchor))
+    authentic(ours, [lab.chrony])
+    # With service records for plain NTP those who know them go where they lead, and all others where they went before.
+    name = "plain.test"
+    ours = OurUser(lab.user, "plain", f'[[pool]]\nname = "{name}"\nmode = "classic"\ncount = 1\n', dnssec_anchor=str(lab.anchor))
+    chrony = ChronyUser(lab.user, "plain", f"server {name} iburst minpoll 1 maxpoll 1")
+    plain(chrony, [lab.balancer])
+    plain(ours, [lab.chrony])
+
+
+@case
 def dnsmasq_passes_what_our_client_asks(lab):
     """As a forwarder, as one that passes the AD bit on, and as one that validates by itself."""
     start_members(lab, "chrony")
@@ -132,8 +169,7 @@ def dnsmasq_passes_what_our_client_asks(lab):
     forwarder = dnsmasq(lab.user, lab.resolver.v4, "--proxy-dnssec")
     expect(believed(lab, **elsewhere) == ("secure", len(MAKES)), "the resolver's word comes through")
     stop(forwarder)
-    ds = tool(lab.user, "dnssec-dsfromkey", "-2", "-f", lab.anchor, ".").split()[3:]
-    forwarder = dnsmasq(lab.user, lab.resolver.v4, "--dnssec", f"--trust-anchor=.,{','.join(ds)}")
+    forwarder = dnsmasq(lab.user, lab.resolver.v4, *dnsmasq_validates(lab.user, lab.anchor))
     expect(believed(lab, **elsewhere) == ("secure", len(MAKES)), "its own word is believed")
     expect(believed(lab) == ("secure", len(MAKES)), "and needs not be")
     stop(forwarder)

@@ -148,12 +148,11 @@ private-key-path = "{tls}/{host.name}.key"
     return host.start(NTPD_RS, "-c", config, log=f"ntpd-rs-{tag}.log")
 
 
-def our_nts_server(host, tag, more="", extra=""):
+def our_plain_server(host, tag, extra=""):
     """Our daemon on top of a chronyd at the same host: a server that followed another might be a loop for its clients.
 
-    `more` holds lines of the table [serve.nts], `extra` further tables."""
+    `extra` holds further tables."""
     chrony_server(host, f"{tag}-up", "port 11123")
-    tls = host.lab.certificates
     daemon = ours(host, f"""
 [[server]]
 address = "{host.v4}:11123"
@@ -163,17 +162,24 @@ max-poll = 2
 [serve]
 listen = ["0.0.0.0:123", "[::]:123"]
 allow = ["10.89.7.0/24", "fd89:7::/64"]
-[serve.nts]
-listen = ["0.0.0.0:4460", "[::]:4460"]
-certificate = "{tls}/{host.name}.pem"
-private-key = "{tls}/{host.name}.key"
-{more}
 {extra}""", tag)
     wait_for("our server to synchronize", lambda: synchronized(host, daemon), 30)
     return daemon
 
 
-# Users: each says which addresses it has authenticated time from, after several answers.
+def our_nts_server(host, tag, more="", extra=""):
+    """The same with NTS. `more` holds lines of the table [serve.nts]."""
+    tls = host.lab.certificates
+    return our_plain_server(host, tag, f"""
+[serve.nts]
+listen = ["0.0.0.0:4460", "[::]:4460"]
+certificate = "{tls}/{host.name}.pem"
+private-key = "{tls}/{host.name}.key"
+{more}
+{extra}""")
+
+
+# Users: each says which addresses it has authenticated time from, after several answers; `plain`, from which it has any.
 
 class ChronyUser:
     """chronyd that gets its sources from these lines."""
@@ -192,12 +198,15 @@ class ChronyUser:
         # Mode, state, name, stratum, poll, reach.
         return {row[2] for row in self.rows("sources") if row[2] in keys and int(row[5], 8) >= 7}
 
+    def plain(self):
+        return {row[2] for row in self.rows("sources") if row[1] in "*+" and int(row[5], 8) >= 7}
+
     def state(self):
         return self.rows("sources"), self.rows("authdata")
 
 
 class NtpsecUser:
-    """NTPsec that gets its sources from these lines, which are all for NTS."""
+    """NTPsec that gets its sources from these lines."""
 
     def __init__(self, host, tag, lines):
         lab = host.lab
@@ -218,6 +227,9 @@ restrict default
         # Day, second, address, status. The status begins with flags, the lowest of which say that the source is
         # authentic and reachable, and goes on with its selection: 6 is the system peer.
         return set(re.findall(r"^\d+ \S+ (\S+) [37bf]6[0-9a-f]{2} ", self.state(), re.MULTILINE))
+
+    def plain(self):
+        return set(re.findall(r"^\d+ \S+ (\S+) [0-9a-f]6[0-9a-f]{2} ", self.state(), re.MULTILINE))
 
     def state(self):
         return self.peers.read_text() if self.peers.exists() else ""
@@ -244,17 +256,17 @@ observation-path = "{lab.dir}/ntpd-rs-{tag}.sock"
 """, 0o644)
         self.process = host.start(NTPD_RS, "-c", self.config, log=self.log)
 
-    def authentic(self):
-        state = self.state()
+    def sources(self, metric):
+        rows = re.findall(rf'^ntp_source_{metric}{{.*address="(.*):123".*}} (\S+)$', self.state(), re.MULTILINE)
+        return {(address.strip("[]"), float(value)) for address, value in rows}
 
-        def sources(metric):
-            rows = re.findall(rf'^ntp_source_{metric}{{.*address="(.*):123".*}} (\S+)$', state, re.MULTILINE)
-            return {(address.strip("[]"), float(value)) for address, value in rows}
-
+    def plain(self):
         # An offset of zero is one that was not measured.
-        measured = {address for address, offset in sources("offset_seconds") if offset != 0}
-        answers = {address for address, unanswered in sources("unanswered_polls") if unanswered == 0}
-        return {address for address, cookies in sources("nts_cookies_available") if cookies == 8} & measured & answers
+        measured = {address for address, offset in self.sources("offset_seconds") if offset != 0}
+        return measured & {address for address, unanswered in self.sources("unanswered_polls") if unanswered == 0}
+
+    def authentic(self):
+        return {address for address, cookies in self.sources("nts_cookies_available") if cookies == 8} & self.plain()
 
     def state(self):
         text = self.host.run(NTPD_RS_CTL, "-c", self.config, "status", "-f", "prometheus", check=False)
@@ -276,22 +288,36 @@ class OurUser:
         return {row["address"].rsplit(":", 1)[0].strip("[]") for row in sources["sources"]
                 if row["name"] in full and row["trust"] != "none" and row["reach"] >= 7}
 
+    def plain(self):
+        sources = report(self.host, self.process, "sources") or {"sources": []}
+        return {row["address"].rsplit(":", 1)[0].strip("[]") for row in sources["sources"] if row["reach"] >= 7}
+
     def state(self):
         return ntpctl(self.host, self.process, "sources"), ntpctl(self.host, self.process, "authdata")
 
 
 def authentic(user, among, at_least=1, seconds=60):
     """Waits until a user has authenticated time from so many of these hosts, and from nobody else."""
-    def served():
-        addresses = user.authentic()
-        hosts = {host.name for host in among for address in addresses if address in (host.v4, host.v6)}
+    return served(user, user.authentic, among, at_least, seconds)
+
+
+def plain(user, among, at_least=1, seconds=60):
+    """Waits until a user has time from so many of these hosts, and from nobody else."""
+    return served(user, user.plain, among, at_least, seconds)
+
+
+def served(user, ask, among, at_least, seconds):
+    def hosts():
+        addresses = ask()
+        names = {host.name for host in among for address in addresses if address in (host.v4, host.v6)}
         strangers = addresses - {address for host in among for address in (host.v4, host.v6)}
         if strangers:
             raise AssertionError(f"{user.log}: time from {strangers}, who is none of {[host.name for host in among]}")
-        return hosts if len(hosts) >= at_least else None
+        return names if len(names) >= at_least else None
 
     try:
-        return wait_for(f"authenticated time from {at_least} of {[host.name for host in among]} ({user.log})", served, seconds)
+        what = f"{ask.__name__} time from {at_least} of {[host.name for host in among]} ({user.log})"
+        return wait_for(what, hosts, seconds)
     except AssertionError:
         print(user.host.lab.log(user.log)[-4000:], user.state())
         raise
