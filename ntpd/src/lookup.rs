@@ -299,12 +299,11 @@ async fn is_pool(exchanger: &KeyExchanger, name: &Name, port: u16, first: &Excha
 }
 
 impl Lookup {
-    /// Whether there is anything to be used. Plain NTP is not to be while what DNS says of NTS is forged or missing: whoever
-    /// keeps it back wants just that.
+    /// Whether there is anything to be used. Plain NTP is not to be unless there are no service records for NTS, as the daemon
+    /// has it: whoever keeps them back, or the servers that they name, wants just that.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        let is_kept_back = matches!(self.nts_services.state, RecordState::Bogus | RecordState::Failed)
-            || self.itself.tlsa.state == "bogus";
+        let is_kept_back = self.nts_services.state != RecordState::None || self.itself.tlsa.state == "bogus";
         match self.offer {
             Offer::SrvPool | Offer::LbPool | Offer::NtsServer => true,
             Offer::Plain => !is_kept_back,

@@ -49,7 +49,14 @@ impl Lookup {
             Offer::LbPool => "a pool of NTS servers behind one key exchange (mode \"lb\")".to_owned(),
             Offer::NtsServer => "a single NTS server".to_owned(),
             Offer::Plain if !self.is_usable() => {
-                "no NTS, but what DNS says of it is forged or missing: plain NTP is not to be used".to_owned()
+                let why = match self.nts_services.state {
+                    RecordState::Secure => "no NTS server that service records name gives keys",
+                    RecordState::Insecure => "no NTS, but service records for it that nothing vouches for",
+                    RecordState::Present | RecordState::None | RecordState::Bogus | RecordState::Failed => {
+                        "no NTS, but what DNS says of it is forged or missing"
+                    }
+                };
+                format!("{why}: plain NTP is not to be used")
             }
             Offer::Plain => "no NTS; plain NTP was not tried (`ntpd query` does)".to_owned(),
             Offer::Nothing => "nothing".to_owned(),
@@ -283,7 +290,9 @@ mod tests {
             (RecordState::Bogus, false),
             (RecordState::Failed, false),
             (RecordState::None, true),
-            (RecordState::Insecure, true),
+            // The daemon waits for their signatures, or for the servers that they name.
+            (RecordState::Insecure, false),
+            (RecordState::Secure, false),
         ] {
             let mut plain = lookup(Offer::Plain);
             plain.nts_services.state = state;

@@ -38,6 +38,7 @@ mod system;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tlsa;
+mod transport;
 
 pub use anchors::AnchorError;
 use anchors::Anchors;

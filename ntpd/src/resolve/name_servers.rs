@@ -1,19 +1,12 @@
 //! Questions to name servers, and what DNSSEC says of their answers.
 
-use std::{fmt, io, net::SocketAddr, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
+use futures_util::future::{Either, select};
 use hickory_resolver::{
-    NameServerPool, PoolContext, TlsConfig,
-    config::{NameServerConfig, ResolverOpts},
-    net::{
-        DnsError, DnsHandle, NetError, RetryDnsHandle,
-        dnssec::DnssecDnsHandle,
-        runtime::{RuntimeProvider, Time, TokioRuntimeProvider, TokioTime},
-        xfer::FirstAnswer as _,
-    },
+    net::{DnsError, DnsHandle, NetError, dnssec::DnssecDnsHandle},
     proto::{
         dnssec::{Proof, TrustAnchors},
-        op::{DnsRequest, DnsRequestOptions, DnsResponse, Query},
         rr::{self, RData, Record, RecordType, SerialNumber, rdata::CNAME},
     },
 };
@@ -27,14 +20,11 @@ use super::{
     DEADLINE,
     dates::{self, Kept, Times},
     system,
+    transport::{JUDGED_AT, Transport, Unchecked, handle, lookup},
 };
-use crate::now;
 
-/// How long one query to one name server may take.
-const QUERY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// How often a query is sent again.
-const RETRIES: usize = 1;
+/// After which time without a proven answer by UDP the question is asked by TCP too.
+const TCP_AFTER: Duration = Duration::from_millis(1500);
 
 /// Most records of one answer.
 const MAX_RECORDS: usize = 256;
@@ -146,12 +136,57 @@ impl NameServers {
         }
     }
 
+    /// Asks by UDP, and by TCP too if that brings nothing that holds, or nothing in time: there are networks that keep UDP from
+    /// name servers, drop long answers, or answer queries with EDNS with an error or without signatures.
+    ///
+    /// RFC 7766 section 5: "A resolver MAY elect to send either TCP or UDP queries depending on local operational reasons."
     async fn look(&self, servers: &[SocketAddr], name: rr::Name, kind: RecordType, judgement: Judgement) -> Found {
-        let found = match &self.validation {
-            Validation::Here(anchors) => validated(servers, anchors, &name, kind, judgement).await,
-            Validation::Elsewhere => {
-                believed(servers, name.clone(), kind).await.map(|judged| found(name, kind, judged))
-            }
+        let mut usual = pin!(self.look_by(Transport::Udp, servers, name.clone(), kind, judgement));
+        let early = timeout(TCP_AFTER, &mut usual).await.ok();
+        if let Some(found) = early.as_ref()
+            && self.is_settled(found)
+        {
+            return early.unwrap_or(Found::Nowhere);
+        }
+        let by_tcp = pin!(self.look_by(Transport::Tcp, servers, name, kind, judgement));
+        let (one, other) = match early {
+            Some(found) => (found, by_tcp.await),
+            None => match select(usual, by_tcp).await {
+                Either::Left((found, _)) if self.is_settled(&found) => return found,
+                // UDP has brought nothing for so long that more is not to be expected of it.
+                Either::Right((found, _)) if is_answer(&found) => return found,
+                Either::Left((found, by_tcp)) => (found, by_tcp.await),
+                Either::Right((by_tcp, usual)) => (usual.await, by_tcp),
+            },
+        };
+        // What TCP brings counts if it holds, or if UDP brought nothing at all.
+        if self.is_settled(&other) || !is_answer(&one) && is_answer(&other) { other } else { one }
+    }
+
+    /// Whether another transport could not bring more.
+    fn is_settled(&self, found: &Found) -> bool {
+        match self.validation {
+            Validation::Here(_) => is_answer(found) && is_proven(found),
+            Validation::Elsewhere => is_answer(found),
+        }
+    }
+
+    async fn look_by(
+        &self,
+        transport: Transport,
+        servers: &[SocketAddr],
+        name: rr::Name,
+        kind: RecordType,
+        judgement: Judgement,
+    ) -> Found {
+        let found = match handle(servers, transport) {
+            Ok(handle) => match &self.validation {
+                Validation::Here(anchors) => validated(handle, anchors, &name, kind, judgement).await,
+                Validation::Elsewhere => {
+                    believed(handle, name.clone(), kind).await.map(|judged| found(name, kind, judged))
+                }
+            },
+            Err(error) => Err(error),
         };
         found.unwrap_or_else(|error| Found::Failed(error.to_string()))
     }
@@ -173,13 +208,13 @@ fn found(name: rr::Name, kind: RecordType, (answers, absence): Judged) -> Found 
 
 /// Asks, and validates here: at one time, or at several until something is proven.
 async fn validated(
-    servers: &[SocketAddr],
+    handle: impl DnsHandle,
     anchors: &Arc<TrustAnchors>,
     name: &rr::Name,
     kind: RecordType,
     judgement: Judgement,
 ) -> Result<Found, NetError> {
-    let kept = Kept::new(Unchecked(handle(servers)?));
+    let kept = Kept::new(Unchecked(handle));
     let mut times = Times::new(judgement);
     let mut first = None;
     // Ends: there are few times.
@@ -217,6 +252,10 @@ fn signatures<'a>(secure: &'a [Record], way: &'a [Record]) -> impl Iterator<Item
     secure.iter().filter(is_on_way).filter_map(dates::validity)
 }
 
+const fn is_answer(found: &Found) -> bool {
+    !matches!(found, Found::Failed(_))
+}
+
 /// Whether there is nothing more to be found out at another time.
 fn is_proven(found: &Found) -> bool {
     let proof = match found {
@@ -248,8 +287,8 @@ async fn validated_once(handle: impl DnsHandle, name: rr::Name, kind: RecordType
 }
 
 /// Asks, and believes what the name server says of its answer.
-async fn believed(servers: &[SocketAddr], name: rr::Name, kind: RecordType) -> Result<Judged, NetError> {
-    match lookup(handle(servers)?, name, kind).await {
+async fn believed(handle: impl DnsHandle, name: rr::Name, kind: RecordType) -> Result<Judged, NetError> {
+    match lookup(handle, name, kind).await {
         Ok(response) => {
             let proof = if response.authentic_data { Proof::Secure } else { Proof::Insecure };
             let mut answers = response.into_message().answers;
@@ -260,48 +299,6 @@ async fn believed(servers: &[SocketAddr], name: rr::Name, kind: RecordType) -> R
         Err(error) if error.is_no_records_found() => Ok((Vec::new(), Proof::Indeterminate)),
         Err(error) => Err(error),
     }
-}
-
-fn handle(servers: &[SocketAddr]) -> Result<RetryDnsHandle<NameServerPool<Runtime>>, NetError> {
-    let mut options = ResolverOpts::default();
-    options.timeout = QUERY_TIMEOUT;
-    let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
-    let servers = servers.iter().map(|address| {
-        let mut server = NameServerConfig::udp_and_tcp(address.ip());
-        server.connections.iter_mut().for_each(|connection| connection.port = address.port());
-        server
-    });
-    let pool = NameServerPool::from_config(servers, context, Runtime::default());
-    Ok(RetryDnsHandle::new(pool, RETRIES))
-}
-
-/// Asks name servers to leave the checking to us.
-///
-/// RFC 4035 section 4.9.2: "A validating security-aware stub resolver SHOULD set the CD bit". The library clears it. A
-/// resolver on the way would keep back what it finds wrong by its own keys and its own clock, and systemd-resolved leaves
-/// signatures out of all other answers.
-#[derive(Clone)]
-struct Unchecked<H>(H);
-
-impl<H: DnsHandle> DnsHandle for Unchecked<H> {
-    type Response = H::Response;
-    type Runtime = H::Runtime;
-
-    fn is_using_edns(&self) -> bool {
-        self.0.is_using_edns()
-    }
-
-    fn send(&self, mut request: DnsRequest) -> Self::Response {
-        request.metadata.checking_disabled = true;
-        self.0.send(request)
-    }
-}
-
-async fn lookup(handle: impl DnsHandle, name: rr::Name, kind: RecordType) -> Result<DnsResponse, NetError> {
-    let mut options = DnsRequestOptions::default();
-    options.use_edns = true;
-    options.edns_set_dnssec_ok = true;
-    handle.lookup(Query::query(name, kind), options).first_answer().await
 }
 
 /// The host that an owner name belongs to: what follows the labels that begin with `_`.
@@ -340,63 +337,4 @@ fn worse(one: Proof, other: Proof) -> Proof {
         Proof::Secure => 3,
     };
     if rank(one) <= rank(other) { one } else { other }
-}
-
-tokio::task_local! {
-    /// The time, in seconds since 1970, at which the signatures of the question in progress are judged. The library asks
-    /// for the time in the task that waits for its answer.
-    static JUDGED_AT: u64;
-}
-
-/// tokio, but for the time of day.
-#[derive(Clone, Default)]
-struct Runtime(TokioRuntimeProvider);
-
-impl RuntimeProvider for Runtime {
-    type Handle = <TokioRuntimeProvider as RuntimeProvider>::Handle;
-    type Timer = Timer;
-    type Udp = <TokioRuntimeProvider as RuntimeProvider>::Udp;
-    type Tcp = <TokioRuntimeProvider as RuntimeProvider>::Tcp;
-
-    fn create_handle(&self) -> Self::Handle {
-        self.0.create_handle()
-    }
-
-    fn connect_tcp(
-        &self,
-        server: SocketAddr,
-        bind: Option<SocketAddr>,
-        timeout: Option<Duration>,
-    ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Tcp>>>> {
-        self.0.connect_tcp(server, bind, timeout)
-    }
-
-    fn bind_udp(
-        &self,
-        local: SocketAddr,
-        server: SocketAddr,
-    ) -> Pin<Box<dyn Send + Future<Output = io::Result<Self::Udp>>>> {
-        self.0.bind_udp(local, server)
-    }
-}
-
-/// tokio's timer with the daemon's own idea of the time of day, which may be better than the machine's.
-#[derive(Clone, Copy, Debug)]
-struct Timer;
-
-impl Time for Timer {
-    fn delay_for<'a>(duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
-        TokioTime::delay_for(duration)
-    }
-
-    fn timeout<'a, F>(duration: Duration, future: F) -> Pin<Box<dyn Future<Output = io::Result<F::Output>> + Send + 'a>>
-    where
-        F: 'static + Future + Send + 'a,
-    {
-        TokioTime::timeout(duration, future)
-    }
-
-    fn current_time() -> u64 {
-        JUDGED_AT.try_with(|at| *at).unwrap_or_else(|_| u64::try_from(now::unix().seconds).unwrap_or(0))
-    }
 }

@@ -19,6 +19,7 @@ use tokio::{net::UdpSocket, runtime::Runtime, task::JoinHandle};
 use super::*;
 
 mod dates;
+mod transport;
 
 fn name(text: &str) -> Name {
     Name::parse(text).unwrap()
