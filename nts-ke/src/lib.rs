@@ -18,6 +18,7 @@ mod judge;
 pub mod message;
 mod path;
 pub mod pool;
+pub mod pressure;
 pub mod record;
 mod sct;
 pub mod server;

@@ -64,6 +64,13 @@ def cpu_seconds(process):
 class Pool:
     """The balancer and its members, in a folder of their own."""
 
+    # Lines of the balancer's configuration; where it listens beside loopback; what goes before the command of the balancer, and
+    # before those of everybody else.
+    more = ""
+    elsewhere = []
+    around_balancer = []
+    around_others = []
+
     def __init__(self, options, members=MEMBERS, held=False):
         """`members` of them are in the directory; with `held` the port is open before the balancer runs, and after."""
         self.options = options
@@ -169,7 +176,7 @@ socket = "{folder}/control.sock"
 [log]
 format = "text"
 """)
-        guarded = ["setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time"]
+        guarded = [*self.around_others, "setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time"]
         self.members[name] = self._start([*guarded, BIN / "ntpd", "-x", "-c", config], f"{name}.log")
 
     def write_members(self):
@@ -187,8 +194,9 @@ format = "text"
     def start_balancer(self, node=0, binary=None):
         """Nodes after the first have ports of their own."""
         name = f"lb{node}" if node else "lb"
+        listen = ", ".join(f'"{address}:{self.port + 10 * node}"' for address in ["127.0.0.1", *self.elsewhere])
         config = self._write(f"{name}.toml", f"""
-listen = ["127.0.0.1:{self.port + 10 * node}"]
+listen = [{listen}]
 certificate = "{POOL}.pem"
 private-key = "{POOL}.key"
 members = "members.toml"
@@ -197,11 +205,12 @@ trust-file = "ca.pem"
 allow-private = true
 control-socket = "{self.dir}/{name}.sock"
 metrics = "127.0.0.1:{self.port + 99 - node}"
+{self.more}
 [probe]
 interval = 0
 """)
         env = {"RUST_LOG": "debug" if self.options.debug else "info"}
-        words = [binary or BIN / "nts-pool-lb", "-c", config]
+        words = [*self.around_balancer, binary or BIN / "nts-pool-lb", "-c", config]
         more = {}
         if self.held:
             # sd_listen_fds(3): the first is number 3, and the variable names the process.
@@ -234,7 +243,8 @@ interval = 0
         if port is not None:
             ports = [port]
         servers = [word for port in ports for word in ("--server", f"127.0.0.1:{port}")]
-        return json.loads(sh(BIN / "ke_load", *servers, "--name", name, "--roots", self.dir / "ca.pem", *words))
+        return json.loads(sh(*self.around_others, BIN / "ke_load", *servers, "--name", name, "--roots", self.dir / "ca.pem",
+                             *words))
 
     def warm_up(self):
         """Until all members have served somebody."""

@@ -68,6 +68,20 @@ fn links_between_documents_lead_somewhere() {
 }
 
 #[test]
+fn limits_are_those_of_the_code_and_are_tested() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).expect(name);
+    let mut limits = 0;
+    for row in read("docs/pools/limits.md").lines().filter(|line| line.starts_with("| ") && line.contains('`')) {
+        let words: Vec<_> = row.split('`').skip(1).step_by(2).filter(|word| !word.is_empty()).collect();
+        let [.., code, constant, tests, test] = words[..] else { panic!("{row}") };
+        assert!(read(code).contains(&format!("const {constant};")), "{code} has no {constant}");
+        assert!(read(tests).contains(&format!("fn {test}(")), "{tests} has no {test}");
+        limits += 1;
+    }
+    assert!(limits >= 10, "{limits} limits are listed");
+}
+
+#[test]
 fn programs_services_and_documents_agree_on_the_folder_of_a_pool() {
     let read = |name: &str| fs::read_to_string(root().join(name)).expect(name);
     for (name, needed) in [

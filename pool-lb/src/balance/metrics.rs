@@ -15,6 +15,8 @@ pub enum Counter {
     RefusedPeer,
     /// Connections refused for want of places.
     RefusedFull,
+    /// Connections refused because their turn would have come too late.
+    RefusedBusy,
     /// Connections closed to make place.
     Evicted,
     /// Times that the system refused to hand out a connection.
@@ -46,10 +48,11 @@ pub enum Counter {
 }
 
 /// All counters with name, label and help.
-const COUNTERS: [(Counter, &str, &str); 17] = [
+const COUNTERS: [(Counter, &str, &str); 18] = [
     (Counter::Accepted, "connections_total{result=\"accepted\"}", "Connections of users."),
     (Counter::RefusedPeer, "connections_total{result=\"refused-peer\"}", ""),
     (Counter::RefusedFull, "connections_total{result=\"refused-full\"}", ""),
+    (Counter::RefusedBusy, "connections_total{result=\"refused-busy\"}", ""),
     (Counter::Evicted, "connections_total{result=\"evicted\"}", ""),
     (Counter::AcceptErrors, "connections_total{result=\"system-error\"}", ""),
     (Counter::BadProxies, "connections_total{result=\"bad-proxy-header\"}", ""),

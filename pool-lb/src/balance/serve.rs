@@ -13,6 +13,7 @@ use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ntp_proto::pool::Name;
 use nts_ke::{
     admission::{Admission, ConnectionId, Decision, Refusal},
+    pressure::{Pressure, Waiting},
     server::{Deadlines, Stage},
 };
 use pool_srv::directory::Wish;
@@ -20,7 +21,7 @@ use tokio::{
     io::AsyncReadExt as _,
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinSet,
+    task::{JoinSet, unconstrained, yield_now},
     time::{MissedTickBehavior, interval, timeout},
 };
 use tracing::{debug, warn};
@@ -30,6 +31,10 @@ use crate::acceptor::{Handles, accept, is_of_one_connection, refuse, relieved};
 
 /// Connections that the kernel keeps until they are accepted.
 pub(super) const BACKLOG: i32 = 4096;
+
+/// Connections that are looked at in one go. All that have come should be: those that wait in the kernel while others are
+/// served cannot be told that they are too many.
+const MAX_AT_ONCE: usize = 1024;
 
 /// How often connections to members are looked after.
 const TENDING: Duration = Duration::from_secs(1);
@@ -45,6 +50,7 @@ pub(super) struct Worker {
     pub(super) shared: Rc<Shared>,
     links: RefCell<BTreeMap<Name, Rc<Link>>>,
     admission: RefCell<Admission>,
+    pressure: RefCell<Pressure>,
     handles: RefCell<Handles>,
     random: RefCell<ChaCha20Rng>,
     last_resort: Cell<LastResort>,
@@ -56,8 +62,8 @@ impl Worker {
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let admission = RefCell::new(Admission::new(shared.config.limits));
         let random = RefCell::new(ChaCha20Rng::from_seed(seed));
-        let (links, handles) = (RefCell::default(), RefCell::default());
-        Ok(Self { shared: Rc::new(shared), links, admission, handles, random, last_resort: Cell::default() })
+        let (links, handles, pressure) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Ok(Self { shared: Rc::new(shared), links, admission, pressure, handles, random, last_resort: Cell::default() })
     }
 
     pub(super) fn deadlines(&self) -> Deadlines {
@@ -194,10 +200,15 @@ struct Crowd {
 struct Place {
     worker: Rc<Worker>,
     id: ConnectionId,
+    /// Until its first turn.
+    waiting: Option<Waiting>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.waiting.is_some() {
+            self.worker.pressure.borrow_mut().handle_gone();
+        }
         self.worker.admission.borrow_mut().handle_closed(self.id);
     }
 }
@@ -205,9 +216,13 @@ impl Drop for Place {
 impl Crowd {
     /// No error ends this loop.
     async fn accept_forever(&mut self, listeners: &[TcpListener]) {
-        let mut turn = 0;
+        let (mut turn, mut at_once) = (0, 0);
         loop {
-            match accept(listeners, &mut turn).await {
+            at_once = if at_once == MAX_AT_ONCE { 0 } else { at_once + 1 };
+            if at_once == 0 {
+                yield_now().await;
+            }
+            match unconstrained(accept(listeners, &mut turn)).await {
                 Ok((stream, peer)) => self.admit(stream, peer),
                 Err(error) => {
                     self.worker.shared.metrics.count(Counter::AcceptErrors);
@@ -227,19 +242,27 @@ impl Crowd {
 
     fn admit(&mut self, stream: TcpStream, peer: SocketAddr) {
         while self.tasks.try_join_next().is_some() {}
+        if self.worker.pressure.borrow().is_too_high() {
+            self.worker.shared.metrics.count(Counter::RefusedBusy);
+            return refuse(stream);
+        }
         let peer = peer.ip().to_canonical();
         // The user's own address counts, which a proxy has yet to tell; the proxy's limit is the number of places.
         let proxied = self.worker.shared.config.proxies.iter().any(|net| net.contains(&peer));
         let asking = if proxied { IpAddr::from([127, 0, 0, 1]) } else { peer };
         let Some(id) = self.worker.decide(asking) else { return refuse(stream) };
         self.worker.shared.metrics.count(Counter::Accepted);
-        let place = Place { worker: Rc::clone(&self.worker), id };
+        let waiting = Some(self.worker.pressure.borrow_mut().handle_admitted(now::monotonic()));
+        let place = Place { worker: Rc::clone(&self.worker), id, waiting };
         let handle = self.tasks.spawn_local(attend(place, stream, peer, proxied));
         self.worker.handles.borrow_mut().insert(id, handle, self.worker.shared.config.limits.total);
     }
 }
 
 async fn attend(mut place: Place, mut stream: TcpStream, peer: IpAddr, proxied: bool) {
+    if let Some(waiting) = place.waiting.take() {
+        place.worker.pressure.borrow_mut().handle_turn(now::monotonic(), &waiting);
+    }
     let (mut user, mut first) = (peer, Vec::new());
     if proxied {
         match timeout(PROXY_DEADLINE, read_header(&mut stream)).await {

@@ -69,6 +69,8 @@ struct Served {
 #[derive(Default)]
 struct Tally {
     waits: Vec<f64>,
+    /// How long those waited who got nothing.
+    failed_waits: Vec<f64>,
     /// When each success was.
     ends: Vec<f64>,
     failures: BTreeMap<String, u32>,
@@ -196,6 +198,7 @@ impl Load {
                 served.last = at;
             }
             Err(why) => {
+                tally.failed_waits.push(at - began);
                 if tally.told.len() < MAX_TOLD {
                     tally.told.push((at, why.clone()));
                 }
@@ -238,16 +241,11 @@ impl Load {
 
     fn json(&self) -> String {
         let mut tally = self.tally.borrow_mut();
-        tally.waits.sort_by(f64::total_cmp);
-        let quantile = |of_thousand: usize| {
-            let place = tally.waits.len().saturating_sub(1) * of_thousand / 1_000;
-            tally.waits.get(place).copied().unwrap_or_default()
-        };
         let failed: u32 = tally.failures.values().sum();
         let mut out =
             format!("{{\"seconds\": {:.3}, \"ok\": {}, \"failed\": {failed}", self.seconds(), tally.waits.len());
-        let _ = write!(out, ", \"wait\": {{\"p50\": {:.6}, \"p99\": {:.6}", quantile(500), quantile(990));
-        let _ = write!(out, ", \"p999\": {:.6}, \"max\": {:.6}}}", quantile(999), quantile(1_000));
+        let _ = write!(out, ", \"wait\": {}", quantiles(&mut tally.waits));
+        let _ = write!(out, ", \"failed-wait\": {}", quantiles(&mut tally.failed_waits));
         // Successes are noted in their order; the start counts as one.
         let gap = std::iter::once(&0.0).chain(&tally.ends).zip(&tally.ends).map(|(before, after)| after - before);
         let _ = write!(out, ", \"gap\": {:.3}, \"second\": {}", gap.fold(0.0, f64::max), tally.second);
@@ -262,6 +260,18 @@ impl Load {
         let _ = write!(out, ", \"servers\": {{{}}}}}", joined(servers));
         out
     }
+}
+
+/// Some of a distribution in seconds, as JSON.
+fn quantiles(values: &mut [f64]) -> String {
+    values.sort_by(f64::total_cmp);
+    let quantile = |of_thousand: usize| {
+        let place = values.len().saturating_sub(1) * of_thousand / 1_000;
+        values.get(place).copied().unwrap_or_default()
+    };
+    let named = [("p50", 500), ("p99", 990), ("p999", 999), ("max", 1_000)];
+    let all = named.map(|(name, of_thousand)| format!("\"{name}\": {:.6}", quantile(of_thousand)));
+    format!("{{{}}}", all.join(", "))
 }
 
 fn joined(items: impl Iterator<Item = String>) -> String {
