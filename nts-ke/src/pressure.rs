@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn nobody_is_refused_by_who_keeps_up() {
-        for (cost, gap) in [(2 * MILLISECOND, 3 * MILLISECOND), (MILLISECOND / 4, MILLISECOND / 2), (90, 100)] {
+        for (cost, gap) in [(2 * MILLISECOND, 3 * MILLISECOND), (MILLISECOND / 4, MILLISECOND / 2), (90_000, 100_000)] {
             assert_eq!(run(cost, gap, None).1, 0, "{cost} of {gap}");
         }
         assert_eq!(run(MILLISECOND, 6 * MILLISECOND, Some(5_000 * MILLISECOND)).1, 0, "a stall is not a lack of power");
