@@ -272,7 +272,7 @@ mod tests {
         let (a, b) = ("a.time.example.".to_owned(), "b.time.example.".to_owned());
         let gone = (a, DNSClass::ANY, 0);
         let replaced = [(b.clone(), DNSClass::ANY, 0), (b, DNSClass::IN, 60)];
-        assert_eq!(seen(message), [&replaced[..], &[gone.clone()]].concat());
+        assert_eq!(seen(message), [&replaced[..], core::slice::from_ref(&gone)].concat());
         let owner = WireName::of(&pool::Name::parse("_ntske._tcp.time.example").unwrap());
         let data = Data::Srv { priority: 0, weight: 1, port: 4460, target: record("b.time.example", 0).owner };
         let service = Record { owner, ttl: 60, data };
