@@ -5,7 +5,7 @@
 //!
 //! A list may be long, and each answer a draw of it, so that a member whose place is missing from one may still be listed.
 //! Two things judge a member that is held: its own key exchange, made again from time to time, and answers that are taken
-//! for the whole list ([`Census`]); if one leaves a member out, others are asked for until that is known or cannot be. A
+//! for the whole list (`Census`); if one leaves a member out, others are asked for until that is known or cannot be. A
 //! member that is not listed gets no more keys, and is replaced as soon as another place gives keys; until then it serves.
 
 use core::{fmt::Debug, time::Duration};
