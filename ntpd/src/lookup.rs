@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path};
 
 use ntp_proto::{
     bootstrap::Judgement,
-    pool::{Answer, KeyExchange, Name, Service},
+    pool::{Answer, Failure, KeyExchange, Name, Service},
 };
 use serde::Serialize;
 use tokio::task::JoinSet;
@@ -118,6 +118,8 @@ pub struct Server {
     pub exchange: Option<Exchange>,
     /// Why it gave nothing.
     pub problem: Option<String>,
+    /// Whether that is because nobody listens at its port: all that a host without NTS ever says of it.
+    pub nobody_listens: bool,
 }
 
 /// What DNS says of a certificate.
@@ -166,16 +168,27 @@ pub enum Offer {
     Nothing,
 }
 
-/// Reads `[trust]` of a configuration, or of the one in its usual place if there is any that can be read.
+/// Reads `[trust]` of a configuration, or of the one in its usual place. If there is one there that cannot be read, the
+/// second value says so: then the answers may not be those that the daemon has.
 ///
 /// # Errors
 ///
 /// What is wrong with the configuration named.
-pub fn settings(file: Option<&Path>) -> Result<TrustSettings, config::Problems> {
+pub fn settings(file: Option<&Path>) -> Result<(TrustSettings, Option<String>), config::Problems> {
     match file {
-        Some(file) => Ok(config::load(&Origin::File(file.to_owned()))?.config.trust),
+        Some(file) => Ok((config::load(&Origin::File(file.to_owned()))?.config.trust, None)),
+        None => Ok(usual(config::load(&Origin::Standard), config::standard_exists())),
+    }
+}
+
+fn usual(loaded: Result<config::Loaded, config::Problems>, exists: bool) -> (TrustSettings, Option<String>) {
+    match loaded {
+        Ok(loaded) => (loaded.config.trust, None),
         // Only root may read all that it refers to.
-        None => Ok(config::load(&Origin::Standard).map(|loaded| loaded.config.trust).unwrap_or_default()),
+        Err(problems) => {
+            let note = || format!("[trust] of the configuration is not used, but its defaults:\n{problems}");
+            (TrustSettings::default(), exists.then(note))
+        }
     }
 }
 
@@ -280,10 +293,17 @@ async fn server(
     );
     let (exchanged, problem) = match outcome {
         Ok(exchanged) => (Some(exchanged), None),
-        Err(problem) => (None, Some(problem.to_string())),
+        Err(problem) => (None, Some(problem)),
     };
-    let exchange = exchanged.as_ref().map(Exchange::new);
-    (Server { name: name.to_string(), port, tlsa: Tlsa::new(&tlsa), exchange, problem }, exchanged)
+    let found = Server {
+        name: name.to_string(),
+        port,
+        tlsa: Tlsa::new(&tlsa),
+        exchange: exchanged.as_ref().map(Exchange::new),
+        nobody_listens: problem.as_ref().is_some_and(|problem| problem.failure() == Failure::Connect),
+        problem: problem.map(|problem| problem.to_string()),
+    };
+    (found, exchanged)
 }
 
 /// Whether a server gives another NTP server to who does not want the first.
@@ -299,15 +319,32 @@ async fn is_pool(exchanger: &KeyExchanger, name: &Name, port: u16, first: &Excha
 }
 
 impl Lookup {
-    /// Whether there is anything to be used. Plain NTP is not to be unless there are no service records for NTS, as the daemon
-    /// has it: whoever keeps them back, or the servers that they name, wants just that.
+    /// Whether there is anything to be used. Plain NTP is only where there is no NTS, as with the daemon.
     #[must_use]
     pub fn is_usable(&self) -> bool {
-        let is_kept_back = self.nts_services.state != RecordState::None || self.itself.tlsa.state == "bogus";
         match self.offer {
             Offer::SrvPool | Offer::LbPool | Offer::NtsServer => true,
-            Offer::Plain => !is_kept_back,
+            Offer::Plain => self.why_not_plain().is_none(),
             Offer::Nothing => false,
+        }
+    }
+
+    /// Why plain NTP is not to be used. Whoever keeps back or forges what DNS says of NTS wants just that; and whose
+    /// records nobody vouches for has NTS nevertheless.
+    fn why_not_plain(&self) -> Option<&'static str> {
+        match self.nts_services.state {
+            _ if self.itself.tlsa.state == "bogus" => Some("what DNS says of its certificate is forged or missing"),
+            RecordState::Bogus | RecordState::Failed => Some("what DNS says of NTS is forged or missing"),
+            RecordState::Insecure => Some("its service records for NTS are not signed (DNSSEC)"),
+            RecordState::Secure if self.nts_services.count > 0 => {
+                Some("no server of its service records gives keys now")
+            }
+            RecordState::Secure | RecordState::Present | RecordState::None
+                if !self.addresses.is_empty() && !self.itself.nobody_listens =>
+            {
+                Some("its key exchange is there and gives no keys now")
+            }
+            RecordState::Secure | RecordState::Present | RecordState::None => None,
         }
     }
 }
@@ -398,6 +435,24 @@ mod tests {
             assert_eq!(found.offer, Offer::Nothing);
             assert!(found.address_problem.unwrap().starts_with("nowhere.test: no such host"));
         });
+    }
+
+    #[test]
+    fn settings_that_cannot_be_read_are_not_left_out_silently() {
+        let load = |text: &str| {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("ntpd.toml");
+            std::fs::write(&file, text).unwrap();
+            config::load(&Origin::File(file))
+        };
+        let good = "[[server]]\naddress = \"192.0.2.1\"\n[trust]\nresolver = \"192.0.2.53\"\n";
+        let (settings, note) = usual(load(good), true);
+        assert_eq!((settings.resolvers.len(), note), (1, None));
+        let bad = || load(&good.replace("resolver", "resolvr"));
+        let (settings, note) = usual(bad(), true);
+        assert_eq!(settings, TrustSettings::default());
+        assert!(note.unwrap().contains("trust.resolvr: unknown key"));
+        assert_eq!(usual(bad(), false), (TrustSettings::default(), None), "a machine without the daemon");
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! good answer are used.
 #![forbid(unsafe_code)]
 
+use std::net::IpAddr;
+
 use ntp_proto::{
     ids::Trust,
     pool::{
@@ -59,7 +61,7 @@ impl List for Services {
 
     const WHAT: &'static str = "service records";
 
-    /// Pools that answer with a draw give eight records if they have as many.
+    /// Most pools that answer with a draw give eight records if they have as many; of shorter answers it is found out.
     const WHOLE: usize = 7;
 
     fn question(&self) -> Question {
@@ -86,6 +88,11 @@ impl List for Services {
 
     fn key(service: &Service) -> Name {
         service.target.clone()
+    }
+
+    /// A target is a server, whatever addresses it has.
+    fn address(_: &Service) -> Option<IpAddr> {
+        None
     }
 
     fn exchange(&self, Service { target, port, .. }: &Service) -> KeyExchange {

@@ -252,24 +252,51 @@ fn before_keys_are_had_anew_old_records_are_asked_for_again() {
     assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
 }
 
+/// The records are asked for again to find out whether they are all there are; returns when that is.
+fn doubts(pool: &mut SrvPool, listed: &[&str]) -> Monotonic {
+    let (next, why) = waits(pool);
+    assert_eq!(why, "enough members");
+    pool.handle_timeout(next);
+    let id = asked_services(pool);
+    pool.handle_answer(next, id, services(listed));
+    next
+}
+
 #[test]
 fn a_member_that_the_whole_list_does_not_name_is_replaced_once_another_gives_keys() {
     let (mut pool, [a, b]) = with_two();
+    let listed = ["b.example", "d.example", "c.example"];
     let now = lose_keys(&mut pool, &a, 90_000);
     let id = asked_services(&mut pool);
-    pool.handle_answer(now, id, services(&["b.example", "d.example", "c.example"]));
+    pool.handle_answer(now, id, services(&listed));
+    // As long as nobody knows, its own key exchange decides.
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(now, id, server("a.example", 1, Trust::Pki));
+    let a = joined(&mut pool);
+    doubts(&mut pool, &listed);
+    // In another order it is the same list.
+    doubts(&mut pool, &["c.example", "d.example", "b.example"]);
+    let known = doubts(&mut pool, &listed);
+    assert!((24 * 3600..25 * 3600).contains(&known.since(now).as_secs()));
     let id = asked_keys(&mut pool, "d.example", 4461);
-    pool.handle_answer(now, id, Answer::Failed(Failure::Connect));
+    pool.handle_answer(known, id, Answer::Failed(Failure::Connect));
     let id = asked_keys(&mut pool, "c.example", 4462);
-    pool.handle_answer(now, id, server("c.example", 3, Trust::Pki));
+    pool.handle_answer(known, id, server("c.example", 3, Trust::Pki));
     let c = joined(&mut pool);
     assert_eq!((c.replaces, pool.members()), (Some(a.id), 2));
     assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
 
     // With no other place it serves on, but gets no keys, and the records are looked at again.
-    let now = lose_keys(&mut pool, &b, 200_000);
+    let now = lose_keys(&mut pool, &b, 300_000);
     let id = asked_services(&mut pool);
     pool.handle_answer(now, id, services(&["c.example"]));
+    let id = asked_keys(&mut pool, "b.example", 4461);
+    pool.handle_answer(now, id, server("b.example", 2, Trust::Pki));
+    let b = joined(&mut pool);
+    for _ in 0..3 {
+        doubts(&mut pool, &["c.example"]);
+    }
+    pool.handle_leave(at(400_000), b.id, Leave::KeysLost);
     let (next, _) = waits(&mut pool);
     assert_eq!(pool.members(), 2);
     pool.handle_timeout(next);
@@ -278,6 +305,56 @@ fn a_member_that_the_whole_list_does_not_name_is_replaced_once_another_gives_key
     let id = asked_keys(&mut pool, "b.example", 4461);
     pool.handle_answer(next, id, server("b.example", 2, Trust::Pki));
     assert_eq!(joined(&mut pool).replaces, Some(b.id));
+}
+
+/// A publisher may be set to answer with few of many.
+#[test]
+fn a_member_that_short_draws_do_not_name_is_kept() {
+    let (mut pool, [mut a, _]) = with_two();
+    // The first two hardly say anything, and the second look settles that they are draws.
+    for (day, first, second) in [
+        (2, &["b.example", "d.example"][..], &["e.example", "f.example"][..]),
+        (9, &["b.example", "g.example"], &["c.example", "h.example"]),
+    ] {
+        let now = lose_keys(&mut pool, &a, day * 86_400);
+        let id = asked_services(&mut pool);
+        pool.handle_answer(now, id, services(first));
+        let id = asked_keys(&mut pool, "a.example", 4460);
+        pool.handle_answer(now, id, server("a.example", 1, Trust::Pki));
+        let replaces = Some(a.id);
+        a = joined(&mut pool);
+        assert_eq!(a.replaces, replaces);
+        if day == 2 {
+            doubts(&mut pool, second);
+        }
+        assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"), "no more questions");
+    }
+    // Once one came back that had been left out, agreement says nothing either.
+    for day in [20, 22, 24, 26, 28, 30] {
+        let now = lose_keys(&mut pool, &a, day * 86_400);
+        let id = asked_services(&mut pool);
+        pool.handle_answer(now, id, services(&["b.example", "g.example"]));
+        let id = asked_keys(&mut pool, "a.example", 4460);
+        pool.handle_answer(now, id, server("a.example", 1, Trust::Pki));
+        a = joined(&mut pool);
+    }
+    assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
+}
+
+#[test]
+fn a_look_for_who_is_listed_that_gets_no_answer_costs_nothing() {
+    let (mut pool, [a, _]) = with_two();
+    let now = lose_keys(&mut pool, &a, 90_000);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(now, id, services(&["b.example", "c.example"]));
+    let id = asked_keys(&mut pool, "a.example", 4460);
+    pool.handle_answer(now, id, server("a.example", 1, Trust::Pki));
+    joined(&mut pool);
+    let (next, _) = waits(&mut pool);
+    pool.handle_timeout(next);
+    let id = asked_services(&mut pool);
+    pool.handle_answer(next, id, Answer::Failed(Failure::Resolver));
+    assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
 }
 
 #[test]

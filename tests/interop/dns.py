@@ -206,7 +206,8 @@ ns1.{ZONE}. IN A {lab.b.v4}
 
 def publishes(lab, tag, key, refused):
     """Publishes into what runs at host b, and looks at what it then says."""
-    server = Server(lab, tag, zone_more=f'[zone.publish]\nserver = "{lab.b.v4}:5300"\ntsig-key = "{key}"', run=False)
+    more = f'[zone.publish]\nserver = "{lab.b.v4}:5300"\ntsig-key = "{key}"\nstate = "{tag}.published"'
+    server = Server(lab, tag, zone_more=more, run=False)
     ask = lambda name, kind: tool(lab.a, "dig", f"@{lab.b.v4}", "-p", "5300", "+short", "+tries=1", "+timeout=2", name,
                                   kind, check=False)
     wait_for("the other server", lambda: "old.example" in ask(SERVICE, "SRV"), 20)
@@ -224,6 +225,16 @@ def publishes(lab, tag, key, refused):
     wait_for("the second time", lambda: ask(SERVICE, "SRV") == "0 10 4460 zoo.example.\n", 30)
     expect(ask(f"_4460._tcp.ke1.{ZONE}", "TLSA") == "" and ask(f"ke1.{ZONE}", "A") == "", "taken away")
     process.terminate()
+    # So it does if it leaves between two runs, and what others put into the zone stays.
+    server.members.write_text(MEMBERS)
+    server.ours("publish")
+    expect(ask(f"ke1.{ZONE}", "A") == "192.0.2.1\n" and "ke1" in ask(SERVICE, "SRV"), "it is back")
+    server.members.write_text('[[member]]\nname = "spare.example"\n')
+    server.ours("publish")
+    expect(ask(SERVICE, "SRV") == "0 10 4460 spare.example.\n", "one is left", ask(SERVICE, "SRV"))
+    for name, kind in [(f"_4460._tcp.ke1.{ZONE}", "TLSA"), (f"ke1.{ZONE}", "A"), (f"ke1.{ZONE}", "AAAA")]:
+        expect(ask(name, kind) == "", f"{name} {kind} is taken away", ask(name, kind))
+    expect(ask(f"ns1.{ZONE}", "A") == f"{lab.b.v4}\n", "not the pool's")
     # Refusals say why.
     for other, name, wanted in [("secret", "update-key", "BADSIG"), ("name", "nobody", "BADKEY"), ("right", "reader", refused)]:
         wrong = tsig(lab, f"{tag}-{other}", name) if other != "right" else lab.dir / "tsig-reader"

@@ -18,7 +18,7 @@ use ntp_proto::{
 mod world;
 
 pub use world::good;
-use world::{server_addresses, server_name};
+use world::{dual_stack, dual_stack_without, host_of, server_addresses, server_name, without_family};
 
 /// When every run begins.
 pub const START: Monotonic = Monotonic::from_nanos(1_000);
@@ -308,6 +308,41 @@ fn news_are_had_at_once_and_cost_no_member<M: PoolMode>(make: impl Fn(u64) -> M,
     watched.run(48 * HOUR, good);
     assert_eq!(labels(&watched), before, "exchanged members that had not moved");
     assert_eq!(watched.run(24 * HOUR, good), 0, "goes on asking");
+}
+
+/// Hosts with an address of either family have one vote, as long as one family by itself makes a majority. For modes whose
+/// members are addresses.
+///
+/// # Panics
+///
+/// When a host has two members, or a mode gives up a family that fails without going over to the other.
+pub fn counts_hosts_once<M: PoolMode>(make: impl Fn(u64) -> M) {
+    for (hosts, v6_first, seed) in (4..=8).flat_map(|hosts| [(hosts, false, 1), (hosts, true, 2), (hosts, true, 3)]) {
+        let world = |now, question: &Question| dual_stack(hosts, v6_first, now, question);
+        let mut watched = Watched::new(make(seed), 4);
+        watched.run(HOUR, world);
+        assert_eq!((watched.members.len(), watched.hosts().len()), (4, 4), "{hosts} hosts");
+        // One dies, by both of its addresses.
+        let (id, dead) = watched.members.iter().map(|(id, member)| (*id, host_of(member))).next().expect("a member");
+        watched.leave(id, Leave::Unreachable);
+        watched.run(HOUR / 2, |now, question| dual_stack_without(dead, hosts, v6_first, now, question));
+        assert_eq!(watched.members.len(), watched.hosts().len(), "{hosts} hosts and one of them dead: counted twice");
+        // One family is cut off.
+        let family = |member: &Member| member.addresses.iter().all(|address| address.is_ipv4());
+        let cut = watched.members.values().next().is_some_and(family);
+        for _ in 0..2 {
+            let gone: Vec<_> = watched.members.values().filter(|member| family(member) == cut).map(|m| m.id).collect();
+            gone.into_iter().for_each(|id| watched.leave(id, Leave::Unreachable));
+            watched.run(HOUR / 2, |now, question| without_family(cut, hosts, v6_first, now, question));
+        }
+        assert!(watched.members.len() >= 3, "{hosts} hosts, a family is lost: {:?}", watched.members);
+    }
+}
+
+impl<M: PoolMode> Watched<M> {
+    fn hosts(&self) -> BTreeSet<u8> {
+        self.members.values().map(host_of).collect()
+    }
 }
 
 /// Whoever can make a server refuse all cookies must not make its clients flood it.

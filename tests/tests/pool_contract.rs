@@ -12,7 +12,7 @@ use ntp_proto::{
     time::Monotonic,
 };
 use ntpd::pool::{AutoPool, Target};
-use ntpd_tests::contract::{Action, Kind, START, holds, interleaved};
+use ntpd_tests::contract::{Action, Kind, START, counts_hosts_once, holds, interleaved};
 use pool_lb::LbPool;
 use pool_srv::{SrvPool, srv_pool};
 use proptest::{prelude::*, sample::select};
@@ -128,6 +128,14 @@ fn classic_holds_the_contract() {
 fn shared_cert_and_ip_cert_hold_the_contract() {
     holds(shared_cert);
     holds(ip_cert);
+}
+
+#[test]
+fn a_host_with_two_families_counts_once() {
+    counts_hosts_once(classic);
+    counts_hosts_once(plain);
+    counts_hosts_once(shared_cert);
+    counts_hosts_once(ip_cert);
 }
 
 #[test]

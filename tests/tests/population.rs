@@ -173,6 +173,32 @@ fn a_month_costs_each_member_one_exchange_a_week_and_clients_do_not_come_togethe
     }
 }
 
+/// Answers of few records may be all there are, or a draw.
+#[test]
+fn a_member_taken_off_a_whole_list_is_replaced_and_one_that_a_draw_leaves_out_is_kept() {
+    let month = |members, listed, incidents| Scenario {
+        members,
+        listed,
+        incidents,
+        days: 30.0,
+        polls: (10, 10),
+        ..clients(ModeName::Srv, 6)
+    };
+    let gone = checked(&month(6, 7, vec![(86_400.0, Incident::Leaves(0))]), 29);
+    assert!((1..=6).contains(&gone.replaced), "{gone:?}");
+    assert_eq!((gone.unlisted, gone.lost_members, gone.short), (0, 0, 0), "{gone:?}");
+    assert_eq!(gone.exchanges_for(Cause::Other), gone.replaced, "each cost one exchange: {:?}", gone.exchanges);
+    for (members, listed) in [(5, 4), (6, 4), (12, 4), (40, 4), (7, 6), (40, 6), (8, 7), (40, 8)] {
+        let drawn = checked(&month(members, listed, vec![]), 31);
+        assert_eq!((drawn.replaced, drawn.lost_members, drawn.short), (0, 0, 0), "{members} {listed}: {drawn:?}");
+        assert_eq!(drawn.exchanges_for(Cause::Other), 0, "{members} {listed}: {:?}", drawn.exchanges);
+        // Two for each exchange, six for each look at the records, and a few of these besides to tell draws from lists.
+        let renewed = drawn.exchanges_for(Cause::Age);
+        let doubts = 6 * 4 * 6;
+        assert!(drawn.dns <= 6 * START_QUERIES + 8 * renewed + doubts, "{members} {listed}: {}", drawn.dns);
+    }
+}
+
 #[test]
 fn after_a_power_cut_every_client_starts_once() {
     for mode in [ModeName::Srv, ModeName::Lb] {

@@ -1,7 +1,8 @@
 //! Members from the addresses of one name, each an NTS server of its own: those that share a certificate for the name,
-//! and those that have one for their address.
+//! and those that have one for their address. Both addresses of a host with two families would pass for two servers, so
+//! members have one family as long as there are enough of it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::{
     Answer, KeyExchange, MAX_MEMBERS, MAX_SHUNNED, Name, Negotiated, Question,
@@ -74,6 +75,10 @@ impl List for Addresses {
 
     fn key(at: &SocketAddr) -> SocketAddr {
         *at
+    }
+
+    fn address(at: &SocketAddr) -> Option<IpAddr> {
+        Some(at.ip())
     }
 
     fn exchange(&self, at: &SocketAddr) -> KeyExchange {
@@ -151,13 +156,14 @@ mod tests {
     #[test]
     fn each_address_is_asked_under_the_name_or_under_itself() {
         for (certificate, names) in
-            [(Certificate::OfName, ["time.example"; 2]), (Certificate::OfAddress, ["192.0.2.1", "2001:db8::1"])]
+            [(Certificate::OfName, ["time.example"; 2]), (Certificate::OfAddress, ["192.0.2.1", "192.0.2.3"])]
         {
             let mut pool = pool(certificate);
             let (id, question) = asks(&mut pool);
             assert_eq!(question, Question::Addresses { name: Name::parse("time.example").unwrap(), port: 4460 });
             pool.handle_answer(START, id, addresses());
-            for (name, at) in names.iter().zip(["192.0.2.1:4460", "[2001:db8::1]:4460"]) {
+            // Two of one family: the third may be one of them.
+            for (name, at) in names.iter().zip(["192.0.2.1:4460", "192.0.2.3:4460"]) {
                 let ntp = at.replace("4460", "123");
                 let exchange = exchange(&mut pool, negotiated(name, &[&ntp]));
                 assert_eq!(exchange.server.as_str(), *name);
@@ -169,6 +175,12 @@ mod tests {
             assert_eq!(pool.poll_output(), Output::Timeout(None, "enough members"));
             assert_eq!(pool.members(), 2);
         }
+        let mut pool = pool(Certificate::OfAddress);
+        let (id, _) = asks(&mut pool);
+        let addresses = vec!["[2001:db8::1]:4460".parse().unwrap()];
+        pool.handle_answer(START, id, Answer::Addresses { addresses, until: START + Duration::from_secs(300) });
+        let exchange = exchange(&mut pool, negotiated("2001:db8::1", &["[2001:db8::1]:123"]));
+        assert_eq!((exchange.server.as_str(), joined(&mut pool).label.as_str()), ("2001:db8::1", "2001:db8::1"));
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use core::time::Duration;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     net::{IpAddr, SocketAddr},
 };
 
 use super::{
     Answer, Leave, MAX_MEMBERS, Member, MemberId, Name, Output, PoolMode, Question, QuestionId,
+    family::{Family, Tally},
     pace::{Backoff, Shunned},
 };
 use crate::{ids::Trust, time::Monotonic};
@@ -154,11 +155,35 @@ impl ClassicPool {
 
     /// Takes members from the addresses known, as long as there are too few.
     fn fill(&mut self) {
-        self.join_all(|pool, address| pool.is_fresh(address) && !pool.has_neighbour(address));
-        // Neighbours may share their fate or their owner: only if the answers leave no choice.
+        let (family, alone) = self.family();
+        let is_kin = |address: &SocketAddr| family.is_none_or(|family| Family::of(address.ip()) == family);
+        self.join_all(|pool, address| pool.is_fresh(address) && is_kin(address) && !pool.has_neighbour(address));
+        // Neighbours may share their fate or their owner, and the other family the servers: only if the answers leave no
+        // choice.
         if !self.asking() {
-            self.join_all(Self::is_fresh);
+            self.join_all(|pool, address| pool.is_fresh(address) && is_kin(address));
+            if !alone {
+                self.join_all(Self::is_fresh);
+            }
         }
+    }
+
+    /// The family that members should have, and whether no other; none where a host is one server.
+    fn family(&self) -> (Option<Family>, bool) {
+        if self.whole {
+            return (None, true);
+        }
+        let mut tally = Tally::default();
+        self.held.iter().for_each(|held| tally.add(held.address.ip(), true));
+        let known = self.hosts.iter().flat_map(|known| &known.addresses);
+        let is_held = |address: &SocketAddr| self.held.iter().any(|held| held.address == *address);
+        let mut seen = BTreeSet::new();
+        let is_new = |address: &&SocketAddr| self.is_fresh(address) && !is_held(address) && seen.insert(**address);
+        for address in known.filter(is_new) {
+            tally.add(address.ip(), false);
+        }
+        let (family, alone) = tally.choose(self.target);
+        (Some(family), alone)
     }
 
     fn is_fresh(&self, address: &SocketAddr) -> bool {
@@ -435,9 +460,24 @@ mod tests {
         pool.handle_answer(START, a, addresses(&["192.0.2.1", "192.0.2.2", "198.51.100.1"]));
         assert_eq!(labels(&drain(&mut pool).0), ["192.0.2.1", "198.51.100.1"]);
         pool.handle_answer(START, b, addresses(&["192.0.2.1", "2001:db8::1", "2001:db8::2"]));
+        // What IPv6 leads to may be what is held already.
         let (joined, _, timeout) = drain(&mut pool);
-        assert_eq!(labels(&joined), ["2001:db8::1", "192.0.2.2"]);
-        assert_eq!(timeout, None);
+        assert_eq!(labels(&joined), ["192.0.2.2"]);
+        assert!(timeout.is_some());
+    }
+
+    #[test]
+    fn without_a_majority_of_one_family_both_are_taken() {
+        let mut pool = pool(&["a.example"]);
+        pool.set_target(4);
+        let (_, asked, _) = drain(&mut pool);
+        pool.handle_answer(
+            START,
+            asked[0],
+            addresses(&["2001:db8:1::1", "192.0.2.1", "2001:db8:2::1", "198.51.100.1"]),
+        );
+        let (joined, _, _) = drain(&mut pool);
+        assert_eq!(labels(&joined), ["2001:db8:1::1", "2001:db8:2::1", "192.0.2.1", "198.51.100.1"]);
     }
 
     #[test]

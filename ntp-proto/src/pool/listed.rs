@@ -4,15 +4,20 @@
 //! [`List`].
 //!
 //! A list may be long, and each answer a draw of it, so that a member whose place is missing from one may still be listed.
-//! Two things judge a member that is held: its own key exchange, made again from time to time, and an answer short enough
-//! to be the whole list ([`List::WHOLE`]). A member that such an answer does not name gets no more keys, and is replaced
-//! as soon as another place gives keys; until then it serves.
+//! Two things judge a member that is held: its own key exchange, made again from time to time, and answers that are taken
+//! for the whole list (`Census`); if one leaves a member out, others are asked for until that is known or cannot be. A
+//! member that is not listed gets no more keys, and is replaced as soon as another place gives keys; until then it serves.
 
 use core::{fmt::Debug, time::Duration};
-use std::{collections::VecDeque, net::SocketAddr};
+use std::{
+    collections::VecDeque,
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
     Answer, KeyExchange, Leave, MAX_MEMBERS, Member, MemberId, Negotiated, Output, PoolMode, Question, QuestionId,
+    census::Census,
+    family::{Family, Tally},
     pace::{Backoff, Shunned},
 };
 use crate::time::Monotonic;
@@ -39,8 +44,8 @@ pub trait List {
     /// What the list is made of, for people: said while it is waited for.
     const WHAT: &'static str;
 
-    /// An answer of at most so many places is the whole list: a place that it does not name is not listed. Zero if nothing
-    /// can be said of any answer.
+    /// An answer of at most so many places may be the whole list, if it stays the same. Zero if nothing can be said of any
+    /// answer.
     const WHOLE: usize;
 
     /// Asks for the list.
@@ -55,6 +60,9 @@ pub trait List {
 
     /// What tells `place` from others.
     fn key(place: &Self::Place) -> Self::Key;
+
+    /// Where `place` is, if it is an address and its server may have others that nobody knows to be its own.
+    fn address(place: &Self::Place) -> Option<IpAddr>;
 
     /// Asks `place` for keys.
     fn exchange(&self, place: &Self::Place) -> KeyExchange;
@@ -76,6 +84,10 @@ pub struct ListedPool<L: List> {
     listed_at: Option<Monotonic>,
     /// Whether `places` are to be asked for before the next exchange.
     due: bool,
+    census: Census<L::Key>,
+    /// When `places` are asked for again to find out who is listed, and whether they are asked for that alone now.
+    doubt_at: Option<Monotonic>,
+    doubts: bool,
     held: Vec<Held<L::Place>>,
     /// No good; and those that sent us away.
     shunned: Shunned<L::Key>,
@@ -124,6 +136,9 @@ impl<L: List> ListedPool<L> {
             until: None,
             listed_at: None,
             due: true,
+            census: Census::default(),
+            doubt_at: None,
+            doubts: false,
             held: Vec::new(),
             shunned: Shunned::default(),
             denied: Shunned::default(),
@@ -172,11 +187,27 @@ impl<L: List> ListedPool<L> {
                 && !self.denied.contains(&key)
                 && !self.held.iter().any(|held| L::key(&held.place) == key)
         };
-        if let Some(place) = self.places.iter().find(free).filter(|_| self.short()) {
+        if let Some(place) = self.short().then(|| self.fresh(free)).flatten() {
             return Some((place.clone(), None));
         }
         let wanting = self.wanting().filter(|_| self.rekey_at.is_none());
         wanting.map(|held| (held.place.clone(), Some(held.id)))
+    }
+
+    /// The next place that is free, of the family of addresses that members should have.
+    fn fresh(&self, is_free: impl Fn(&&L::Place) -> bool) -> Option<&L::Place> {
+        let mut tally = Tally::default();
+        let held = self.held.iter().map(|held| (&held.place, true));
+        let free = self.places.iter().filter(&is_free).map(|place| (place, false));
+        for (place, is_held) in held.chain(free) {
+            if let Some(address) = L::address(place) {
+                tally.add(address, is_held);
+            }
+        }
+        let (family, alone) = tally.choose(self.target);
+        let is_kin = |place: &&L::Place| L::address(place).is_none_or(|address| Family::of(address) == family);
+        let mut free = self.places.iter().filter(&is_free);
+        free.clone().find(is_kin).or_else(|| free.next().filter(|_| !alone))
     }
 
     /// The next member that is to have keys anew.
@@ -204,20 +235,22 @@ impl<L: List> ListedPool<L> {
     }
 
     fn handle_list(&mut self, now: Monotonic, answer: Answer) {
+        let doubted = core::mem::take(&mut self.doubts);
         self.trouble = match self.list.read(answer) {
             Ok((places, until)) => {
-                let whole = places.len() <= L::WHOLE;
-                for held in &mut self.held {
-                    let named = places.iter().any(|place| L::key(place) == L::key(&held.place));
-                    held.listed = named || (held.listed && !whole);
-                }
+                let until = until.max(now + LIFETIMES.0).min(now + LIFETIMES.1);
+                self.count(now, &places, until, doubted);
                 self.places = places;
                 self.listed_at = Some(now);
-                self.until = Some(until.max(now + LIFETIMES.0).min(now + LIFETIMES.1));
+                self.until = Some(until);
                 self.due = false;
                 "next key exchange"
             }
-            Err(why) => why,
+            Err(why) => {
+                // Without that answer nothing is lost.
+                self.due &= !doubted || self.short();
+                why
+            }
         };
         if !self.due {
             self.plan(now);
@@ -228,6 +261,22 @@ impl<L: List> ListedPool<L> {
         } else {
             self.retry_at = Some(self.failures.trouble(now));
         }
+    }
+
+    /// Takes from an answer who is listed, as far as it can be told.
+    fn count(&mut self, now: Monotonic, places: &[L::Place], until: Monotonic, doubted: bool) {
+        let named: Vec<L::Key> = places.iter().map(L::key).collect();
+        self.census.take(now, &named, until, L::WHOLE);
+        let is_whole = self.census.is_whole(now);
+        let mut is_one_missing = false;
+        for held in &mut self.held {
+            let is_named = named.contains(&L::key(&held.place));
+            is_one_missing |= !is_named && held.listed;
+            held.listed = is_named || (held.listed && !is_whole);
+        }
+        // One that was asked for out of doubt and is another still is a draw, as far as can be told.
+        let is_of_use = is_one_missing && (!doubted || self.census.agrees());
+        self.doubt_at = self.census.next(now).filter(|_| is_of_use);
     }
 
     fn handle_keys(
@@ -377,6 +426,7 @@ impl<L: List> PoolMode for ListedPool<L> {
         if self.rekey_at.take_if(|at| *at <= now).is_some() && self.wanting().is_some() {
             self.check(now);
         }
+        self.doubts |= self.doubt_at.take_if(|at| *at <= now).is_some();
         if self.retry_at.is_none_or(|at| now < at) {
             return;
         }
@@ -398,9 +448,13 @@ impl<L: List> PoolMode for ListedPool<L> {
             return Output::Join(member);
         }
         let candidate = self.candidate();
+        if self.doubts && self.asked.is_none() {
+            return self.ask_list();
+        }
         if !self.short() && candidate.is_none() {
             let rekey_at = self.rekey_at.filter(|_| self.wanting().is_some());
-            return Output::Timeout(rekey_at, rekey_at.map_or("enough members", |_| "next key exchange"));
+            let (doubt_at, why) = (self.doubt_at, rekey_at.map_or("enough members", |_| "next key exchange"));
+            return Output::Timeout([rekey_at, doubt_at].into_iter().flatten().min(), why);
         }
         match (&self.asked, self.retry_at) {
             (Some(Asked::List(_)), _) => return Output::Timeout(None, L::WHAT),

@@ -10,7 +10,9 @@ use crate::{ids::Trust, time::Monotonic};
 
 pub mod addresses;
 pub mod auto;
+mod census;
 pub mod classic;
+mod family;
 pub mod listed;
 mod name;
 pub mod order;

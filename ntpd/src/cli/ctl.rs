@@ -232,7 +232,12 @@ fn look_up(ctl: &Ctl, args: &LookupArgs) -> ExitCode {
         return complain(USAGE, "either --json or --chrony");
     }
     let found = match lookup::settings(args.config.as_deref()) {
-        Ok(settings) => lookup::run(&settings, &name, port),
+        Ok((settings, note)) => {
+            if let Some(note) = note {
+                eprintln!("ntpctl: {}", table::printable(&note));
+            }
+            lookup::run(&settings, &name, port)
+        }
         Err(problems) => return complain(FAILED, &problems.to_string()),
     };
     let found = match found {

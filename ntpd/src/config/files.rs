@@ -78,6 +78,12 @@ impl Config {
     }
 }
 
+/// Whether there is a configuration in its usual place.
+#[must_use]
+pub fn standard_exists() -> bool {
+    Path::new(DIRECTORY).join(MAIN_FILE).exists()
+}
+
 pub(super) fn load_directory(directory: &Path) -> Result<Loaded, Problems> {
     load_files(&directory.join(MAIN_FILE), Some(&directory.join(DROP_IN_DIRECTORY)))
 }

@@ -37,7 +37,7 @@ mod tests;
 mod trust;
 mod values;
 
-pub use files::{Origin, load};
+pub use files::{Origin, load, standard_exists};
 pub(crate) use files::{certificates, cookie_secrets};
 pub use problem::{Place, Problem, Problems, Wrong};
 

@@ -48,17 +48,10 @@ impl Lookup {
             }
             Offer::LbPool => "a pool of NTS servers behind one key exchange (mode \"lb\")".to_owned(),
             Offer::NtsServer => "a single NTS server".to_owned(),
-            Offer::Plain if !self.is_usable() => {
-                let why = match self.nts_services.state {
-                    RecordState::Secure => "no NTS server that service records name gives keys",
-                    RecordState::Insecure => "no NTS, but service records for it that nothing vouches for",
-                    RecordState::Present | RecordState::None | RecordState::Bogus | RecordState::Failed => {
-                        "no NTS, but what DNS says of it is forged or missing"
-                    }
-                };
-                format!("{why}: plain NTP is not to be used")
-            }
-            Offer::Plain => "no NTS; plain NTP was not tried (`ntpd query` does)".to_owned(),
+            Offer::Plain => match self.why_not_plain() {
+                Some(why) => format!("no NTS that can be used, and plain NTP is not to be: {why}"),
+                None => "no NTS; plain NTP was not tried (`ntpd query` does)".to_owned(),
+            },
             Offer::Nothing => "nothing".to_owned(),
         }
     }
@@ -75,10 +68,7 @@ impl Lookup {
                 for target in &self.targets {
                     match &target.server.exchange {
                         Some(exchange) => nts(&mut out, &target.server, exchange),
-                        None => {
-                            let problem = target.server.problem.as_deref().unwrap_or("no keys");
-                            line(&mut out, 0, &format!("# {}", without(problem, "")));
-                        }
+                        None => refused(&mut out, &target.server),
                     }
                 }
             }
@@ -88,6 +78,9 @@ impl Lookup {
                 }
             }
             Offer::Plain if !self.is_usable() => {
+                for target in &self.targets {
+                    refused(&mut out, &target.server);
+                }
                 if let Some(problem) = &self.itself.problem {
                     line(&mut out, 0, &format!("# {problem}"));
                 }
@@ -118,6 +111,10 @@ fn nts(out: &mut String, server: &Server, exchange: &Exchange) {
     }
     let port = if server.port == NTS_KE_PORT { String::new() } else { format!(" ntsport {}", server.port) };
     line(out, 0, &format!("server {} iburst nts{port}", server.name));
+}
+
+fn refused(out: &mut String, server: &Server) {
+    line(out, 0, &format!("# {}", server.problem.as_deref().unwrap_or("no keys")));
 }
 
 fn records(records: &Records) -> String {
@@ -204,7 +201,7 @@ mod tests {
         let problem =
             exchange.is_none().then(|| format!("{name}: nobody listens at TCP port {port} (is it an NTS server?)"));
         let tlsa = Tlsa { state: "insecure", records: vec![], problems: vec![] };
-        Server { name: name.into(), port, tlsa, exchange, problem }
+        Server { name: name.into(), port, tlsa, nobody_listens: exchange.is_none(), exchange, problem }
     }
 
     fn lookup(offer: Offer) -> Lookup {
@@ -289,18 +286,18 @@ mod tests {
         for (state, usable) in [
             (RecordState::Bogus, false),
             (RecordState::Failed, false),
-            (RecordState::None, true),
-            // The daemon waits for their signatures, or for the servers that they name.
             (RecordState::Insecure, false),
+            (RecordState::None, true),
             (RecordState::Secure, false),
         ] {
             let mut plain = lookup(Offer::Plain);
             plain.nts_services.state = state;
+            plain.nts_services.count = usize::from(state == RecordState::Secure);
             assert_eq!((plain.is_usable(), comments(&plain)), (usable, !usable), "{state:?}");
             let target = Plain { priority: 0, weight: 0, name: "a.example".into(), port: 123 };
             plain.plain_targets = vec![target];
             assert_eq!((plain.is_usable(), comments(&plain)), (usable, !usable), "{state:?}");
-            assert_eq!(plain.to_text().contains("plain NTP is not to be used"), !usable, "{state:?}");
+            assert_eq!(plain.to_text().contains("plain NTP is not to be: "), !usable, "{state:?}");
             // Whoever has NTS all the same has it.
             let mut single = lookup(Offer::NtsServer);
             single.itself = server("time.example", 4460, Some(exchange("pki", Some(1_901_232_000))));
@@ -310,6 +307,43 @@ mod tests {
         let mut forged = lookup(Offer::Plain);
         forged.itself.tlsa.state = "bogus";
         assert_eq!((forged.is_usable(), comments(&forged)), (false, true));
+    }
+
+    #[test]
+    fn a_plain_line_is_for_names_without_nts_and_all_others_are_told_why() {
+        let mut unsigned = lookup(Offer::Plain);
+        let problem = Some("_ntske._tcp.time.example: service records are not signed".into());
+        unsigned.nts_services = Records { state: RecordState::Insecure, count: 0, problem };
+        assert_eq!(
+            unsigned.to_chrony(),
+            "# time.example: no NTS that can be used, and plain NTP is not to be: its service records for NTS are not \
+             signed (DNSSEC)\n\
+             # service records for NTS are not used: not signed (DNSSEC), so not used: service records are not signed\n\
+             # time.example: nobody listens at TCP port 4460 (is it an NTS server?)\n"
+        );
+        let mut expired = lookup(Offer::Plain);
+        (expired.itself.nobody_listens, expired.itself.problem) =
+            (false, Some("time.example: certificate expired".into()));
+        let text = expired.to_chrony();
+        assert!(!expired.is_usable() && text.lines().all(|line| line.starts_with('#')), "{text}");
+        assert!(
+            text.contains("its key exchange is there and gives no keys now\n# time.example: certificate exp"),
+            "{text}"
+        );
+        // Signed records whose servers are all down now.
+        let down = Lookup { offer: Offer::Plain, ..srv() };
+        let down = Lookup {
+            targets: down
+                .targets
+                .into_iter()
+                .map(|target| Target { server: server("b.example", 4460, None), ..target })
+                .collect(),
+            ..down
+        };
+        let text = down.to_chrony();
+        assert!(!down.is_usable() && text.lines().all(|line| line.starts_with('#')), "{text}");
+        assert!(text.contains("no server of its service records gives keys now"), "{text}");
+        assert_eq!(text.matches("# b.example: nobody listens").count(), 2, "{text}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Names to addresses and to service records.
 //!
 //! Addresses come from the system's own resolver, so that `/etc/hosts`, mDNS and whatever else `nsswitch.conf` names
-//! count as for every other program. Service and TLSA records come from the name servers themselves, and DNSSEC is
+//! count as for every other program; if it knows none, from the resolvers that the settings name. Service and TLSA records come from the name servers themselves, and DNSSEC is
 //! validated here: nobody on the way, the local resolver included, can make a name lead elsewhere. Only where an
 //! administrator says so is the word of a resolver believed.
 
@@ -80,6 +80,8 @@ pub struct Resolver {
     hosts: Arc<BTreeMap<Name, Vec<IpAddr>>>,
     /// Whether the system is asked for addresses, and not the name servers.
     asks_system: bool,
+    /// Whether the settings say who the name servers are: they may know what the system does not.
+    are_named: bool,
     threads: Arc<Semaphore>,
     name_servers: Arc<NameServers>,
     trusted: [u8; 32],
@@ -98,13 +100,15 @@ impl Resolver {
         Self {
             hosts: Arc::new(hosts),
             asks_system: true,
+            are_named: false,
             threads: Arc::new(Semaphore::new(MAX_THREADS)),
             name_servers: Arc::new(NameServers::system(Validation::Here(Arc::default()))),
             trusted: BUILT_IN,
         }
     }
 
-    /// Asks the system for addresses, and whom the settings name for everything else.
+    /// Asks the system for addresses, and whom the settings name for everything else, and for addresses that the system
+    /// does not know.
     ///
     /// # Errors
     ///
@@ -124,7 +128,8 @@ impl Resolver {
             [] => NameServers::system(validation),
             servers => NameServers::fixed(servers.to_vec(), validation),
         };
-        Ok(Self { name_servers: Arc::new(name_servers), trusted, ..Self::system() })
+        let are_named = !settings.resolvers.is_empty();
+        Ok(Self { name_servers: Arc::new(name_servers), are_named, trusted, ..Self::system() })
     }
 
     /// The same, but it asks the name servers for addresses too, and the system for nothing.
@@ -148,8 +153,9 @@ impl Resolver {
 
     /// The addresses of a host, each with `port`, in the order of the answer. The text says for people what went wrong.
     ///
-    /// While nobody knows how late it is, a resolver of the system that validates by the same clock has no answer for names
-    /// that are signed. If it fails then, the name servers are asked.
+    /// If the system has none, the name servers are asked where the settings name them. They are also asked if it fails
+    /// while nobody knows how late it is: a resolver of the system that validates by the same clock has no answer for names
+    /// that are signed.
     pub async fn addresses(&self, name: &Name, port: u16, judgement: Judgement) -> (Answer, Option<String>) {
         if let Some(address) = name.address() {
             return answer(name, vec![SocketAddr::new(address, port)]);
@@ -160,19 +166,19 @@ impl Resolver {
         if !self.asks_system {
             return addresses::addresses(&self.name_servers, name, port, judgement).await;
         }
-        let why = match timeout(DEADLINE, self.ask_system(name, port)).await {
+        let (system, failed) = match timeout(DEADLINE, self.ask_system(name, port)).await {
             Ok(Ok(addresses)) => return answer(name, addresses),
-            Ok(Err(error)) if is_no_such_name(&error) => return no_address(name),
-            Ok(Err(error)) => error.to_string(),
-            Err(Elapsed { .. }) => format!("no answer in {} s", DEADLINE.as_secs()),
+            Ok(Err(error)) if is_no_such_name(&error) => (no_address(name), false),
+            Ok(Err(error)) => (unresolved(name, &error.to_string()), true),
+            Err(Elapsed { .. }) => (unresolved(name, &format!("no answer in {} s", DEADLINE.as_secs())), true),
         };
-        if matches!(judgement, Judgement::Deferred { .. }) {
+        if self.are_named || failed && matches!(judgement, Judgement::Deferred { .. }) {
             let asked = addresses::addresses(&self.name_servers, name, port, judgement).await;
             if matches!(asked, (Answer::Addresses { .. }, _)) {
                 return asked;
             }
         }
-        unresolved(name, &why)
+        system
     }
 
     /// Service records, if DNSSEC vouches for them.

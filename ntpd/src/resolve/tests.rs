@@ -516,6 +516,28 @@ fn resolvers_are_told_that_we_validate() {
 }
 
 #[test]
+fn resolvers_that_are_named_know_addresses_that_the_system_does_not() {
+    block_on(async {
+        let (world, _) = World::new();
+        let (server, task) = serve(world).await;
+        // Its keys are nobody's anchor: it is believed.
+        let dnssec = DnssecUse::TrustResolver;
+        let settings = TrustSettings { dnssec, resolvers: vec![server], ..TrustSettings::default() };
+        let named = Resolver::new(&settings).unwrap();
+        let at = "192.0.2.1:123".parse().unwrap();
+        let (answer, text) = named.addresses(&name("failing.plain.test"), 123, today()).await;
+        assert!(matches!(&answer, Answer::Addresses { addresses, .. } if addresses[..] == [at]), "{answer:?} {text:?}");
+        // What neither knows is told in the system's words.
+        let (answer, text) = named.addresses(&name("nobody.plain.test"), 123, today()).await;
+        assert!(!matches!(answer, Answer::Addresses { .. }) && text.is_some(), "{answer:?} {text:?}");
+        // `/etc/hosts` comes first.
+        let (answer, _) = named.addresses(&name("localhost"), 123, today()).await;
+        assert!(matches!(answer, Answer::Addresses { .. }), "{answer:?}");
+        task.abort();
+    });
+}
+
+#[test]
 fn a_resolver_is_believed_only_where_that_is_wanted() {
     block_on(async {
         let (mut world, _) = World::new();

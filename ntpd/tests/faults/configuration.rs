@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use crate::world::{Authority, GOOD_YEARS, Place, free_port, plain_entry, plain_server};
+use crate::world::{Authority, GOOD_YEARS, Place, plain_entry, plain_server, reserved_port};
 
 /// Both `check` and the daemon itself refuse this text with a line that ends so, and leave nothing behind.
 fn refused(text: &str, at: &str, message: &str) {
@@ -119,7 +119,7 @@ fn addresses_in_use_are_named() {
         (
             format!(
                 "[serve]\nlisten = \"127.0.0.1:{}\"\nallow = \"all\"\n[serve.nts]\nlisten = \"{exchange}\"\n{nts}",
-                free_port()
+                reserved_port()
             ),
             format!("cannot serve NTS key exchange on {exchange}: another program uses this port"),
         ),

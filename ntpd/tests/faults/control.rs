@@ -16,7 +16,7 @@ use ntpd::{config::Require, ke::connect::KeyExchanger, now, resolve::Resolver};
 use nts_ke::verify::TrustRoots;
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use crate::world::{Authority, GOOD_YEARS, Place, eventually, free_port, plain_entry, plain_server};
+use crate::world::{Authority, GOOD_YEARS, Place, eventually, plain_entry, plain_server, reserved_port};
 
 #[test]
 fn clients_that_flood_hang_or_send_rubbish_keep_nobody_out() {
@@ -65,8 +65,8 @@ fn a_wrong_configuration_changes_nothing() {
     let daemon = place.start();
     daemon.synchronized();
     let other = "[[server]]\naddress = \"127.0.0.2:11123\"\n";
-    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let holder = std::net::UdpSocket::bind(taken).unwrap();
+    let holder = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap();
     for (text, at, message) in [
         (format!("{other}min-pol = 1\n"), ":3:1: ", "server.min-pol: unknown key (did you mean `min-poll`?)"),
         (format!("{other}[serve]\nlisten = \"{taken}\"\nallow = \"all\"\n"), "", "cannot serve NTP on 127.0.0.1:"),
@@ -113,7 +113,7 @@ fn a_right_configuration_is_applied_as_a_whole() {
     let place = Place::new(&plain_entry(a));
     let daemon = place.start();
     daemon.synchronized();
-    let [one, two]: [SocketAddr; 2] = [free_port(), free_port()].map(|port| ([127, 0, 0, 1], port).into());
+    let [one, two]: [SocketAddr; 2] = [reserved_port(), reserved_port()].map(|port| ([127, 0, 0, 1], port).into());
     let serve = |list: &[SocketAddr]| {
         let list: Vec<String> = list.iter().map(|address| format!("\"{address}\"")).collect();
         format!("[serve]\nlisten = [{}]\nallow = \"all\"\n", list.join(", "))
@@ -156,7 +156,7 @@ fn certificates_and_addresses_of_the_nts_server_are_replaced() {
     let old = Authority::new(&place);
     old.issue(&place, "127.0.0.1", GOOD_YEARS);
     let (_server, address) = plain_server();
-    let [ntp, one, two] = [free_port(), free_port(), free_port()];
+    let [ntp, one, two] = [reserved_port(), reserved_port(), reserved_port()];
     let configure = |list: &str| {
         place.configure(&format!(
             "{}[serve]\nlisten = \"127.0.0.1:{ntp}\"\nallow = \"all\"\n[serve.nts]\nlisten = [{list}]\n\

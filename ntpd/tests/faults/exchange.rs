@@ -57,7 +57,7 @@ fn certificates_that_do_not_fit_are_told_apart() {
 fn a_port_that_nobody_listens_to_is_named() {
     let place = Place::new("");
     Authority::new(&place);
-    let port = crate::world::free_port();
+    let port = crate::world::reserved_port();
     says(&place, port, &format!("nobody listens at TCP port {port}"));
 }
 

@@ -10,7 +10,7 @@ use std::{
 use ntp_proto::nts::Keyring;
 use ntpd::{ke::pair::Identity, serve::Server};
 
-use crate::world::{Authority, Daemon, Exchange, FAST, GOOD_YEARS, Place, eventually, free_port, time_server};
+use crate::world::{Authority, Daemon, Exchange, FAST, GOOD_YEARS, Place, eventually, reserved_port, time_server};
 
 /// One operator: a key exchange, and the NTP server behind it.
 struct Operator {
@@ -75,7 +75,7 @@ fn missing(daemon: &Daemon<'_>, words: &str) {
 fn a_time_that_nobody_confirmed_is_neither_followed_nor_passed_on() {
     let place = Place::new("");
     let authority = Authority::new(&place);
-    let (ke_port, serve) = (free_port(), free_port());
+    let (ke_port, serve) = (reserved_port(), reserved_port());
     let _first = Operator::start(&place, &authority, 1, ke_port);
     place.configure(&configuration(ke_port, serve));
     let daemon = place.start();
@@ -108,9 +108,9 @@ fn a_time_that_nobody_confirmed_is_neither_followed_nor_passed_on() {
 fn once_needs_a_verified_time() {
     let place = Place::new("");
     let authority = Authority::new(&place);
-    let ke_port = free_port();
+    let ke_port = reserved_port();
     let _first = Operator::start(&place, &authority, 1, ke_port);
-    place.configure(&configuration(ke_port, free_port()));
+    place.configure(&configuration(ke_port, reserved_port()));
     let ended = place.ntpd(&["once", "-x"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.contains("no time was had in 30.0 s"), "{}", ended.err);

@@ -1,6 +1,6 @@
 //! `ntpd query` and `ntpd once`.
 
-use crate::world::{Place, free_port, plain_entry, plain_server};
+use crate::world::{Place, plain_entry, plain_server, reserved_port};
 
 #[test]
 fn query_measures_and_prints() {
@@ -18,7 +18,7 @@ fn query_measures_and_prints() {
 #[test]
 fn query_without_an_answer_fails_and_says_so() {
     let place = Place::new("");
-    let silent = format!("127.0.0.1:{}", free_port());
+    let silent = format!("127.0.0.1:{}", reserved_port());
     let ended = place.run(env!("CARGO_BIN_EXE_ntpd"), &["query", &silent, "ntp.invalid"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     let told: Vec<&str> = ended.err.lines().collect();
@@ -53,7 +53,7 @@ fn once_says_how_wrong_the_clock_is_and_leaves_it_alone() {
 
 #[test]
 fn once_without_an_answer_fails() {
-    let place = Place::new(&plain_entry(([127, 0, 0, 1], free_port()).into()));
+    let place = Place::new(&plain_entry(([127, 0, 0, 1], reserved_port()).into()));
     let ended = place.ntpd(&["once", "-x"]);
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(ended.err.contains("no time was had in 30.0 s\n  127.0.0.1 (127.0.0.1:"), "{}", ended.err);

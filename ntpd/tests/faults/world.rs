@@ -1,12 +1,20 @@
 //! A daemon and the servers around it. They end with the test.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
-    os::unix::fs::{OpenOptionsExt as _, chown},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::{OpenOptionsExt as _, chown},
+            net::{SocketAddr as UnixAddress, UnixListener},
+        },
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Mutex,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -49,13 +57,42 @@ pub(crate) fn eventually<T>(what: &str, mut probe: impl FnMut() -> Result<T, Str
     }
 }
 
-/// A UDP port that is free now, and so is the TCP port of the same number.
-pub(crate) fn free_port() -> u16 {
-    eventually("a free port", || {
-        let udp = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
-        let port = udp.local_addr().unwrap().port();
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map(|_| port).map_err(|error| error.to_string())
-    })
+/// A port of UDP and TCP that is this test's alone, for whoever is to bind it later, or for nobody.
+///
+/// The system gives ports of its own range to whoever asks for any, and might give away one that was only looked for. So
+/// it is none of these. Other tests, in other processes too, are kept from it by a name that lasts as long as this process.
+pub(crate) fn reserved_port() -> u16 {
+    static RESERVED: Mutex<Vec<UnixListener>> = Mutex::new(Vec::new());
+    let mut reserved = RESERVED.lock().unwrap();
+    let reserve = |port: u16| {
+        let name = UnixAddress::from_abstract_name(format!("ntpd-test-port-{port}")).unwrap();
+        let name = UnixListener::bind_addr(&name).ok()?;
+        let is_free = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
+            && TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok();
+        is_free.then_some((port, name))
+    };
+    let (port, name) = own_ports().find_map(reserve).expect("a free port");
+    reserved.push(name);
+    port
+}
+
+/// Ports that the system gives nobody who does not ask for them.
+fn own_ports() -> impl Iterator<Item = u16> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let ends: Vec<u16> = range.split_whitespace().map(|end| end.parse().unwrap()).collect();
+    (10_000..=u16::MAX).filter(move |port| !(ends[0]..=ends[1]).contains(port))
+}
+
+#[test]
+fn a_reserved_port_is_given_to_nobody_else() {
+    let reserved: Vec<u16> = (0..50).map(|_| reserved_port()).collect();
+    let once: BTreeSet<_> = reserved.iter().collect();
+    assert_eq!(once.len(), reserved.len());
+    let any: Vec<_> = (0..500).map(|_| UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap()).collect();
+    for socket in &any {
+        assert!(!once.contains(&socket.local_addr().unwrap().port()));
+    }
+    assert!(own_ports().all(|port| any.iter().all(|socket| socket.local_addr().unwrap().port() != port)));
 }
 
 /// How a program ended, and what it said.

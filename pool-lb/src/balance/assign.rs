@@ -22,8 +22,12 @@ const MAX_ALIASES: usize = 24;
 /// Most members that one name may stand for.
 const MAX_BEARERS: usize = 8;
 
-/// The form in which names of servers are compared (RFC 1034 section 3.1).
+/// The form in which names of servers are compared (RFC 1034 section 3.1). An address has many forms too, and one in IPv6
+/// that stands for one in IPv4.
 fn canonical(name: &str) -> String {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return address.to_canonical().to_string();
+    }
     let mut name = name.strip_suffix('.').unwrap_or(name).to_owned();
     name.make_ascii_lowercase();
     name
@@ -76,7 +80,7 @@ impl Assignments {
     pub fn new(roster: Roster) -> Self {
         let mut places: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (place, member) in roster.directory().members().iter().enumerate() {
-            let addresses = member.addresses.iter().map(IpAddr::to_string);
+            let addresses = member.addresses.iter().map(|address| address.to_canonical().to_string());
             for called in addresses.chain([canonical(member.name.as_str())]) {
                 places.entry(called).or_default().push(place);
             }

@@ -82,25 +82,26 @@ impl Sockets {
     pub(super) fn serve(self, commands: &mpsc::Sender<Command>) {
         if let Ok(listener) = UnixListener::from_std(self.control) {
             let commands = commands.clone();
-            spawn_local(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => drop(spawn_local(timeout(DEADLINE, attend(stream, commands.clone())))),
-                        Err(_) => sleep(Duration::from_millis(100)).await,
-                    }
-                }
-            });
+            let next = async move || listener.accept().await.map(|(stream, _)| stream);
+            spawn_local(accept_forever(next, move |stream| attend(stream, commands.clone())));
         }
         if let Some(Ok(listener)) = self.metrics.map(TcpListener::from_std) {
             let commands = commands.clone();
-            spawn_local(async move {
-                loop {
-                    match listener.accept().await {
-                        Ok((stream, _)) => drop(spawn_local(timeout(DEADLINE, show(stream, commands.clone())))),
-                        Err(_) => sleep(Duration::from_millis(100)).await,
-                    }
-                }
-            });
+            let next = async move || listener.accept().await.map(|(stream, _)| stream);
+            spawn_local(accept_forever(next, move |stream| show(stream, commands.clone())));
+        }
+    }
+}
+
+/// Serves whoever comes, each in a task of its own and for a bounded time.
+async fn accept_forever<S, F: Future<Output = io::Result<()>> + 'static>(
+    next: impl AsyncFn() -> io::Result<S>,
+    serve: impl Fn(S) -> F,
+) {
+    loop {
+        match next().await {
+            Ok(stream) => drop(spawn_local(timeout(DEADLINE, serve(stream)))),
+            Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }
 }

@@ -92,3 +92,6 @@ impl Core {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

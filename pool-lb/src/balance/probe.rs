@@ -47,11 +47,13 @@ const MAX_PACKET: usize = 2048;
 /// Packets that are looked at for one answer.
 const MAX_LOOKS: usize = 16;
 
-/// As long as nothing was tried.
-const NOT_TRIED: &str = "it has no address";
-
 /// The port of NTP.
 const NTP_PORT: u16 = 123;
+
+/// If nothing was tried.
+fn not_tried() -> Trouble {
+    Trouble::Member("it has no address".to_owned())
+}
 
 /// Probes all members, evenly over the interval.
 pub(super) async fn probe_forever(shared: Shared) {
@@ -104,29 +106,29 @@ async fn measure(member: &Member, client: &ClientConfig, config: &Config) -> Res
         None => vec![SocketAddr::new(good.ip(), port)],
         Some(server) => resolve(server, port, config.allow_private).await?,
     };
+    ask_time(&mut established, addresses, config.time_of_day).await
+}
+
+/// Asks for the time at the first address that tells it.
+async fn ask_time(
+    established: &mut Established,
+    addresses: Vec<SocketAddr>,
+    time_of_day: fn() -> UnixTime,
+) -> Result<Sample, Trouble> {
     let mut best: Option<(f64, f64)> = None;
-    let mut trouble = Trouble::Member(NOT_TRIED.to_owned());
+    let mut trouble = None;
     for address in addresses.into_iter().take(MAX_ADDRESSES) {
         for _ in 0..EXCHANGES {
-            match exchange_time(&mut established, address, config.time_of_day).await {
+            match exchange_time(established, address, time_of_day).await {
                 Ok(measured) => best = Some(best.filter(|best| best.1 <= measured.1).unwrap_or(measured)),
-                Err(failed) => trouble = worse(trouble, failed),
+                Err(failed) => trouble = Some(Trouble::or(trouble, failed)),
             }
         }
         if let Some((offset, delay)) = best {
             return Ok(Sample::Measured { offset, delay });
         }
     }
-    Err(trouble)
-}
-
-/// Of two failures the one that counts: what this machine lacks for one address says nothing of another.
-fn worse(first: Trouble, second: Trouble) -> Trouble {
-    if matches!((&first, &second), (Trouble::Member(why), Trouble::Ours(_)) if why != NOT_TRIED) {
-        first
-    } else {
-        second
-    }
+    Err(trouble.unwrap_or_else(not_tried))
 }
 
 /// Exchanges keys with the first address that does; the time is shared with those that are still to be tried.
@@ -142,18 +144,18 @@ async fn establish(
         addresses = resolved.map_err(|_| Trouble::Member("its name is not resolved in time".to_owned()))??;
     }
     addresses.truncate(MAX_ADDRESSES);
-    let mut trouble = Trouble::Member(NOT_TRIED.to_owned());
+    let mut trouble = None;
     let count = u32::try_from(addresses.len()).unwrap_or(1).max(1);
     for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
         let by = now::monotonic() + now::until(by) / left;
         let exchange = exchange_keys(member, address, client, (config.time_of_day)(), by);
         match timeout(now::until(by), exchange).await {
             Ok(Ok(established)) => return Ok((established, address)),
-            Ok(Err(failed)) => trouble = worse(trouble, failed),
-            Err(_) => trouble = worse(trouble, Trouble::Member("no key exchange in time".to_owned())),
+            Ok(Err(failed)) => trouble = Some(Trouble::or(trouble, failed)),
+            Err(_) => trouble = Some(Trouble::Member("no key exchange in time".to_owned())),
         }
     }
-    Err(trouble)
+    Err(trouble.unwrap_or_else(not_tried))
 }
 
 async fn exchange_keys(
@@ -279,18 +281,100 @@ fn judge(reply: &Header, sent: NtpTimestamp, took: NtpDuration) -> Result<(f64, 
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use ntp_proto::nts::{AeadKey, Cookie, SessionKeys};
+    use tokio::{
+        net::TcpListener,
+        task::{JoinSet, spawn_local},
+    };
+
     use super::*;
+    use crate::balance::tests::{block_on, shared};
+
+    /// Addresses of loopback that all have the same port, which `open` opens.
+    async fn at_five<T>(open: impl AsyncFn(SocketAddr) -> io::Result<T>) -> (u16, Vec<T>) {
+        // The port is free at the first address, and may be taken at another.
+        loop {
+            let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = first.local_addr().unwrap().port();
+            drop(first);
+            let mut opened = Vec::new();
+            for last in 1..=5 {
+                opened.extend(open(([127, 0, 0, last], port).into()).await);
+            }
+            if opened.len() == 5 {
+                return (port, opened);
+            }
+        }
+    }
 
     #[test]
-    fn what_this_machine_lacks_is_held_against_no_member() {
-        let ours = || Trouble::from(io::Error::from_raw_os_error(libc::ENETUNREACH));
-        let member = || Trouble::from(io::Error::from_raw_os_error(libc::ECONNREFUSED));
-        let untried = || Trouble::Member(NOT_TRIED.to_owned());
-        assert!(matches!(ours(), Trouble::Ours(_)) && matches!(member(), Trouble::Member(_)));
-        // Its IPv6 address cannot be reached from here, its IPv4 address refuses, or the other way round.
-        assert!(matches!(worse(worse(untried(), ours()), member()), Trouble::Member(_)));
-        assert!(matches!(worse(worse(untried(), member()), ours()), Trouble::Member(_)));
-        assert!(matches!(worse(worse(untried(), ours()), ours()), Trouble::Ours(_)));
+    fn keys_are_asked_for_at_three_addresses() {
+        block_on(async {
+            let (port, listeners) = at_five(async |address| TcpListener::bind(address).await).await;
+            let addresses = "\"127.0.0.1\", \"127.0.0.2\", \"127.0.0.3\", \"127.0.0.4\", \"127.0.0.5\"";
+            let text = format!("[[member]]\nname = \"m.test\"\nport = {port}\naddresses = [{addresses}]\n");
+            let shared = shared(&text).0;
+            let member = shared.assignments.load().roster.directory().members()[0].clone();
+            let asked: [Cell<usize>; 5] = Default::default();
+            let asked = std::rc::Rc::new(asked);
+            let mut serving = JoinSet::new();
+            for (number, listener) in listeners.into_iter().enumerate() {
+                let asked = std::rc::Rc::clone(&asked);
+                serving.spawn_local(async move {
+                    // Whoever comes is sent away.
+                    while listener.accept().await.is_ok() {
+                        asked[number].set(asked[number].get() + 1);
+                    }
+                });
+            }
+            let sample = probe(&member, &shared.client.load_full(), &shared.config).await.unwrap();
+            assert!(matches!(sample, Sample::Failed(why) if why.starts_with("probe: ")));
+            assert_eq!(asked.each_ref().map(Cell::get), [1, 1, 1, 0, 0]);
+        });
+    }
+
+    #[test]
+    fn the_time_is_asked_for_at_three_addresses_with_no_cookie_twice() {
+        block_on(async {
+            let (port, sockets) = at_five(async |address| UdpSocket::bind(address).await).await;
+            let cookies = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+            for (number, socket) in sockets.into_iter().enumerate() {
+                let cookies = std::rc::Rc::clone(&cookies);
+                spawn_local(async move {
+                    let mut packet = [0; MAX_PACKET];
+                    while let Ok((length, from)) = socket.recv_from(&mut packet).await {
+                        let cookie = packet[..length].windows(8).find(|octets| octets.starts_with(b"cookie-")).unwrap();
+                        cookies.borrow_mut().push((number, cookie.to_vec()));
+                        // So much rubbish ends the wait for an answer.
+                        for _ in 0..MAX_LOOKS {
+                            socket.send_to(b"rubbish", from).await.unwrap();
+                        }
+                    }
+                });
+            }
+            let key = || AeadKey::new(AeadAlgorithm::AesSivCmac256, &[7; 32]).unwrap();
+            let cookie = |n: u8| Cookie::new(&[&b"cookie-"[..], &[b'0' + n]].concat()).unwrap();
+            let mut established = Established {
+                algorithm: AeadAlgorithm::AesSivCmac256,
+                keys: SessionKeys { c2s: key(), s2c: key() },
+                fallback_keys: None,
+                cookies: (0..8).map(cookie).collect(),
+                server: None,
+                port: None,
+                chain: None,
+            };
+            let addresses = (1..=5).map(|last| ([127, 0, 0, last], port).into()).collect();
+            let failed = ask_time(&mut established, addresses, now::unix).await.unwrap_err();
+            assert!(matches!(failed, Trouble::Member(_)), "{failed}");
+            let mut seen = cookies.borrow().clone();
+            let places: Vec<_> = seen.iter().map(|(number, _)| *number).collect();
+            assert_eq!(places, [0, 0, 1, 1, 2, 2]);
+            seen.sort_by(|a, b| a.1.cmp(&b.1));
+            seen.dedup_by(|a, b| a.1 == b.1);
+            assert_eq!(seen.len(), 6, "no cookie goes out twice");
+        });
     }
 
     #[test]

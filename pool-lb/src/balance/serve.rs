@@ -57,7 +57,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    fn new(shared: Shared) -> io::Result<Self> {
+    pub(super) fn new(shared: Shared) -> io::Result<Self> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::other)?;
         let admission = RefCell::new(Admission::new(shared.config.limits));
@@ -88,6 +88,12 @@ impl Worker {
         Some(link)
     }
 
+    /// Members that it has something to do with.
+    #[cfg(test)]
+    pub(super) fn link_count(&self) -> usize {
+        self.links.borrow().len()
+    }
+
     /// Whether a member may be tried now although its breaker is open.
     pub(super) fn has_last_resort(&self) -> bool {
         let mut resort = self.last_resort.get();
@@ -96,7 +102,7 @@ impl Worker {
         taken
     }
 
-    async fn tend_forever(self: Rc<Self>) {
+    pub(super) async fn tend_forever(self: Rc<Self>) {
         let assignments = self.shared.assignments.load_full();
         for place in 0..assignments.roster.directory().members().len().min(MAX_WARMED) {
             if let Some(link) = self.link(&assignments, place) {

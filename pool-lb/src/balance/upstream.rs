@@ -366,7 +366,7 @@ impl Link {
         let started = now::monotonic();
         let by = (started + self.connects.borrow().wait()).min(by);
         let addresses = self.addresses(shared, by).await?;
-        let mut trouble = Trouble::Member("it has no address".to_owned());
+        let mut trouble = None;
         let count = u32::try_from(addresses.len()).unwrap_or(1).max(1);
         for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
             // The time left is shared with the addresses that are still to be tried.
@@ -378,10 +378,10 @@ impl Link {
                     shared.metrics.count(Counter::UpstreamConnections);
                     return Ok(Box::new(connection));
                 }
-                Err(failed) => trouble = failed,
+                Err(failed) => trouble = Some(Trouble::or(trouble, failed)),
             }
         }
-        Err(trouble)
+        Err(trouble.unwrap_or_else(|| Trouble::Member("it has no address".to_owned())))
     }
 
     async fn addresses(&self, shared: &Shared, by: Monotonic) -> Result<Vec<SocketAddr>, Trouble> {
@@ -451,7 +451,11 @@ impl Link {
 
 /// The addresses of a name.
 pub(super) async fn resolve(name: &str, port: u16, allow_private: bool) -> Result<Vec<SocketAddr>, Trouble> {
-    let unresolved = |error| Trouble::Member(format!("{name} is not resolved: {error}"));
+    let unresolved = |error: std::io::Error| match error.raw_os_error() {
+        // The resolver's own say has no such number: what has one is what this machine would not do for it.
+        Some(_) => Trouble::from(error),
+        None => Trouble::Member(format!("{name} is not resolved: {error}")),
+    };
     let found = lookup_host((name, port)).await.map_err(unresolved)?;
     let found: Vec<_> = found.filter(|address| allow_private || is_public(address.ip())).collect();
     if found.is_empty() {

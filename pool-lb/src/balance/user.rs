@@ -225,7 +225,7 @@ impl<'a> Search<'a> {
                 self.tried.retain(|place| !self.skipped.contains(place));
             } else if self.respects_wish && !self.denied.is_empty() {
                 self.respects_wish = false;
-            } else if self.all_broken() && self.worker.has_last_resort() {
+            } else if self.all_broken() && (self.zeal == Zeal::LastResort || self.worker.has_last_resort()) {
                 self.zeal = Zeal::LastResort;
                 self.broken = 0;
                 self.tried.clear();
@@ -365,3 +365,6 @@ async fn finish(place: usize, preparing: impl Future<Output = Prepared>, tell: m
         ready.put_back();
     }
 }
+
+#[cfg(test)]
+mod tests;

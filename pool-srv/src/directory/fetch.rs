@@ -194,7 +194,7 @@ fn tag_file(file: &Path) -> PathBuf {
 }
 
 /// Puts a text in the place of a file as a whole, readable by its owner and group.
-fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+pub(crate) fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     let mut name = file.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);

@@ -22,6 +22,7 @@ mod health;
 mod problem;
 
 pub use draw::{MAX_DRAW, Roster, Wish};
+pub(crate) use fetch::replace;
 pub use fetch::{Check, Credential, Fetcher, InvalidUrl, check_directory, check_report};
 pub use file::{MAX_BYTES, MAX_MEMBERS, Watched, load, parse, parse_foreign, read_toml};
 pub(crate) use file::{from_toml, read};

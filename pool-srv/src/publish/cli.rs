@@ -21,6 +21,7 @@ use super::{
     loader::{Loader, Pool, keys},
     name::WireName,
     now,
+    published::Published,
     serve::{random, serve},
     sign::ZoneKey,
     update::Publisher,
@@ -176,6 +177,9 @@ fn check(file: &Path) -> Result<String, String> {
         let told = |problem: crate::directory::Problem| problem.to_string();
         let pool = Pool::open(zone).map_err(told)?;
         plain_records(&zone.settings, pool.directory(), 0).map_err(told)?;
+        if let Some(publish) = &zone.publish {
+            Published::open(&publish.state, &zone.settings.origin()).map_err(told)?;
+        }
         let (members, drawn) = (pool.directory().members().len(), pool.candidates(now).len());
         let (served, published) = match (&zone.key, &zone.publish) {
             (Some(_), None) => ("served here", String::new()),
@@ -276,7 +280,8 @@ async fn publish(file: &Path, every: Option<Duration>) -> Result<(), String> {
     for zone in config.zones.iter().filter(|zone| zone.publish.is_some()) {
         let pool = Pool::open(zone).map_err(|problem| problem.to_string())?;
         member_records(&zone.settings, pool.directory()).map_err(|problem| problem.to_string())?;
-        publishers.extend(Publisher::new(zone, pool).map(|publisher| (zone.settings.name.clone(), publisher)));
+        let publisher = Publisher::new(zone, pool).map_err(|problem| problem.to_string())?;
+        publishers.extend(publisher.map(|publisher| (zone.settings.name.clone(), publisher)));
     }
     if publishers.is_empty() {
         let accepted = "accepted: [zone.publish] with server and tsig-key below one [[zone]] at least";

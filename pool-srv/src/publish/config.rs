@@ -97,6 +97,7 @@ struct RawSignatures {
 struct RawPublish {
     server: Spanned<String>,
     tsig_key: Spanned<PathBuf>,
+    state: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -147,6 +148,8 @@ pub struct PublishSettings {
     pub server: SocketAddr,
     /// What shows it who we are.
     pub key: TsigKey,
+    /// The file that says what was published.
+    pub state: PathBuf,
 }
 
 /// One zone.
@@ -344,6 +347,10 @@ impl Reader<'_> {
         let publish = match &raw.publish {
             None => None,
             Some(publish) => Some(PublishSettings {
+                state: match &publish.state {
+                    Some(file) => self.file(file),
+                    None => self.file(Path::new(&format!("{}.published", settings.name))),
+                },
                 server: self.socket(&publish.server, 53)?,
                 key: TsigKey::load(&self.file(publish.tsig_key.get_ref()))
                     .map_err(|problem| self.wrong(&publish.tsig_key, problem.to_string()))?,

@@ -11,6 +11,7 @@ mod limit;
 mod loader;
 mod name;
 mod now;
+mod published;
 mod query;
 mod record;
 mod reply;

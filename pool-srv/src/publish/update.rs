@@ -26,6 +26,8 @@ use super::{
     loader::Pool,
     name::WireName,
     now,
+    published::Published,
+    record::kind,
     zone::{Record, member_records},
 };
 
@@ -69,7 +71,7 @@ impl fmt::Display for UpdateError {
 impl core::error::Error for UpdateError {}
 
 /// The owner and type of a set of records.
-type SetKey = (WireName, u16);
+pub(super) type SetKey = (WireName, u16);
 
 /// Sets by owner and type: each replaces what the server has, an empty one takes it away.
 pub(super) type Sets = BTreeMap<SetKey, Vec<Record>>;
@@ -87,10 +89,13 @@ fn name(name: &WireName) -> Result<Name, UpdateError> {
     Name::from_ascii(name.to_string()).map_err(|error| UpdateError::Ours(format!("{name}: {error}")))
 }
 
-/// Messages that replace sets, each set within one message, so that no reader sees half of it.
+/// Messages that replace sets, each set within one message, so that no reader sees half of it. First comes what service
+/// records lead to, then these, and what they lead to no more is taken away last.
 pub(super) fn messages(zone: &WireName, sets: &Sets, random: &mut impl Rng) -> Result<Vec<Message>, UpdateError> {
     let mut messages: Vec<Message> = Vec::new();
-    for ((owner, kind), records) in sets {
+    let mut ordered: Vec<_> = sets.iter().collect();
+    ordered.sort_by_key(|((_, kind), records)| (records.is_empty(), *kind == kind::SRV));
+    for ((owner, kind), records) in ordered {
         let room = |message: &Message| message.updates().len().saturating_add(records.len()) < MAX_RECORDS;
         if !messages.last().is_some_and(room) {
             let id = u16::try_from(random.next_u64() & 0xffff).unwrap_or(0);
@@ -114,21 +119,25 @@ pub(super) fn messages(zone: &WireName, sets: &Sets, random: &mut impl Rng) -> R
     Ok(messages)
 }
 
-/// Publishes one zone; remembers what it published, so that it can take it back.
+/// Publishes one zone; remembers what it published, over restarts too, so that it can take it back.
 #[derive(Debug)]
 pub struct Publisher {
     config: ZoneConfig,
     publish: PublishSettings,
     pool: Pool,
-    before: BTreeSet<SetKey>,
+    published: Published,
 }
 
 impl Publisher {
     /// A publisher for a zone; `None` if the configuration names no server for it.
-    #[must_use]
-    pub fn new(config: &ZoneConfig, pool: Pool) -> Option<Self> {
-        let publish = config.publish.clone()?;
-        Some(Self { config: config.clone(), publish, pool, before: BTreeSet::new() })
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the file of what was published before.
+    pub fn new(config: &ZoneConfig, pool: Pool) -> Result<Option<Self>, crate::directory::Problem> {
+        let Some(publish) = config.publish.clone() else { return Ok(None) };
+        let published = Published::open(&publish.state, &config.settings.origin())?;
+        Ok(Some(Self { config: config.clone(), publish, pool, published }))
     }
 
     /// Reads changed files again; the last good members stay in force.
@@ -153,11 +162,14 @@ impl Publisher {
         let count = targets.len();
         records.extend(targets);
         // What certificates are pinned to belongs to members whose names lie in the zone, as do their addresses.
-        let sets = sets(records, &self.before);
+        let sets = sets(records, self.published.sets());
+        // Written before it is sent: who is stopped in between knows of too much, which does no harm.
+        self.published.set(sets.keys().cloned().collect()).map_err(ours)?;
         for message in messages(&settings.origin(), &sets, random)? {
             self.send(message).await?;
         }
-        self.before = sets.into_iter().filter(|(_, records)| !records.is_empty()).map(|(key, _)| key).collect();
+        let present = sets.into_iter().filter(|(_, records)| !records.is_empty()).map(|(key, _)| key).collect();
+        self.published.set(present).map_err(ours)?;
         Ok(count)
     }
 
@@ -178,7 +190,7 @@ impl Publisher {
     }
 
     async fn exchange(&self, mut message: Message) -> Result<(), UpdateError> {
-        let PublishSettings { server, key } = &self.publish;
+        let PublishSettings { server, key, .. } = &self.publish;
         let ours = |error: String| UpdateError::Ours(error);
         let key_name = Name::from_ascii(key.name.as_str()).map_err(|error| ours(error.to_string()))?;
         let signer = TSigner::new(key.reveal().to_vec(), TsigAlgorithm::HmacSha256, key_name, FUDGE);
@@ -253,9 +265,22 @@ mod tests {
         let before = first.keys().cloned().collect();
         let second = sets(vec![record("b.time.example", 4)], &before);
         let [message] = &messages(&zone, &second, &mut random).unwrap()[..] else { panic!() };
-        let updates: Vec<_> = message.updates().iter().map(|u| (u.name.to_string(), u.dns_class, u.ttl)).collect();
+        let seen = |message: &Message| -> Vec<_> {
+            message.updates().iter().map(|u| (u.name.to_string(), u.dns_class, u.ttl)).collect()
+        };
+        // What service records lead to is there before them, and goes after them.
         let (a, b) = ("a.time.example.".to_owned(), "b.time.example.".to_owned());
-        assert_eq!(updates, [(a, DNSClass::ANY, 0), (b.clone(), DNSClass::ANY, 0), (b, DNSClass::IN, 60)]);
+        let gone = (a, DNSClass::ANY, 0);
+        let replaced = [(b.clone(), DNSClass::ANY, 0), (b, DNSClass::IN, 60)];
+        assert_eq!(seen(message), [&replaced[..], core::slice::from_ref(&gone)].concat());
+        let owner = WireName::of(&pool::Name::parse("_ntske._tcp.time.example").unwrap());
+        let data = Data::Srv { priority: 0, weight: 1, port: 4460, target: record("b.time.example", 0).owner };
+        let service = Record { owner, ttl: 60, data };
+        let third = sets(vec![service, record("b.time.example", 4)], &before);
+        let [with_service] = &messages(&zone, &third, &mut random).unwrap()[..] else { panic!() };
+        let owner = || "_ntske._tcp.time.example.".to_owned();
+        let services = [(owner(), DNSClass::ANY, 0), (owner(), DNSClass::IN, 60)];
+        assert_eq!(seen(with_service), [&replaced[..], &services, &[gone]].concat());
         assert_eq!(message.zones()[0].name().to_string(), "time.example.");
         // It is what a server reads.
         assert_eq!(Message::from_vec(&message.to_vec().unwrap()).unwrap().updates().len(), 3);

@@ -38,6 +38,10 @@ fn a_denied_name_excludes_all_who_bear_it() {
         // By the directory alone: another node may have sent the user there.
         (&["2001:db8::3"], &[3]),
         (&["198.51.100.1"], &[2, 3]),
+        // One address in another form.
+        (&["2001:DB8:0:0::3"], &[3]),
+        (&["::ffff:198.51.100.1"], &[2, 3]),
+        (&["::FFFF:192.0.2.2"], &[2]),
         (&["else.test", ""], &[]),
     ] {
         let denied: Vec<_> = denied.iter().map(|name| (*name).to_owned()).collect();
@@ -75,6 +79,8 @@ fn aliases_are_bounded() {
         aliases.insert(&name("m1.test"), &format!("a{number}.test"));
         aliases.insert(&name(&format!("m{number}.test")), "shared.test");
     }
+    assert!(is_denied(&["2001:db8::7".to_owned()], &["2001:DB8::0:7".to_owned()]));
+    assert!(!is_denied(&["2001:db8::7".to_owned()], &["2001:db8::70".to_owned()]));
     assert_eq!(aliases.counts[&name("m1.test")], MAX_ALIASES);
     assert_eq!(aliases.bearers("shared.test").len(), MAX_BEARERS);
     assert!(aliases.knows(&name("m1.test"), "M1.test.") && !aliases.knows(&name("m1.test"), "a999.test"));

@@ -84,6 +84,10 @@ pub struct Counts {
     pub spared: u64,
     /// Members that clients gave up.
     pub lost_members: u64,
+    /// Members that others took the place of although they answered.
+    pub replaced: u64,
+    /// Members held at the end that are not listed any more.
+    pub unlisted: u64,
     /// Starts after the first.
     pub restarts: u64,
     /// Clients that had too few members at the end.

@@ -114,8 +114,9 @@ pub(super) struct Daemon {
     remembered: Option<Route>,
     /// Exchanges that saved keys made unnecessary.
     pub(super) spared: u64,
-    /// Members given up.
+    /// Members given up, and those that others took the place of.
     pub(super) lost: u64,
+    pub(super) replaced: u64,
 }
 
 fn make_mode(name: ModeName, remembered: Option<Route>, seed: u64) -> Mode {
@@ -151,6 +152,7 @@ impl Daemon {
             remembered: None,
             spared: 0,
             lost: 0,
+            replaced: 0,
         }
     }
 
@@ -164,6 +166,11 @@ impl Daemon {
 
     pub(super) fn members(&self) -> usize {
         self.members.len()
+    }
+
+    /// Where its members answer.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.members.values().map(|member| member.address)
     }
 
     pub(super) fn boot(&mut self, scenario: &Scenario, world: &mut World, seed: u64) {
@@ -338,6 +345,7 @@ impl Daemon {
         let keys = keys.and_then(|question| self.keys.remove(&question));
         let replaced = replaces.and_then(|old| self.members.remove(&old)).map(|old| (old.source, old.address));
         let same = |old: &(SourceId, SocketAddr)| old.1 == address;
+        self.replaced += u64::from(replaced.is_some_and(|old| !same(&old)));
         let returning = self.retiring.iter().copied().find(same);
         let retired = returning.or_else(|| self.retiring.front().copied());
         let kept = replaced.filter(same).or(returning);

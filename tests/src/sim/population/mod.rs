@@ -327,6 +327,10 @@ impl<'a> Population<'a> {
             self.counts.add_client(self.world.traffic(client), self.world.cookies_sent(client));
             self.counts.spared += self.daemons[client].spared;
             self.counts.lost_members += self.daemons[client].lost;
+            self.counts.replaced += self.daemons[client].replaced;
+            let held = self.daemons[client].addresses().filter_map(pool::member_at);
+            let unlisted = held.filter(|member| !self.pool.is_listed(self.world.now(), *member)).count();
+            self.counts.unlisted += unlisted as u64;
             self.counts.short += u64::from(self.daemons[client].members() < self.scenario.wanted);
         }
         self.counts

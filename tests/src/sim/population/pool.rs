@@ -56,6 +56,10 @@ impl Pool {
         self.members.get(member).is_some_and(|member| member.alive)
     }
 
+    pub(super) fn is_listed(&self, now: Duration, member: usize) -> bool {
+        self.members.get(member).is_some_and(|member| member.listed_until > now.as_secs_f64())
+    }
+
     pub(super) fn handle(&mut self, world: &mut World, incident: Incident) {
         let now = world.now().as_secs_f64();
         match incident {
@@ -73,9 +77,7 @@ impl Pool {
 
     /// Some of the members that are listed at this time.
     pub(super) fn list(&self, now: Duration, count: usize, random: &mut Random) -> Vec<usize> {
-        let now = now.as_secs_f64();
-        let mut all: Vec<usize> =
-            (0..self.members.len()).filter(|number| self.members[*number].listed_until > now).collect();
+        let mut all: Vec<usize> = (0..self.members.len()).filter(|number| self.is_listed(now, *number)).collect();
         let mut some = Vec::new();
         while !all.is_empty() && some.len() < count {
             some.push(all.swap_remove(pick(random, all.len())));
