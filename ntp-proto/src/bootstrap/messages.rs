@@ -53,9 +53,10 @@ pub enum State {
 /// Servers that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// The registrable domain of the one operator who answers for all of them; `None` if each is somebody else's, as behind
-    /// service records.
-    pub domain: Option<String>,
+    /// The registrable domain of the name that is configured, whose owner answers for all of them: whoever has the keys of a
+    /// signed zone names as many servers as he likes, and has one voice. `None` where the name proves nothing, since servers
+    /// are known by addresses that anybody can forge: these have no voice where others are configured.
+    pub operator: Option<String>,
     /// How many are wanted.
     pub servers: usize,
 }
