@@ -38,8 +38,8 @@ pub use clock::{ClockFacts, Distrust, Floor, SetBy, Standing, judge};
 pub use messages::{Alarm, Config, Expected, Output, Policy, Present, Reading, State};
 pub use operators::Identity;
 use operators::operators;
-use quorum::{Limits, Vote, Witness, signed_by_two, vote};
-pub use report::{Missing, Report};
+use quorum::{CONFIRMING_SAMPLES, FIRST_SAMPLES, Limits, Vote, Witness, signed_by_two, vote};
+pub use report::{Missing, Report, SeenServer};
 
 /// Most servers that are remembered.
 pub const MAX_SEEN: usize = 64;
@@ -102,7 +102,8 @@ pub struct Bootstrap {
     until: Option<Monotonic>,
     /// The end of the pause between two stretches.
     paused_until: Option<Monotonic>,
-    pause: Duration,
+    /// How long the last of them is, since the time was verified.
+    pause: Option<Duration>,
     last_vote: Vote,
 }
 
@@ -125,7 +126,7 @@ impl Bootstrap {
             outputs,
             until: None,
             paused_until: None,
-            pause: PAUSE,
+            pause: None,
             last_vote: Vote { agreeing: 0, offset: None },
         }
     }
@@ -183,6 +184,13 @@ impl Bootstrap {
         matches!(self.standing, Standing::Untrusted(_))
     }
 
+    /// Whether what was said of the clock before anybody was asked may stand: it is synchronized, and nothing found since
+    /// speaks against it.
+    #[must_use]
+    pub fn trusts_clock(&self) -> bool {
+        self.standing == Standing::Trusted
+    }
+
     /// Whether dates of certificates are deferred.
     fn defers(&self) -> bool {
         self.defers_names() && (self.operators() > 1 || self.config.single)
@@ -234,6 +242,8 @@ impl Bootstrap {
         }
         self.seen.push(Seen { server: server.to_owned(), identity, chain, entry, source });
         match self.state {
+            // In a pause nobody waits for a majority.
+            State::Unknown if self.paused_until.is_some() => {}
             State::Unknown => {
                 self.until.get_or_insert(present.monotonic + STRETCH);
             }
@@ -293,6 +303,7 @@ impl Bootstrap {
             earliest: self.earliest_for_majority(),
             latest: self.config.floor.ceiling(),
             needed: self.needed(),
+            samples: if self.state == State::Provisional { CONFIRMING_SAMPLES } else { FIRST_SAMPLES },
             now: present.clock.seconds,
         };
         let confirmed = |vote: &Vote| vote.offset.is_some_and(|offset| offset.abs() <= NEAR);
@@ -352,7 +363,7 @@ impl Bootstrap {
         self.outputs.extend(refused.into_iter().map(Output::Refuse));
         self.until = Some(present.monotonic + WATCH);
         self.paused_until = None;
-        self.pause = PAUSE;
+        self.pause = None;
         self.enter(State::Verified);
         self.watch(present);
     }
@@ -382,8 +393,9 @@ impl Bootstrap {
             State::Unknown | State::Provisional => {
                 let failed = if self.state == State::Unknown { Alarm::NoQuorum } else { Alarm::NotConfirmed };
                 self.outputs.push_back(Output::Alarm(failed));
-                self.paused_until = Some(now + self.pause);
-                self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);
+                let pause = self.pause.map_or(PAUSE, |last| last.saturating_mul(2).min(MAX_PAUSE));
+                self.pause = Some(pause);
+                self.paused_until = Some(now + pause);
                 self.begin_again(State::Unknown);
             }
         }

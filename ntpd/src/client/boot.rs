@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use ntp_proto::{
     bootstrap::{
         Alarm, Bootstrap, Chain, ClockFacts, Config as BootstrapConfig, Expected, Floor, Identity, Judgement, Output,
-        Present, Reading, Report, State, Window,
+        Present, Reading, Report, SeenServer, State, Window,
     },
     ids::SourceId,
     pool::{Leave, Name, PoolMode as _, auto::Route},
@@ -39,7 +39,7 @@ pub struct Known {
 pub(super) struct Boot {
     pub(super) known: Known,
     settings: FirstBoot,
-    /// Made when authenticated sources are expected for the first time.
+    /// There as long as authenticated sources are expected: what others say later is not verified by what those have said.
     pub(super) bootstrap: Option<Bootstrap>,
     /// Whether they are now, or may be because a name is undecided.
     engaged: bool,
@@ -48,8 +48,8 @@ pub(super) struct Boot {
     /// Until when a name that is undecided counts as one that has NTS.
     pub(super) undecided_until: Monotonic,
     wake: Option<Monotonic>,
-    /// The last alarm, which is not told again and again.
-    told: Option<Alarm>,
+    /// Alarms since the time was last verified, which are not told again and again.
+    told: Vec<Alarm>,
 }
 
 impl Boot {
@@ -63,12 +63,13 @@ impl Boot {
             expected: false,
             undecided_until,
             wake: None,
-            told: None,
+            told: Vec::new(),
         }
     }
 
-    fn make(&self, present: Present) -> Bootstrap {
+    fn make(&self, present: Present, synchronized: bool) -> Bootstrap {
         let Known { clock, distribution, verified } = self.known;
+        let clock = ClockFacts { synchronized, ..clock };
         let FirstBoot { policy, single, min_agreeing } = self.settings;
         let floor = Floor { build: BUILT.seconds, distribution, verified };
         Bootstrap::new(BootstrapConfig { policy, floor, min_agreeing, single }, &clock, present)
@@ -79,6 +80,11 @@ impl Boot {
         self.engaged && self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.state() != State::Verified)
     }
 
+    /// Whether what was said of the clock may stand meanwhile.
+    fn trusts_clock(&self) -> bool {
+        self.bootstrap.as_ref().is_some_and(Bootstrap::trusts_clock)
+    }
+
     /// Whether the time is confirmed by authenticated sources.
     pub(super) fn is_verified(&self) -> bool {
         self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.state() == State::Verified)
@@ -87,6 +93,13 @@ impl Boot {
     /// What is known and what is missing, where authenticated sources are expected.
     pub(super) fn report(&self) -> Option<Report> {
         self.bootstrap.as_ref().filter(|_| self.expected).map(Bootstrap::report)
+    }
+
+    /// Whether an alarm was not told since the time was last verified.
+    pub(super) fn is_news(&mut self, alarm: Alarm) -> bool {
+        let is_news = !self.told.contains(&alarm);
+        self.told.extend(is_news.then_some(alarm));
+        is_news
     }
 
     pub(super) fn wake(&self) -> Option<Monotonic> {
@@ -199,17 +212,34 @@ impl Client {
                 }
             }
         }
+        if !self.boot.engaged {
+            self.boot.bootstrap = None;
+        }
         let present = self.clock.now();
         self.engine.expect_authentication(present, authenticated);
-        self.engine.set_hold(present, self.boot.holds());
+        self.hold();
+    }
+
+    /// Leaves the clock alone, or no more. One that others kept until now is served on meanwhile.
+    fn hold(&mut self) {
+        let (present, holds) = (self.clock.now(), self.boot.holds());
+        if holds && self.boot.trusts_clock() {
+            self.engine.hold_over(present);
+        } else {
+            self.engine.set_hold(present, holds);
+        }
     }
 
     fn engage(&mut self) {
         if self.boot.bootstrap.is_some() {
             return;
         }
-        let present = self.present();
-        self.boot.bootstrap = Some(self.boot.make(present));
+        let (now, present) = (self.clock.now(), self.present());
+        let tracking = self.engine.tracking(now);
+        // What the kernel said at the start is old where this daemon has kept the clock since.
+        let synchronized =
+            if tracking.updates > 0 { tracking.synchronized } else { self.boot.known.clock.synchronized };
+        self.boot.bootstrap = Some(self.boot.make(present, synchronized));
         let keyed: Vec<(usize, SourceId)> = self
             .groups
             .iter()
@@ -313,12 +343,12 @@ impl Client {
             }
             State::Verified => {
                 tracing::info!("the time is verified");
-                self.boot.told = None;
+                self.boot.told.clear();
+                self.boot.known.clock.restored = false;
                 self.store.save_soon();
             }
         }
-        let present = self.clock.now();
-        self.engine.set_hold(present, self.boot.holds());
+        self.hold();
     }
 
     /// Somebody should look into this; once is enough until the time is verified.
@@ -332,11 +362,10 @@ impl Client {
             Alarm::Refuted => "several operators signed dates far ahead of the time that was verified",
         };
         let missing = report.missing;
-        if self.boot.told == Some(alarm) {
-            tracing::debug!("{what}; missing: {missing}");
+        if self.boot.is_news(alarm) {
+            tracing::error!("{what}; missing: {missing}; the time is not verified until then");
         } else {
-            tracing::error!("{what}; missing: {missing}; the clock does not count as synchronized until then");
-            self.boot.told = Some(alarm);
+            tracing::debug!("{what}; missing: {missing}");
         }
     }
 
@@ -365,6 +394,7 @@ impl Client {
         tracing::warn!("this machine was put back to an earlier state, or copied");
         let present = self.clock.now();
         self.engine.handle_interruption(present);
+        self.boot.known.clock.restored = true;
         if let Some(bootstrap) = &mut self.boot.bootstrap {
             bootstrap.handle_restored();
         }
@@ -384,6 +414,11 @@ impl Client {
     #[must_use]
     pub fn bootstrap_report(&self) -> Option<Report> {
         self.boot.report()
+    }
+
+    /// The servers whose certificates were seen, and the times that these allow.
+    pub fn seen_servers(&self) -> impl Iterator<Item = SeenServer<'_>> {
+        self.boot.bootstrap.iter().flat_map(Bootstrap::seen)
     }
 }
 

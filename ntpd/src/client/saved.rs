@@ -282,6 +282,7 @@ impl Client {
             let bound = (bound.to_seconds() + tracking.root_delay.to_seconds() / 2.0).ceil() as i64;
             let time = UnixTime { seconds: self.unix().saturating_sub(bound), nanos: 0 };
             self.store.save(&LastTime::new(time));
+            self.boot.known.verified = Some(time.seconds);
         }
         true
     }
