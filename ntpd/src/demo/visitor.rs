@@ -37,7 +37,7 @@ const KNOWN: Known = Known {
     verified: None,
 };
 /// What its clock is taken to resolve, log2 seconds.
-const PRECISION: i8 = -24;
+pub(super) const PRECISION: i8 = -24;
 
 /// A client that has not begun.
 pub(super) struct Visitor {
