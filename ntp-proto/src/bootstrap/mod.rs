@@ -40,8 +40,8 @@ pub use messages::{Alarm, Config, Expected, Output, Policy, Present, Reading, St
 pub use operators::Identity;
 use evidence::Evidence;
 use operators::owners;
-use quorum::{Ballot, Limits, Vote, Witness, unix, vote};
-pub use report::{Missing, Report};
+use quorum::{Ballot, CONFIRMING_SAMPLES, FIRST_SAMPLES, Limits, Vote, Witness, unix, vote};
+pub use report::{Missing, Report, SeenServer};
 
 /// Most servers that are remembered.
 pub const MAX_SEEN: usize = 64;
@@ -81,6 +81,8 @@ struct Seen {
 pub struct Bootstrap {
     config: Config,
     standing: Standing,
+    /// The kernel counts the clock as synchronized, whoever told it so.
+    synchronized: bool,
     state: State,
     expected: Vec<Expected>,
     /// Who was seen since all was asked anew.
@@ -91,7 +93,8 @@ pub struct Bootstrap {
     until: Option<Monotonic>,
     /// The end of the pause between two stretches.
     paused_until: Option<Monotonic>,
-    pause: Duration,
+    /// How long the last of them is, since the time was verified.
+    pause: Option<Duration>,
     last_vote: Vote,
 }
 
@@ -110,6 +113,7 @@ impl Bootstrap {
         Self {
             config,
             standing,
+            synchronized: facts.synchronized,
             state: State::Unknown,
             expected: Vec::new(),
             seen: Vec::new(),
@@ -117,7 +121,7 @@ impl Bootstrap {
             outputs,
             until: None,
             paused_until: None,
-            pause: PAUSE,
+            pause: None,
             last_vote: Vote::NONE,
         }
     }
@@ -193,6 +197,13 @@ impl Bootstrap {
         matches!(self.standing, Standing::Untrusted(_))
     }
 
+    /// Whether what was said of the clock before anybody was asked may stand: it is synchronized, and nothing found since
+    /// speaks against it.
+    #[must_use]
+    pub const fn may_stand(&self) -> bool {
+        self.synchronized && !self.is_distrusted()
+    }
+
     /// Whether dates of certificates are deferred.
     fn defers(&self) -> bool {
         self.defers_names() && self.operators() > usize::from(!self.config.single)
@@ -260,6 +271,8 @@ impl Bootstrap {
         }
         self.seen.push(Seen { server: server.to_owned(), identity, chain, entry, source });
         match self.state {
+            // In a pause nobody waits for a majority.
+            State::Unknown if self.paused_until.is_some() => {}
             State::Unknown => {
                 self.until.get_or_insert(present.monotonic + STRETCH);
             }
@@ -335,6 +348,7 @@ impl Bootstrap {
             earliest: self.earliest_for_majority(),
             latest: self.config.floor.ceiling(),
             needed: self.needed(),
+            samples: if self.state == State::Provisional { CONFIRMING_SAMPLES } else { FIRST_SAMPLES },
             now: present.clock.seconds,
             ballot: Ballot::Setting,
         };
@@ -378,7 +392,7 @@ impl Bootstrap {
         let needed = self.needed_by_clock();
         // One alone takes nothing back.
         let earliest = if needed > 1 { limits.earliest } else { self.earliest() };
-        Limits { earliest, needed, ballot, ..limits }
+        Limits { earliest, needed, ballot, samples: CONFIRMING_SAMPLES, ..limits }
     }
 
     /// How many confirm a clock by which their certificates are valid.
@@ -416,7 +430,7 @@ impl Bootstrap {
         self.config.floor.verified = self.config.floor.verified.map(|verified| verified.min(at));
         self.until = Some(present.monotonic + WATCH);
         self.paused_until = None;
-        self.pause = PAUSE;
+        self.pause = None;
         self.enter(State::Verified);
         self.watch(at);
     }
@@ -446,8 +460,9 @@ impl Bootstrap {
             State::Unknown | State::Provisional => {
                 let failed = if self.state == State::Unknown { Alarm::NoQuorum } else { Alarm::NotConfirmed };
                 self.outputs.push_back(Output::Alarm(failed));
-                self.paused_until = Some(now + self.pause);
-                self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);
+                let pause = self.pause.map_or(PAUSE, |last| last.saturating_mul(2).min(MAX_PAUSE));
+                self.pause = Some(pause);
+                self.paused_until = Some(now + pause);
                 self.begin_again(State::Unknown);
             }
         }

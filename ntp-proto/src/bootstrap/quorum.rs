@@ -7,8 +7,11 @@ use crate::select::{Interval, deepest};
 const WINDOW_SLACK: i64 = 60;
 /// Widest overlap that is agreement on one time, in seconds.
 const MAX_WIDTH: f64 = 1.0;
-/// Fewest measurements of a vote.
-const MIN_SAMPLES: usize = 3;
+/// Fewest measurements of each server in a vote on what time it is.
+pub(super) const FIRST_SAMPLES: usize = 3;
+/// The same where a vote confirms a time that was agreed on: whatever delays one measurement widens what it says by as much,
+/// and nothing but the time agreed on can be confirmed.
+pub(super) const CONFIRMING_SAMPLES: usize = 1;
 /// Longest life of a certificate by an authority that all the web trusts (CA/Browser Forum Baseline Requirements 6.3.2); a
 /// longer one is believed only of an authority that the administrator named.
 const MAX_LIFE: i64 = 398 * DAY;
@@ -31,6 +34,8 @@ pub(super) struct Limits {
     pub(super) latest: i64,
     /// How many operators must agree.
     pub(super) needed: usize,
+    /// Fewest measurements of each server.
+    pub(super) samples: usize,
     /// What the clock says.
     pub(super) now: i64,
     /// What it takes to vote.
@@ -40,8 +45,8 @@ pub(super) struct Limits {
 /// What it takes to vote, and what to agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ballot {
-    /// The clock will be set to what comes out: several measurements, certificates of no unusual life, and agreement on one
-    /// time to the second.
+    /// The clock will be set, or was set, to what comes out: certificates of no unusual life, and agreement on one time to the
+    /// second.
     Setting,
     /// The clock is confirmed by certificates that are valid by it, one voice for each operator.
     Confirming,
@@ -109,12 +114,12 @@ pub(super) fn vote(witnesses: &[Witness<'_>], limits: &Limits) -> Vote {
 
 /// What a server says, if that can be true.
 fn fit(witness: &Witness<'_>, limits: &Limits) -> Option<Reading> {
-    let reading = witness.reading?;
+    let reading = witness.reading.filter(|reading| reading.samples >= limits.samples)?;
     let at = unix(limits.now, reading.offset);
     let chain = witness.chain;
-    let is_sure = reading.samples >= MIN_SAMPLES && (chain.life <= MAX_LIFE || chain.pinned);
+    let is_usual = chain.life <= MAX_LIFE || chain.pinned;
     let can_be = chain.window.contains(at, WINDOW_SLACK)
         && (limits.earliest..=limits.latest).contains(&at)
-        && (is_sure || limits.ballot != Ballot::Setting);
+        && (is_usual || limits.ballot != Ballot::Setting);
     can_be.then_some(reading)
 }

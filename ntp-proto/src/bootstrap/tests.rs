@@ -31,6 +31,8 @@ struct Machine {
     exchanges: u32,
     alarms: Vec<Alarm>,
     refused: Vec<SourceId>,
+    /// How often each server is measured.
+    samples: usize,
 }
 
 impl Machine {
@@ -40,7 +42,7 @@ impl Machine {
         let mut boot = Bootstrap::new(config, facts, at);
         let domain = |operator: usize| Some(identity(u8::try_from(operator).unwrap()).domain);
         boot.set_expected((0..operators).map(|one| Expected { operator: domain(one), servers: 1 }).collect());
-        let mut machine = Self { boot, at, exchanges: 0, alarms: Vec::new(), refused: Vec::new() };
+        let mut machine = Self { boot, at, exchanges: 0, alarms: Vec::new(), refused: Vec::new(), samples: 4 };
         machine.obey();
         machine
     }
@@ -81,7 +83,7 @@ impl Machine {
             self.boot.handle_chain(self.at, usize::from(*operator), &name, identity(*operator), chain.clone(), source);
             if let Some(source) = source {
                 let offset = between(self.at.clock, said);
-                readings.push(Reading { source, offset, distance: 0.05, samples: 4 });
+                readings.push(Reading { source, offset, distance: 0.05, samples: self.samples });
             }
         }
         self.hear(&readings);
@@ -138,6 +140,26 @@ fn a_machine_without_a_clock_takes_the_time_of_a_majority_and_confirms_it() {
     machine.ask(&honest(4), TRUE);
     assert_eq!(machine.boot.state(), State::Verified);
     assert_eq!(machine.boot.report().missing, Missing::Nothing);
+}
+
+#[test]
+fn a_vote_takes_three_measurements_of_each_and_its_confirmation_one() {
+    let mut machine = Machine::new(config(), &NONE, 0, 3);
+    let ask = |machine: &mut Machine, samples| {
+        machine.samples = samples;
+        machine.ask(&honest(3), TRUE);
+        machine.boot.state()
+    };
+    assert_eq!([1, 2].map(|samples| ask(&mut machine, samples)), [State::Unknown; 2]);
+    assert_eq!(ask(&mut machine, 3), State::Provisional);
+    assert_eq!(ask(&mut machine, 0), State::Provisional);
+    assert_eq!(ask(&mut machine, 1), State::Verified);
+    // One measurement confirms nothing but the time that was agreed on.
+    let mut machine = Machine::new(config(), &NONE, 0, 3);
+    assert_eq!(ask(&mut machine, 3), State::Provisional);
+    machine.samples = 1;
+    machine.ask(&honest(3), TRUE + 2 * DAY);
+    assert_eq!(machine.boot.state(), State::Provisional);
 }
 
 #[test]

@@ -20,6 +20,8 @@ mod command;
 mod join;
 mod losses;
 mod members;
+mod netlink;
+mod network;
 mod refused;
 mod request;
 mod restore;
@@ -33,6 +35,7 @@ use boot::Boot;
 pub use boot::Known;
 pub use command::Counted;
 use members::{Answered, Group};
+use network::Addresses;
 use request::{Received, Waiting};
 use restore::Restores;
 use steps::OwnSteps;
@@ -115,6 +118,9 @@ pub struct Client {
     watch: ClockWatch,
     alarm: Alarm,
     restores: Restores,
+    addresses: Addresses,
+    /// When those are asked again who could not be reached, if the time is not known then.
+    ask_again_at: Option<Monotonic>,
     steps: OwnSteps,
     wake: Option<Monotonic>,
     random: ChaCha12Rng,
@@ -179,6 +185,8 @@ impl Client {
             watch: ClockWatch::start(),
             alarm: Alarm::default(),
             restores: Restores::default(),
+            addresses: Addresses::default(),
+            ask_again_at: None,
             steps: OwnSteps::default(),
             wake: None,
             random,
@@ -202,6 +210,7 @@ impl Client {
             }
             () = self.alarm.set_off() => self.look_at_clocks(),
             () = self.restores.next() => self.handle_restored(),
+            () = self.addresses.appears() => self.handle_address(),
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
                 let present = self.clock.now();
@@ -210,6 +219,7 @@ impl Client {
             }
         }
         self.update_boot();
+        self.ask_again_if_due();
         self.drain();
         self.save_if_due();
     }

@@ -280,8 +280,10 @@ impl Client {
             let bound = tracking.root_dispersion + tracking.pending.abs();
             #[expect(clippy::cast_possible_truncation, reason = "some seconds while the clock counts as synchronized")]
             let bound = (bound.to_seconds() + tracking.root_delay.to_seconds() / 2.0).ceil() as i64;
-            let time = UnixTime { seconds: self.unix().saturating_sub(bound), nanos: 0 };
-            self.store.save(&LastTime::new(time));
+            let unix = self.unix();
+            let at = self.boot.raise_floor(unix.saturating_sub(bound));
+            let boot = self.clock.is_machines().then(now::boot_id).flatten();
+            self.store.save(&LastTime::new(UnixTime { seconds: at, nanos: 0 }, boot));
         }
         true
     }

@@ -91,17 +91,27 @@ impl Record for SoftDrift {
 }
 
 /// A time that has surely passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LastTime {
     unix_seconds: i64,
+    /// Since which start of the machine its clock is the one that this was read from; `None` if it was another clock, or that
+    /// is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
 }
 
 impl LastTime {
-    /// Takes the time, to the second.
+    /// Takes the time, to the second, and what tells this start of the machine from others, if its clock said so.
     #[must_use]
-    pub const fn new(time: UnixTime) -> Self {
-        Self { unix_seconds: time.seconds }
+    pub const fn new(time: UnixTime, boot: Option<String>) -> Self {
+        Self { unix_seconds: time.seconds, boot }
+    }
+
+    /// Whether the machine's clock was verified since the start that is called `boot`.
+    #[must_use]
+    pub fn is_since(&self, boot: Option<&str>) -> bool {
+        boot.is_some() && self.boot.as_deref() == boot
     }
 
     /// The time.

@@ -10,7 +10,9 @@ use std::{
 use ntp_proto::nts::Keyring;
 use ntpd::{ke::pair::Identity, serve::Server};
 
-use crate::world::{Authority, Daemon, Exchange, FAST, GOOD_YEARS, Place, eventually, free_port, time_server};
+use crate::world::{
+    Authority, Daemon, Exchange, FAST, GOOD_YEARS, Place, eventually, free_port, plain_entry, plain_server, time_server,
+};
 
 /// One operator: a key exchange, and the NTP server behind it.
 struct Operator {
@@ -40,11 +42,15 @@ fn configuration(ke_port: u16, serve: u16) -> String {
         format!("[[server]]\naddress = \"{address}\"\nnts = \"require\"\nke-port = {ke_port}\n{FAST}")
     };
     format!(
-        "{}{}[trust]\ncertificates = \"file\"\ncertificate-file = \"ca.pem\"\n\
-         [serve]\nlisten = \"127.0.0.1:{serve}\"\nallow = \"127.0.0.1\"\n",
+        "{}{}[trust]\ncertificates = \"file\"\ncertificate-file = \"ca.pem\"\n{}",
         server(1),
-        server(2)
+        server(2),
+        serving(serve)
     )
+}
+
+fn serving(port: u16) -> String {
+    format!("[serve]\nlisten = \"127.0.0.1:{port}\"\nallow = \"127.0.0.1\"\n")
 }
 
 /// The leap indicator that clients are told.
@@ -121,4 +127,45 @@ fn once_needs_a_verified_time() {
     let ended = place.ntpd(&["once", "-x"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.out.starts_with("clock left alone (-x); it is "), "{}", ended.out);
+}
+
+/// Whatever sources without authentication told is not taken back when others are to confirm it; nor is it confirmed by them.
+#[test]
+fn a_clock_that_plain_sources_kept_is_served_on_after_a_reload() {
+    let (_plain, plain) = plain_server();
+    let (ke_port, serve) = (free_port(), free_port());
+    let place = Place::new(&(plain_entry(plain) + &serving(serve)));
+    let authority = Authority::new(&place);
+    let daemon = place.start();
+    daemon.synchronized();
+    assert_eq!(leap_indicator(serve), 0);
+
+    let _first = Operator::start(&place, &authority, 1, ke_port);
+    place.configure(&configuration(ke_port, serve));
+    assert_eq!(daemon.ctl(&["reload"]).code, Some(0));
+    missing(&daemon, ": 1 of 2 needed");
+    let report = daemon.json(&["tracking"]);
+    assert_eq!((&report["time"]["state"], &report["synchronized"]), (&"unknown".into(), &true.into()), "{report}");
+    assert_eq!(leap_indicator(serve), 0, "{report}");
+    assert_eq!(daemon.ctl(&["waitsync", "1"]).code, Some(1), "nobody has confirmed it");
+    assert!(!place.path("state/last-time").exists());
+
+    let _second = Operator::start(&place, &authority, 2, ke_port);
+    assert_eq!(daemon.ctl(&["refresh"]).code, Some(0));
+    assert_eq!(daemon.ctl(&["waitsync", "0", "0", "0", "0.1"]).code, Some(0));
+    assert_eq!(daemon.json(&["tracking"])["time"]["state"], "verified");
+    eventually("the floor of the next start", || {
+        place.path("state/last-time").exists().then_some(()).ok_or_else(|| daemon.log())
+    });
+
+    // What plain sources say from now on is verified by nobody.
+    place.configure(&(plain_entry(plain) + &serving(serve)));
+    assert_eq!(daemon.ctl(&["reload"]).code, Some(0));
+    eventually("no time to be verified", || {
+        let report = daemon.json(&["tracking"]);
+        if report["time"].is_null() && report["synchronized"] == true { Ok(()) } else { Err(report.to_string()) }
+    });
+    std::fs::remove_file(place.path("state/last-time")).unwrap();
+    daemon.stop();
+    assert!(!place.path("state/last-time").exists());
 }
