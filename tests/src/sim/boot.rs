@@ -119,7 +119,7 @@ impl Machine {
         world.look_after(client);
         let present = Present { monotonic: world.monotonic_of(client), clock: UnixTime { seconds: clock, nanos: 0 } };
         let mut boot = Bootstrap::new(config, facts, present);
-        let expected = |one| Expected { domain: Some(domain(one)), servers: 1 };
+        let expected = |one| Expected { operator: Some(domain(one)), servers: 1 };
         boot.set_expected((0..all.len()).map(expected).collect());
         let count = u64::try_from(all.len()).unwrap_or(u64::MAX);
         let mut machine = Self {
@@ -188,7 +188,7 @@ impl Machine {
     }
 
     fn hold(&mut self) {
-        let (held, trusted) = (self.boot.state() != State::Verified, self.boot.trusts_clock());
+        let (held, trusted) = (self.boot.state() != State::Verified, self.boot.may_stand());
         self.world.command(self.client, |engine, now| {
             if held && trusted {
                 engine.hold_over(now);
@@ -284,8 +284,8 @@ impl Machine {
                 Some(Reading { source, offset, distance, samples })
             };
             let readings: Vec<Reading> = engine.sources(now).filter_map(reading).collect();
-            let selected = engine.tracking(now).selected.is_some();
-            self.boot.update(present, &readings, selected);
+            let followed = engine.tracking(now).selected;
+            self.boot.update(present, &readings, followed);
         }
         self.obey();
     }
