@@ -334,7 +334,7 @@ impl Client {
         true
     }
 
-    fn enter(&mut self, state: State, report: &Report) {
+    pub(super) fn enter(&mut self, state: State, report: &Report) {
         match state {
             State::Unknown => tracing::warn!("the time is not known: {}", TimeReport::new(report).obstacles()),
             State::Provisional => {

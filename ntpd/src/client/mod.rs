@@ -136,10 +136,14 @@ const RELEASED: i64 = 1_795_478_400;
 /// itself (<https://reproducible-builds.org/specs/source-date-epoch/>).
 pub const BUILT: UnixTime = UnixTime { seconds: built(option_env!("SOURCE_DATE_EPOCH")), nanos: 0 };
 
+/// A build later than this, fifty years on, gives milliseconds for seconds, and would take no time for true.
+const LAST_BUILD: i64 = RELEASED + 50 * 365 * 86_400;
+
 /// No build is older than its source, whatever it says.
 const fn built(epoch: Option<&str>) -> i64 {
     let Some(text) = epoch else { return RELEASED };
     match i64::from_str_radix(text, 10) {
+        Ok(seconds) if seconds > LAST_BUILD => panic!("SOURCE_DATE_EPOCH is too late to be a number of seconds"),
         Ok(seconds) if seconds > RELEASED => seconds,
         Ok(_) => RELEASED,
         Err(_) => panic!("SOURCE_DATE_EPOCH is not a number of seconds"),

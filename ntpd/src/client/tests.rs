@@ -326,5 +326,7 @@ fn the_time_of_building_is_that_of_the_build_and_never_before_the_source() {
     assert_eq!(built(None), RELEASED);
     assert_eq!(built(Some("0")), RELEASED);
     assert_eq!(built(Some("1900000000")), 1_900_000_000);
-    assert!(std::panic::catch_unwind(|| built(Some("yesterday"))).is_err());
+    for wrong in ["yesterday", "1900000000000", ""] {
+        assert!(std::panic::catch_unwind(|| built(Some(wrong))).is_err(), "{wrong}");
+    }
 }

@@ -1,6 +1,6 @@
 //! When the clock is left alone, and whom the bootstrap is told of.
 
-use ntp_proto::bootstrap::{Judgement, State};
+use ntp_proto::bootstrap::{Alarm, Judgement, State};
 
 use super::*;
 
@@ -120,4 +120,50 @@ fn dates_are_deferred_for_a_clock_that_nothing_vouches_for() {
         panic!("{:?}", bench.client.bootstrap_report())
     };
     assert_eq!(floor, BUILT.seconds);
+}
+
+#[test]
+fn an_alarm_is_told_once_until_the_time_is_verified() {
+    let mut bench = Bench::new(SERVER);
+    let report = bench.client.bootstrap_report().unwrap();
+    let news = |bench: &mut Bench| [Alarm::NoQuorum, Alarm::NotConfirmed].map(|alarm| bench.client.boot.is_news(alarm));
+    assert_eq!(news(&mut bench), [true, true]);
+    bench.with(|client| client.enter(State::Provisional, &report));
+    assert_eq!(news(&mut bench), [false, false], "round after round");
+    bench.with(|client| client.enter(State::Verified, &report));
+    assert_eq!(news(&mut bench), [true, true]);
+}
+
+#[test]
+fn whoever_was_not_reached_is_asked_again_when_there_is_another_address() {
+    let mut bench = Bench::new(SERVER);
+    let failed = |question| Answered::for_test(QuestionId(question), Answer::Failed(Failure::Connect), None);
+    bench.with(|client| client.handle_answered(0, failed(0)));
+    assert!(bench.client.next_pool_timeout().is_some_and(|at| at > now::monotonic()));
+    bench.with(Client::handle_address);
+    assert_eq!(bench.client.next_pool_timeout(), None, "it is asked");
+    // As long as the time is not known, that also comes without one.
+    bench.with(|client| client.handle_answered(0, failed(1)));
+    assert!(bench.client.next_pool_timeout().is_some());
+    bench.with(Client::ask_again_if_due);
+    assert!(bench.client.next_pool_timeout().is_some());
+    bench.client.ask_again_at = Some(now::monotonic());
+    bench.with(Client::ask_again_if_due);
+    assert_eq!(bench.client.next_pool_timeout(), None);
+}
+
+#[test]
+fn what_was_said_of_a_clock_stands_only_where_nothing_speaks_against_it() {
+    let mut bench = Bench::new(SERVER);
+    assert!(!bench.client.boot.bootstrap.as_ref().unwrap().trusts_clock(), "plausible is not enough");
+    bench.client.boot.known.clock.synchronized = true;
+    bench.client.boot.bootstrap = None;
+    bench.with(|_| {});
+    assert!(bench.client.boot.bootstrap.as_ref().unwrap().trusts_clock() && held(&bench));
+    bench.with(Client::handle_restored);
+    assert!(!bench.client.boot.bootstrap.as_ref().unwrap().trusts_clock() && held(&bench));
+    // That is not forgotten when sources come and go.
+    bench.client.boot.bootstrap = None;
+    bench.with(|_| {});
+    assert!(!bench.client.boot.bootstrap.as_ref().unwrap().trusts_clock());
 }
