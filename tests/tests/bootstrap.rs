@@ -343,12 +343,13 @@ fn no_minority_with_expired_keys_sets_any_of_a_million_clocks() {
 }
 
 #[test]
-fn strict_is_as_safe_and_seldom_starts_without_a_good_clock() {
+fn strict_is_as_safe_and_starts_where_operators_have_signed_what_has_passed() {
     let tally = tally(Policy::Strict, 50_000, 3);
     assert_eq!(tally.wrong_by_minority, 0);
     let (all, without_clock) =
         (share(tally.synchronized, tally.boots), share(tally.without_clock_synchronized, tally.without_clock));
     println!("{:.1} % of honest boots verified, {:.1} % of those without a clock", 100.0 * all, 100.0 * without_clock);
-    // Only where the last verified time, to which the clock is set, is so near that certificates are valid then.
-    assert!((0.3..0.6).contains(&all) && (0.1..0.4).contains(&without_clock), "{all} {without_clock}");
+    // By the second latest date that was signed, all certificates are valid but the latest; a clock that is ahead of them is
+    // judged by as it is.
+    assert!((0.8..0.95).contains(&all) && without_clock >= 0.99, "{all} {without_clock}");
 }
