@@ -15,7 +15,8 @@ const DAY: i64 = 86_400;
 const HOUR: f64 = 3_600.0;
 /// When the program was built.
 const BUILT: i64 = TRUE - 100 * DAY;
-const NOTHING: ClockFacts = ClockFacts { set_by: SetBy::Nothing, synchronized: false, verified: false, restored: false };
+const NOTHING: ClockFacts =
+    ClockFacts { set_by: SetBy::Nothing, synchronized: false, verified: false, restored: false };
 const HARDWARE: ClockFacts = ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, ..NOTHING };
 
 fn config() -> Config {

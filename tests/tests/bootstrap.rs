@@ -125,7 +125,7 @@ impl Scenario {
         let clock = UnixTime { seconds: seconds(self.clock), nanos: 0 };
         let at = Present { monotonic: Monotonic::from_nanos(1), clock };
         let mut boot = Bootstrap::new(config, &facts, at);
-        let expected = |one| Expected { operator: Some(format!("operator{one}.example")), servers: 1 };
+        let expected = |one| Expected { operator: Some(format!("operator{one}.example")), servers: 1, absent: false };
         boot.set_expected((0..self.issued.len()).map(expected).collect());
         let mut machine = Machine { boot, at, elapsed: 0, followed: 0.0, alarms: Vec::new() };
         machine.obey();
@@ -197,8 +197,7 @@ impl Machine {
             let domain = format!("operator{operator}.example");
             let addresses = vec![address_of(operator), address];
             let identity = Identity { domain: domain.clone(), key: Some(key), addresses };
-            let chain =
-                Chain { window, signed: vec![window.not_before], life: seconds(LIFE), key, pinned: false };
+            let chain = Chain { window, signed: vec![window.not_before], life: seconds(LIFE), key, pinned: false };
             self.boot.handle_chain(self.at, operator, &domain, identity, chain, source);
             #[expect(clippy::cast_precision_loss, reason = "some billions of seconds")]
             let offset = (seconds(says) + self.elapsed - self.at.clock.seconds) as f64;

@@ -59,6 +59,10 @@ pub struct Expected {
     pub operator: Option<String>,
     /// How many are wanted.
     pub servers: usize,
+    /// They have been dead for more than a day in which the time was verified. Where the clock will do, they are not among
+    /// those whose majority is needed until one answers; where it will not they are, or whoever keeps servers from this
+    /// machine for a day would need fewer stolen keys.
+    pub absent: bool,
 }
 
 /// What a source says now.
@@ -100,6 +104,8 @@ pub enum Alarm {
     NotValid,
     /// The time that a majority told did not stand the strict pass.
     NotConfirmed,
+    /// There is a network, and nobody has answered, with whatever certificate.
+    NobodyAnswers,
     /// Several operators signed dates that are far ahead of the time that was verified: it had been set to the past.
     Refuted,
 }

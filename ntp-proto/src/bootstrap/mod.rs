@@ -36,9 +36,9 @@ mod report;
 pub use chain::{Chain, Judgement, MAX_SIGNED, Signatures, Window, keep_latest};
 use clock::DAY;
 pub use clock::{ClockFacts, Distrust, Floor, SetBy, Standing, judge};
+use evidence::Evidence;
 pub use messages::{Alarm, Config, Expected, Output, Policy, Present, Reading, State};
 pub use operators::Identity;
-use evidence::Evidence;
 use operators::owners;
 use quorum::{Ballot, CONFIRMING_SAMPLES, FIRST_SAMPLES, Limits, Vote, Witness, unix, vote};
 pub use report::{Missing, Report, SeenServer};
@@ -91,6 +91,8 @@ pub struct Bootstrap {
     outputs: VecDeque<Output>,
     /// The end of the stretch with deferred dates, of the strict pass, or of the watch.
     until: Option<Monotonic>,
+    /// By when somebody should have answered, as long as nobody has.
+    unheard_until: Option<Monotonic>,
     /// The end of the pause between two stretches.
     paused_until: Option<Monotonic>,
     /// How long the last of them is, since the time was verified.
@@ -120,6 +122,7 @@ impl Bootstrap {
             evidence: Evidence::default(),
             outputs,
             until: None,
+            unheard_until: None,
             paused_until: None,
             pause: None,
             last_vote: Vote::NONE,
@@ -132,7 +135,7 @@ impl Bootstrap {
         self.state
     }
 
-    /// Sets what the configuration names, and what names turned out to be.
+    /// Sets what the configuration names, what names turned out to be, and who has been absent.
     pub fn set_expected(&mut self, expected: Vec<Expected>) {
         self.expected = expected;
     }
@@ -140,8 +143,7 @@ impl Bootstrap {
     /// How many operators there are: the owners of the names that are configured. Only who proves to have the keys of several
     /// makes one of them.
     fn operators(&self) -> usize {
-        let domain = |expected: &Expected| expected.operator.clone().filter(|_| expected.servers > 0);
-        let named = self.expected.iter().filter_map(domain).map(|domain| (domain, None));
+        let named = self.counted().filter_map(|expected| Some((expected.operator.clone()?, None)));
         let proven = self.seen.iter().filter(|seen| seen.source.is_some());
         let proven = proven.filter_map(|seen| Some((self.operator_of(seen)?, seen.identity.key)));
         let identity = |(domain, key)| Identity { domain, key, addresses: Vec::new() };
@@ -150,6 +152,14 @@ impl Bootstrap {
         owners.sort_unstable();
         owners.dedup();
         owners.len()
+    }
+
+    /// The entries whose majority is needed. One that was absent is among them again once it answers.
+    fn counted(&self) -> impl Iterator<Item = &Expected> {
+        let answers = |entry| self.seen.iter().any(|seen| seen.entry == entry && seen.source.is_some());
+        let all = self.expected.iter().enumerate().filter(|(_, expected)| expected.servers > 0);
+        all.filter(move |(entry, expected)| self.is_distrusted() || !expected.absent || answers(*entry))
+            .map(|(_, expected)| expected)
     }
 
     /// Who answers for this server, by the configuration.
@@ -209,6 +219,11 @@ impl Bootstrap {
         self.defers_names() && self.operators() > usize::from(!self.config.single)
     }
 
+    /// Whether dates would be deferred if more operators were configured.
+    fn lacks_operators(&self) -> bool {
+        self.defers_names() && !self.defers() && self.operators() == 1
+    }
+
     /// The same of signatures in DNS: with deferred dates names lead to operators at all, whose certificates decide.
     fn defers_names(&self) -> bool {
         self.state == State::Unknown
@@ -227,6 +242,14 @@ impl Bootstrap {
     #[must_use]
     pub fn judgement_of_names(&self, clock: UnixTime) -> Judgement {
         self.judged(clock, self.defers_names())
+    }
+
+    /// The same of addresses, where the system's resolver has none. They need no proof, since a server has to prove who it
+    /// is by the name that is configured; and a resolver that validates by the same wrong clock must not keep this machine from
+    /// ever setting it.
+    #[must_use]
+    pub fn judgement_of_addresses(&self, clock: UnixTime) -> Judgement {
+        self.judged(clock, self.state != State::Verified)
     }
 
     fn judged(&self, clock: UnixTime, deferred: bool) -> Judgement {
@@ -249,6 +272,7 @@ impl Bootstrap {
         chain: Chain,
         source: Option<SourceId>,
     ) {
+        self.unheard_until = None;
         self.evidence.add(server, &identity, &chain.signed, self.config.floor.ceiling());
         let judged_at = self.judged_at(present);
         let source = match source {
@@ -278,6 +302,23 @@ impl Bootstrap {
             }
             State::Verified if self.until.is_some() => self.watch(present.clock.seconds),
             State::Provisional | State::Verified => {}
+        }
+    }
+
+    /// Takes dates that the owner of a name has signed in its records, which fail by their dates alone: they may show that the
+    /// clock is behind.
+    pub fn handle_signed(&mut self, present: Present, name: &str, domain: String, dates: &[i64]) {
+        let identity = Identity { domain, key: None, addresses: Vec::new() };
+        self.evidence.add(name, &identity, dates, self.config.floor.ceiling());
+        if self.state == State::Verified && self.until.is_some() {
+            self.watch(present.clock.seconds);
+        }
+    }
+
+    /// Others can be reached from now on, so that somebody should answer before long.
+    pub fn handle_network(&mut self, now: Monotonic) {
+        if self.state == State::Unknown && self.paused_until.is_none() && self.seen.is_empty() {
+            self.unheard_until.get_or_insert(now + STRETCH);
         }
     }
 
@@ -340,9 +381,8 @@ impl Bootstrap {
         }
         let all = self.witnesses(readings);
         let judged_at = self.judged_at(present);
-        let is_valid = |witness: &&Witness<'_>| {
-            witness.reading.is_some() && witness.chain.window.contains(judged_at, 0)
-        };
+        let is_valid =
+            |witness: &&Witness<'_>| witness.reading.is_some() && witness.chain.window.contains(judged_at, 0);
         let strict: Vec<Witness<'_>> = all.iter().filter(is_valid).cloned().collect();
         let limits = Limits {
             earliest: self.earliest_for_majority(),
@@ -397,7 +437,7 @@ impl Bootstrap {
 
     /// How many confirm a clock by which their certificates are valid.
     fn needed_by_clock(&self) -> usize {
-        let servers = self.expected.iter().map(|expected| expected.servers).sum::<usize>();
+        let servers = self.counted().map(|expected| expected.servers).sum::<usize>();
         let majority = if self.operators() > 1 { self.needed() } else { 1 };
         let enough = match self.standing {
             Standing::Trusted => self.config.min_agreeing.unwrap_or(TRUSTED_BY),
@@ -449,6 +489,10 @@ impl Bootstrap {
             self.paused_until = None;
             self.begin_again(State::Unknown);
         }
+        if self.unheard_until.is_some_and(|until| until <= now) {
+            self.unheard_until = None;
+            self.outputs.push_back(Output::Alarm(Alarm::NobodyAnswers));
+        }
         if self.until.is_none_or(|until| now < until) {
             return;
         }
@@ -470,7 +514,7 @@ impl Bootstrap {
 
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Output {
-        let next = [self.until, self.paused_until].into_iter().flatten().min();
+        let next = [self.until, self.unheard_until, self.paused_until].into_iter().flatten().min();
         self.outputs.pop_front().unwrap_or(Output::Timeout(next))
     }
 }

@@ -17,6 +17,13 @@ pub enum Missing {
         /// How many are needed.
         needed: usize,
     },
+    /// The same where the clock is distrusted, and only one operator is configured, who alone is not believed.
+    OneOperator {
+        /// How many there are.
+        passed: usize,
+        /// How many are needed.
+        needed: usize,
+    },
     /// Operators that agree on one time.
     Operators {
         /// How many do.
@@ -39,6 +46,14 @@ impl fmt::Display for Missing {
             Self::Nothing => f.write_str("nothing"),
             Self::Servers { passed, needed } => {
                 write!(f, "servers whose certificates are valid by this clock: {passed} of {needed} needed")
+            }
+            Self::OneOperator { passed, needed } => {
+                write!(
+                    f,
+                    "servers whose certificates are valid by this clock: {passed} of {needed} needed; only one operator is \
+                     configured, who alone is not believed without a clock: name servers of two more, or set \
+                     trust.first-boot-quorum = 1"
+                )
             }
             Self::Operators { agreeing, needed, all } => {
                 write!(f, "operators that agree on the time: {agreeing} of {needed} needed, {all} are configured")
@@ -108,6 +123,9 @@ impl Bootstrap {
         let missing = match self.state {
             State::Verified => Missing::Nothing,
             State::Unknown if self.paused_until.is_some() => Missing::Pause { length: self.pause.unwrap_or_default() },
+            State::Unknown if self.lacks_operators() => {
+                Missing::OneOperator { passed: agreeing, needed: self.needed_by_clock() }
+            }
             State::Unknown if !self.defers() => Missing::Servers { passed: agreeing, needed: self.needed_by_clock() },
             State::Unknown | State::Provisional => {
                 Missing::Operators { agreeing, needed: self.needed(), all: self.operators() }

@@ -1,10 +1,16 @@
 use super::*;
 
+mod absent;
+
 const BUILD: i64 = 1_790_000_000;
 /// What time it is.
 const TRUE: i64 = BUILD + 300 * DAY;
-const GOOD: ClockFacts =
-    ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, verified: false, restored: false };
+const GOOD: ClockFacts = ClockFacts {
+    set_by: SetBy::HardwareClock { voltage_low: false },
+    synchronized: false,
+    verified: false,
+    restored: false,
+};
 const NONE: ClockFacts = ClockFacts { set_by: SetBy::Nothing, ..GOOD };
 /// A clock that was verified before, since the machine started.
 const KEPT: ClockFacts = ClockFacts { synchronized: true, verified: true, ..NONE };
@@ -41,7 +47,9 @@ impl Machine {
         let at = Present { monotonic: Monotonic::from_nanos(1), clock };
         let mut boot = Bootstrap::new(config, facts, at);
         let domain = |operator: usize| Some(identity(u8::try_from(operator).unwrap()).domain);
-        boot.set_expected((0..operators).map(|one| Expected { operator: domain(one), servers: 1 }).collect());
+        boot.set_expected(
+            (0..operators).map(|one| Expected { operator: domain(one), servers: 1, absent: false }).collect(),
+        );
         let mut machine = Self { boot, at, exchanges: 0, alarms: Vec::new(), refused: Vec::new(), samples: 4 };
         machine.obey();
         machine
@@ -367,12 +375,9 @@ fn a_plausible_clock_is_confirmed_by_a_majority_that_agrees_and_not_by_certifica
 
 #[test]
 fn no_time_outside_the_certificates_or_beyond_belief_is_verified() {
-    for (said, verified) in [
-        (BUILD + 20 * DAY, true),
-        (BUILD + 95 * DAY, false),
-        (BUILD + 34 * 365 * DAY, false),
-        (BUILD - 5 * DAY, false),
-    ] {
+    for (said, verified) in
+        [(BUILD + 20 * DAY, true), (BUILD + 95 * DAY, false), (BUILD + 34 * 365 * DAY, false), (BUILD - 5 * DAY, false)]
+    {
         let mut machine = Machine::new(config(), &NONE, 0, 1);
         machine.ask(&[(0, chain(BUILD - 10 * DAY, BUILD + 90 * DAY))], said);
         assert_eq!(machine.boot.state() == State::Verified, verified, "{}", (said - BUILD) / DAY);
@@ -441,8 +446,8 @@ fn servers_that_records_name_have_the_one_voice_of_the_zone() {
 #[test]
 fn servers_that_only_addresses_lead_to_have_no_voice_beside_others() {
     let mut machine = Machine::new(config(), &NONE, TRUE, 3);
-    let nobody = || Expected { operator: None, servers: 4 };
-    let named = |one: u8| Expected { operator: Some(identity(one).domain), servers: 1 };
+    let nobody = || Expected { operator: None, servers: 4, absent: false };
+    let named = |one: u8| Expected { operator: Some(identity(one).domain), servers: 1, absent: false };
     machine.boot.set_expected(vec![nobody(), named(1), named(2)]);
     let servers: Vec<(u8, Chain, i64)> = (0..4).map(|one| (one, honest(1).remove(0).1, TRUE)).collect();
     for (number, chain, _) in servers.clone() {

@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use ntp_proto::{
     bootstrap::{
         Alarm, Bootstrap, Chain, ClockFacts, Config as BootstrapConfig, Expected, Floor, Identity, Judgement, Output,
-        Present, Reading, Report, SeenServer, Standing, State, Window,
+        Present, Reading, Report, SeenServer, Signatures, Standing, State, Window,
     },
     ids::SourceId,
     pool::{Leave, Name, PoolMode as _, auto::Route},
@@ -18,7 +18,7 @@ use super::{
     members::Configured,
     saved::{ExchangedAt, Fresh},
 };
-use crate::{config::FirstBoot, now, observe::report::TimeReport, pool::Mode};
+use crate::{config::FirstBoot, ke::connect::Judgements, now, observe::report::TimeReport, pool::Mode};
 
 /// How long a name that may yet turn out to have NTS keeps the others from setting the clock.
 const UNDECIDED: Duration = Duration::from_secs(20);
@@ -114,6 +114,13 @@ impl Boot {
         self.wake
     }
 
+    /// Others can be reached.
+    pub(super) fn handle_network(&mut self, now: Monotonic) {
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.handle_network(now);
+        }
+    }
+
     pub(super) fn handle_gone(&mut self, source: SourceId) {
         if let Some(bootstrap) = &mut self.bootstrap {
             bootstrap.handle_gone(source);
@@ -159,11 +166,11 @@ impl Client {
     /// Whom a name stands for: its owner, unless servers are known by addresses that it leads to.
     fn expected(&self, group: &Group) -> Expected {
         if !self.expects_authentication(group) && self.nts_of(group) == Nts::No {
-            return Expected { operator: None, servers: 0 };
+            return Expected { operator: None, servers: 0, absent: false };
         }
         let by_address = matches!(group.configured, Configured::Pool(_)) && group.mode.asks_by_address();
         let operator = (!by_address).then(|| registrable(&group.configured.name()));
-        Expected { operator, servers: group.configured.count() }
+        Expected { operator, servers: group.configured.count(), absent: self.is_absent(group) }
     }
 
     /// The time believed in, whatever it is worth.
@@ -173,13 +180,13 @@ impl Client {
         Present { monotonic: present.monotonic, clock }
     }
 
-    /// How certificates are to be judged in an exchange that begins now, and how signatures of DNS records are.
-    pub(super) fn judgements(&mut self) -> (Judgement, Judgement) {
+    /// How certificates and addresses are to be judged in an exchange that begins now, and how signatures of other DNS records
+    /// are.
+    pub(super) fn judgements(&mut self) -> (Judgements, Judgement) {
         let clock = self.present().clock;
-        match &self.boot.bootstrap {
-            Some(bootstrap) => (bootstrap.judgement(clock), bootstrap.judgement_of_names(clock)),
-            None => (Judgement::At(clock), Judgement::At(clock)),
-        }
+        let Some(bootstrap) = &self.boot.bootstrap else { return (Judgement::At(clock).into(), Judgement::At(clock)) };
+        let (certificates, addresses) = (bootstrap.judgement(clock), bootstrap.judgement_of_addresses(clock));
+        (Judgements { certificates, addresses }, bootstrap.judgement_of_names(clock))
     }
 
     /// Says what the configuration expects now. As long as that is authenticated and the time is not verified, the clock is
@@ -197,7 +204,7 @@ impl Client {
             let mut expected = Vec::new();
             for group in self.groups.values() {
                 if expected.len() <= group.entry {
-                    expected.resize(group.entry + 1, Expected { operator: None, servers: 0 });
+                    expected.resize(group.entry + 1, Expected { operator: None, servers: 0, absent: false });
                 }
                 if let Some(place) = expected.get_mut(group.entry) {
                     *place = self.expected(group);
@@ -274,6 +281,18 @@ impl Client {
         let domain = registrable(server.as_str());
         let identity = Identity { domain, key: Some(chain.key), addresses: Vec::new() };
         self.hand_in(number, server.as_str(), identity, chain, None);
+    }
+
+    /// What the owner of a name has signed, which only is not valid yet by this clock.
+    pub(super) fn note_signed(&mut self, number: usize, signed: &Signatures) {
+        let present = self.present();
+        let Some(group) = self.groups.get(&number).filter(|group| !group.configured.options().select.noselect) else {
+            return;
+        };
+        let name = group.configured.name();
+        if let Some(bootstrap) = &mut self.boot.bootstrap {
+            bootstrap.handle_signed(present, &format!("records of {name}"), registrable(&name), &signed.signed);
+        }
     }
 
     fn hand_in(&mut self, number: usize, server: &str, identity: Identity, chain: Chain, source: Option<SourceId>) {
@@ -362,6 +381,9 @@ impl Client {
             },
             Alarm::NotConfirmed => {
                 "the time that a majority told was not confirmed by certificates that are valid then"
+            }
+            Alarm::NobodyAnswers => {
+                "there is a network, and no server has answered with a certificate of whatever date"
             }
             Alarm::Refuted => "several operators signed dates far ahead of the time that was verified",
         };

@@ -15,6 +15,7 @@ use ntp_proto::{
 use rand_core::{Rng as _, SeedableRng as _};
 use tokio::{sync::mpsc, time::Instant};
 
+mod absent;
 mod boot;
 mod command;
 mod join;
@@ -31,6 +32,7 @@ mod steps;
 mod tests;
 mod watch;
 
+use absent::Roll;
 use boot::Boot;
 pub use boot::Known;
 pub use command::Counted;
@@ -111,6 +113,8 @@ pub struct Client {
     status: Arc<StatusCell>,
     store: saved::Store,
     boot: Boot,
+    /// Who answers, and who has not for how long.
+    roll: Roll,
     groups: BTreeMap<usize, Group>,
     next_group: usize,
     info: BTreeMap<SourceId, SourceInfo>,
@@ -180,6 +184,7 @@ impl Client {
             resolver: parts.resolver,
             exchanger: parts.exchanger,
             status: parts.status,
+            roll: store.absences(),
             store,
             boot: Boot::new(parts.known, config.trust.first_boot),
             groups: BTreeMap::new(),
@@ -220,10 +225,12 @@ impl Client {
                 let present = self.clock.now();
                 self.engine.handle_timeout(present);
                 self.handle_pool_timeouts();
+                self.look_for_network();
             }
         }
         self.update_boot();
         self.ask_again_if_due();
+        self.call_roll();
         self.drain();
         self.save_if_due();
     }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use nix::sys::socket::SockProtocol;
+use nix::{ifaddrs::getifaddrs, net::if_::InterfaceFlags, sys::socket::SockProtocol};
 use ntp_proto::time::Monotonic;
 use tokio::time::Instant;
 
@@ -113,6 +113,13 @@ impl Client {
         }
     }
 
+    /// Tells the bootstrap if others can be reached, so that somebody should answer.
+    pub(super) fn look_for_network(&mut self) {
+        if self.boot.holds() && has_address() {
+            self.boot.handle_network(now::monotonic());
+        }
+    }
+
     /// As long as the time is not known, nobody is waited for longer than this.
     pub(super) fn ask_again_if_due(&mut self) {
         let present = now::monotonic();
@@ -129,6 +136,19 @@ impl Client {
         empty.iter().for_each(|number| self.refresh_group(*number));
         !empty.is_empty()
     }
+}
+
+/// Whether this machine has an address by which others can be reached.
+fn has_address() -> bool {
+    let up = |flags: InterfaceFlags| {
+        flags.contains(InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING)
+            && !flags.contains(InterfaceFlags::IFF_LOOPBACK)
+    };
+    let Ok(interfaces) = getifaddrs() else { return false };
+    interfaces.filter(|interface| up(interface.flags)).filter_map(|interface| interface.address).any(|address| {
+        let v4 = address.as_sockaddr_in().is_some_and(|address| !address.ip().is_link_local());
+        v4 || address.as_sockaddr_in6().is_some_and(|address| !address.ip().is_unicast_link_local())
+    })
 }
 
 fn is_due(next: &mut Option<Monotonic>, at: Monotonic, present: Monotonic) -> bool {

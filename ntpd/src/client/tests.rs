@@ -28,7 +28,12 @@ mod saved;
 
 /// A hardware clock has set the time.
 const KNOWN: Known = Known {
-    clock: ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, verified: false, restored: false },
+    clock: ClockFacts {
+        set_by: SetBy::HardwareClock { voltage_low: false },
+        synchronized: false,
+        verified: false,
+        restored: false,
+    },
     distribution: None,
     verified: None,
 };

@@ -83,6 +83,9 @@ pub(super) enum Found {
     Absent(Proof),
     /// The name is local, or there are no name servers.
     Nowhere,
+    /// They are signed, but from a later time on than that at which they were to be judged; with what the signatures say of
+    /// the time. Nothing vouches for them now.
+    Early(Signatures),
     /// No answer; the text says why.
     Failed(String),
 }
@@ -102,6 +105,16 @@ impl NameServers {
 
     /// Asks for the records of one name and type. Whoever validates elsewhere does so at a time of his own.
     pub(super) async fn ask(&self, owner: &Name, kind: RecordType, judgement: Judgement) -> Found {
+        self.put(owner, kind, judgement, false).await
+    }
+
+    /// The same where nobody need vouch for the answer. While nobody knows how late it is, a name server that validates by the
+    /// same clock is asked not to.
+    pub(super) async fn ask_unproven(&self, owner: &Name, kind: RecordType, judgement: Judgement) -> Found {
+        self.put(owner, kind, judgement, matches!(judgement, Judgement::Deferred { .. })).await
+    }
+
+    async fn put(&self, owner: &Name, kind: RecordType, judgement: Judgement, unchecked: bool) -> Found {
         let servers = match &self.source {
             Source::Fixed(servers) => servers.clone(),
             // A name that this machine defines itself has no records anywhere.
@@ -117,23 +130,24 @@ impl NameServers {
         if servers.is_empty() {
             return Found::Nowhere;
         }
-        let servers = match self.believed(servers) {
+        let servers = match self.believed(&servers) {
             Ok(servers) => servers,
+            Err(_) if unchecked => servers,
             Err(why) => return Found::Failed(why),
         };
         let Ok(name) = rr::Name::from_ascii(format!("{owner}.")) else { return Found::Nowhere };
-        timeout(DEADLINE, self.look(&servers, name, kind, judgement))
+        timeout(DEADLINE, self.look(&servers, name, kind, judgement, unchecked))
             .await
             .unwrap_or_else(|_| Found::Failed(format!("no answer in {} s", DEADLINE.as_secs())))
     }
 
     /// Of the name servers that the system names, only those on this machine can be believed: anybody on the way could
     /// set the AD bit of others.
-    fn believed(&self, servers: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+    fn believed(&self, servers: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
         match (&self.source, &self.validation) {
-            (Source::Fixed(_), _) | (Source::Files { .. }, Validation::Here(_)) => Ok(servers),
+            (Source::Fixed(_), _) | (Source::Files { .. }, Validation::Here(_)) => Ok(servers.to_vec()),
             (Source::Files { resolv_conf, .. }, Validation::Elsewhere) => {
-                let local: Vec<_> = servers.into_iter().filter(|server| server.ip().is_loopback()).collect();
+                let local: Vec<_> = servers.iter().copied().filter(|server| server.ip().is_loopback()).collect();
                 if local.is_empty() {
                     let file = resolv_conf.display();
                     return Err(format!(
@@ -146,11 +160,18 @@ impl NameServers {
         }
     }
 
-    async fn look(&self, servers: &[SocketAddr], name: rr::Name, kind: RecordType, judgement: Judgement) -> Found {
+    async fn look(
+        &self,
+        servers: &[SocketAddr],
+        name: rr::Name,
+        kind: RecordType,
+        judgement: Judgement,
+        unchecked: bool,
+    ) -> Found {
         let found = match &self.validation {
             Validation::Here(anchors) => validated(servers, anchors, &name, kind, judgement).await,
             Validation::Elsewhere => {
-                believed(servers, name.clone(), kind).await.map(|judged| found(name, kind, judged))
+                believed(servers, name.clone(), kind, unchecked).await.map(|judged| found(name, kind, judged))
             }
         };
         found.unwrap_or_else(|error| Found::Failed(error.to_string()))
@@ -180,7 +201,21 @@ async fn validated(
     judgement: Judgement,
 ) -> Result<Found, NetError> {
     let kept = Kept::new(Unchecked(handle(servers)?));
-    let mut times = Times::new(judgement);
+    let found = validated_at(Times::new(judgement), &kept, anchors, name, kind).await?;
+    let Some(later) = Times::after(judgement).filter(|_| !is_proven(&found)) else { return Ok(found) };
+    Ok(match validated_at(later, &kept, anchors, name, kind).await {
+        Ok(Found::Records(way, Some(signatures))) if worst(&way) == Proof::Secure => Found::Early(signatures),
+        Ok(_) | Err(_) => found,
+    })
+}
+
+async fn validated_at(
+    mut times: Times,
+    kept: &Kept<Unchecked<impl DnsHandle>>,
+    anchors: &Arc<TrustAnchors>,
+    name: &rr::Name,
+    kind: RecordType,
+) -> Result<Found, NetError> {
     let mut first = None;
     // Ends: there are few times.
     while let Some(at) = times.next(&kept.signatures()) {
@@ -198,7 +233,7 @@ async fn validated(
                 let said = times.said(at, signatures, &kept.signatures());
                 Found::Records(way, Some(said))
             }
-            other @ (Found::Absent(_) | Found::Nowhere | Found::Failed(_)) => other,
+            other @ (Found::Absent(_) | Found::Nowhere | Found::Early(_) | Found::Failed(_)) => other,
         };
         if is_proven(&found) {
             return Ok(found);
@@ -222,7 +257,7 @@ fn is_proven(found: &Found) -> bool {
     let proof = match found {
         Found::Records(way, _) => worst(way),
         Found::Absent(proof) => *proof,
-        Found::Nowhere | Found::Failed(_) => return true,
+        Found::Nowhere | Found::Early(_) | Found::Failed(_) => return true,
     };
     matches!(proof, Proof::Secure | Proof::Insecure)
 }
@@ -248,8 +283,15 @@ async fn validated_once(handle: impl DnsHandle, name: rr::Name, kind: RecordType
 }
 
 /// Asks, and believes what the name server says of its answer.
-async fn believed(servers: &[SocketAddr], name: rr::Name, kind: RecordType) -> Result<Judged, NetError> {
-    match lookup(handle(servers)?, name, kind).await {
+async fn believed(
+    servers: &[SocketAddr],
+    name: rr::Name,
+    kind: RecordType,
+    unchecked: bool,
+) -> Result<Judged, NetError> {
+    let handle = handle(servers)?;
+    let answer = if unchecked { lookup(Unchecked(handle), name, kind).await } else { lookup(handle, name, kind).await };
+    match answer {
         Ok(response) => {
             let proof = if response.authentic_data { Proof::Secure } else { Proof::Insecure };
             let mut answers = response.into_message().answers;

@@ -35,7 +35,7 @@ const MAX_KEYRING_BYTES: usize = 4_096;
 const MAX_POOL_NAMES: usize = 1_024;
 
 /// Longest name (RFC 1035 section 3.1).
-const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_NAME_BYTES: usize = 255;
 
 /// How fast the undisciplined clock runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -374,8 +374,8 @@ pub(super) mod tests {
         let drift = Drift::new(Rate::from_ppm(-12.345_678_9), Rate::from_ppm(0.01));
         assert_eq!(round_trip(&drift), Some(drift));
         assert_eq!(round_trip(&SoftDrift(drift)), Some(SoftDrift(drift)));
-        let time = LastTime::new(UnixTime { seconds: 4_102_444_800, nanos: 5 });
-        assert_eq!(round_trip(&time), Some(time));
+        let time = LastTime::new(UnixTime { seconds: 4_102_444_800, nanos: 5 }, Some("a boot".to_owned()));
+        assert_eq!(round_trip(&time).as_ref(), Some(&time));
         let sources = Sources { sources: vec![SavedSource::example()] };
         assert_eq!(round_trip(&sources).as_ref(), Some(&sources));
         assert!(!format!("{sources:?}").contains("255"), "secrets are not shown");

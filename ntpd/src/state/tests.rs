@@ -88,6 +88,10 @@ fn every_truncation_flip_and_zero_fill_of_every_kind_is_noticed() {
     let mut pools = PoolMemory::default();
     pools.remember("time.example", PoolRecord { nts: true, mode: "lb".to_owned(), seen_at: 1 });
     notices_damage(&pools);
+    let mut places = Places::default();
+    places.note("time.example", "[2001:db8::1]:4460".parse().unwrap());
+    notices_damage(&places);
+    notices_damage(&Absences([("time.example".to_owned(), 86_400)].into()));
     let last = encode(LastTime::KIND, b"{\"unix-seconds\":1795478400}");
     let read = decode::<LastTime>(LastTime::KIND, &last).unwrap();
     assert!(!read.is_since(Some("b0f6d1c6")) && !read.is_since(None));

@@ -50,8 +50,12 @@ const LIFE: i64 = 90 * DAY;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A hardware clock has set the time.
-pub(crate) const HARDWARE: ClockFacts =
-    ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, verified: false, restored: false };
+pub(crate) const HARDWARE: ClockFacts = ClockFacts {
+    set_by: SetBy::HardwareClock { voltage_low: false },
+    synchronized: false,
+    verified: false,
+    restored: false,
+};
 /// Nothing has.
 pub(crate) const NOTHING: ClockFacts = ClockFacts { set_by: SetBy::Nothing, ..HARDWARE };
 

@@ -119,7 +119,7 @@ impl Machine {
         world.look_after(client);
         let present = Present { monotonic: world.monotonic_of(client), clock: UnixTime { seconds: clock, nanos: 0 } };
         let mut boot = Bootstrap::new(config, facts, present);
-        let expected = |one| Expected { operator: Some(domain(one)), servers: 1 };
+        let expected = |one| Expected { operator: Some(domain(one)), servers: 1, absent: false };
         boot.set_expected((0..all.len()).map(expected).collect());
         let count = u64::try_from(all.len()).unwrap_or(u64::MAX);
         let mut machine = Self {
