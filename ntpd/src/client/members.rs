@@ -43,9 +43,7 @@ pub(super) struct Answered {
     /// What the signatures of service records say of it.
     services: Option<Signatures>,
     /// The same of those that are not valid yet.
-    later: Option<Signatures>,
-    /// Where the keys were exchanged.
-    place: Option<(Name, SocketAddr)>,
+    later: Option<Box<Signatures>>,
     /// What went wrong, for people.
     problem: Option<String>,
     /// The server that was refused for it, because what vouches for it is missing or forged.
@@ -344,6 +342,7 @@ impl Client {
                 Question::Services { owner, validated: true } => {
                     let ServiceAnswer { answer, problem, signatures, later } =
                         resolver.services(&owner, of_names).await;
+                    let later = later.map(Box::new);
                     Answered { services: signatures, later, ..plain(id, (answer, problem)) }
                 }
                 Question::Services { owner, validated: false } => {
@@ -355,9 +354,13 @@ impl Client {
                     match exchanger.exchange(&exchange, require, judgements).await {
                         Ok(done) => {
                             let origin = Origin::now(&exchange, exchanger.trusted());
-                            let keys = Some(Box::new(Fresh { keys: done.keys, origin, chain: done.chain.map(found) }));
-                            let place = Some((exchange.server.clone(), done.peer));
-                            Answered { keys, place, ..plain(id, (Answer::KeyExchange(done.negotiated), None)) }
+                            let keys = Some(Box::new(Fresh {
+                                keys: done.keys,
+                                origin,
+                                chain: done.chain.map(found),
+                                place: Some(done.peer),
+                            }));
+                            Answered { keys, ..plain(id, (Answer::KeyExchange(done.negotiated), None)) }
                         }
                         Err(failed) => {
                             let answered = without_keys(id, &failed);
@@ -380,8 +383,8 @@ impl Client {
 
     pub(super) fn handle_answered(&mut self, number: usize, answered: Answered) {
         let present = now::monotonic();
-        if let Some((server, place)) = &answered.place {
-            self.store.note_place(server.as_str(), *place);
+        if let Some((fresh, place)) = answered.keys.as_ref().and_then(|fresh| Some((fresh, fresh.place?))) {
+            self.store.note_place(fresh.origin.server.as_str(), place);
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
         let name = group.configured.name();
@@ -441,12 +444,8 @@ impl Answered {
         Self { keys: keys.map(Box::new), ..plain(question, (answer, None)) }
     }
 
-    pub(super) fn at_place(self, server: &str, place: SocketAddr) -> Self {
-        Self { place: Some((Name::parse(server).unwrap(), place)), ..self }
-    }
-
     pub(super) fn with_later(self, signed: Signatures) -> Self {
-        Self { later: Some(signed), ..self }
+        Self { later: Some(Box::new(signed)), ..self }
     }
 
     /// When its certificates are valid, and when its service records are.
@@ -457,17 +456,7 @@ impl Answered {
 }
 
 fn plain(question: QuestionId, (answer, problem): (Answer, Option<String>)) -> Answered {
-    Answered {
-        question,
-        answer,
-        keys: None,
-        dates: None,
-        services: None,
-        later: None,
-        place: None,
-        problem,
-        refused: None,
-    }
+    Answered { question, answer, keys: None, dates: None, services: None, later: None, problem, refused: None }
 }
 
 pub(super) fn without_keys(question: QuestionId, failed: &KeProblem) -> Answered {

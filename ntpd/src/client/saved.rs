@@ -37,6 +37,8 @@ pub(super) struct Fresh {
     pub(super) origin: Origin,
     /// What vouched for the server says of the time; `None` of an earlier run.
     pub(super) chain: Option<Chain>,
+    /// Where they were exchanged; `None` of an earlier run.
+    pub(super) place: Option<SocketAddr>,
 }
 
 /// Where keys are from.
@@ -274,7 +276,7 @@ impl Client {
         });
         let negotiated = Negotiated { ntp_server: saved.server, addresses: vec![saved.address], trust };
         let keys = NtsKeys { keys, fallback: None, cookies };
-        (!keys.cookies.is_empty()).then_some((negotiated, Fresh { keys, origin, chain: None }))
+        (!keys.cookies.is_empty()).then_some((negotiated, Fresh { keys, origin, chain: None, place: None }))
     }
 
     /// When keys were exchanged; `None` if the machine did not run yet, or slept, so that it cannot be said.

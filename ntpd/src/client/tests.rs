@@ -102,7 +102,7 @@ fn keys() -> Fresh {
     let keys = NtsKeys { keys: SessionKeys { c2s: key(), s2c: key() }, fallback: None, cookies };
     let server = Name::parse("127.0.0.1").unwrap();
     let question = KeyExchange { server, port: 9, addresses: None, validated: false, denied: Vec::new() };
-    Fresh { keys, origin: Origin::now(&question, [0; 32]), chain: None }
+    Fresh { keys, origin: Origin::now(&question, [0; 32]), chain: None, place: None }
 }
 
 fn exchanged(question: u32) -> Answered {

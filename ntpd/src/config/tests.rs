@@ -99,6 +99,30 @@ fn servers_say_how_they_are_used() {
 }
 
 #[test]
+fn hints_are_addresses_of_servers_that_have_names() {
+    let hints = |text: &str| load(text).unwrap().servers[0].address_hints.clone();
+    let both: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+    assert_eq!(hints("[[server]]\naddress = \"a\"\naddress-hints = [\"192.0.2.1\", \"2001:db8::1\"]"), both);
+    assert_eq!(hints("[[server]]\naddress = \"a\"\naddress-hints = \"192.0.2.1\""), both[..1]);
+    for (text, message) in [
+        (
+            "[[server]]\naddress = \"192.0.2.1\"\naddress-hints = [\"192.0.2.2\"]",
+            "ntpd.toml:3:18: server.address-hints: `address` is an address itself; accepted: hints for a server that has a name",
+        ),
+        (
+            "[[pool]]\nname = \"a\"\naddress-hints = [\"192.0.2.1:123\"]",
+            "ntpd.toml:3:18: pool.address-hints: `192.0.2.1:123` is not the address of a server; accepted: an address without a port, such as \"192.0.2.1\" or \"2001:db8::1\"",
+        ),
+        (
+            "[[pool]]\nname = \"a\"\naddress-hints = \"0.0.0.0\"",
+            "ntpd.toml:3:17: pool.address-hints: `0.0.0.0` is not the address of a server; accepted: an address without a port, such as \"192.0.2.1\" or \"2001:db8::1\"",
+        ),
+    ] {
+        assert_eq!(load(text).unwrap_err(), message, "{text}");
+    }
+}
+
+#[test]
 fn mistakes_name_place_key_and_what_is_accepted() {
     let both = "a table with `name`, or a list of them";
     for (text, message) in [
@@ -121,9 +145,6 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[[pool]]\nname = \"a\"\nnts = \"off\"\nrequire = \"dnssec\"", "ntpd.toml:4:11: pool.require: plain NTP, which nts = \"off\" means, has nothing that DNSSEC could vouch for".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"classic\"\nrequire = [\"dane\"]", "ntpd.toml:4:12: pool.require: plain NTP, which mode \"classic\" is, has nothing that DNSSEC could vouch for".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"ip-cert\"\nrequire = [\"dane\"]", "ntpd.toml:4:12: pool.require: an address, of which mode \"ip-cert\" asks a certificate, has nothing that DNSSEC could vouch for".into()),
-        ("[[server]]\naddress = \"192.0.2.1\"\naddress-hints = [\"192.0.2.2\"]", "ntpd.toml:3:18: server.address-hints: `address` is an address itself; accepted: hints for a server that has a name".into()),
-        ("[[pool]]\nname = \"a\"\naddress-hints = [\"192.0.2.1:123\"]", "ntpd.toml:3:18: pool.address-hints: `192.0.2.1:123` is not the address of a server; accepted: an address without a port, such as \"192.0.2.1\" or \"2001:db8::1\"".into()),
-        ("[[pool]]\nname = \"a\"\naddress-hints = \"0.0.0.0\"", "ntpd.toml:3:17: pool.address-hints: `0.0.0.0` is not the address of a server; accepted: an address without a port, such as \"192.0.2.1\" or \"2001:db8::1\"".into()),
         ("[[server]]\naddress = \"192.0.2.1\"\nrequire = \"dane\"", "ntpd.toml:3:11: server.require: an address has nothing that DNSSEC could vouch for".into()),
         ("pool = [\"a.example\",\n \"A.example.\"]", "ntpd.toml:2:2: pool.name: `a.example` was given before, at ntpd.toml:1:9".into()),
         ("[[server]]\naddress = \"a:b\"", "ntpd.toml:2:11: server.address: `a:b` is not a server's name or address; accepted: a host name or an address, also with a port, such as \"ntp1.example:123\" or \"[2001:db8::1]:123\"".into()),

@@ -27,9 +27,14 @@ fn address(number: u8) -> Ipv4Addr {
 
 impl Operator {
     fn start(place: &Place, authority: &Authority, number: u8, ke_port: u16) -> Self {
+        Self::start_as(place, authority, &address(number).to_string(), number, ke_port)
+    }
+
+    /// The same under a name.
+    fn start_as(place: &Place, authority: &Authority, name: &str, number: u8, ke_port: u16) -> Self {
         let keyring = Keyring::new(&[number; Keyring::KEY_LEN]);
         let time = time_server((address(number), 0).into(), Some(keyring.clone()));
-        let identity = authority.issue(place, &address(number).to_string(), GOOD_YEARS);
+        let identity = authority.issue(place, name, GOOD_YEARS);
         let identity = Identity { ntp_port: Some(time.addresses()[0].port()), ..identity };
         let listen = SocketAddr::from((address(number), ke_port));
         Self { _time: time, _exchange: Exchange::start_at(listen, identity, keyring) }
@@ -168,4 +173,34 @@ fn a_clock_that_plain_sources_kept_is_served_on_after_a_reload() {
     std::fs::remove_file(place.path("state/last-time")).unwrap();
     daemon.stop();
     assert!(!place.path("state/last-time").exists());
+}
+
+/// No name server knows these names (RFC 6761).
+#[test]
+fn servers_that_dns_does_not_know_are_found_by_hints_and_where_they_were() {
+    let place = Place::new("");
+    let authority = Authority::new(&place);
+    let ke_port = free_port();
+    let name = |number: u8| format!("ke.operator{number}.test");
+    let _operators = [1, 2].map(|number| Operator::start_as(&place, &authority, &name(number), number, ke_port));
+    let configuration = |hinted: bool| {
+        let server = |number| {
+            let hints = if hinted { format!("address-hints = \"{}\"\n", address(number)) } else { String::new() };
+            let name = name(number);
+            format!("[[server]]\naddress = \"{name}\"\nnts = \"require\"\nke-port = {ke_port}\n{hints}{FAST}")
+        };
+        let trust = "[trust]\ncertificates = \"file\"\ncertificate-file = \"ca.pem\"\n";
+        [server(1), server(2), trust.to_owned()].concat()
+    };
+    place.configure(&configuration(true));
+    let daemon = place.start();
+    assert_eq!(daemon.synchronized()["time"]["state"], "verified");
+    daemon.stop();
+
+    // Keys would do for a restart without any exchange.
+    std::fs::remove_file(place.path("state/sources")).unwrap();
+    place.configure(&configuration(false));
+    let daemon = place.start();
+    assert_eq!(daemon.synchronized()["time"]["state"], "verified");
+    daemon.stop();
 }

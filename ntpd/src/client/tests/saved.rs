@@ -119,7 +119,10 @@ fn where_servers_were_is_kept_and_comes_with_the_hints_of_the_configuration() {
     assert_eq!(hints(&bench, "ke.one.test", 4460), (vec![], configured(4460)));
     assert_eq!(hints(&bench, "ntp.one.test", 123), (vec![], vec![]), "that is another name");
     let place = "192.0.2.7:4460";
-    bench.with(|client| client.handle_answered(0, exchanged(0).at_place("ke.one.test", place.parse().unwrap())));
+    let mut fresh = keys();
+    (fresh.origin.server, fresh.place) = (Name::parse("ke.one.test").unwrap(), Some(place.parse().unwrap()));
+    let answered = Answered::for_test(QuestionId(0), Answer::NoRecord, Some(fresh));
+    bench.with(|client| client.handle_answered(0, answered));
     let both = (vec![place.to_owned()], configured(4460));
     assert_eq!(hints(&bench, "ke.one.test", 4460), both);
     assert_eq!(hints(&bench, "ke.one.test", 123), (vec![], configured(123)), "where keys were exchanged");
