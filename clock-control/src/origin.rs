@@ -28,14 +28,14 @@ const MAX_ERROR_MICROS: i64 = 16_000_000;
 const HOST_CLOCKS: [&str; 2] = ["KVM virtual PTP", "vmclock"];
 
 /// What the machine says of its clock, which reads `now` in Unix seconds. Whether the machine was put back to an earlier state
-/// while it was off, Linux tells no program.
+/// while it was off, Linux tells no program; and whether this daemon verified the clock is not the machine's to say.
 #[must_use]
 pub fn clock_facts(now: i64) -> ClockFacts {
     let synchronized = sys::adjust(&Timex::default()).is_ok_and(|state| {
         // ntp_adjtime(2): the flag says that somebody kept the clock and told the kernel how well.
         state.status & libc::STA_UNSYNC == 0 && state.maxerror < MAX_ERROR_MICROS
     });
-    ClockFacts { set_by: Machine::new(Path::new("/")).set_by(now), synchronized, restored: false }
+    ClockFacts { set_by: Machine::new(Path::new("/")).set_by(now), synchronized, verified: false, restored: false }
 }
 
 /// When the distribution was put together, in Unix seconds, by the date of `/usr/lib/clock-epoch` (systemd(1)); `None`
@@ -64,7 +64,7 @@ impl<'r> Machine<'r> {
         // Others may have set the clock since the machine started, to a date of a file for one: then it is far from what it
         // was set by.
         let is_near = |reading: i64, limit: i64| now.abs_diff(reading) <= limit.unsigned_abs();
-        if self.host_clocks().into_iter().any(|reading| reading.is_none_or(|reading| is_near(reading, HOST_DRIFT))) {
+        if self.host_clocks().into_iter().any(|reading| is_near(reading, HOST_DRIFT)) {
             return SetBy::Host;
         }
         match self.hardware_clock() {
@@ -86,17 +86,20 @@ impl<'r> Machine<'r> {
         Some((number(&chosen.join("since_epoch"))?, device))
     }
 
-    /// What clocks of the host say; nothing where one is there and may not be read.
-    fn host_clocks(&self) -> Vec<Option<i64>> {
+    /// What clocks of the host say, as far as they may be read.
+    fn host_clocks(&self) -> Vec<i64> {
+        let read = |device| sys::device_clock(&File::open(device).ok()?).ok();
+        self.host_devices().into_iter().filter_map(read).collect()
+    }
+
+    /// Where they are.
+    fn host_devices(&self) -> Vec<PathBuf> {
         let is_hosts = |clock: &PathBuf| {
             let name = fs::read_to_string(clock.join("clock_name")).unwrap_or_default();
             HOST_CLOCKS.iter().any(|known| name.starts_with(known))
         };
-        let read = |clock: PathBuf| {
-            let device = File::open(self.root.join("dev").join(clock.file_name()?)).ok()?;
-            sys::device_clock(&device).ok()
-        };
-        self.entries("sys/class/ptp").into_iter().filter(is_hosts).map(read).collect()
+        let device = |clock: PathBuf| Some(self.root.join("dev").join(clock.file_name()?));
+        self.entries("sys/class/ptp").into_iter().filter(is_hosts).filter_map(device).collect()
     }
 
     fn entries(&self, folder: &str) -> Vec<PathBuf> {
@@ -177,12 +180,13 @@ mod tests {
 
     #[test]
     fn a_host_is_told_by_its_clock() {
-        for (name, clock, expected) in [
-            ("kvm", "KVM virtual PTP\n", SetBy::Host),
-            ("vmclock", "vmclock0\n", SetBy::Host),
-            ("network", "ixgbe\n", SetBy::Nothing),
-        ] {
-            assert_eq!(set_by(name, &[("sys/class/ptp/ptp0/clock_name", clock.to_owned())]), expected);
+        for (name, clock, is_hosts) in
+            [("kvm", "KVM virtual PTP\n", true), ("vmclock", "vmclock0\n", true), ("network", "ixgbe\n", false)]
+        {
+            let made = Made::new(name, &[("sys/class/ptp/ptp0/clock_name", clock.to_owned())]);
+            let device = made.0.join("dev/ptp0");
+            assert_eq!(made.machine().host_devices(), is_hosts.then_some(device).into_iter().collect::<Vec<_>>());
+            assert_eq!(made.machine().set_by(NOW), SetBy::Nothing, "what cannot be read says nothing");
         }
     }
 

@@ -1,7 +1,7 @@
 //! `ntpd demo`: the whole system on loopback, in one process, without touching anything.
 //!
 //! `plan` says what each mode needs around it and promises, `stage` sets that up, `visitor` is the daemon's own client
-//! in it, and `outcome` is the verdict.
+//! in it, and `outcome` is the verdict. `first_boot` is another story, with operators in the place of a pool.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -17,6 +17,7 @@ use crate::{
     start::StartError,
 };
 
+mod first_boot;
 mod folder;
 mod outcome;
 mod pki;
@@ -48,8 +49,8 @@ pub fn run(args: &DemoArgs) -> ExitCode {
         .map_err(StartError::new)
         .and_then(|runtime| runtime.block_on(play(args)));
     match result {
-        Ok(outcome) if outcome.passed => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(FAILED),
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(FAILED),
         Err(error) => {
             eprintln!("ntpd: {error}");
             ExitCode::from(FAILED)
@@ -57,9 +58,15 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     }
 }
 
-/// Plays until the end or an interruption; either way what was written is removed.
-async fn play(args: &DemoArgs) -> Result<Outcome, StartError> {
+/// Plays until the end or an interruption; either way what was written is removed. Returns whether all is as promised.
+async fn play(args: &DemoArgs) -> Result<bool, StartError> {
     let mut interruption = Interruption::watch()?;
+    if args.first_boot {
+        return tokio::select! {
+            played = first_boot::play(args) => played,
+            () = interruption.comes() => Err(StartError::new("interrupted")),
+        };
+    }
     let stage = Stage::build(Plan::of(args.mode)).await?;
     let (outcome, mut client) = tokio::select! {
         played = perform(args, &stage) => played?,
@@ -76,7 +83,7 @@ async fn play(args: &DemoArgs) -> Result<Outcome, StartError> {
             }
         }
     }
-    Ok(outcome)
+    Ok(outcome.passed)
 }
 
 /// SIGINT and SIGTERM.

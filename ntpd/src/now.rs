@@ -26,6 +26,13 @@ pub fn boot_nanos() -> i64 {
     now.tv_sec().saturating_mul(1_000_000_000).saturating_add(now.tv_nsec())
 }
 
+/// What tells this start of the machine from others (random(4)); `None` where it may not be read.
+#[must_use]
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
 /// The kernel's time of day.
 #[must_use]
 pub fn unix() -> UnixTime {

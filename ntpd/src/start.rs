@@ -3,6 +3,7 @@
 use std::{fmt, process::ExitCode, sync::Arc};
 
 use clock_control::{SoftClock, SystemClock, clock_facts, distribution_epoch, measure_precision, permitted};
+use ntp_proto::bootstrap::ClockFacts;
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -100,10 +101,12 @@ pub fn known(state: Option<&StateDirectory>) -> Known {
     if let Some(complaint) = last.as_ref().and_then(|last| last.complaint.as_ref()) {
         tracing::warn!("{complaint}");
     }
+    let last = last.and_then(|last| last.value);
+    let verified = last.as_ref().is_some_and(|last| last.is_since(now::boot_id().as_deref()));
     Known {
-        clock: clock_facts(now::unix().seconds),
+        clock: ClockFacts { verified, ..clock_facts(now::unix().seconds) },
         distribution: distribution_epoch(),
-        verified: last.and_then(|last| last.value).map(|last| last.time().seconds),
+        verified: last.map(|last| last.time().seconds),
     }
 }
 

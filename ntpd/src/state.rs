@@ -26,8 +26,10 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::privilege;
 
+mod names;
 mod records;
 
+pub use names::{Absences, Places};
 pub use records::{Drift, Keyring, LastTime, PoolMemory, PoolRecord, SavedSource, SoftDrift, Sources};
 
 /// First word of a file.
@@ -43,7 +45,16 @@ const MAX_BYTES: u64 = 4 << 20;
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
 /// All kinds of records.
-const KINDS: [&str; 6] = [Drift::KIND, SoftDrift::KIND, LastTime::KIND, Sources::KIND, Keyring::KIND, PoolMemory::KIND];
+const KINDS: [&str; 8] = [
+    Drift::KIND,
+    SoftDrift::KIND,
+    LastTime::KIND,
+    Sources::KIND,
+    Keyring::KIND,
+    PoolMemory::KIND,
+    Places::KIND,
+    Absences::KIND,
+];
 
 /// A kind of record.
 pub trait Record: Serialize + DeserializeOwned {

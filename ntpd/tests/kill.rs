@@ -34,7 +34,7 @@ fn record(number: i64) -> (LastTime, Sources) {
         cookies: vec![vec![3; 100]; 8],
         exchanged_at: number,
     };
-    (LastTime::new(UnixTime { seconds: number, nanos: 0 }), Sources { sources: vec![source; 8] })
+    (LastTime::new(UnixTime { seconds: number, nanos: 0 }, None), Sources { sources: vec![source; 8] })
 }
 
 /// Saves numbers from `FOLDER`'s last one on, and tells each that is on the disk, until it is killed.

@@ -26,6 +26,10 @@ use crate::{
     verify::{MAX_CHAIN_CERTIFICATES, MAX_CHAIN_OCTETS, Verifier},
 };
 
+/// At how many times a chain is tried whose dates are deferred. Each costs as many signatures as the library allows. Whoever
+/// changes authorities shows two or three that overlap; more tries are for those alone who want to keep us busy.
+const MAX_TRIES: usize = 4;
+
 /// Verifies what the server of one session shows (RFC 5280, RFC 6125 by subject alternative names; by TLSA records, where
 /// there are any), with bounds on what is looked at, and keeps what it says of the time.
 #[derive(Debug)]
@@ -93,31 +97,35 @@ impl Judge {
     }
 }
 
-/// Times at which a chain may be valid, at most two and one for each certificate, best first: the times nearest to `now` at
-/// which all that was shown is valid, or the server's own certificate is; then when each begins to be.
+/// Times at which a chain may be valid, at most [`MAX_TRIES`], best first: the times nearest to `now` at which all of it is
+/// valid that ever is together with the server's own certificate, or that certificate is; then when others begin to be.
 ///
 /// A server may show certificates that its chain does not need, of which some are never valid together with it. If any way
 /// to a root is valid at any time from `floor` on, then it is at that of its beginnings that comes last, or at `floor`: so
-/// one of these times will do.
+/// one of these times will do. Where no other certificates are valid than at another of these times, nothing else can come
+/// of it, and that time is left out: a chain without certificates to spare is tried once.
 fn candidates(presented: Presented<'_>, own: &Window, now: i64, floor: i64) -> Vec<i64> {
     let possible = own.and(&Window { not_before: floor, not_after: i64::MAX });
-    let others: Vec<Window> =
-        presented.intermediates.iter().filter_map(|one| Some(Validity::of(one)?.window())).collect();
+    let others: Vec<Window> = presented
+        .intermediates
+        .iter()
+        .filter_map(|one| Some(Validity::of(one)?.window().and(&possible)))
+        .filter(|window| !window.is_empty())
+        .collect();
     let all = others.iter().fold(possible, |all, one| all.and(one));
     let base = now.max(floor);
-    let mut beginnings: Vec<i64> = others.iter().map(|one| one.not_before.max(floor)).collect();
-    beginnings.push(possible.not_before);
-    beginnings.retain(|at| possible.contains(*at, 0));
+    let first = (if all.is_empty() { possible } else { all }).nearest(base);
+    let mut beginnings: Vec<i64> = others.iter().map(|one| one.not_before).chain([possible.not_before]).collect();
     beginnings.sort_unstable_by_key(|at| at.abs_diff(base));
-    let mut times = vec![(if all.is_empty() { possible } else { all }).nearest(base), possible.nearest(base)];
-    times.extend(beginnings);
-    let mut tried = Vec::with_capacity(times.len());
-    times.retain(|at| {
-        let is_new = !tried.contains(at);
-        tried.push(*at);
-        is_new
-    });
-    times
+    let times: Vec<i64> = [first, possible.nearest(base)].into_iter().chain(beginnings).collect();
+    let valid = |at: i64| others.iter().map(move |window| window.contains(at, 0));
+    let adds_nothing = |at: i64, to: i64| valid(at).zip(valid(to)).all(|(here, there)| there || !here);
+    let is_worth_it = |place: usize, at: i64| {
+        let more_elsewhere = times.iter().any(|other| adds_nothing(at, *other) && !adds_nothing(*other, at));
+        place == 0 || !(more_elsewhere || times.iter().take(place).any(|earlier| adds_nothing(at, *earlier)))
+    };
+    let worth_it = times.iter().enumerate().filter(|(place, at)| is_worth_it(*place, **at));
+    worth_it.map(|(_, at)| *at).take(MAX_TRIES).collect()
 }
 
 /// What a verified chain says of the time.

@@ -97,3 +97,17 @@ fn programs_services_and_documents_agree_on_the_folder_of_a_pool() {
         assert!(!text.contains("/etc/nts-pool-"), "{name} names another folder");
     }
 }
+
+/// Without these a machine without a clock waits for nothing, or a good clock is not known as such.
+#[test]
+fn units_let_the_daemon_read_what_it_judges_the_clock_by() {
+    let unit = |name: &str| fs::read_to_string(root().join("packaging").join(name)).expect(name);
+    let has = |text: &str, line: &str| text.lines().any(|other| other == line);
+    let daemon = unit("systemd/ntpd.service");
+    assert!(has(&daemon, "DevicePolicy=closed") && has(&daemon, "DeviceAllow=char-ptp r"), "clocks of hosts");
+    // systemd.exec(5): it hides /proc/sys, where random/boot_id is.
+    assert!(!has(&daemon, "ProcSubset=pid"), "the number of the boot");
+    assert!(unit("udev/60-ntpd.rules").lines().any(|line| line.contains("SUBSYSTEM==\"ptp\"")));
+    let wait = unit("systemd/ntpd-wait.service");
+    assert!(has(&wait, "ExecStart=/usr/bin/ntpctl waitsync 0 0.1 0 1") && has(&wait, "TimeoutStartSec=infinity"));
+}

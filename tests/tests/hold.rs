@@ -140,3 +140,45 @@ fn there_is_no_time_to_return_to_when_somebody_sets_a_held_clock() {
     world.run_until(90.0);
     assert!(error(&world, client).abs() < 0.01, "{}", error(&world, client));
 }
+
+#[test]
+fn a_clock_that_was_right_is_served_on_until_its_error_bound_is_too_large() {
+    let (mut world, client) = held(6, 0.2, 3);
+    world.command(client, |engine, now| engine.set_hold(now, false));
+    world.run_until(400.0);
+    world.command(client, |engine, now| engine.hold_over(now));
+    let (engine, now) = world.engine(client);
+    assert!(engine.is_held());
+    assert_eq!(served(engine, now.clock), (0, 2), "nothing was found to speak against it");
+    let updates = engine.tracking(now).updates;
+    let mut bound = engine.status().root_dispersion_at(now.clock);
+    for hour in 1..4 {
+        world.run_until(400.0 + 3_600.0 * f64::from(hour));
+        let (engine, now) = world.engine(client);
+        let later = engine.status().root_dispersion_at(now.clock);
+        assert!(later > bound && engine.tracking(now).updates == updates, "{later:?} {bound:?}");
+        assert!(error(&world, client).abs() < later.to_seconds() + 0.001);
+        bound = later;
+    }
+    assert!(world.kernel_status(client).expect("the kernel was told").synchronized);
+    // A source that is not followed keeps nobody from noticing that this was too long ago.
+    world.run_until(500_000.0);
+    let (engine, now) = world.engine(client);
+    assert_eq!((served(engine, now.clock).0, engine.tracking(now).synchronized), (3, false));
+}
+
+#[test]
+fn what_speaks_against_a_clock_ends_what_was_said_of_it() {
+    let (mut world, client) = held(7, 0.2, 3);
+    world.command(client, |engine, now| engine.set_hold(now, false));
+    world.run_until(100.0);
+    world.command(client, |engine, now| engine.hold_over(now));
+    world.command(client, |engine, now| engine.set_hold(now, true));
+    let (engine, now) = world.engine(client);
+    assert_eq!((served(engine, now.clock).0, engine.is_held()), (3, true));
+    assert!(!world.kernel_status(client).expect("the kernel was told").synchronized);
+    // That it was held over before does not bring it back.
+    world.command(client, |engine, now| engine.hold_over(now));
+    let (engine, now) = world.engine(client);
+    assert_eq!(served(engine, now.clock).0, 3);
+}

@@ -225,3 +225,23 @@ fn no_dependency_asks_for_a_newer_compiler_than_we_do() {
         .collect();
     assert!(newer.is_empty(), "{}", newer.join("\n"));
 }
+
+/// Days after which the release time in the source is too old to be a good floor for builds that do not say when they are.
+const MAX_RELEASE_AGE: i64 = 180;
+
+#[test]
+fn builds_that_do_not_say_when_they_are_have_a_recent_floor() {
+    let text = fs::read_to_string(root().join("ntpd/src/client/mod.rs")).expect("mod.rs");
+    let released = text.lines().find_map(|line| line.strip_prefix("const RELEASED: i64 = ")).expect("the time");
+    let released: i64 = released.trim_end_matches(';').replace('_', "").parse().expect("seconds");
+    // Where the source comes without its history, nobody works on it.
+    let log = Command::new("git").current_dir(root()).args(["log", "-1", "--format=%ct"]).output();
+    let Some(log) = log.ok().filter(|log| log.status.success()) else { return };
+    let worked_on: i64 = String::from_utf8_lossy(&log.stdout).trim().parse().expect("seconds");
+    let age = worked_on - released;
+    assert!(
+        (0..MAX_RELEASE_AGE * 86_400).contains(&age),
+        "RELEASED in ntpd/src/client/mod.rs is {} days old",
+        age / 86_400
+    );
+}

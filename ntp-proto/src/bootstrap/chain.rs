@@ -81,6 +81,12 @@ impl Chain {
         self.signed.iter().copied().max().unwrap_or(i64::MIN)
     }
 
+    /// Whether nothing of it depends on the time, as with a key that an administrator gave to both sides.
+    #[must_use]
+    pub fn is_timeless(&self) -> bool {
+        self.window == Window::ALWAYS
+    }
+
     /// The same for a server that signed records led to. The latest times are kept.
     #[must_use]
     pub fn found_by(mut self, records: &Signatures) -> Self {

@@ -66,8 +66,10 @@ pub enum SetBy {
 pub struct ClockFacts {
     /// What gave it its time.
     pub set_by: SetBy,
-    /// The kernel has counted it as synchronized since the machine started.
+    /// The kernel has counted it as synchronized since the machine started, whoever told it so.
     pub synchronized: bool,
+    /// This daemon has verified the time since the machine started.
+    pub verified: bool,
     /// The machine was put back to an earlier state, or copied, since the last verified time.
     pub restored: bool,
 }
@@ -75,9 +77,9 @@ pub struct ClockFacts {
 /// How far a clock is believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The kernel says that it is synchronized.
+    /// This daemon verified it since the machine started, and the kernel says that it is synchronized.
     Trusted,
-    /// Hardware gave it a time that can be right.
+    /// Hardware, or somebody else who keeps it, gave it a time that can be right.
     Plausible,
     /// Not at all, for this reason.
     Untrusted(Distrust),
@@ -123,14 +125,17 @@ pub fn judge(now: i64, floor: &Floor, facts: &ClockFacts) -> Standing {
         Standing::Untrusted(Distrust::Restored)
     } else if now < floor.latest() {
         Standing::Untrusted(Distrust::BehindFloor)
-    } else if facts.synchronized {
+    } else if now > floor.plausible_until() {
+        // Whoever keeps the kernel's clock may have been told anything by anybody.
+        Standing::Untrusted(Distrust::FarAhead)
+    } else if facts.synchronized && facts.verified {
         Standing::Trusted
+    } else if facts.synchronized {
+        Standing::Plausible
     } else if facts.set_by == SetBy::Nothing {
         Standing::Untrusted(Distrust::NoHardwareClock)
     } else if facts.set_by == (SetBy::HardwareClock { voltage_low: true }) {
         Standing::Untrusted(Distrust::VoltageLow)
-    } else if now > floor.plausible_until() {
-        Standing::Untrusted(Distrust::FarAhead)
     } else {
         Standing::Plausible
     }
@@ -147,7 +152,7 @@ mod tests {
         let good = SetBy::HardwareClock { voltage_low: false };
         let never = Floor { build: BUILD, distribution: None, verified: None };
         let known = Floor { verified: Some(BUILD + 100 * DAY), ..never };
-        let facts = |set_by| ClockFacts { set_by, synchronized: false, restored: false };
+        let facts = |set_by| ClockFacts { set_by, synchronized: false, verified: false, restored: false };
         let judged = |days: i64, floor: &Floor, facts| judge(BUILD + days * DAY, floor, &facts);
         for (days, floor, set_by, expected) in [
             (50, &never, good, Standing::Plausible),
@@ -163,11 +168,14 @@ mod tests {
         ] {
             assert_eq!(judged(days, floor, facts(set_by)), expected, "{days} {floor:?} {set_by:?}");
         }
-        let synchronized = ClockFacts { synchronized: true, ..facts(SetBy::Nothing) };
-        assert_eq!(judged(600, &known, synchronized), Standing::Trusted);
+        let kept = ClockFacts { synchronized: true, ..facts(SetBy::Nothing) };
+        assert_eq!(judged(300, &known, kept), Standing::Plausible);
+        assert_eq!(judged(600, &known, kept), Standing::Untrusted(Distrust::FarAhead));
+        let synchronized = ClockFacts { verified: true, ..kept };
+        assert_eq!(judged(300, &known, synchronized), Standing::Trusted);
         assert_eq!(judged(-1, &never, synchronized), Standing::Untrusted(Distrust::BehindFloor));
         let restored = ClockFacts { restored: true, ..synchronized };
-        assert_eq!(judged(600, &known, restored), Standing::Untrusted(Distrust::Restored));
+        assert_eq!(judged(300, &known, restored), Standing::Untrusted(Distrust::Restored));
     }
 
     #[test]

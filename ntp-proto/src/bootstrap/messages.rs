@@ -53,11 +53,16 @@ pub enum State {
 /// Servers that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
-    /// The registrable domain of the one operator who answers for all of them; `None` if each is somebody else's, as behind
-    /// service records.
-    pub domain: Option<String>,
+    /// The registrable domain of the name that is configured, whose owner answers for all of them: whoever has the keys of a
+    /// signed zone names as many servers as he likes, and has one voice. `None` where the name proves nothing, since servers
+    /// are known by addresses that anybody can forge: these have no voice where others are configured.
+    pub operator: Option<String>,
     /// How many are wanted.
     pub servers: usize,
+    /// They have been dead for more than a day in which the time was verified. Where the clock will do, they are not among
+    /// those whose majority is needed until one answers; where it will not they are, or whoever keeps servers from this
+    /// machine for a day would need fewer stolen keys.
+    pub absent: bool,
 }
 
 /// What a source says now.
@@ -99,6 +104,8 @@ pub enum Alarm {
     NotValid,
     /// The time that a majority told did not stand the strict pass.
     NotConfirmed,
+    /// There is a network, and nobody has answered, with whatever certificate.
+    NobodyAnswers,
     /// Several operators signed dates that are far ahead of the time that was verified: it had been set to the past.
     Refuted,
 }

@@ -27,6 +27,7 @@ use crate::{
 
 mod chain;
 mod clock;
+mod evidence;
 mod messages;
 mod operators;
 mod quorum;
@@ -35,11 +36,12 @@ mod report;
 pub use chain::{Chain, Judgement, MAX_SIGNED, Signatures, Window, keep_latest};
 use clock::DAY;
 pub use clock::{ClockFacts, Distrust, Floor, SetBy, Standing, judge};
+use evidence::Evidence;
 pub use messages::{Alarm, Config, Expected, Output, Policy, Present, Reading, State};
 pub use operators::Identity;
-use operators::operators;
-use quorum::{Limits, Vote, Witness, signed_by_two, vote};
-pub use report::{Missing, Report};
+use operators::owners;
+use quorum::{Ballot, CONFIRMING_SAMPLES, FIRST_SAMPLES, Limits, Vote, Witness, unix, vote};
+pub use report::{Missing, Report, SeenServer};
 
 /// Most servers that are remembered.
 pub const MAX_SEEN: usize = 64;
@@ -55,8 +57,11 @@ const WATCH: Duration = Duration::from_secs(86_400);
 const AHEAD: i64 = 2 * DAY;
 /// How far a majority may set the clock behind the last verified time, in seconds.
 const REPAIR: i64 = DAY;
-/// How many servers confirm a clock that the kernel counts as synchronized.
+/// How many servers confirm a clock that was verified before, since the machine started.
 const TRUSTED_BY: usize = 2;
+/// How long after its end, in seconds, a certificate still counts that was judged by another clock than this one: records that
+/// led to a server are used for a day.
+const OUTDATED: i64 = DAY;
 /// A clock this near to what is agreed on, in seconds, need not be set.
 const NEAR: f64 = 1.0;
 
@@ -71,45 +76,36 @@ struct Seen {
     source: Option<SourceId>,
 }
 
-impl Seen {
-    fn witness(&self, readings: &[Reading]) -> Witness<'_> {
-        let reading = readings.iter().find(|reading| Some(reading.source) == self.source).copied();
-        Witness { identity: &self.identity, chain: &self.chain, reading }
-    }
-}
-
-fn count_operators(witnesses: &[Witness<'_>]) -> usize {
-    let identities: Vec<&Identity> = witnesses.iter().map(|witness| witness.identity).collect();
-    distinct(operators(&identities))
-}
-
-fn distinct(mut operators: Vec<usize>) -> usize {
-    operators.sort_unstable();
-    operators.dedup();
-    operators.len()
-}
-
 /// Decides whether and whom to believe until the time is verified; see the module.
 #[derive(Clone, Debug)]
 pub struct Bootstrap {
     config: Config,
     standing: Standing,
+    /// The kernel counts the clock as synchronized, whoever told it so.
+    synchronized: bool,
     state: State,
     expected: Vec<Expected>,
+    /// Who was seen since all was asked anew.
     seen: Vec<Seen>,
+    evidence: Evidence,
     outputs: VecDeque<Output>,
     /// The end of the stretch with deferred dates, of the strict pass, or of the watch.
     until: Option<Monotonic>,
+    /// By when somebody should have answered, as long as nobody has.
+    unheard_until: Option<Monotonic>,
     /// The end of the pause between two stretches.
     paused_until: Option<Monotonic>,
-    pause: Duration,
+    /// How long the last of them is, since the time was verified.
+    pause: Option<Duration>,
     last_vote: Vote,
 }
 
 impl Bootstrap {
     /// Judges the clock by what is known on this machine. A clock behind the floor is set to it: it was that late at least.
+    /// A last verified time that nobody would believe now is forgotten.
     #[must_use]
-    pub fn new(config: Config, facts: &ClockFacts, present: Present) -> Self {
+    pub fn new(mut config: Config, facts: &ClockFacts, present: Present) -> Self {
+        config.floor.verified = config.floor.verified.filter(|at| *at <= config.floor.ceiling());
         let floor = config.floor.latest();
         let standing = judge(present.clock.seconds, &config.floor, facts);
         let mut outputs = VecDeque::new();
@@ -119,14 +115,17 @@ impl Bootstrap {
         Self {
             config,
             standing,
+            synchronized: facts.synchronized,
             state: State::Unknown,
             expected: Vec::new(),
             seen: Vec::new(),
+            evidence: Evidence::default(),
             outputs,
             until: None,
+            unheard_until: None,
             paused_until: None,
-            pause: PAUSE,
-            last_vote: Vote { agreeing: 0, offset: None },
+            pause: None,
+            last_vote: Vote::NONE,
         }
     }
 
@@ -136,22 +135,48 @@ impl Bootstrap {
         self.state
     }
 
-    /// Sets what the configuration names, and what names turned out to be.
+    /// Sets what the configuration names, what names turned out to be, and who has been absent.
     pub fn set_expected(&mut self, expected: Vec<Expected>) {
         self.expected = expected;
     }
 
-    /// How many operators there are, as far as is known: those that answered, and one for each server that did not.
+    /// How many operators there are: the owners of the names that are configured. Only who proves to have the keys of several
+    /// makes one of them.
     fn operators(&self) -> usize {
-        let named = self.expected.iter().filter_map(|expected| expected.domain.clone());
-        let named: Vec<Identity> = named.map(|domain| Identity { domain, key: None, addresses: Vec::new() }).collect();
-        let used = || self.seen.iter().filter(|seen| seen.source.is_some());
-        let identities: Vec<&Identity> = named.iter().chain(used().map(|seen| &seen.identity)).collect();
-        let silent = |(entry, expected): (usize, &Expected)| match expected.domain {
-            Some(_) => 0,
-            None => expected.servers.saturating_sub(used().filter(|seen| seen.entry == entry).count()),
+        let named = self.counted().filter_map(|expected| Some((expected.operator.clone()?, None)));
+        let proven = self.seen.iter().filter(|seen| seen.source.is_some());
+        let proven = proven.filter_map(|seen| Some((self.operator_of(seen)?, seen.identity.key)));
+        let identity = |(domain, key)| Identity { domain, key, addresses: Vec::new() };
+        let identities: Vec<Identity> = named.chain(proven).map(identity).collect();
+        let mut owners = owners(&identities.iter().collect::<Vec<_>>());
+        owners.sort_unstable();
+        owners.dedup();
+        owners.len()
+    }
+
+    /// The entries whose majority is needed. One that was absent is among them again once it answers.
+    fn counted(&self) -> impl Iterator<Item = &Expected> {
+        let answers = |entry| self.seen.iter().any(|seen| seen.entry == entry && seen.source.is_some());
+        let all = self.expected.iter().enumerate().filter(|(_, expected)| expected.servers > 0);
+        all.filter(move |(entry, expected)| self.is_distrusted() || !expected.absent || answers(*entry))
+            .map(|(_, expected)| expected)
+    }
+
+    /// Who answers for this server, by the configuration.
+    fn operator_of(&self, seen: &Seen) -> Option<String> {
+        self.expected.get(seen.entry).and_then(|expected| expected.operator.clone())
+    }
+
+    /// Those who may vote, and what they say. Servers that only addresses lead to have no voice beside others.
+    fn witnesses(&self, readings: &[Reading]) -> Vec<Witness<'_>> {
+        let nobody_named = self.expected.iter().all(|expected| expected.operator.is_none());
+        let witness = |seen| {
+            let Seen { identity, chain, source, .. }: &Seen = seen;
+            let domain = self.operator_of(seen).or_else(|| nobody_named.then(|| identity.domain.clone()))?;
+            let reading = readings.iter().find(|reading| Some(reading.source) == *source).copied();
+            Some(Witness { identity: Identity { domain, ..identity.clone() }, chain, reading })
         };
-        distinct(operators(&identities)) + self.expected.iter().enumerate().map(silent).sum::<usize>()
+        self.seen.iter().filter_map(witness).collect()
     }
 
     /// How many of them must agree: more than half, and two at least.
@@ -166,8 +191,7 @@ impl Bootstrap {
     }
 
     fn signed(&self) -> Option<i64> {
-        let seen = self.seen.iter().map(|seen| (&seen.identity, seen.chain.evidence()));
-        signed_by_two(seen, self.config.floor.ceiling())
+        self.evidence.signed_by_two()
     }
 
     /// As [`earliest`](Self::earliest), but a majority may take back a day of the last verified time: it was verified by a
@@ -183,9 +207,21 @@ impl Bootstrap {
         matches!(self.standing, Standing::Untrusted(_))
     }
 
+    /// Whether what was said of the clock before anybody was asked may stand: it is synchronized, and nothing found since
+    /// speaks against it.
+    #[must_use]
+    pub const fn may_stand(&self) -> bool {
+        self.synchronized && !self.is_distrusted()
+    }
+
     /// Whether dates of certificates are deferred.
     fn defers(&self) -> bool {
-        self.defers_names() && (self.operators() > 1 || self.config.single)
+        self.defers_names() && self.operators() > usize::from(!self.config.single)
+    }
+
+    /// Whether dates would be deferred if more operators were configured.
+    fn lacks_operators(&self) -> bool {
+        self.defers_names() && !self.defers() && self.operators() == 1
     }
 
     /// The same of signatures in DNS: with deferred dates names lead to operators at all, whose certificates decide.
@@ -208,6 +244,14 @@ impl Bootstrap {
         self.judged(clock, self.defers_names())
     }
 
+    /// The same of addresses, where the system's resolver has none. They need no proof, since a server has to prove who it
+    /// is by the name that is configured; and a resolver that validates by the same wrong clock must not keep this machine from
+    /// ever setting it.
+    #[must_use]
+    pub fn judgement_of_addresses(&self, clock: UnixTime) -> Judgement {
+        self.judged(clock, self.state != State::Verified)
+    }
+
     fn judged(&self, clock: UnixTime, deferred: bool) -> Judgement {
         if deferred {
             return Judgement::Deferred { now: clock.seconds, floor: self.earliest_for_majority() };
@@ -217,7 +261,8 @@ impl Bootstrap {
     }
 
     /// Takes what an exchange with `server` for this entry of the configuration showed: with `source`, that of a source that
-    /// has keys from it; without, that of an exchange which failed by its date alone.
+    /// has keys from it; without, that of an exchange which failed, whose server has not proven to have the certificate's
+    /// key.
     pub fn handle_chain(
         &mut self,
         present: Present,
@@ -227,24 +272,67 @@ impl Bootstrap {
         chain: Chain,
         source: Option<SourceId>,
     ) {
-        self.seen.retain(|seen| seen.server != server || (seen.source.is_some() && seen.source != source));
+        self.unheard_until = None;
+        self.evidence.add(server, &identity, &chain.signed, self.config.floor.ceiling());
+        let judged_at = self.judged_at(present);
+        let source = match source {
+            // It was judged while dates were deferred, or by a clock that has been set since.
+            Some(source) if !self.defers() && !chain.window.contains(judged_at, OUTDATED) => {
+                self.outputs.push_back(Output::Refuse(source));
+                None
+            }
+            source => source,
+        };
+        let is_replaced = |seen: &Seen| match seen.source {
+            Some(_) => seen.source == source,
+            // An older certificate may be shown by anybody.
+            None => source.is_some() || chain.evidence() >= seen.chain.evidence(),
+        };
+        self.seen.retain(|seen| seen.server != server || !is_replaced(seen));
         if self.seen.len() >= MAX_SEEN {
             let oldest = self.seen.iter().position(|seen| seen.source.is_none()).unwrap_or(0);
             self.seen.remove(oldest);
         }
         self.seen.push(Seen { server: server.to_owned(), identity, chain, entry, source });
         match self.state {
+            // In a pause nobody waits for a majority.
+            State::Unknown if self.paused_until.is_some() => {}
             State::Unknown => {
                 self.until.get_or_insert(present.monotonic + STRETCH);
             }
-            State::Verified if self.until.is_some() => self.watch(present),
+            State::Verified if self.until.is_some() => self.watch(present.clock.seconds),
             State::Provisional | State::Verified => {}
         }
     }
 
-    /// A source is no longer used; what its chain says of the time stays.
+    /// Takes dates that the owner of a name has signed in its records, which fail by their dates alone: they may show that the
+    /// clock is behind.
+    pub fn handle_signed(&mut self, present: Present, name: &str, domain: String, dates: &[i64]) {
+        let identity = Identity { domain, key: None, addresses: Vec::new() };
+        self.evidence.add(name, &identity, dates, self.config.floor.ceiling());
+        if self.state == State::Verified && self.until.is_some() {
+            self.watch(present.clock.seconds);
+        }
+    }
+
+    /// Others can be reached from now on, so that somebody should answer before long.
+    pub fn handle_network(&mut self, now: Monotonic) {
+        if self.state == State::Unknown && self.paused_until.is_none() && self.seen.is_empty() {
+            self.unheard_until.get_or_insert(now + STRETCH);
+        }
+    }
+
+    /// A source is no longer used; the dates that were signed for it stay.
     pub fn handle_gone(&mut self, source: SourceId) {
-        self.seen.iter_mut().filter(|seen| seen.source == Some(source)).for_each(|seen| seen.source = None);
+        self.seen.retain(|seen| seen.source != Some(source));
+    }
+
+    /// Takes the time that a verified clock says now, less its error bound, in Unix seconds, and returns what may be saved as
+    /// the last verified time: that never goes back while the clock does.
+    pub fn raise_floor(&mut self, at: i64) -> i64 {
+        let verified = self.config.floor.verified.unwrap_or(i64::MIN).max(at.min(self.config.floor.ceiling()));
+        self.config.floor.verified = Some(verified);
+        verified
     }
 
     /// The clock may be wrong by any amount from now on: the machine was put back to an earlier state, or copied.
@@ -265,10 +353,10 @@ impl Bootstrap {
         self.begin_again(State::Unknown);
     }
 
-    /// Everything is asked again, and what was seen counts as evidence only.
+    /// Everything is asked again, and of what was seen only dates that have passed stay, and what does not hang on the time.
     fn begin_again(&mut self, state: State) {
-        self.seen.iter_mut().for_each(|seen| seen.source = None);
-        self.last_vote = Vote { agreeing: 0, offset: None };
+        self.seen.retain(|seen| seen.source.is_some() && seen.chain.is_timeless());
+        self.last_vote = Vote::NONE;
         self.outputs.push_back(Output::ExchangeAgain);
         self.enter(state);
     }
@@ -280,54 +368,76 @@ impl Bootstrap {
         }
     }
 
-    /// Takes what sources say now, and whether selection has found a time among those it knows.
-    pub fn update(&mut self, present: Present, readings: &[Reading], selected: bool) {
-        let all: Vec<Witness<'_>> = self.seen.iter().map(|seen| seen.witness(readings)).collect();
-        let judged_at = present.clock.seconds.max(self.earliest());
-        let strict: Vec<Witness<'_>> = all
-            .iter()
-            .filter(|witness| witness.reading.is_some() && witness.chain.window.contains(judged_at, 0))
-            .copied()
-            .collect();
+    /// What certificates are to be valid at, in Unix seconds, where dates are not deferred.
+    fn judged_at(&self, present: Present) -> i64 {
+        let earliest = if self.state == State::Unknown { self.earliest() } else { i64::MIN };
+        present.clock.seconds.max(earliest)
+    }
+
+    /// Takes what sources say now, and the one whose time would be followed among those that selection knows.
+    pub fn update(&mut self, present: Present, readings: &[Reading], followed: Option<SourceId>) {
+        if self.state == State::Verified {
+            return;
+        }
+        let all = self.witnesses(readings);
+        let judged_at = self.judged_at(present);
+        let is_valid =
+            |witness: &&Witness<'_>| witness.reading.is_some() && witness.chain.window.contains(judged_at, 0);
+        let strict: Vec<Witness<'_>> = all.iter().filter(is_valid).cloned().collect();
         let limits = Limits {
             earliest: self.earliest_for_majority(),
             latest: self.config.floor.ceiling(),
             needed: self.needed(),
+            samples: if self.state == State::Provisional { CONFIRMING_SAMPLES } else { FIRST_SAMPLES },
             now: present.clock.seconds,
+            ballot: Ballot::Setting,
         };
-        let confirmed = |vote: &Vote| vote.offset.is_some_and(|offset| offset.abs() <= NEAR);
+        let confirmed = |vote: &Vote| vote.offset.filter(|offset| offset.abs() <= NEAR);
         match self.state {
             State::Verified => {}
             State::Unknown if self.defers() => {
                 // Where a majority was judged at this very time already, a strict pass would be the same again.
                 let (deferred, strict) = (vote(&all, &limits), vote(&strict, &limits));
                 self.last_vote = deferred;
-                match deferred.offset {
-                    Some(_) if confirmed(&strict) => self.verify(present),
-                    Some(offset) => self.agree(present, offset),
-                    None => {}
+                match (deferred.offset, confirmed(&strict)) {
+                    (Some(_), Some(offset)) => self.verify(present, offset),
+                    (Some(offset), None) => self.agree(present, offset),
+                    (None, _) => {}
                 }
             }
             State::Unknown => {
-                let servers = self.standing == Standing::Trusted || self.config.min_agreeing.is_some();
-                let passed = if servers && !self.is_distrusted() { strict.len() } else { count_operators(&strict) };
-                self.last_vote = Vote { agreeing: passed, offset: None };
-                if selected && passed >= self.needed_by_clock() {
-                    self.verify(present);
+                let vote = vote(&strict, &self.limits_by_clock(limits));
+                self.last_vote = vote;
+                let followed = readings.iter().find(|reading| Some(reading.source) == followed);
+                if let (Some(offset), Some(followed)) = (vote.offset, followed)
+                    && (followed.offset - offset).abs() <= vote.distance + NEAR
+                {
+                    self.verify(present, offset);
                 }
             }
             State::Provisional => {
-                self.last_vote = vote(&strict, &limits);
-                if confirmed(&self.last_vote) {
-                    self.verify(present);
+                let vote = vote(&strict, &limits);
+                self.last_vote = vote;
+                if let Some(offset) = confirmed(&vote) {
+                    self.verify(present, offset);
                 }
             }
         }
     }
 
+    /// What must hold where the clock, as it is, judges certificates, and those who are valid by it confirm it.
+    fn limits_by_clock(&self, limits: Limits) -> Limits {
+        let by_servers = self.standing == Standing::Trusted || self.config.min_agreeing.is_some();
+        let ballot = if by_servers && !self.is_distrusted() { Ballot::ConfirmingByServers } else { Ballot::Confirming };
+        let needed = self.needed_by_clock();
+        // One alone takes nothing back.
+        let earliest = if needed > 1 { limits.earliest } else { self.earliest() };
+        Limits { earliest, needed, ballot, samples: CONFIRMING_SAMPLES, ..limits }
+    }
+
     /// How many confirm a clock by which their certificates are valid.
     fn needed_by_clock(&self) -> usize {
-        let servers = self.expected.iter().map(|expected| expected.servers).sum::<usize>();
+        let servers = self.counted().map(|expected| expected.servers).sum::<usize>();
         let majority = if self.operators() > 1 { self.needed() } else { 1 };
         let enough = match self.standing {
             Standing::Trusted => self.config.min_agreeing.unwrap_or(TRUSTED_BY),
@@ -346,20 +456,28 @@ impl Bootstrap {
         self.begin_again(State::Provisional);
     }
 
-    fn verify(&mut self, present: Present) {
-        let invalid = |seen: &&Seen| !seen.chain.window.contains(present.clock.seconds, 0);
+    /// Those who are needed confirm that the clock is behind by this much, in seconds.
+    fn verify(&mut self, present: Present, offset: f64) {
+        let at = unix(present.clock.seconds, offset);
+        if present.clock.seconds < self.earliest() && offset > NEAR {
+            // What is proven to be behind is set right, however the clock is to be kept from now on.
+            self.outputs.push_back(Output::SetClock(NtpDuration::from_seconds(offset)));
+        }
+        let invalid = |seen: &&Seen| !seen.chain.window.contains(at, 0);
         let refused: Vec<SourceId> = self.seen.iter().filter(invalid).filter_map(|seen| seen.source).collect();
         self.outputs.extend(refused.into_iter().map(Output::Refuse));
+        // A majority may have taken back a day of it.
+        self.config.floor.verified = self.config.floor.verified.map(|verified| verified.min(at));
         self.until = Some(present.monotonic + WATCH);
         self.paused_until = None;
-        self.pause = PAUSE;
+        self.pause = None;
         self.enter(State::Verified);
-        self.watch(present);
+        self.watch(at);
     }
 
-    /// Two operators that signed what is far ahead of a verified time refute it.
-    fn watch(&mut self, present: Present) {
-        if self.signed().is_some_and(|signed| signed > present.clock.seconds.saturating_add(AHEAD)) {
+    /// Two operators that signed what is far ahead of a verified time, in Unix seconds, refute it.
+    fn watch(&mut self, clock: i64) {
+        if self.signed().is_some_and(|signed| signed > clock.saturating_add(AHEAD)) {
             self.outputs.push_back(Output::Alarm(Alarm::Refuted));
             self.distrust(Distrust::Refuted);
         }
@@ -370,6 +488,10 @@ impl Bootstrap {
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
             self.begin_again(State::Unknown);
+        }
+        if self.unheard_until.is_some_and(|until| until <= now) {
+            self.unheard_until = None;
+            self.outputs.push_back(Output::Alarm(Alarm::NobodyAnswers));
         }
         if self.until.is_none_or(|until| now < until) {
             return;
@@ -382,8 +504,9 @@ impl Bootstrap {
             State::Unknown | State::Provisional => {
                 let failed = if self.state == State::Unknown { Alarm::NoQuorum } else { Alarm::NotConfirmed };
                 self.outputs.push_back(Output::Alarm(failed));
-                self.paused_until = Some(now + self.pause);
-                self.pause = self.pause.saturating_mul(2).min(MAX_PAUSE);
+                let pause = self.pause.map_or(PAUSE, |last| last.saturating_mul(2).min(MAX_PAUSE));
+                self.pause = Some(pause);
+                self.paused_until = Some(now + pause);
                 self.begin_again(State::Unknown);
             }
         }
@@ -391,7 +514,7 @@ impl Bootstrap {
 
     /// What is to be done next.
     pub fn poll_output(&mut self) -> Output {
-        let next = [self.until, self.paused_until].into_iter().flatten().min();
+        let next = [self.until, self.unheard_until, self.paused_until].into_iter().flatten().min();
         self.outputs.pop_front().unwrap_or(Output::Timeout(next))
     }
 }

@@ -25,14 +25,28 @@ fn network(address: IpAddr) -> (bool, u128) {
 }
 
 impl Identity {
-    fn is_one_with(&self, other: &Self) -> bool {
-        let near = |a: &IpAddr| other.addresses.iter().any(|b| network(*a) == network(*b));
-        self.domain == other.domain || (self.key.is_some() && self.key == other.key) || self.addresses.iter().any(near)
+    fn has_owner_of(&self, other: &Self) -> bool {
+        self.domain == other.domain || (self.key.is_some() && self.key == other.key)
+    }
+
+    fn is_near(&self, other: &Self) -> bool {
+        self.addresses.iter().any(|a| other.addresses.iter().any(|b| network(*a) == network(*b)))
     }
 }
 
-/// The operator of each of these, as the position of the first of that operator.
+/// The operator of each of these who vote, as the position of the first of that operator. Addresses count: whoever has
+/// several servers in one place has one voice.
 pub(super) fn operators(identities: &[&Identity]) -> Vec<usize> {
+    merge(identities, |one, other| one.has_owner_of(other) || one.is_near(other))
+}
+
+/// The same by names and keys alone, of which a server has proven that they are its own. Where it is, nobody has proven;
+/// whoever forges addresses must not make fewer of those whose majority is needed.
+pub(super) fn owners(identities: &[&Identity]) -> Vec<usize> {
+    merge(identities, Identity::has_owner_of)
+}
+
+fn merge(identities: &[&Identity], are_one: impl Fn(&Identity, &Identity) -> bool) -> Vec<usize> {
     let mut operator: Vec<usize> = (0..identities.len()).collect();
     for (at, identity) in identities.iter().enumerate() {
         for earlier in 0..at {
@@ -41,7 +55,7 @@ pub(super) fn operators(identities: &[&Identity]) -> Vec<usize> {
             else {
                 continue;
             };
-            if own != of_other && identity.is_one_with(other) {
+            if own != of_other && are_one(identity, other) {
                 let (first, gone) = (own.min(of_other), own.max(of_other));
                 operator.iter_mut().filter(|one| **one == gone).for_each(|one| *one = first);
             }
@@ -72,6 +86,7 @@ mod tests {
         ];
         let all: Vec<&Identity> = all.iter().collect();
         assert_eq!(operators(&all), [0, 1, 0, 0, 1, 5, 0]);
+        assert_eq!(owners(&all), [0, 1, 0, 3, 1, 5, 6]);
         assert!(operators(&[]).is_empty());
     }
 }

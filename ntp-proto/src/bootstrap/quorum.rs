@@ -7,16 +7,20 @@ use crate::select::{Interval, deepest};
 const WINDOW_SLACK: i64 = 60;
 /// Widest overlap that is agreement on one time, in seconds.
 const MAX_WIDTH: f64 = 1.0;
-/// Fewest measurements of a vote.
-const MIN_SAMPLES: usize = 3;
+/// Fewest measurements of each server in a vote on what time it is.
+pub(super) const FIRST_SAMPLES: usize = 3;
+/// The same where a vote confirms a time that was agreed on: whatever delays one measurement widens what it says by as much,
+/// and nothing but the time agreed on can be confirmed.
+pub(super) const CONFIRMING_SAMPLES: usize = 1;
 /// Longest life of a certificate by an authority that all the web trusts (CA/Browser Forum Baseline Requirements 6.3.2); a
 /// longer one is believed only of an authority that the administrator named.
 const MAX_LIFE: i64 = 398 * DAY;
 
 /// A server that may vote.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Witness<'a> {
-    pub(super) identity: &'a Identity,
+    /// Whose it is, as far as the vote is concerned.
+    pub(super) identity: Identity,
     pub(super) chain: &'a Chain,
     pub(super) reading: Option<Reading>,
 }
@@ -30,8 +34,24 @@ pub(super) struct Limits {
     pub(super) latest: i64,
     /// How many operators must agree.
     pub(super) needed: usize,
+    /// Fewest measurements of each server.
+    pub(super) samples: usize,
     /// What the clock says.
     pub(super) now: i64,
+    /// What it takes to vote.
+    pub(super) ballot: Ballot,
+}
+
+/// What it takes to vote, and what to agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ballot {
+    /// The clock will be set, or was set, to what comes out: certificates of no unusual life, and agreement on one time to the
+    /// second.
+    Setting,
+    /// The clock is confirmed by certificates that are valid by it, one voice for each operator.
+    Confirming,
+    /// The same, one voice for each server.
+    ConfirmingByServers,
 }
 
 /// The outcome of a vote.
@@ -41,11 +61,18 @@ pub(super) struct Vote {
     pub(super) agreeing: usize,
     /// The time that enough agree on, as seconds from the clock to it.
     pub(super) offset: Option<f64>,
+    /// The most that it can be off.
+    pub(super) distance: f64,
 }
 
-/// Seconds from `now`, rounded down: dates are of whole seconds, and the vote allows for more than one.
+impl Vote {
+    /// Nobody has voted.
+    pub(super) const NONE: Self = Self { agreeing: 0, offset: None, distance: 0.0 };
+}
+
+/// `offset` seconds after `now`, rounded down: dates are of whole seconds, and the vote allows for more than one.
 #[expect(clippy::cast_possible_truncation, reason = "saturates, and such times are refused")]
-fn unix(now: i64, offset: f64) -> i64 {
+pub(super) fn unix(now: i64, offset: f64) -> i64 {
     now.saturating_add(offset.floor() as i64)
 }
 
@@ -54,8 +81,11 @@ fn unix(now: i64, offset: f64) -> i64 {
 pub(super) fn vote(witnesses: &[Witness<'_>], limits: &Limits) -> Vote {
     let voters: Vec<(&Witness<'_>, Reading)> =
         witnesses.iter().filter_map(|witness| Some((witness, fit(witness, limits)?))).collect();
-    let identities: Vec<&Identity> = voters.iter().map(|(witness, _)| witness.identity).collect();
-    let operator = operators(&identities);
+    let identities: Vec<&Identity> = voters.iter().map(|(witness, _)| &witness.identity).collect();
+    let operator = match limits.ballot {
+        Ballot::Setting | Ballot::Confirming => operators(&identities),
+        Ballot::ConfirmingByServers => (0..voters.len()).collect(),
+    };
     // One operator's servers have one voice, that of the surest.
     let mut best: Vec<(usize, Reading)> = Vec::new();
     for (operator, (_, reading)) in operator.into_iter().zip(&voters) {
@@ -69,44 +99,27 @@ pub(super) fn vote(witnesses: &[Witness<'_>], limits: &Limits) -> Vote {
         .iter()
         .map(|(_, Reading { offset, distance, .. })| Interval { low: offset - distance, high: offset + distance })
         .collect();
-    let Some(overlap) = deepest(&intervals) else { return Vote { agreeing: 0, offset: None } };
+    let Some(overlap) = deepest(&intervals) else { return Vote::NONE };
     let Interval { low, high } = overlap.interval;
     let middle = 0.5 * (low + high);
     let at = unix(limits.now, middle);
     let valid = witnesses.iter().filter(|witness| witness.chain.window.contains(at, WINDOW_SLACK)).count();
     let agreed = overlap.depth >= limits.needed
         && overlap.single
-        && high - low <= MAX_WIDTH
+        && (high - low <= MAX_WIDTH || limits.ballot != Ballot::Setting)
         && (limits.earliest..=limits.latest).contains(&at)
         && 2 * valid > witnesses.len();
-    Vote { agreeing: overlap.depth, offset: agreed.then_some(middle) }
+    Vote { agreeing: overlap.depth, offset: agreed.then_some(middle), distance: 0.5 * (high - low) }
 }
 
 /// What a server says, if that can be true.
 fn fit(witness: &Witness<'_>, limits: &Limits) -> Option<Reading> {
-    let reading = witness.reading.filter(|reading| reading.samples >= MIN_SAMPLES)?;
+    let reading = witness.reading.filter(|reading| reading.samples >= limits.samples)?;
     let at = unix(limits.now, reading.offset);
     let chain = witness.chain;
+    let is_usual = chain.life <= MAX_LIFE || chain.pinned;
     let can_be = chain.window.contains(at, WINDOW_SLACK)
         && (limits.earliest..=limits.latest).contains(&at)
-        && (chain.life <= MAX_LIFE || chain.pinned);
+        && (is_usual || limits.ballot != Ballot::Setting);
     can_be.then_some(reading)
-}
-
-/// The time that at least two operators have signed to have passed.
-pub(super) fn signed_by_two<'a>(seen: impl Iterator<Item = (&'a Identity, i64)> + Clone, latest: i64) -> Option<i64> {
-    let identities: Vec<&Identity> = seen.clone().map(|(identity, _)| identity).collect();
-    let mut of_each: Vec<(usize, i64)> = Vec::new();
-    for (operator, (_, signed)) in operators(&identities).into_iter().zip(seen) {
-        // What nobody would believe is no evidence, or one liar's date of 9999 would weigh as much as two.
-        if signed > latest {
-            continue;
-        }
-        match of_each.iter_mut().find(|(known, _)| *known == operator) {
-            Some((_, kept)) => *kept = signed.max(*kept),
-            None => of_each.push((operator, signed)),
-        }
-    }
-    of_each.sort_by_key(|(_, signed)| *signed);
-    of_each.iter().rev().nth(1).map(|(_, signed)| *signed)
 }

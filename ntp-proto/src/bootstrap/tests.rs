@@ -1,11 +1,19 @@
 use super::*;
 
+mod absent;
+
 const BUILD: i64 = 1_790_000_000;
 /// What time it is.
 const TRUE: i64 = BUILD + 300 * DAY;
-const GOOD: ClockFacts =
-    ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, restored: false };
+const GOOD: ClockFacts = ClockFacts {
+    set_by: SetBy::HardwareClock { voltage_low: false },
+    synchronized: false,
+    verified: false,
+    restored: false,
+};
 const NONE: ClockFacts = ClockFacts { set_by: SetBy::Nothing, ..GOOD };
+/// A clock that was verified before, since the machine started.
+const KEPT: ClockFacts = ClockFacts { synchronized: true, verified: true, ..NONE };
 
 fn config() -> Config {
     let floor = Floor { build: BUILD, distribution: None, verified: None };
@@ -29,6 +37,8 @@ struct Machine {
     exchanges: u32,
     alarms: Vec<Alarm>,
     refused: Vec<SourceId>,
+    /// How often each server is measured.
+    samples: usize,
 }
 
 impl Machine {
@@ -37,10 +47,17 @@ impl Machine {
         let at = Present { monotonic: Monotonic::from_nanos(1), clock };
         let mut boot = Bootstrap::new(config, facts, at);
         let domain = |operator: usize| Some(identity(u8::try_from(operator).unwrap()).domain);
-        boot.set_expected((0..operators).map(|one| Expected { domain: domain(one), servers: 1 }).collect());
-        let mut machine = Self { boot, at, exchanges: 0, alarms: Vec::new(), refused: Vec::new() };
+        boot.set_expected(
+            (0..operators).map(|one| Expected { operator: domain(one), servers: 1, absent: false }).collect(),
+        );
+        let mut machine = Self { boot, at, exchanges: 0, alarms: Vec::new(), refused: Vec::new(), samples: 4 };
         machine.obey();
         machine
+    }
+
+    /// The time that the sources tell is followed from now on.
+    fn follow(&mut self, said: i64) {
+        self.at.clock.seconds = said;
     }
 
     fn obey(&mut self) -> Option<Monotonic> {
@@ -74,12 +91,31 @@ impl Machine {
             self.boot.handle_chain(self.at, usize::from(*operator), &name, identity(*operator), chain.clone(), source);
             if let Some(source) = source {
                 let offset = between(self.at.clock, said);
-                readings.push(Reading { source, offset, distance: 0.05, samples: 4 });
+                readings.push(Reading { source, offset, distance: 0.05, samples: self.samples });
             }
         }
-        let selected = !readings.is_empty();
-        self.boot.update(self.at, &readings, selected);
+        self.hear(&readings);
+    }
+
+    /// What sources say, of whom the one is followed whom most others agree with.
+    fn hear(&mut self, readings: &[Reading]) {
+        let agree = |one: &Reading| readings.iter().filter(|other| (one.offset - other.offset).abs() < 1.0).count();
+        let followed = readings.iter().max_by_key(|reading| agree(reading)).map(|reading| reading.source);
+        self.boot.update(self.at, readings, followed);
         self.obey();
+    }
+
+    /// As [`ask`](Self::ask), but each says a time of its own.
+    fn ask_each(&mut self, servers: &[(u8, Chain, i64)]) {
+        let mut readings = Vec::new();
+        for (operator, chain, said) in servers {
+            let source = SourceId(u32::from(*operator));
+            let name = format!("ke.op{operator}.example");
+            let entry = usize::from(*operator);
+            self.boot.handle_chain(self.at, entry, &name, identity(*operator), chain.clone(), Some(source));
+            readings.push(Reading { source, offset: between(self.at.clock, *said), distance: 0.05, samples: 4 });
+        }
+        self.hear(&readings);
     }
 
     fn wait(&mut self) {
@@ -112,6 +148,26 @@ fn a_machine_without_a_clock_takes_the_time_of_a_majority_and_confirms_it() {
     machine.ask(&honest(4), TRUE);
     assert_eq!(machine.boot.state(), State::Verified);
     assert_eq!(machine.boot.report().missing, Missing::Nothing);
+}
+
+#[test]
+fn a_vote_takes_three_measurements_of_each_and_its_confirmation_one() {
+    let mut machine = Machine::new(config(), &NONE, 0, 3);
+    let ask = |machine: &mut Machine, samples| {
+        machine.samples = samples;
+        machine.ask(&honest(3), TRUE);
+        machine.boot.state()
+    };
+    assert_eq!([1, 2].map(|samples| ask(&mut machine, samples)), [State::Unknown; 2]);
+    assert_eq!(ask(&mut machine, 3), State::Provisional);
+    assert_eq!(ask(&mut machine, 0), State::Provisional);
+    assert_eq!(ask(&mut machine, 1), State::Verified);
+    // One measurement confirms nothing but the time that was agreed on.
+    let mut machine = Machine::new(config(), &NONE, 0, 3);
+    assert_eq!(ask(&mut machine, 3), State::Provisional);
+    machine.samples = 1;
+    machine.ask(&honest(3), TRUE + 2 * DAY);
+    assert_eq!(machine.boot.state(), State::Provisional);
 }
 
 #[test]
@@ -189,7 +245,7 @@ fn servers_of_one_operator_have_one_voice() {
         one.key = Some([9; 32]);
         machine.boot.handle_chain(machine.at, number, &format!("{number}"), one, chain.clone(), Some(source));
     }
-    assert_eq!(machine.boot.operators(), 1);
+    assert_eq!(machine.boot.operators(), 1, "all have proven to have the same key");
     assert!(!machine.boot.report().deferred, "one operator is no majority");
     let allowed = Config { single: true, ..config() };
     let mut machine = Machine::new(allowed, &NONE, 0, 1);
@@ -280,4 +336,188 @@ fn an_administrator_can_do_away_with_a_floor_that_is_too_late() {
     machine.ask(&honest(3), TRUE);
     assert_eq!(machine.boot.state(), State::Verified);
     assert!((machine.at.clock.seconds - TRUE).abs() <= 1);
+}
+
+#[test]
+fn addresses_that_nobody_has_proven_make_no_operator_one_with_another() {
+    let mut machine = Machine::new(config(), &NONE, 0, 2);
+    // The key of the first is stolen, and its name leads to the thief's address and to one beside the second's.
+    let stolen = chain(BUILD - DAY, BUILD + 89 * DAY);
+    let mut first = identity(0);
+    first.addresses = vec![[203, 0, 113, 1].into(), [192, 0, 1, 77].into()];
+    let (source, said) = (SourceId(0), BUILD + 10 * DAY);
+    machine.boot.handle_chain(machine.at, 0, "ke.op0.example", first, stolen, Some(source));
+    // The exchange with the second comes to its end, its measurements do not.
+    let (_, good) = honest(2).remove(1);
+    machine.boot.handle_chain(machine.at, 1, "ke.op1.example", identity(1), good, Some(SourceId(1)));
+    let offset = between(machine.at.clock, said);
+    machine.hear(&[Reading { source, offset, distance: 0.05, samples: 4 }]);
+    assert_eq!(machine.boot.state(), State::Unknown);
+    assert_eq!(machine.boot.operators(), 2);
+    assert!(machine.boot.report().deferred);
+}
+
+#[test]
+fn a_plausible_clock_is_confirmed_by_a_majority_that_agrees_and_not_by_certificates_alone() {
+    // Some months slow, where two stolen certificates are valid, and a third that is honest and valid for long.
+    let clock = TRUE - 150 * DAY;
+    let stolen = || chain(clock - DAY, clock + 89 * DAY);
+    let said = clock + 7 * DAY;
+    let long = chain(clock - DAY, TRUE + 30 * DAY);
+    let mut machine = Machine::new(config(), &GOOD, clock, 5);
+    machine.ask_each(&[(0, stolen(), said), (1, stolen(), said), (2, long.clone(), TRUE)]);
+    assert_eq!(machine.boot.state(), State::Unknown);
+    let missing = machine.boot.report().missing.to_string();
+    assert_eq!(missing, "servers whose certificates are valid by this clock: 2 of 3 needed");
+    machine.ask_each(&[(0, stolen(), said), (1, stolen(), said), (2, long, said)]);
+    assert_eq!(machine.boot.state(), State::Verified, "three are a majority of five");
+}
+
+#[test]
+fn no_time_outside_the_certificates_or_beyond_belief_is_verified() {
+    for (said, verified) in
+        [(BUILD + 20 * DAY, true), (BUILD + 95 * DAY, false), (BUILD + 34 * 365 * DAY, false), (BUILD - 5 * DAY, false)]
+    {
+        let mut machine = Machine::new(config(), &NONE, 0, 1);
+        machine.ask(&[(0, chain(BUILD - 10 * DAY, BUILD + 90 * DAY))], said);
+        assert_eq!(machine.boot.state() == State::Verified, verified, "{}", (said - BUILD) / DAY);
+    }
+    // A last verified time that was saved by somebody who believed that is none.
+    let floor = Floor { verified: Some(BUILD + 34 * 365 * DAY), ..config().floor };
+    let machine = Machine::new(Config { floor, ..config() }, &NONE, TRUE, 3);
+    assert_eq!(machine.boot.earliest(), BUILD);
+}
+
+#[test]
+fn a_clock_that_is_shown_to_be_behind_is_set_right_and_not_refuted_for_it() {
+    for policy in [Policy::Quorum, Policy::Strict] {
+        let mut machine = Machine::new(Config { policy, ..config() }, &GOOD, TRUE - 60 * DAY, 3);
+        // Not valid yet: that is evidence.
+        for (operator, chain) in honest(3) {
+            let (name, entry) = (format!("ke.op{operator}.example"), usize::from(operator));
+            machine.boot.handle_chain(machine.at, entry, &name, identity(operator), chain, None);
+        }
+        assert_eq!(machine.boot.earliest(), TRUE - 6 * DAY);
+        // Judged when two have signed at least, all are valid that are not newer than that.
+        let mut issued = honest(3);
+        issued.iter_mut().for_each(|(_, chain)| chain.window.not_before -= 5 * DAY);
+        machine.ask(&issued, TRUE);
+        assert_eq!(machine.boot.state(), State::Verified, "{policy:?}");
+        assert!((machine.at.clock.seconds - TRUE).abs() <= 1);
+        assert_eq!((&machine.alarms[..], &machine.refused[..], machine.exchanges), (&[][..], &[][..], 0));
+        machine.ask(&issued, TRUE);
+        assert_eq!((machine.boot.state(), machine.exchanges), (State::Verified, 0), "and it stays so");
+    }
+}
+
+#[test]
+fn a_key_that_does_not_hang_on_the_time_keeps_its_voice() {
+    let mut machine = Machine::new(config(), &NONE, 0, 2);
+    let keyed = Chain { window: Window::ALWAYS, signed: Vec::new(), life: 0, key: [0; 32], pinned: false };
+    let by_key = Identity { domain: "op1.example".into(), key: None, addresses: vec![[192, 0, 1, 1].into()] };
+    machine.boot.handle_chain(machine.at, 1, "op1.example", by_key, keyed, Some(SourceId(1)));
+    for state in [State::Provisional, State::Verified] {
+        let (_, chain) = honest(1).remove(0);
+        machine.boot.handle_chain(machine.at, 0, "ke.op0.example", identity(0), chain, Some(SourceId(0)));
+        let offset = between(machine.at.clock, TRUE);
+        let says = |source| Reading { source: SourceId(source), offset, distance: 0.05, samples: 4 };
+        machine.hear(&[says(0), says(1)]);
+        assert_eq!(machine.boot.state(), state);
+    }
+}
+
+#[test]
+fn servers_that_records_name_have_the_one_voice_of_the_zone() {
+    let mut machine = Machine::new(config(), &NONE, 0, 2);
+    for number in 0..4 {
+        // Names and keys of their own, all by one entry.
+        let (_, chain) = honest(1).remove(0);
+        let source = Some(SourceId(u32::from(number)));
+        machine.boot.handle_chain(machine.at, 0, &format!("{number}"), identity(10 + number), chain, source);
+    }
+    let offset = between(machine.at.clock, TRUE);
+    let says = |source| Reading { source: SourceId(source), offset, distance: 0.05, samples: 4 };
+    machine.hear(&[0, 1, 2, 3].map(says));
+    assert_eq!(machine.boot.state(), State::Unknown);
+    let missing = machine.boot.report().missing.to_string();
+    assert_eq!(missing, "operators that agree on the time: 1 of 2 needed, 2 are configured");
+}
+
+#[test]
+fn servers_that_only_addresses_lead_to_have_no_voice_beside_others() {
+    let mut machine = Machine::new(config(), &NONE, TRUE, 3);
+    let nobody = || Expected { operator: None, servers: 4, absent: false };
+    let named = |one: u8| Expected { operator: Some(identity(one).domain), servers: 1, absent: false };
+    machine.boot.set_expected(vec![nobody(), named(1), named(2)]);
+    let servers: Vec<(u8, Chain, i64)> = (0..4).map(|one| (one, honest(1).remove(0).1, TRUE)).collect();
+    for (number, chain, _) in servers.clone() {
+        let source = Some(SourceId(u32::from(number)));
+        machine.boot.handle_chain(machine.at, 0, &format!("{number}"), identity(10 + number), chain, source);
+    }
+    let says = |source| Reading { source: SourceId(source), offset: 0.0, distance: 0.05, samples: 4 };
+    machine.hear(&[0, 1, 2, 3].map(says));
+    assert_eq!((machine.boot.state(), machine.boot.operators()), (State::Unknown, 2));
+    // Where nobody else is configured, the clock as it is judges them.
+    machine.boot.set_expected(vec![nobody()]);
+    machine.hear(&[0, 1, 2, 3].map(says));
+    assert_eq!(machine.boot.state(), State::Verified);
+}
+
+#[test]
+fn old_certificates_of_servers_that_are_gone_do_not_outvote_present_ones() {
+    let mut machine = Machine::new(config(), &NONE, TRUE, 3);
+    for number in 0..20 {
+        let source = SourceId(100 + number);
+        let old = chain(TRUE - 95 * DAY, TRUE - 5 * DAY);
+        machine.boot.handle_chain(machine.at, 0, &format!("old{number}"), identity(0), old, Some(source));
+        machine.boot.handle_gone(source);
+    }
+    machine.ask(&honest(3), TRUE);
+    assert_eq!(machine.boot.state(), State::Verified);
+}
+
+#[test]
+fn the_floor_rises_with_verified_times_and_falls_by_a_days_repair_alone() {
+    let floor = Floor { verified: Some(TRUE - 5 * DAY), ..config().floor };
+    let mut machine = Machine::new(Config { floor, ..config() }, &NONE, TRUE, 3);
+    machine.ask(&honest(3), TRUE);
+    assert_eq!(machine.boot.state(), State::Verified);
+    assert_eq!(machine.boot.raise_floor(TRUE), TRUE);
+    assert_eq!(machine.boot.raise_floor(TRUE - 2 * DAY), TRUE, "a clock that goes back takes nothing along");
+    machine.boot.handle_restored();
+    machine.obey();
+    machine.follow(TRUE - 3 * DAY);
+    machine.ask(&honest(3), TRUE - 3 * DAY);
+    assert_eq!(machine.boot.state(), State::Unknown, "three days before what was verified");
+    machine.ask(&honest(3), TRUE - DAY / 2);
+    machine.ask(&honest(3), TRUE - DAY / 2);
+    assert_eq!(machine.boot.state(), State::Verified);
+    assert_eq!(machine.boot.raise_floor(TRUE - DAY / 2), TRUE - DAY / 2);
+    assert_eq!(machine.boot.raise_floor(BUILD + 40 * 365 * DAY), BUILD + 15 * 365 * DAY);
+}
+
+#[test]
+fn a_certificate_that_was_let_pass_late_is_refused() {
+    let mut machine = Machine::new(config(), &NONE, TRUE, 3);
+    machine.ask(&honest(3), TRUE);
+    assert_eq!(machine.boot.state(), State::Verified);
+    let expired = chain(TRUE - 200 * DAY, TRUE - 110 * DAY);
+    machine.boot.handle_chain(machine.at, 2, "late", identity(9), expired, Some(SourceId(9)));
+    machine.obey();
+    assert_eq!(machine.refused, [SourceId(9)]);
+}
+
+#[test]
+fn a_clock_that_was_verified_before_is_confirmed_by_two_servers() {
+    let mut machine = Machine::new(config(), &KEPT, TRUE, 7);
+    machine.ask(&honest(1), TRUE);
+    assert_eq!(machine.boot.state(), State::Unknown);
+    machine.ask(&honest(2), TRUE);
+    assert_eq!(machine.boot.state(), State::Verified);
+    // Whoever else told the kernel so may have been told anything by anybody.
+    let mut machine = Machine::new(config(), &ClockFacts { verified: false, ..KEPT }, TRUE, 7);
+    machine.ask(&honest(3), TRUE);
+    assert_eq!(machine.boot.state(), State::Unknown);
+    machine.ask(&honest(4), TRUE);
+    assert_eq!(machine.boot.state(), State::Verified);
 }

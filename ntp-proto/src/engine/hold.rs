@@ -19,7 +19,8 @@ impl Engine {
     /// from that: the clock keeps its natural frequency and counts as unsynchronized. When the hold ends, what was measured
     /// is followed at once.
     pub fn set_hold(&mut self, now: Now, held: bool) {
-        if self.held == held {
+        let is_denied = self.status.leap == Leap::Unsynchronized;
+        if self.held == held && (is_denied || !held) {
             return;
         }
         self.held = held;
@@ -28,6 +29,20 @@ impl Engine {
             return;
         }
         self.status.leap = Leap::Unsynchronized;
+        self.let_run(now);
+    }
+
+    /// Leaves the clock alone as [`set_hold`](Self::set_hold) does, but what was said of it stands: it was right so far. Its
+    /// error bound grows as it does without sources (RFC 5905 section 11.2), until it is too large.
+    pub fn hold_over(&mut self, now: Now) {
+        if !self.held {
+            self.held = true;
+            self.let_run(now);
+        }
+    }
+
+    /// Gives the clock its natural frequency.
+    fn let_run(&mut self, now: Now) {
         if self.slew_end.take().is_some() {
             self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
         }

@@ -18,7 +18,7 @@ use crate::{
     lookup,
     observe::{
         control::{AskError, Change, Command, Reply, Show, ask},
-        report::TrackingReport,
+        report::{TimeState, TrackingReport},
         table,
     },
 };
@@ -311,7 +311,9 @@ impl WaitArgs {
     /// Whether the clock is good enough.
     fn is_met(&self, report: &TrackingReport) -> bool {
         let within = |value: f64, limit: f64| limit <= 0.0 || value.abs() <= limit;
+        // A clock that plain sources kept counts as synchronized still while those with NTS are asked.
         report.synchronized
+            && report.time.as_ref().is_none_or(|time| time.state == TimeState::Verified)
             && within(report.pending_seconds, self.max_correction)
             && within(report.skew_ppm, self.max_skew)
     }
@@ -330,7 +332,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
-    use crate::observe::report::LeapWord;
+    use crate::observe::report::{LeapWord, TimeReport};
 
     fn parse(line: &str) -> Ctl {
         Ctl::try_parse_from(line.split(' ')).unwrap()
@@ -454,5 +456,13 @@ mod tests {
         }
         report.synchronized = false;
         assert!(!wait("ntpctl waitsync").is_met(&report));
+        report.synchronized = true;
+        for (state, met) in [(TimeState::Unknown, false), (TimeState::Provisional, false), (TimeState::Verified, true)]
+        {
+            let (distrust, missing) = (None, None);
+            report.time =
+                Some(TimeReport { state, distrust, dates_deferred: false, earliest_unix_seconds: 0, missing });
+            assert_eq!(wait("ntpctl waitsync").is_met(&report), met, "{state:?}");
+        }
     }
 }

@@ -65,6 +65,9 @@ pub struct DemoArgs {
     /// How the client is to use the name of the pool
     #[arg(long, value_enum, default_value_t = PoolModeName::Auto)]
     pub mode: PoolModeName,
+    /// Start instead with a clock at 1970, nothing saved, and an impostor among the operators
+    #[arg(long, conflicts_with_all = ["mode", "keep"])]
+    pub first_boot: bool,
     /// Print the result for a script
     #[arg(long)]
     pub json: bool,
@@ -131,7 +134,7 @@ mod tests {
         assert_eq!(words.collect::<Vec<_>>(), ["auto", "srv", "lb", "shared-cert", "ip-cert", "classic"]);
         for mode in PoolModeName::value_variants() {
             let line = format!("ntpd demo --mode {}", mode.name());
-            let args = DemoArgs { mode: *mode, json: false, keep: false };
+            let args = DemoArgs { mode: *mode, first_boot: false, json: false, keep: false };
             assert_eq!(parse(&line).unwrap().command, Some(Command::Demo(args)), "{line}");
         }
         let error = Cli::try_parse_from(["ntpd", "demo", "--mode", "nonsense"]).unwrap_err().to_string();
@@ -139,6 +142,26 @@ mod tests {
             error.contains("'nonsense'") && error.contains("auto, srv, lb, shared-cert, ip-cert, classic"),
             "{error}"
         );
+    }
+
+    #[cfg(feature = "demo")]
+    #[test]
+    fn the_first_boot_has_no_pool_and_so_no_mode() {
+        let args = DemoArgs { mode: PoolModeName::Auto, first_boot: true, json: true, keep: false };
+        assert_eq!(parse("ntpd demo --first-boot --json").unwrap().command, Some(Command::Demo(args)));
+        for other in ["--mode srv", "--keep"] {
+            let line = format!("ntpd demo --first-boot {other}");
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            let (code, error) = (error.exit_code(), error.to_string());
+            let option = &other[..6];
+            assert!(
+                code == 2
+                    && error.contains("--first-boot")
+                    && error.contains("cannot be used with")
+                    && error.contains(option),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use ntp_proto::{
     bootstrap::{
         Alarm, Bootstrap, Chain, ClockFacts, Config as BootstrapConfig, Expected, Floor, Identity, Judgement, Output,
-        Present, Reading, Report, State, Window,
+        Present, Reading, Report, SeenServer, Signatures, Standing, State, Window,
     },
     ids::SourceId,
     pool::{Leave, Name, PoolMode as _, auto::Route},
@@ -18,7 +18,7 @@ use super::{
     members::Configured,
     saved::{ExchangedAt, Fresh},
 };
-use crate::{config::FirstBoot, now, observe::report::TimeReport, pool::Mode};
+use crate::{config::FirstBoot, ke::connect::Judgements, now, observe::report::TimeReport, pool::Mode};
 
 /// How long a name that may yet turn out to have NTS keeps the others from setting the clock.
 const UNDECIDED: Duration = Duration::from_secs(20);
@@ -39,7 +39,7 @@ pub struct Known {
 pub(super) struct Boot {
     pub(super) known: Known,
     settings: FirstBoot,
-    /// Made when authenticated sources are expected for the first time.
+    /// There as long as authenticated sources are expected: what others say later is not verified by what those have said.
     pub(super) bootstrap: Option<Bootstrap>,
     /// Whether they are now, or may be because a name is undecided.
     engaged: bool,
@@ -48,8 +48,8 @@ pub(super) struct Boot {
     /// Until when a name that is undecided counts as one that has NTS.
     pub(super) undecided_until: Monotonic,
     wake: Option<Monotonic>,
-    /// The last alarm, which is not told again and again.
-    told: Option<Alarm>,
+    /// Alarms since the time was last verified, which are not told again and again.
+    told: Vec<Alarm>,
 }
 
 impl Boot {
@@ -63,12 +63,13 @@ impl Boot {
             expected: false,
             undecided_until,
             wake: None,
-            told: None,
+            told: Vec::new(),
         }
     }
 
-    fn make(&self, present: Present) -> Bootstrap {
+    fn make(&self, present: Present, synchronized: bool) -> Bootstrap {
         let Known { clock, distribution, verified } = self.known;
+        let clock = ClockFacts { synchronized, ..clock };
         let FirstBoot { policy, single, min_agreeing } = self.settings;
         let floor = Floor { build: BUILT.seconds, distribution, verified };
         Bootstrap::new(BootstrapConfig { policy, floor, min_agreeing, single }, &clock, present)
@@ -77,6 +78,19 @@ impl Boot {
     /// Whether the clock must be left alone still.
     pub(super) fn holds(&self) -> bool {
         self.engaged && self.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.state() != State::Verified)
+    }
+
+    /// Whether what was said of the clock may stand meanwhile.
+    fn may_stand(&self) -> bool {
+        self.bootstrap.as_ref().is_some_and(Bootstrap::may_stand)
+    }
+
+    /// Takes what a verified clock says, less its error bound, in Unix seconds; returns what may be saved as the last verified
+    /// time.
+    pub(super) fn raise_floor(&mut self, at: i64) -> i64 {
+        let at = self.bootstrap.as_mut().map_or(at, |bootstrap| bootstrap.raise_floor(at));
+        self.known.verified = Some(at);
+        at
     }
 
     /// Whether the time is confirmed by authenticated sources.
@@ -89,8 +103,22 @@ impl Boot {
         self.bootstrap.as_ref().filter(|_| self.expected).map(Bootstrap::report)
     }
 
+    /// Whether an alarm was not told since the time was last verified.
+    pub(super) fn is_news(&mut self, alarm: Alarm) -> bool {
+        let is_news = !self.told.contains(&alarm);
+        self.told.extend(is_news.then_some(alarm));
+        is_news
+    }
+
     pub(super) fn wake(&self) -> Option<Monotonic> {
         self.wake
+    }
+
+    /// Others can be reached.
+    pub(super) fn handle_network(&mut self, now: Monotonic) {
+        if let Some(bootstrap) = &mut self.bootstrap {
+            bootstrap.handle_network(now);
+        }
     }
 
     pub(super) fn handle_gone(&mut self, source: SourceId) {
@@ -135,23 +163,14 @@ impl Client {
         has_key || self.nts_of(group) == Nts::Expected
     }
 
-    /// Whom a name stands for.
+    /// Whom a name stands for: its owner, unless servers are known by addresses that it leads to.
     fn expected(&self, group: &Group) -> Expected {
         if !self.expects_authentication(group) && self.nts_of(group) == Nts::No {
-            return Expected { domain: None, servers: 0 };
+            return Expected { operator: None, servers: 0, absent: false };
         }
-        let servers = group.configured.count();
-        let of_many = match &group.mode {
-            Mode::Srv(_) => true,
-            Mode::Addresses(_) => group.mode.asks_by_address(),
-            Mode::Lb(_) | Mode::Classic(_) | Mode::Plain(_) => false,
-            Mode::Auto(pool) => {
-                pool.learned().or_else(|| self.store.remembered(&group.configured.name())) != Some(Route::Lb)
-            }
-        };
-        let domain = (!of_many || matches!(group.configured, Configured::Server(_)))
-            .then(|| registrable(&group.configured.name()));
-        Expected { domain, servers }
+        let by_address = matches!(group.configured, Configured::Pool(_)) && group.mode.asks_by_address();
+        let operator = (!by_address).then(|| registrable(&group.configured.name()));
+        Expected { operator, servers: group.configured.count(), absent: self.is_absent(group) }
     }
 
     /// The time believed in, whatever it is worth.
@@ -161,13 +180,13 @@ impl Client {
         Present { monotonic: present.monotonic, clock }
     }
 
-    /// How certificates are to be judged in an exchange that begins now, and how signatures of DNS records are.
-    pub(super) fn judgements(&mut self) -> (Judgement, Judgement) {
+    /// How certificates and addresses are to be judged in an exchange that begins now, and how signatures of other DNS records
+    /// are.
+    pub(super) fn judgements(&mut self) -> (Judgements, Judgement) {
         let clock = self.present().clock;
-        match &self.boot.bootstrap {
-            Some(bootstrap) => (bootstrap.judgement(clock), bootstrap.judgement_of_names(clock)),
-            None => (Judgement::At(clock), Judgement::At(clock)),
-        }
+        let Some(bootstrap) = &self.boot.bootstrap else { return (Judgement::At(clock).into(), Judgement::At(clock)) };
+        let (certificates, addresses) = (bootstrap.judgement(clock), bootstrap.judgement_of_addresses(clock));
+        (Judgements { certificates, addresses }, bootstrap.judgement_of_names(clock))
     }
 
     /// Says what the configuration expects now. As long as that is authenticated and the time is not verified, the clock is
@@ -185,7 +204,7 @@ impl Client {
             let mut expected = Vec::new();
             for group in self.groups.values() {
                 if expected.len() <= group.entry {
-                    expected.resize(group.entry + 1, Expected { domain: None, servers: 0 });
+                    expected.resize(group.entry + 1, Expected { operator: None, servers: 0, absent: false });
                 }
                 if let Some(place) = expected.get_mut(group.entry) {
                     *place = self.expected(group);
@@ -199,17 +218,34 @@ impl Client {
                 }
             }
         }
+        if !self.boot.engaged {
+            self.boot.bootstrap = None;
+        }
         let present = self.clock.now();
         self.engine.expect_authentication(present, authenticated);
-        self.engine.set_hold(present, self.boot.holds());
+        self.hold();
+    }
+
+    /// Leaves the clock alone, or no more. One that others kept until now is served on meanwhile.
+    fn hold(&mut self) {
+        let (present, holds) = (self.clock.now(), self.boot.holds());
+        if holds && self.boot.may_stand() {
+            self.engine.hold_over(present);
+        } else {
+            self.engine.set_hold(present, holds);
+        }
     }
 
     fn engage(&mut self) {
         if self.boot.bootstrap.is_some() {
             return;
         }
-        let present = self.present();
-        self.boot.bootstrap = Some(self.boot.make(present));
+        let (now, present) = (self.clock.now(), self.present());
+        let tracking = self.engine.tracking(now);
+        // What the kernel said at the start is old where this daemon has kept the clock since.
+        let synchronized =
+            if tracking.updates > 0 { tracking.synchronized } else { self.boot.known.clock.synchronized };
+        self.boot.bootstrap = Some(self.boot.make(present, synchronized));
         let keyed: Vec<(usize, SourceId)> = self
             .groups
             .iter()
@@ -247,6 +283,18 @@ impl Client {
         self.hand_in(number, server.as_str(), identity, chain, None);
     }
 
+    /// What the owner of a name has signed, which only is not valid yet by this clock.
+    pub(super) fn note_signed(&mut self, number: usize, signed: &Signatures) {
+        let present = self.present();
+        let Some(group) = self.groups.get(&number).filter(|group| !group.configured.options().select.noselect) else {
+            return;
+        };
+        let name = group.configured.name();
+        if let Some(bootstrap) = &mut self.boot.bootstrap {
+            bootstrap.handle_signed(present, &format!("records of {name}"), registrable(&name), &signed.signed);
+        }
+    }
+
     fn hand_in(&mut self, number: usize, server: &str, identity: Identity, chain: Chain, source: Option<SourceId>) {
         let present = self.present();
         let Some(group) = self.groups.get(&number).filter(|group| !group.configured.options().select.noselect) else {
@@ -275,7 +323,7 @@ impl Client {
                 Some(Reading { source, offset, distance, samples })
             })
             .collect();
-        bootstrap.update(present, &readings, self.engine.tracking(now).selected.is_some());
+        bootstrap.update(present, &readings, self.engine.tracking(now).selected);
     }
 
     /// Does what the bootstrap wants done next; whether there was anything.
@@ -305,7 +353,7 @@ impl Client {
         true
     }
 
-    fn enter(&mut self, state: State, report: &Report) {
+    pub(super) fn enter(&mut self, state: State, report: &Report) {
         match state {
             State::Unknown => tracing::warn!("the time is not known: {}", TimeReport::new(report).obstacles()),
             State::Provisional => {
@@ -313,30 +361,37 @@ impl Client {
             }
             State::Verified => {
                 tracing::info!("the time is verified");
-                self.boot.told = None;
+                self.boot.told.clear();
+                self.boot.known.clock.restored = false;
                 self.store.save_soon();
             }
         }
-        let present = self.clock.now();
-        self.engine.set_hold(present, self.boot.holds());
+        self.hold();
     }
 
     /// Somebody should look into this; once is enough until the time is verified.
     fn raise(&mut self, alarm: Alarm, report: &Report) {
         let what = match alarm {
             Alarm::NoQuorum => "there is no majority for any time",
-            Alarm::NotValid => "certificates are not valid by this clock, which there is no reason to distrust",
+            Alarm::NotValid => match report.standing {
+                Standing::Untrusted(_) => "certificates are not valid by this clock, which cannot be trusted itself",
+                Standing::Plausible | Standing::Trusted => {
+                    "certificates are not valid by this clock, which there is no reason to distrust"
+                }
+            },
             Alarm::NotConfirmed => {
                 "the time that a majority told was not confirmed by certificates that are valid then"
+            }
+            Alarm::NobodyAnswers => {
+                "there is a network, and no server has answered with a certificate of whatever date"
             }
             Alarm::Refuted => "several operators signed dates far ahead of the time that was verified",
         };
         let missing = report.missing;
-        if self.boot.told == Some(alarm) {
-            tracing::debug!("{what}; missing: {missing}");
+        if self.boot.is_news(alarm) {
+            tracing::error!("{what}; missing: {missing}; the time is not verified until then");
         } else {
-            tracing::error!("{what}; missing: {missing}; the clock does not count as synchronized until then");
-            self.boot.told = Some(alarm);
+            tracing::debug!("{what}; missing: {missing}");
         }
     }
 
@@ -365,6 +420,7 @@ impl Client {
         tracing::warn!("this machine was put back to an earlier state, or copied");
         let present = self.clock.now();
         self.engine.handle_interruption(present);
+        self.boot.known.clock = ClockFacts { restored: true, verified: false, ..self.boot.known.clock };
         if let Some(bootstrap) = &mut self.boot.bootstrap {
             bootstrap.handle_restored();
         }
@@ -384,6 +440,11 @@ impl Client {
     #[must_use]
     pub fn bootstrap_report(&self) -> Option<Report> {
         self.boot.report()
+    }
+
+    /// The servers whose certificates were seen, and the times that these allow.
+    pub fn seen_servers(&self) -> impl Iterator<Item = SeenServer<'_>> {
+        self.boot.bootstrap.iter().flat_map(Bootstrap::seen)
     }
 }
 

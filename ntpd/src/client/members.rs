@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use ntp_proto::{
@@ -20,11 +20,11 @@ use super::{
     saved::{Fresh, Origin},
 };
 use crate::{
-    config::{Config, NtsUse, Pool, Require, Server, SourceOptions},
+    config::{Config, Host, NtsUse, Pool, Require, Server, SourceOptions},
     ke::connect::KeProblem,
     now,
     pool::{Mode, Spec},
-    resolve::ServiceAnswer,
+    resolve::{Hints, ServiceAnswer},
 };
 
 /// Key exchanges whose keys wait for their member; more than any mode has under way.
@@ -42,6 +42,8 @@ pub(super) struct Answered {
     dates: Option<Box<(Name, Chain)>>,
     /// What the signatures of service records say of it.
     services: Option<Signatures>,
+    /// The same of those that are not valid yet.
+    later: Option<Box<Signatures>>,
     /// What went wrong, for people.
     problem: Option<String>,
     /// The server that was refused for it, because what vouches for it is missing or forged.
@@ -76,6 +78,15 @@ impl Configured {
         match self {
             Self::Pool(pool) => pool.require,
             Self::Server(server) => server.require,
+        }
+    }
+
+    /// Where the name leads by the configuration, if this is it.
+    fn hints(&self, name: &Name) -> &[IpAddr] {
+        match self {
+            Self::Pool(pool) if pool.name == *name => &pool.address_hints,
+            Self::Server(server) if server.host == Host::Name(name.clone()) => &server.address_hints,
+            Self::Pool(_) | Self::Server(_) => &[],
         }
     }
 
@@ -299,7 +310,6 @@ impl Client {
 
     fn ask(&mut self, number: usize, id: QuestionId, question: Question) {
         let events = self.events.clone();
-        let resolver = self.resolver.clone();
         let require = self.groups.get(&number).map_or_else(Require::default, |group| group.configured.require());
         let saved = match &question {
             // What vouched for saved keys may be gone by now.
@@ -311,15 +321,29 @@ impl Client {
             self.handle_answered(number, Answered { keys: Some(Box::new(keys)), ..plain(id, (answer, None)) });
             return;
         }
-        let exchanger = self.exchanger.clone();
-        let (judgement, of_names) = self.judgements();
+        let (mut resolver, mut exchanger) = (self.resolver.clone(), self.exchanger.clone());
+        match &question {
+            Question::Addresses { name, port } => {
+                resolver = resolver.with_hints(name.clone(), self.hints(number, name, *port));
+            }
+            Question::KeyExchange(exchange) => {
+                let hints = self.hints(number, &exchange.server, exchange.port);
+                exchanger = exchanger.with_hints(exchange.server.clone(), hints);
+            }
+            Question::Services { .. } => {}
+        }
+        let (judgements, of_names) = self.judgements();
         let services = self.groups.get(&number).and_then(|group| group.services.clone());
         tokio::spawn(async move {
             let answered = match question {
-                Question::Addresses { name, port } => plain(id, resolver.addresses(&name, port, of_names).await),
+                Question::Addresses { name, port } => {
+                    plain(id, resolver.addresses(&name, port, judgements.addresses).await)
+                }
                 Question::Services { owner, validated: true } => {
-                    let ServiceAnswer { answer, problem, signatures } = resolver.services(&owner, of_names).await;
-                    Answered { services: signatures, ..plain(id, (answer, problem)) }
+                    let ServiceAnswer { answer, problem, signatures, later } =
+                        resolver.services(&owner, of_names).await;
+                    let later = later.map(Box::new);
+                    Answered { services: signatures, later, ..plain(id, (answer, problem)) }
                 }
                 Question::Services { owner, validated: false } => {
                     plain(id, resolver.plain_services(&owner, of_names).await)
@@ -327,10 +351,15 @@ impl Client {
                 Question::KeyExchange(exchange) => {
                     let services = services.filter(|_| exchange.validated);
                     let found = |chain: Chain| services.iter().fold(chain, Chain::found_by);
-                    match exchanger.exchange(&exchange, require, judgement).await {
+                    match exchanger.exchange(&exchange, require, judgements).await {
                         Ok(done) => {
                             let origin = Origin::now(&exchange, exchanger.trusted());
-                            let keys = Some(Box::new(Fresh { keys: done.keys, origin, chain: done.chain.map(found) }));
+                            let keys = Some(Box::new(Fresh {
+                                keys: done.keys,
+                                origin,
+                                chain: done.chain.map(found),
+                                place: Some(done.peer),
+                            }));
                             Answered { keys, ..plain(id, (Answer::KeyExchange(done.negotiated), None)) }
                         }
                         Err(failed) => {
@@ -345,8 +374,18 @@ impl Client {
         });
     }
 
+    /// Where a server can be found without DNS.
+    pub(super) fn hints(&self, number: usize, name: &Name, port: u16) -> Hints {
+        let hints = self.groups.get(&number).map_or(&[][..], |group| group.configured.hints(name));
+        let configured = hints.iter().map(|hint| SocketAddr::new(*hint, port)).collect();
+        Hints { saved: self.store.places(name.as_str(), port), configured }
+    }
+
     pub(super) fn handle_answered(&mut self, number: usize, answered: Answered) {
         let present = now::monotonic();
+        if let Some((fresh, place)) = answered.keys.as_ref().and_then(|fresh| Some((fresh, fresh.place?))) {
+            self.store.note_place(fresh.origin.server.as_str(), place);
+        }
         let Some(group) = self.groups.get_mut(&number) else { return };
         let name = group.configured.name();
         if answered.services.is_some() {
@@ -386,6 +425,9 @@ impl Client {
         if let Some((server, chain)) = answered.dates.map(|dates| *dates) {
             self.note_dates(number, &server, chain);
         }
+        if let Some(signed) = &answered.later {
+            self.note_signed(number, signed);
+        }
     }
 
     pub(super) fn member_of(&self, source: SourceId) -> Option<(usize, MemberId)> {
@@ -402,6 +444,10 @@ impl Answered {
         Self { keys: keys.map(Box::new), ..plain(question, (answer, None)) }
     }
 
+    pub(super) fn with_later(self, signed: Signatures) -> Self {
+        Self { later: Some(Box::new(signed)), ..self }
+    }
+
     /// When its certificates are valid, and when its service records are.
     pub(super) fn said(&self) -> (Option<ntp_proto::bootstrap::Window>, Option<ntp_proto::bootstrap::Window>) {
         let chain = self.keys.as_ref().and_then(|keys| keys.chain.as_ref());
@@ -410,7 +456,7 @@ impl Answered {
 }
 
 fn plain(question: QuestionId, (answer, problem): (Answer, Option<String>)) -> Answered {
-    Answered { question, answer, keys: None, dates: None, services: None, problem, refused: None }
+    Answered { question, answer, keys: None, dates: None, services: None, later: None, problem, refused: None }
 }
 
 pub(super) fn without_keys(question: QuestionId, failed: &KeProblem) -> Answered {

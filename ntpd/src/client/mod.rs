@@ -15,11 +15,14 @@ use ntp_proto::{
 use rand_core::{Rng as _, SeedableRng as _};
 use tokio::{sync::mpsc, time::Instant};
 
+mod absent;
 mod boot;
 mod command;
 mod join;
 mod losses;
 mod members;
+mod netlink;
+mod network;
 mod refused;
 mod request;
 mod restore;
@@ -29,10 +32,12 @@ mod steps;
 mod tests;
 mod watch;
 
+use absent::Roll;
 use boot::Boot;
 pub use boot::Known;
 pub use command::Counted;
 use members::{Answered, Group};
+use network::Addresses;
 use request::{Received, Waiting};
 use restore::Restores;
 use steps::OwnSteps;
@@ -108,6 +113,8 @@ pub struct Client {
     status: Arc<StatusCell>,
     store: saved::Store,
     boot: Boot,
+    /// Who answers, and who has not for how long.
+    roll: Roll,
     groups: BTreeMap<usize, Group>,
     next_group: usize,
     info: BTreeMap<SourceId, SourceInfo>,
@@ -115,6 +122,9 @@ pub struct Client {
     watch: ClockWatch,
     alarm: Alarm,
     restores: Restores,
+    addresses: Addresses,
+    /// When those are asked again who could not be reached, if the time is not known then.
+    ask_again_at: Option<Monotonic>,
     steps: OwnSteps,
     wake: Option<Monotonic>,
     random: ChaCha12Rng,
@@ -130,10 +140,14 @@ const RELEASED: i64 = 1_795_478_400;
 /// itself (<https://reproducible-builds.org/specs/source-date-epoch/>).
 pub const BUILT: UnixTime = UnixTime { seconds: built(option_env!("SOURCE_DATE_EPOCH")), nanos: 0 };
 
+/// A build later than this, fifty years on, gives milliseconds for seconds, and would take no time for true.
+const LAST_BUILD: i64 = RELEASED + 50 * 365 * 86_400;
+
 /// No build is older than its source, whatever it says.
 const fn built(epoch: Option<&str>) -> i64 {
     let Some(text) = epoch else { return RELEASED };
     match i64::from_str_radix(text, 10) {
+        Ok(seconds) if seconds > LAST_BUILD => panic!("SOURCE_DATE_EPOCH is too late to be a number of seconds"),
         Ok(seconds) if seconds > RELEASED => seconds,
         Ok(_) => RELEASED,
         Err(_) => panic!("SOURCE_DATE_EPOCH is not a number of seconds"),
@@ -170,6 +184,7 @@ impl Client {
             resolver: parts.resolver,
             exchanger: parts.exchanger,
             status: parts.status,
+            roll: store.absences(),
             store,
             boot: Boot::new(parts.known, config.trust.first_boot),
             groups: BTreeMap::new(),
@@ -179,6 +194,8 @@ impl Client {
             watch: ClockWatch::start(),
             alarm: Alarm::default(),
             restores: Restores::default(),
+            addresses: Addresses::default(),
+            ask_again_at: None,
             steps: OwnSteps::default(),
             wake: None,
             random,
@@ -202,14 +219,18 @@ impl Client {
             }
             () = self.alarm.set_off() => self.look_at_clocks(),
             () = self.restores.next() => self.handle_restored(),
+            () = self.addresses.appears() => self.handle_address(),
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
                 let present = self.clock.now();
                 self.engine.handle_timeout(present);
                 self.handle_pool_timeouts();
+                self.look_for_network();
             }
         }
         self.update_boot();
+        self.ask_again_if_due();
+        self.call_roll();
         self.drain();
         self.save_if_due();
     }

@@ -1,6 +1,6 @@
 //! What is kept over a restart.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use ntp_proto::{
     bootstrap::Chain,
@@ -11,12 +11,13 @@ use ntp_proto::{
     time::{Monotonic, Rate, UnixTime},
 };
 
-use super::{BUILT, Client, members::Configured};
+use super::{BUILT, Client, absent::Roll, members::Configured};
 use crate::{
     clock::LocalClock,
     now,
     state::{
-        Drift, LastTime, PoolMemory, PoolRecord, Record, Recovered, SavedSource, SoftDrift, Sources, StateDirectory,
+        Drift, LastTime, Places, PoolMemory, PoolRecord, Record, Recovered, SavedSource, SoftDrift, Sources,
+        StateDirectory,
     },
 };
 
@@ -36,6 +37,8 @@ pub(super) struct Fresh {
     pub(super) origin: Origin,
     /// What vouched for the server says of the time; `None` of an earlier run.
     pub(super) chain: Option<Chain>,
+    /// Where they were exchanged; `None` of an earlier run.
+    pub(super) place: Option<SocketAddr>,
 }
 
 /// Where keys are from.
@@ -95,6 +98,9 @@ pub(super) struct Store {
     drift: Option<Drift>,
     sources: Vec<SavedSource>,
     memory: PoolMemory,
+    places: Places,
+    /// Whether they are not on the disk yet.
+    new_places: bool,
     next: Monotonic,
     complained: bool,
 }
@@ -107,6 +113,8 @@ impl Store {
             drift: None,
             sources: Vec::new(),
             memory: PoolMemory::default(),
+            places: Places::default(),
+            new_places: false,
             next: now::monotonic() + INTERVAL,
             complained: false,
         };
@@ -118,6 +126,7 @@ impl Store {
         };
         store.sources = found(directory.load::<Sources>()).unwrap_or_default().sources;
         store.memory = found(directory.load()).unwrap_or_default();
+        store.places = found(directory.load()).unwrap_or_default();
         store
     }
 
@@ -140,6 +149,27 @@ impl Store {
         if self.memory.remember(name, record) {
             self.save_memory();
         }
+    }
+
+    /// Takes note of where keys were exchanged.
+    pub(super) fn note_place(&mut self, name: &str, place: SocketAddr) {
+        self.new_places |= self.places.note(name, place);
+    }
+
+    /// Where a server was found whose keys were exchanged at this port.
+    pub(super) fn places(&self, name: &str, port: u16) -> Vec<SocketAddr> {
+        self.places.of(name).iter().copied().filter(|place| place.port() == port).collect()
+    }
+
+    /// Who was absent when it was last saved.
+    pub(super) fn absences(&self) -> Roll {
+        let record = self.directory.as_ref().and_then(|directory| found(directory.load()));
+        record.map(Roll::of_record).unwrap_or_default()
+    }
+
+    /// Saves who is absent.
+    pub(super) fn save_absences(&mut self, roll: &Roll) {
+        self.save(&roll.to_record());
     }
 
     /// Forgets the keys of the last run: those who vouched for them may not be trusted any more.
@@ -166,6 +196,13 @@ impl Store {
             self.save_memory();
         }
         known
+    }
+
+    pub(super) fn save_places(&mut self) {
+        if self.new_places {
+            let places = self.places.clone();
+            self.new_places = !self.save(&places);
+        }
     }
 
     fn save_memory(&mut self) {
@@ -239,7 +276,7 @@ impl Client {
         });
         let negotiated = Negotiated { ntp_server: saved.server, addresses: vec![saved.address], trust };
         let keys = NtsKeys { keys, fallback: None, cookies };
-        (!keys.cookies.is_empty()).then_some((negotiated, Fresh { keys, origin, chain: None }))
+        (!keys.cookies.is_empty()).then_some((negotiated, Fresh { keys, origin, chain: None, place: None }))
     }
 
     /// When keys were exchanged; `None` if the machine did not run yet, or slept, so that it cannot be said.
@@ -280,8 +317,12 @@ impl Client {
             let bound = tracking.root_dispersion + tracking.pending.abs();
             #[expect(clippy::cast_possible_truncation, reason = "some seconds while the clock counts as synchronized")]
             let bound = (bound.to_seconds() + tracking.root_delay.to_seconds() / 2.0).ceil() as i64;
-            let time = UnixTime { seconds: self.unix().saturating_sub(bound), nanos: 0 };
-            self.store.save(&LastTime::new(time));
+            let unix = self.unix();
+            let at = self.boot.raise_floor(unix.saturating_sub(bound));
+            let boot = self.clock.is_machines().then(now::boot_id).flatten();
+            self.store.save(&LastTime::new(UnixTime { seconds: at, nanos: 0 }, boot));
+            self.store.save_absences(&self.roll);
+            self.store.save_places();
         }
         true
     }

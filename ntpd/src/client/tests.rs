@@ -28,7 +28,12 @@ mod saved;
 
 /// A hardware clock has set the time.
 const KNOWN: Known = Known {
-    clock: ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, restored: false },
+    clock: ClockFacts {
+        set_by: SetBy::HardwareClock { voltage_low: false },
+        synchronized: false,
+        verified: false,
+        restored: false,
+    },
     distribution: None,
     verified: None,
 };
@@ -97,7 +102,7 @@ fn keys() -> Fresh {
     let keys = NtsKeys { keys: SessionKeys { c2s: key(), s2c: key() }, fallback: None, cookies };
     let server = Name::parse("127.0.0.1").unwrap();
     let question = KeyExchange { server, port: 9, addresses: None, validated: false, denied: Vec::new() };
-    Fresh { keys, origin: Origin::now(&question, [0; 32]), chain: None }
+    Fresh { keys, origin: Origin::now(&question, [0; 32]), chain: None, place: None }
 }
 
 fn exchanged(question: u32) -> Answered {
@@ -326,5 +331,7 @@ fn the_time_of_building_is_that_of_the_build_and_never_before_the_source() {
     assert_eq!(built(None), RELEASED);
     assert_eq!(built(Some("0")), RELEASED);
     assert_eq!(built(Some("1900000000")), 1_900_000_000);
-    assert!(std::panic::catch_unwind(|| built(Some("yesterday"))).is_err());
+    for wrong in ["yesterday", "1900000000000", ""] {
+        assert!(std::panic::catch_unwind(|| built(Some(wrong))).is_err(), "{wrong}");
+    }
 }

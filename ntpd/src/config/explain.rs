@@ -9,7 +9,7 @@ use std::{
 use ntp_proto::{discipline::StepLimit, time::Rate};
 
 use super::{
-    ClockSettings, Config, Pool, Serve, ServeNts, Server, SourceOptions, check, sources, trust,
+    ClockSettings, Config, Host, Pool, Serve, ServeNts, Server, SourceOptions, check, sources, trust,
     values::{show_duration, word_for},
 };
 
@@ -112,6 +112,7 @@ fn explain_pool(pool: &Pool, out: &mut Out) {
     out.list("require", sources::require_words(pool.require));
     out.plain("port", pool.port);
     out.plain("ke-port", pool.ke_port);
+    out.list("address-hints", &pool.address_hints);
     explain_options(&pool.options, out);
 }
 
@@ -123,6 +124,9 @@ fn explain_server(server: &Server, out: &mut Out) {
     out.string("address", address);
     out.string("nts", word_for(sources::NTS, &server.nts));
     out.plain("ke-port", server.ke_port);
+    if matches!(server.host, Host::Name(_)) {
+        out.list("address-hints", &server.address_hints);
+    }
     if let Some(key) = server.key {
         out.plain("key", key.0);
     }

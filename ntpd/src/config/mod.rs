@@ -111,6 +111,8 @@ pub struct Pool {
     pub port: u16,
     /// Port for key exchange.
     pub ke_port: u16,
+    /// Where the name leads, for when DNS does not tell.
+    pub address_hints: Vec<IpAddr>,
     /// What must vouch for each of the servers.
     pub require: Require,
     /// How each of the servers is asked.
@@ -156,6 +158,8 @@ pub struct Server {
     pub nts: NtsUse,
     /// The symmetric key used instead.
     pub key: Option<KeyId>,
+    /// Where the server is, for when DNS does not tell; none if it has an address and no name.
+    pub address_hints: Vec<IpAddr>,
     /// What must vouch for it.
     pub require: Require,
     /// How the server is asked.

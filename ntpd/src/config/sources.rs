@@ -1,6 +1,6 @@
 //! `pool` and `[[server]]`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ntp_proto::{ids::KeyId, pool::MAX_MEMBERS, select::SelectOptions, time::PollInterval};
 
@@ -41,6 +41,9 @@ const NO_OPTIONS: SelectOptions = SelectOptions { noselect: false, prefer: false
 
 /// Poll intervals of chrony: 64 s to 1024 s.
 const DEFAULT_POLL: (i8, i8) = (6, 10);
+
+/// Most hints of where a name leads.
+const MAX_HINTS: usize = 8;
 
 /// Members of a pool, unless the file says otherwise.
 const DEFAULT_COUNT: usize = 4;
@@ -138,6 +141,7 @@ fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
         (PoolModeName::Auto | PoolModeName::Srv | PoolModeName::Lb | PoolModeName::SharedCert, _) => None,
     };
     let require = require(&mut section, lacks);
+    let (address_hints, _) = address_hints(&mut section);
     let nts = nts_of_mode(mode, nts, &section);
     let nts = if require.is_empty() { nts } else { NtsUse::Require };
     if let Some(name) = name.as_ref().filter(|_| mode == PoolModeName::Srv)
@@ -157,6 +161,7 @@ fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
         require,
         port: port.map_or(NTP_PORT, |port| port.value),
         ke_port: ke_port.map_or(NTS_KE_PORT, |port| port.value),
+        address_hints,
         options,
     };
     Some((pool, name.place))
@@ -200,6 +205,13 @@ fn require(section: &mut Section<'_>, lacks: Option<String>) -> Require {
     all
 }
 
+/// Reads `address-hints`, and where the first of them stands.
+fn address_hints(section: &mut Section<'_>) -> (Vec<IpAddr>, Option<Place>) {
+    let found = section.list("address-hints", MAX_HINTS, values::address).unwrap_or_default();
+    let place = found.first().map(|hint| hint.place.clone());
+    (found.into_iter().map(|hint| hint.value).collect(), place)
+}
+
 fn server(mut section: Section<'_>) -> Option<Found<Server>> {
     let address = section.required("address", values::host_and_port);
     let nts = section.field("nts", values::word(NTS));
@@ -214,6 +226,11 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
         (None, _) => is_address.then_some("an address"),
     };
     let require = require(&mut section, lacks.map(ToOwned::to_owned));
+    let (address_hints, place) = address_hints(&mut section);
+    if let Some(place) = place.filter(|_| is_address) {
+        let wrong = Wrong::new("`address` is an address itself").accepted("hints for a server that has a name");
+        section.error(&place, "address-hints", wrong);
+    }
     let nts = match (&key, nts) {
         (Some(_), Some(Found { value: NtsUse::Require, place })) => {
             section.error(&place, "nts", Wrong::new("a server has a symmetric key or NTS, not both").accepted("off"));
@@ -232,6 +249,7 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
         ke_port: ke_port.map_or(NTS_KE_PORT, |port| port.value),
         nts,
         key: key.map(|key| KeyId(key.value)),
+        address_hints,
         require,
         options,
     };

@@ -99,6 +99,30 @@ fn servers_say_how_they_are_used() {
 }
 
 #[test]
+fn hints_are_addresses_of_servers_that_have_names() {
+    let hints = |text: &str| load(text).unwrap().servers[0].address_hints.clone();
+    let both: Vec<IpAddr> = vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+    assert_eq!(hints("[[server]]\naddress = \"a\"\naddress-hints = [\"192.0.2.1\", \"2001:db8::1\"]"), both);
+    assert_eq!(hints("[[server]]\naddress = \"a\"\naddress-hints = \"192.0.2.1\""), both[..1]);
+    for (text, message) in [
+        (
+            "[[server]]\naddress = \"192.0.2.1\"\naddress-hints = [\"192.0.2.2\"]",
+            "ntpd.toml:3:18: server.address-hints: `address` is an address itself; accepted: hints for a server that has a name",
+        ),
+        (
+            "[[pool]]\nname = \"a\"\naddress-hints = [\"192.0.2.1:123\"]",
+            "ntpd.toml:3:18: pool.address-hints: `192.0.2.1:123` is not the address of a server; accepted: an address without a port, such as \"192.0.2.1\" or \"2001:db8::1\"",
+        ),
+        (
+            "[[pool]]\nname = \"a\"\naddress-hints = \"0.0.0.0\"",
+            "ntpd.toml:3:17: pool.address-hints: `0.0.0.0` is not the address of a server; accepted: an address without a port, such as \"192.0.2.1\" or \"2001:db8::1\"",
+        ),
+    ] {
+        assert_eq!(load(text).unwrap_err(), message, "{text}");
+    }
+}
+
+#[test]
 fn mistakes_name_place_key_and_what_is_accepted() {
     let both = "a table with `name`, or a list of them";
     for (text, message) in [
@@ -113,7 +137,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[[pool]]\nname = \"a\"\nmode = \"lb\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"lb\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"srv\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"srv\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nnts = true", "ntpd.toml:3:7: pool.nts: expected a string, found a boolean; accepted: auto, require, off".into()),
-        ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: burst, count, iburst, interleaved, ke-port, max-poll, min-poll, mode, name, nts, port, require, select, version".into()),
+        ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: address-hints, burst, count, iburst, interleaved, ke-port, max-poll, min-poll, mode, name, nts, port, require, select, version".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 18", "ntpd.toml:3:12: pool.min-poll: 18 is out of range; accepted: -4 to 17 (log2 of seconds)".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 8\nmax-poll = 7", "ntpd.toml:4:12: pool.max-poll: 7 is less than `min-poll`, which is 8".into()),
         ("[[pool]]\nname = \"a\"\niburst = 1", "ntpd.toml:3:10: pool.iburst: expected a boolean, found an integer; accepted: true, false".into()),
@@ -368,6 +392,11 @@ fn arb_nts() -> impl Strategy<Value = NtsUse> {
     prop_oneof![Just(NtsUse::Auto), Just(NtsUse::Require), Just(NtsUse::Off)]
 }
 
+fn hints(some: u16) -> Vec<IpAddr> {
+    let all = ["192.0.2.1", "2001:db8::1"].map(|hint| hint.parse().unwrap());
+    all.into_iter().take(usize::from(some % 3)).collect()
+}
+
 fn arb_pool() -> impl Strategy<Value = Pool> {
     let modes = [
         PoolModeName::Auto,
@@ -396,6 +425,7 @@ fn arb_pool() -> impl Strategy<Value = Pool> {
             },
             port: port.max(1),
             ke_port: ke_port.max(1),
+            address_hints: hints(port),
             options,
         },
     )
@@ -408,6 +438,7 @@ fn arb_server() -> impl Strategy<Value = Server> {
         (0..99_u8).prop_map(|name| Host::Name(Name::parse(&format!("s{name}.example")).unwrap())),
     ];
     (host, any::<(u16, u16)>(), arb_nts(), arb_options()).prop_map(|(host, (port, ke_port), nts, options)| Server {
+        address_hints: if matches!(host, Host::Name(_)) { hints(ke_port) } else { Vec::new() },
         host,
         port: port.max(1),
         ke_port: ke_port.max(1),

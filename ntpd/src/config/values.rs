@@ -31,6 +31,8 @@ const DURATION: &str = "a number with a unit (ns, us, ms, s, min, h, d), such as
 
 const ADDRESS_AND_PORT: &str = "an address with a port, such as \"0.0.0.0:123\" or \"[::]:123\"";
 
+const ADDRESS: &str = "an address without a port, such as \"192.0.2.1\" or \"2001:db8::1\"";
+
 const PREFIX: &str = "an address or a prefix, such as \"192.0.2.0/24\" or \"2001:db8::/32\", or \"all\"";
 
 /// What names a name server.
@@ -253,6 +255,13 @@ pub(super) fn resolver(data: &Data) -> Result<SocketAddr, Wrong> {
     address
         .filter(|address| address.port() != 0 && is_usable(address.ip()))
         .ok_or_else(|| Wrong::new(format!("`{text}` is not the address of a name server")).accepted(RESOLVER))
+}
+
+/// Where a server is.
+pub(super) fn address(data: &Data) -> Result<IpAddr, Wrong> {
+    let text = text(data)?;
+    let address = text.parse().ok().filter(|address| is_usable(*address));
+    address.ok_or_else(|| Wrong::new(format!("`{text}` is not the address of a server")).accepted(ADDRESS))
 }
 
 /// Where a server takes requests.

@@ -9,7 +9,7 @@ use super::plan::{Plan, SERVERS, address};
 use crate::{client::Client, observe::report::SourceRow};
 
 /// The clock must be this near to true time at the end, in seconds.
-const GOAL: f64 = 1e-3;
+pub(super) const GOAL: f64 = 1e-3;
 
 /// The result, as `--json` prints it.
 #[derive(Clone, Debug, Serialize)]

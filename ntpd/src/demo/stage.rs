@@ -53,8 +53,12 @@ impl Stage {
             let port = server.addresses().first().map_or(0, SocketAddr::port);
             Ok((server, port))
         })?;
-        let (exchanges, ke_port) =
-            on_one_port(members, |member, port, keyring| exchange(&folder, member, (port, ntp_port), keyring))?;
+        let (exchanges, ke_port) = on_one_port(members, |member, port, keyring| {
+            let listen = SocketAddr::new(address(member.number).into(), port);
+            let server = exchange(&folder, &member.file, Some(&member.token), listen, ntp_port, keyring)?;
+            let port = server.addresses().first().map_or(0, SocketAddr::port);
+            Ok((server, port))
+        })?;
         pool::write_members(&folder, &joined, ke_port)?;
         let balancer = if plan.balanced { Some(pool::balance(&folder, &authority)?) } else { None };
         let leads_to = if plan.balanced { vec![BALANCER] } else { (1..=SERVERS).map(address).collect() };
@@ -108,28 +112,27 @@ fn on_one_port<'a, T, I: Iterator<Item = (&'a Joined, &'a Keyring)>>(
     Err(trouble)
 }
 
-/// Starts the key exchange of one server.
-fn exchange(
+/// Starts the key exchange of one server, with the certificate and key in `FILE.pem` and `FILE.key`.
+pub(super) fn exchange(
     folder: &Folder,
-    member: &Joined,
-    (port, ntp_port): (u16, u16),
+    file: &str,
+    token: Option<&str>,
+    listen: SocketAddr,
+    ntp_port: u16,
     keyring: Keyring,
-) -> Result<(KeServer, u16), StartError> {
-    let Joined { number, file, token, .. } = member;
+) -> Result<KeServer, StartError> {
     let options = Options {
-        listen: vec![SocketAddr::new(address(*number).into(), port)],
+        listen: vec![listen],
         identity: Identity {
             certificate: folder.path(&format!("{file}.pem")),
             private_key: folder.path(&format!("{file}.key")),
             ntp_server: None,
             ntp_port: Some(ntp_port),
             aeads: DEFAULT_AEADS.to_vec(),
-            pool_tokens: Some(folder.path(token)),
+            pool_tokens: token.map(|token| folder.path(token)),
         },
         limits: Limits::default(),
         deadlines: Deadlines::default(),
     };
-    let server = KeServer::start(options, keyring, None).map_err(StartError::new)?;
-    let port = server.addresses().first().map_or(0, SocketAddr::port);
-    Ok((server, port))
+    KeServer::start(options, keyring, None).map_err(StartError::new)
 }

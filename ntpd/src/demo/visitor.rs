@@ -32,12 +32,17 @@ pub(super) const FREQUENCY: Rate = Rate::from_ppm(40.0);
 const CONFIG: &str = "ntpd.toml";
 /// What its machine says of the time: a hardware clock has set it.
 const KNOWN: Known = Known {
-    clock: ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, restored: false },
+    clock: ClockFacts {
+        set_by: SetBy::HardwareClock { voltage_low: false },
+        synchronized: false,
+        verified: false,
+        restored: false,
+    },
     distribution: None,
     verified: None,
 };
 /// What its clock is taken to resolve, log2 seconds.
-const PRECISION: i8 = -24;
+pub(super) const PRECISION: i8 = -24;
 
 /// A client that has not begun.
 pub(super) struct Visitor {

@@ -23,7 +23,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::roots::{self, RootsError};
 use crate::{
     config::{DEFAULT_AEADS, NTP_PORT, Require, TrustSettings},
-    resolve::Resolver,
+    resolve::{Hints, Resolver},
 };
 
 mod problem;
@@ -56,11 +56,28 @@ pub struct KeyExchanger {
     deadline: Duration,
 }
 
+/// How what vouches for a server is judged.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgements {
+    /// Certificates, and the signatures of TLSA records.
+    pub certificates: Judgement,
+    /// Signatures of addresses.
+    pub addresses: Judgement,
+}
+
+impl From<Judgement> for Judgements {
+    fn from(all: Judgement) -> Self {
+        Self { certificates: all, addresses: all }
+    }
+}
+
 /// What a key exchange gave.
 #[derive(Debug)]
 pub struct Exchanged {
     /// For the pool mode that asked.
     pub negotiated: Negotiated,
+    /// Where the keys were exchanged.
+    pub peer: SocketAddr,
     /// For the source.
     pub keys: NtsKeys,
     /// The AEAD algorithm of the keys.
@@ -123,8 +140,14 @@ impl KeyExchanger {
         &self.resolver
     }
 
+    /// The same for one name that can be found without DNS.
+    #[must_use]
+    pub fn with_hints(self, name: Name, hints: Hints) -> Self {
+        Self { resolver: self.resolver.with_hints(name, hints), ..self }
+    }
+
     /// Exchanges keys once, if what vouches for the server is what is required. Certificates, and signatures of DNS records,
-    /// are judged as `judgement` says. It takes no longer than a look-up of the server, 8 s, and a look-up of the NTP server
+    /// are judged as `judgements` say. It takes no longer than a look-up of the server, 8 s, and a look-up of the NTP server
     /// that the exchange names.
     ///
     /// # Errors
@@ -134,13 +157,14 @@ impl KeyExchanger {
         &self,
         question: &KeyExchange,
         require: Require,
-        judgement: Judgement,
+        judgements: impl Into<Judgements>,
     ) -> Result<Exchanged, KeProblem> {
+        let Judgements { certificates: judgement, addresses: of_addresses } = judgements.into();
         let (known, tlsa) = tokio::join!(
             async {
                 match &question.addresses {
                     Some(addresses) => Ok(addresses.clone()),
-                    None => self.addresses(&question.server, question.port, judgement).await,
+                    None => self.addresses(&question.server, question.port, of_addresses).await,
                 }
             },
             self.resolver.tlsa(&question.server, question.port, judgement),
@@ -157,8 +181,8 @@ impl KeyExchanger {
                 }
             };
             chain = established.chain.take();
-            let addresses = self.ntp_addresses(question, peer, &known, &established, judgement).await?;
-            Ok((trust, established, addresses))
+            let addresses = self.ntp_addresses(question, peer, &known, &established, of_addresses).await?;
+            Ok((trust, peer, established, addresses))
         }
         .await;
         let certificates = chain.as_ref().map(|chain| chain.window).filter(|window| *window != Window::ALWAYS);
@@ -166,7 +190,7 @@ impl KeyExchanger {
         if let Some(signatures) = tlsa.signatures() {
             chain = chain.map(|chain| chain.found_by(signatures));
         }
-        let (trust, established, addresses) = match outcome {
+        let (trust, peer, established, addresses) = match outcome {
             Ok(done) => done,
             Err(cause) => {
                 let (server, port) = (question.server.clone(), question.port);
@@ -182,6 +206,7 @@ impl KeyExchanger {
         let ntp_server = server.unwrap_or_else(|| question.server.to_string());
         Ok(Exchanged {
             negotiated: Negotiated { ntp_server, addresses, trust },
+            peer,
             keys: NtsKeys { keys, fallback: fallback_keys, cookies: jar },
             algorithm,
             certificates,

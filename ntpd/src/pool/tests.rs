@@ -37,6 +37,7 @@ fn pool(mode: PoolModeName, nts: NtsUse) -> Mode {
         require: Require::default(),
         port: 1123,
         ke_port: 14460,
+        address_hints: Vec::new(),
         options: options(),
     };
     Mode::new(Spec::of_pool(&pool, None, 1))
@@ -44,7 +45,8 @@ fn pool(mode: PoolModeName, nts: NtsUse) -> Mode {
 
 fn server(host: &str, nts: NtsUse, key: Option<KeyId>, remembered: Option<Route>) -> Mode {
     let host = host.parse().map_or_else(|_| config::Host::Name(Name::parse(host).unwrap()), config::Host::Address);
-    let server = Server { host, port: 1123, ke_port: 14460, nts, key, require: Require::default(), options: options() };
+    let (require, address_hints) = (Require::default(), Vec::new());
+    let server = Server { host, port: 1123, ke_port: 14460, nts, key, require, address_hints, options: options() };
     Mode::new(Spec::of_server(&server, remembered, 1))
 }
 

@@ -16,6 +16,7 @@ use super::{
     name_servers::{Found, NameServers, worst},
     no_address, unresolved,
 };
+
 /// Asks for the addresses of a host. They need no proof, since a server has to prove who it is; those that DNSSEC refutes
 /// are not used all the same. The text says for people what went wrong.
 pub(super) async fn addresses(
@@ -24,7 +25,7 @@ pub(super) async fn addresses(
     port: u16,
     judgement: Judgement,
 ) -> (Answer, Option<String>) {
-    let ask = |kind| servers.ask(name, kind, judgement);
+    let ask = |kind| servers.ask_unproven(name, kind, judgement);
     let (v4, v6) = tokio::join!(ask(RecordType::A), ask(RecordType::AAAA));
     let mut found = Vec::new();
     let mut trouble = None;
@@ -33,6 +34,7 @@ pub(super) async fn addresses(
             Found::Records(records, _) if worst(&records) == Proof::Bogus => {
                 trouble = Some("its addresses are not those that DNSSEC vouches for".to_owned());
             }
+            Found::Early(_) => trouble = Some("its addresses are signed for a later time than our clock's".to_owned()),
             Found::Records(records, _) => found.extend(records.iter().filter_map(|record| address(&record.data))),
             Found::Absent(_) | Found::Nowhere => {}
             Found::Failed(why) => trouble = Some(why),

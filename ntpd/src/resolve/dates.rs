@@ -46,6 +46,13 @@ impl Times {
         Self { judgement, tried: Vec::new() }
     }
 
+    /// Those after a time that was told, at which the answers did not hold; `None` if they were judged at several already.
+    pub(super) fn after(judgement: Judgement) -> Option<Self> {
+        let Judgement::At(at) = judgement else { return None };
+        let judgement = Judgement::Deferred { now: at.seconds, floor: at.seconds };
+        Some(Self { judgement, tried: vec![at.seconds] })
+    }
+
     /// From what time on signatures have to be valid, and the time that is best.
     fn floor_and_best(&self) -> (i64, i64) {
         match self.judgement {

@@ -66,12 +66,30 @@ const BUILT_IN: [u8; 32] = [0; 32];
 /// In the place of a digest of keys: a resolver is believed.
 const ELSEWHERE: [u8; 32] = [1; 32];
 
+/// How long DNS is waited for where addresses are known without it, while nobody knows how late it is.
+const HEAD_START: Duration = Duration::from_secs(1);
+
 /// Most addresses of one name.
 const MAX_ADDRESSES: usize = 32;
 
 /// Most questions to the system's resolver at a time. Each occupies a thread for as long as the system likes, which may
 /// be longer than [`DEADLINE`].
 const MAX_THREADS: usize = 16;
+
+/// Where a name can be found without DNS. Whoever is there has to prove who it is, or is believed by the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// Where it was found last.
+    pub saved: Vec<SocketAddr>,
+    /// Where it is by the configuration.
+    pub configured: Vec<SocketAddr>,
+}
+
+impl Hints {
+    fn is_empty(&self) -> bool {
+        self.saved.is_empty() && self.configured.is_empty()
+    }
+}
 
 /// Answers the questions of pool modes about names.
 #[derive(Clone, Debug)]
@@ -85,6 +103,8 @@ pub struct Resolver {
     threads: Arc<Semaphore>,
     name_servers: Arc<NameServers>,
     trusted: [u8; 32],
+    /// The name that hints are for, and they.
+    hints: Option<Arc<(Name, Hints)>>,
 }
 
 impl Resolver {
@@ -104,6 +124,7 @@ impl Resolver {
             threads: Arc::new(Semaphore::new(MAX_THREADS)),
             name_servers: Arc::new(NameServers::system(Validation::Here(Arc::default()))),
             trusted: BUILT_IN,
+            hints: None,
         }
     }
 
@@ -145,6 +166,13 @@ impl Resolver {
         Self { name_servers: Arc::new(NameServers::fixed(servers, validation)), ..self }
     }
 
+    /// The same for one name that can be found without DNS.
+    #[must_use]
+    pub fn with_hints(self, name: Name, hints: Hints) -> Self {
+        let hints = (!hints.is_empty()).then(|| Arc::new((name, hints)));
+        Self { hints, ..self }
+    }
+
     /// Tells whether what DNSSEC vouches for is judged in the same way as by another: by the same keys, or by a resolver.
     #[must_use]
     pub const fn trusted(&self) -> [u8; 32] {
@@ -153,10 +181,31 @@ impl Resolver {
 
     /// The addresses of a host, each with `port`, in the order of the answer. The text says for people what went wrong.
     ///
+    /// Where the configuration says where it is, that comes after what DNS says. Where DNS says nothing, or not soon while
+    /// nobody knows how late it is, it is where it was last, or where the configuration says. Where it was last counts only then:
+    /// whoever takes a server out of DNS means it.
+    pub async fn addresses(&self, name: &Name, port: u16, judgement: Judgement) -> (Answer, Option<String>) {
+        let Some((_, hints)) = self.hints.as_deref().filter(|(known, _)| known == name) else {
+            return self.look_up(name, port, judgement).await;
+        };
+        let patience = if matches!(judgement, Judgement::Deferred { .. }) { HEAD_START } else { Duration::MAX };
+        let Hints { saved, configured } = hints.clone();
+        match timeout(patience, self.look_up(name, port, judgement)).await {
+            Ok((Answer::Addresses { addresses, .. }, _)) => answer(name, [addresses, configured].concat()),
+            Ok((_, why)) => {
+                tracing::debug!(%name, ?why, "no address by DNS; asking where it was last");
+                answer(name, [saved, configured].concat())
+            }
+            Err(Elapsed { .. }) => answer(name, [saved, configured].concat()),
+        }
+    }
+
+    /// Asks the system and name servers.
+    ///
     /// If the system has none, the name servers are asked where the settings name them. They are also asked if it fails
     /// while nobody knows how late it is: a resolver of the system that validates by the same clock has no answer for names
     /// that are signed.
-    pub async fn addresses(&self, name: &Name, port: u16, judgement: Judgement) -> (Answer, Option<String>) {
+    async fn look_up(&self, name: &Name, port: u16, judgement: Judgement) -> (Answer, Option<String>) {
         if let Some(address) = name.address() {
             return answer(name, vec![SocketAddr::new(address, port)]);
         }

@@ -73,6 +73,9 @@ pub(super) enum Found {
     Absent(Proof),
     /// The name is local, or there are no name servers.
     Nowhere,
+    /// They are signed, but from a later time on than that at which they were to be judged; with what the signatures say of
+    /// the time. Nothing vouches for them now.
+    Early(Signatures),
     /// No answer; the text says why.
     Failed(String),
 }
@@ -92,6 +95,16 @@ impl NameServers {
 
     /// Asks for the records of one name and type. Whoever validates elsewhere does so at a time of his own.
     pub(super) async fn ask(&self, owner: &Name, kind: RecordType, judgement: Judgement) -> Found {
+        self.put(owner, kind, judgement, false).await
+    }
+
+    /// The same where nobody need vouch for the answer. While nobody knows how late it is, a name server that validates by the
+    /// same clock is asked not to.
+    pub(super) async fn ask_unproven(&self, owner: &Name, kind: RecordType, judgement: Judgement) -> Found {
+        self.put(owner, kind, judgement, matches!(judgement, Judgement::Deferred { .. })).await
+    }
+
+    async fn put(&self, owner: &Name, kind: RecordType, judgement: Judgement, unchecked: bool) -> Found {
         let servers = match &self.source {
             Source::Fixed(servers) => servers.clone(),
             // A name that this machine defines itself has no records anywhere.
@@ -107,23 +120,24 @@ impl NameServers {
         if servers.is_empty() {
             return Found::Nowhere;
         }
-        let servers = match self.believed(servers) {
+        let servers = match self.believed(&servers) {
             Ok(servers) => servers,
+            Err(_) if unchecked => servers,
             Err(why) => return Found::Failed(why),
         };
         let Ok(name) = rr::Name::from_ascii(format!("{owner}.")) else { return Found::Nowhere };
-        timeout(DEADLINE, self.look(&servers, name, kind, judgement))
+        timeout(DEADLINE, self.look(&servers, name, kind, judgement, unchecked))
             .await
             .unwrap_or_else(|_| Found::Failed(format!("no answer in {} s", DEADLINE.as_secs())))
     }
 
     /// Of the name servers that the system names, only those on this machine can be believed: anybody on the way could
     /// set the AD bit of others.
-    fn believed(&self, servers: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, String> {
+    fn believed(&self, servers: &[SocketAddr]) -> Result<Vec<SocketAddr>, String> {
         match (&self.source, &self.validation) {
-            (Source::Fixed(_), _) | (Source::Files { .. }, Validation::Here(_)) => Ok(servers),
+            (Source::Fixed(_), _) | (Source::Files { .. }, Validation::Here(_)) => Ok(servers.to_vec()),
             (Source::Files { resolv_conf, .. }, Validation::Elsewhere) => {
-                let local: Vec<_> = servers.into_iter().filter(|server| server.ip().is_loopback()).collect();
+                let local: Vec<_> = servers.iter().copied().filter(|server| server.ip().is_loopback()).collect();
                 if local.is_empty() {
                     let file = resolv_conf.display();
                     return Err(format!(
@@ -140,15 +154,22 @@ impl NameServers {
     /// name servers, drop long answers, or answer queries with EDNS with an error or without signatures.
     ///
     /// RFC 7766 section 5: "A resolver MAY elect to send either TCP or UDP queries depending on local operational reasons."
-    async fn look(&self, servers: &[SocketAddr], name: rr::Name, kind: RecordType, judgement: Judgement) -> Found {
-        let mut usual = pin!(self.look_by(Transport::Udp, servers, name.clone(), kind, judgement));
+    async fn look(
+        &self,
+        servers: &[SocketAddr],
+        name: rr::Name,
+        kind: RecordType,
+        judgement: Judgement,
+        unchecked: bool,
+    ) -> Found {
+        let mut usual = pin!(self.look_by(Transport::Udp, servers, name.clone(), kind, judgement, unchecked));
         let early = timeout(TCP_AFTER, &mut usual).await.ok();
         if let Some(found) = early.as_ref()
             && self.is_settled(found)
         {
             return early.unwrap_or(Found::Nowhere);
         }
-        let by_tcp = pin!(self.look_by(Transport::Tcp, servers, name, kind, judgement));
+        let by_tcp = pin!(self.look_by(Transport::Tcp, servers, name, kind, judgement, unchecked));
         let (one, other) = match early {
             Some(found) => (found, by_tcp.await),
             None => match select(usual, by_tcp).await {
@@ -178,12 +199,13 @@ impl NameServers {
         name: rr::Name,
         kind: RecordType,
         judgement: Judgement,
+        unchecked: bool,
     ) -> Found {
         let found = match handle(servers, transport) {
             Ok(handle) => match &self.validation {
                 Validation::Here(anchors) => validated(handle, anchors, &name, kind, judgement).await,
                 Validation::Elsewhere => {
-                    believed(handle, name.clone(), kind).await.map(|judged| found(name, kind, judged))
+                    believed(handle, name.clone(), kind, unchecked).await.map(|judged| found(name, kind, judged))
                 }
             },
             Err(error) => Err(error),
@@ -215,7 +237,21 @@ async fn validated(
     judgement: Judgement,
 ) -> Result<Found, NetError> {
     let kept = Kept::new(Unchecked(handle));
-    let mut times = Times::new(judgement);
+    let found = validated_at(Times::new(judgement), &kept, anchors, name, kind).await?;
+    let Some(later) = Times::after(judgement).filter(|_| !is_proven(&found)) else { return Ok(found) };
+    Ok(match validated_at(later, &kept, anchors, name, kind).await {
+        Ok(Found::Records(way, Some(signatures))) if worst(&way) == Proof::Secure => Found::Early(signatures),
+        Ok(_) | Err(_) => found,
+    })
+}
+
+async fn validated_at(
+    mut times: Times,
+    kept: &Kept<Unchecked<impl DnsHandle>>,
+    anchors: &Arc<TrustAnchors>,
+    name: &rr::Name,
+    kind: RecordType,
+) -> Result<Found, NetError> {
     let mut first = None;
     // Ends: there are few times.
     while let Some(at) = times.next(&kept.signatures()) {
@@ -233,7 +269,7 @@ async fn validated(
                 let said = times.said(at, signatures, &kept.signatures());
                 Found::Records(way, Some(said))
             }
-            other @ (Found::Absent(_) | Found::Nowhere | Found::Failed(_)) => other,
+            other @ (Found::Absent(_) | Found::Nowhere | Found::Early(_) | Found::Failed(_)) => other,
         };
         if is_proven(&found) {
             return Ok(found);
@@ -261,7 +297,7 @@ fn is_proven(found: &Found) -> bool {
     let proof = match found {
         Found::Records(way, _) => worst(way),
         Found::Absent(proof) => *proof,
-        Found::Nowhere | Found::Failed(_) => return true,
+        Found::Nowhere | Found::Early(_) | Found::Failed(_) => return true,
     };
     matches!(proof, Proof::Secure | Proof::Insecure)
 }
@@ -287,8 +323,14 @@ async fn validated_once(handle: impl DnsHandle, name: rr::Name, kind: RecordType
 }
 
 /// Asks, and believes what the name server says of its answer.
-async fn believed(handle: impl DnsHandle, name: rr::Name, kind: RecordType) -> Result<Judged, NetError> {
-    match lookup(handle, name, kind).await {
+async fn believed(
+    handle: impl DnsHandle,
+    name: rr::Name,
+    kind: RecordType,
+    unchecked: bool,
+) -> Result<Judged, NetError> {
+    let answer = if unchecked { lookup(Unchecked(handle), name, kind).await } else { lookup(handle, name, kind).await };
+    match answer {
         Ok(response) => {
             let proof = if response.authentic_data { Proof::Secure } else { Proof::Insecure };
             let mut answers = response.into_message().answers;

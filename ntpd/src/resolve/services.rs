@@ -39,11 +39,13 @@ pub struct ServiceAnswer {
     /// What the signatures of records that were validated here say of the time: servers that they name can be believed only
     /// then. All that one answer names share it.
     pub signatures: Option<Signatures>,
+    /// The same of records that are signed, but only from a later time on: they are not used, and show that the clock is behind.
+    pub later: Option<Signatures>,
 }
 
 impl From<(Answer, Option<String>)> for ServiceAnswer {
     fn from((answer, problem): (Answer, Option<String>)) -> Self {
-        Self { answer, problem, signatures: None }
+        Self { answer, problem, signatures: None, later: None }
     }
 }
 
@@ -58,7 +60,11 @@ pub(super) async fn services(
         Found::Records(records, signatures) => {
             let (answer, problem) = judge(owner, &records, wanted);
             let is_signed = worst(&records) == Proof::Secure;
-            ServiceAnswer { answer, problem, signatures: signatures.filter(|_| is_signed) }
+            ServiceAnswer { answer, problem, signatures: signatures.filter(|_| is_signed), later: None }
+        }
+        Found::Early(signatures) => {
+            let (answer, problem) = bogus(owner);
+            ServiceAnswer { answer, problem, signatures: None, later: Some(signatures) }
         }
         // An absence without its proof was forged, if the rest of the zone comes with signatures: `auto` would go on to plain
         // NTP. Where nothing comes with any, a resolver that drops them all cannot be told from an unsigned zone, and a name

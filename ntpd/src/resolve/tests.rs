@@ -19,6 +19,7 @@ use tokio::{net::UdpSocket, runtime::Runtime, task::JoinHandle};
 use super::*;
 
 mod dates;
+mod hints;
 mod transport;
 
 fn name(text: &str) -> Name {
@@ -56,6 +57,8 @@ struct World {
     claims: bool,
     /// Gives signatures and proofs only to those who validate themselves, as systemd-resolved does.
     withholds: bool,
+    /// Validates, by a clock at which nothing is valid, for whoever does not ask it not to.
+    refuses: bool,
     /// What it says of the certificate of `localhost` at a port.
     certificate: Option<(u16, TLSA)>,
     /// When signatures of keys begin and end, in Unix seconds. There may be several.
@@ -87,6 +90,7 @@ impl World {
             signer,
             claims: false,
             withholds: false,
+            refuses: false,
             certificate: None,
             keys_live: vec![LIFE],
             lives: vec![LIFE],
@@ -239,9 +243,12 @@ impl World {
             return None;
         }
         let mut reply = Message::response(query.metadata.id, OpCode::Query);
-        let (code, mut answers, mut authorities) =
-            self.respond(&question.name().to_ascii().to_lowercase(), question.query_type());
         let checked = !query.metadata.checking_disabled;
+        let (code, mut answers, mut authorities) = if self.refuses && checked {
+            (ResponseCode::ServFail, vec![], vec![])
+        } else {
+            self.respond(&question.name().to_ascii().to_lowercase(), question.query_type())
+        };
         if self.withholds && checked {
             for section in [&mut answers, &mut authorities] {
                 section.retain(|record| !matches!(record.record_type(), RecordType::RRSIG | RecordType::NSEC));

@@ -84,6 +84,7 @@ pub(super) async fn tlsa(servers: &NameServers, host: &Name, port: u16, judgemen
         Found::Absent(Proof::Indeterminate) => String::new(),
         Found::Absent(Proof::Bogus) => "their absence is not proven".to_owned(),
         Found::Failed(why) => why,
+        Found::Early(_) => "they are signed for a later time than our clock's".to_owned(),
         Found::Records(answers, signatures) => match worst(&answers) {
             Proof::Secure => return usable(&answers, signatures),
             Proof::Insecure => return TlsaAnswer::Insecure,
@@ -126,6 +127,7 @@ async fn proof_of_addresses(servers: &NameServers, host: &Name, judgement: Judge
             Found::Records(answers, _) => worst(&answers),
             Found::Absent(proof) => proof,
             Found::Nowhere => return Some(false),
+            Found::Early(_) => Proof::Bogus,
             Found::Failed(_) => Proof::Indeterminate,
         };
         match proof {

@@ -35,7 +35,7 @@ const MAX_KEYRING_BYTES: usize = 4_096;
 const MAX_POOL_NAMES: usize = 1_024;
 
 /// Longest name (RFC 1035 section 3.1).
-const MAX_NAME_BYTES: usize = 255;
+pub(super) const MAX_NAME_BYTES: usize = 255;
 
 /// How fast the undisciplined clock runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,17 +91,27 @@ impl Record for SoftDrift {
 }
 
 /// A time that has surely passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct LastTime {
     unix_seconds: i64,
+    /// Since which start of the machine its clock is the one that this was read from; `None` if it was another clock, or that
+    /// is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    boot: Option<String>,
 }
 
 impl LastTime {
-    /// Takes the time, to the second.
+    /// Takes the time, to the second, and what tells this start of the machine from others, if its clock said so.
     #[must_use]
-    pub const fn new(time: UnixTime) -> Self {
-        Self { unix_seconds: time.seconds }
+    pub const fn new(time: UnixTime, boot: Option<String>) -> Self {
+        Self { unix_seconds: time.seconds, boot }
+    }
+
+    /// Whether the machine's clock was verified since the start that is called `boot`.
+    #[must_use]
+    pub fn is_since(&self, boot: Option<&str>) -> bool {
+        boot.is_some() && self.boot.as_deref() == boot
     }
 
     /// The time.
@@ -364,8 +374,8 @@ pub(super) mod tests {
         let drift = Drift::new(Rate::from_ppm(-12.345_678_9), Rate::from_ppm(0.01));
         assert_eq!(round_trip(&drift), Some(drift));
         assert_eq!(round_trip(&SoftDrift(drift)), Some(SoftDrift(drift)));
-        let time = LastTime::new(UnixTime { seconds: 4_102_444_800, nanos: 5 });
-        assert_eq!(round_trip(&time), Some(time));
+        let time = LastTime::new(UnixTime { seconds: 4_102_444_800, nanos: 5 }, Some("a boot".to_owned()));
+        assert_eq!(round_trip(&time).as_ref(), Some(&time));
         let sources = Sources { sources: vec![SavedSource::example()] };
         assert_eq!(round_trip(&sources).as_ref(), Some(&sources));
         assert!(!format!("{sources:?}").contains("255"), "secrets are not shown");

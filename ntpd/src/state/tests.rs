@@ -81,14 +81,20 @@ fn notices_damage<T: Record>(record: &T) {
 fn every_truncation_flip_and_zero_fill_of_every_kind_is_noticed() {
     notices_damage(&drift(1.0));
     notices_damage(&SoftDrift(drift(1.0)));
-    notices_damage(&LastTime::new(ntp_proto::time::UnixTime { seconds: 1_795_478_400, nanos: 0 }));
+    let time = ntp_proto::time::UnixTime { seconds: 1_795_478_400, nanos: 0 };
+    notices_damage(&LastTime::new(time, Some("b0f6d1c6-4a35-4c5e-9d4c-0c6d1b3e6f2a".to_owned())));
     notices_damage(&sources(1));
     notices_damage(&Keyring { state: vec![1; 32], rotated_at: 5 });
     let mut pools = PoolMemory::default();
     pools.remember("time.example", PoolRecord { nts: true, mode: "lb".to_owned(), seen_at: 1 });
     notices_damage(&pools);
+    let mut places = Places::default();
+    places.note("time.example", "[2001:db8::1]:4460".parse().unwrap());
+    notices_damage(&places);
+    notices_damage(&Absences([("time.example".to_owned(), 86_400)].into()));
     let last = encode(LastTime::KIND, b"{\"unix-seconds\":1795478400}");
-    assert!(decode::<LastTime>(LastTime::KIND, &last).is_some());
+    let read = decode::<LastTime>(LastTime::KIND, &last).unwrap();
+    assert!(!read.is_since(Some("b0f6d1c6")) && !read.is_since(None));
     assert!(decode::<Drift>(Drift::KIND, &last).is_none(), "another kind");
 }
 

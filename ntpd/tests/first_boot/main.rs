@@ -5,13 +5,14 @@ use std::thread;
 
 use ntp_proto::{bootstrap::State, ids::Leap};
 use ntpd::{
+    client::BUILT,
     observe::control::Change,
     state::{LastTime, Sources},
 };
 
 mod world;
 
-use world::{DAY, HARDWARE, Machine, NOTHING, Operator, TRUE, World, block_on};
+use world::{DAY, HARDWARE, Machine, NOTHING, Operator, Portal, TRUE, World, block_on};
 
 /// Operators of every test; three of them are a majority.
 const OPERATORS: usize = 5;
@@ -166,4 +167,35 @@ fn a_floor_that_is_too_late_is_reset_by_an_administrator() {
         assert!(world.run(|_| {}).await);
         assert!(world.error().abs() < WRONG);
     });
+}
+
+#[test]
+fn a_portal_gives_no_time_and_is_told_and_left_behind() {
+    for (portal, words) in [
+        (Portal::Foreign, "certificate signed by an unknown issuer"),
+        (Portal::Page, "peer does not speak TLS"),
+        (Portal::OneAddress, "certificate signed by an unknown issuer"),
+    ] {
+        block_on(async {
+            let mut world = World::new(UNTRUSTED[0].1, &[Operator::Portal(portal); OPERATORS], "");
+            assert!(!world.run(|_| {}).await);
+            let report = world.client.bootstrap_report().unwrap();
+            assert_eq!((report.state, report.earliest), (State::Unknown, BUILT.seconds), "{portal:?}");
+            let missing = report.missing.to_string();
+            assert_eq!(missing, "operators that agree on the time: 0 of 3 needed, 5 are configured");
+            let problems: Vec<String> = world.client.problems().collect();
+            assert!(problems.len() == OPERATORS && problems.iter().all(|why| why.contains(words)), "{problems:?}");
+            #[expect(clippy::cast_precision_loss, reason = "some months in seconds")]
+            let behind = (TRUE - BUILT.seconds) as f64;
+            assert!((world.error() + behind).abs() < 100.0, "{portal:?}: {}", world.error());
+            assert_eq!(world.saved::<LastTime>(), None);
+            // Operators cannot be where only a portal said that they are.
+            if portal != Portal::OneAddress {
+                world.log_in().await;
+                world.client.change(&Change::Refresh { source: None }).unwrap();
+                world.verify().await;
+                assert!(world.error().abs() < WRONG, "{portal:?}: {}", world.error());
+            }
+        });
+    }
 }

@@ -37,9 +37,9 @@ use ntpd::{
     state::StateDirectory,
 };
 use nts_ke::server::Deadlines;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
-use tokio::{runtime::Builder, time::Instant};
+use tokio::{io::AsyncWriteExt as _, net::TcpListener, runtime::Builder, task::AbortHandle, time::Instant};
 
 pub(crate) const DAY: i64 = 86_400;
 /// What time it is when a test begins, in Unix seconds.
@@ -50,8 +50,12 @@ const LIFE: i64 = 90 * DAY;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A hardware clock has set the time.
-pub(crate) const HARDWARE: ClockFacts =
-    ClockFacts { set_by: SetBy::HardwareClock { voltage_low: false }, synchronized: false, restored: false };
+pub(crate) const HARDWARE: ClockFacts = ClockFacts {
+    set_by: SetBy::HardwareClock { voltage_low: false },
+    synchronized: false,
+    verified: false,
+    restored: false,
+};
 /// Nothing has.
 pub(crate) const NOTHING: ClockFacts = ClockFacts { set_by: SetBy::Nothing, ..HARDWARE };
 
@@ -75,13 +79,40 @@ pub(crate) enum Operator {
     Impostor {
         issued: i64,
     },
+    /// A portal answers in its place until somebody has logged in.
+    Portal(Portal),
 }
 
+/// What a portal does to whom it does not know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Portal {
+    /// It has a certificate of an authority that nobody knows, and would exchange keys.
+    Foreign,
+    /// It answers everything with a page.
+    Page,
+    /// Its DNS answers everything with its own address, where it has a certificate as above.
+    OneAddress,
+}
+
+/// The address of a portal that its DNS answers with.
+const PORTAL: Ipv4Addr = Ipv4Addr::new(127, 99, 0, 1);
+
 /// A key exchange and the NTP server behind it.
+#[derive(Default)]
 struct Running {
     exchange: Option<KeServer>,
     _time: Option<Server>,
+    _page: Option<Page>,
     ke_port: u16,
+}
+
+/// A task that ends with the portal.
+struct Page(AbortHandle);
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// An authority that all trust.
@@ -89,8 +120,11 @@ struct Authority(Issuer<'static, KeyPair>);
 
 impl Authority {
     fn new(folder: &Path) -> Self {
+        fs::create_dir_all(folder).unwrap();
         let mut parameters = CertificateParams::new(vec![]).unwrap();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // An issuer is told from another by its name.
+        parameters.distinguished_name.push(DnType::CommonName, folder.display().to_string());
         let key = KeyPair::generate().unwrap();
         fs::write(folder.join("ca.pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
         Self(Issuer::new(parameters, key))
@@ -119,6 +153,11 @@ fn address(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, number, 0, 1)
 }
 
+/// Where its name leads.
+fn host_of(operator: Operator, number: u8) -> IpAddr {
+    IpAddr::V4(if operator == Operator::Portal(Portal::OneAddress) { PORTAL } else { address(number) })
+}
+
 /// How far servers that say `unix` now are ahead of the machine's clock.
 fn ahead(unix: i64) -> NtpDuration {
     let now = now::unix();
@@ -126,21 +165,31 @@ fn ahead(unix: i64) -> NtpDuration {
 }
 
 impl Running {
-    fn start(folder: &Path, authority: &Authority, truth: NtpDuration, number: u8, operator: Operator) -> Self {
+    fn start(place: &Place<'_>, number: u8, operator: Operator, ke_port: u16) -> Self {
+        let truth = place.truth;
+        let strangers = Authority::new(&place.folder.join("strangers"));
+        let mut authority = place.authority;
+        let mut host = address(number);
         let (issued, ahead) = match operator {
             Operator::Honest => (TRUE - DAY * (5 + i64::from(number)), truth),
             Operator::Impostor { issued } => {
                 (issued, truth + NtpDuration::from_nanos((issued + DAY - TRUE) * 1_000_000_000))
             }
             // Nobody listens at the discard port.
-            Operator::Blocked => return Self { exchange: None, _time: None, ke_port: 9 },
+            Operator::Blocked => return Self { ke_port: 9, ..Self::default() },
+            Operator::Portal(Portal::Page) => return Self::page(host),
+            Operator::Portal(portal) => {
+                authority = &strangers;
+                host = if portal == Portal::OneAddress { PORTAL } else { host };
+                (TRUE - DAY, truth)
+            }
         };
         let keyring = Keyring::new(&[number; Keyring::KEY_LEN]);
-        let any_port = SocketAddr::new(IpAddr::V4(address(number)), 0);
+        let any_port = SocketAddr::new(IpAddr::V4(host), 0);
         let time = Server::reference(any_port, Some(keyring.clone()), ahead).unwrap();
-        let (certificate, private_key) = authority.issue(folder, &name(number), issued);
+        let (certificate, private_key) = authority.issue(place.folder, &name(number), issued);
         let options = Options {
-            listen: vec![any_port],
+            listen: vec![SocketAddr::new(IpAddr::V4(host), ke_port)],
             identity: Identity {
                 certificate,
                 private_key,
@@ -154,8 +203,30 @@ impl Running {
         };
         let exchange = KeServer::start(options, keyring, None).unwrap();
         let ke_port = exchange.addresses()[0].port();
-        Self { exchange: Some(exchange), _time: Some(time), ke_port }
+        Self { exchange: Some(exchange), _time: Some(time), _page: None, ke_port }
     }
+
+    /// Answers whatever is said with a page.
+    fn page(host: Ipv4Addr) -> Self {
+        let listener = std::net::TcpListener::bind((host, 0)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let ke_port = listener.local_addr().unwrap().port();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let answers = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: http://portal.test/\r\n\r\n").await;
+            }
+        });
+        Self { _page: Some(Page(answers.abort_handle())), ke_port, ..Self::default() }
+    }
+}
+
+/// What all operators of a world share.
+struct Place<'a> {
+    folder: &'a Path,
+    authority: &'a Authority,
+    /// How far true time is ahead of the machine's clock.
+    truth: NtpDuration,
 }
 
 /// A client among operators.
@@ -163,6 +234,7 @@ pub(crate) struct World {
     pub(crate) client: Client,
     pub(crate) status: Arc<StatusCell>,
     pub(crate) folder: TempDir,
+    authority: Authority,
     /// How far true time is ahead of the machine's clock.
     truth: NtpDuration,
     operators: Vec<Operator>,
@@ -175,10 +247,10 @@ impl World {
         let folder = TempDir::new().unwrap();
         let authority = Authority::new(folder.path());
         let truth = ahead(TRUE);
+        let place = Place { folder: folder.path(), authority: &authority, truth };
         let numbered = || operators.iter().copied().zip(1_u8..);
-        let running: Vec<Running> = numbered()
-            .map(|(operator, number)| Running::start(folder.path(), &authority, truth, number, operator))
-            .collect();
+        let running: Vec<Running> =
+            numbered().map(|(operator, number)| Running::start(&place, number, operator, 0)).collect();
         let mut text = String::new();
         for (one, number) in running.iter().zip(1_u8..) {
             let (name, port) = (name(number), one.ke_port);
@@ -189,11 +261,11 @@ impl World {
             )
             .unwrap();
         }
-        let authority = folder.path().join("ca.pem").display().to_string();
-        write!(text, "[trust]\ncertificates = \"file\"\ncertificate-file = {authority:?}\n{extra}\n").unwrap();
+        let file = folder.path().join("ca.pem").display().to_string();
+        write!(text, "[trust]\ncertificates = \"file\"\ncertificate-file = {file:?}\n{extra}\n").unwrap();
         let config = Config::parse("test", &text).unwrap();
         let hosts: BTreeMap<Name, Vec<IpAddr>> =
-            numbered().map(|(_, n)| (Name::parse(&name(n)).unwrap(), vec![IpAddr::V4(address(n))])).collect();
+            numbered().map(|(operator, n)| (Name::parse(&name(n)).unwrap(), vec![host_of(operator, n)])).collect();
         let resolver = Resolver::with_hosts(hosts);
         let state = Arc::new(StateDirectory::open(&folder.path().join("state")).unwrap());
         let status = Arc::new(StatusCell::default());
@@ -209,7 +281,7 @@ impl World {
             seed: [7; 32],
         };
         let client = Client::new(&config, &[], parts);
-        Self { client, status, folder, truth, operators: operators.to_vec(), running }
+        Self { client, status, folder, authority, truth, operators: operators.to_vec(), running }
     }
 
     /// What is known of the time.
@@ -243,6 +315,31 @@ impl World {
             look(self);
         }
         self.state() == State::Verified
+    }
+
+    /// Whoever was at the portal has logged in: operators are reached at last, where they were looked for.
+    pub(crate) async fn log_in(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        for (at, number) in (0..self.running.len()).zip(1_u8..) {
+            let ke_port = self.running[at].ke_port;
+            self.running[at] = Running::default();
+            // Tasks end when the runtime next comes to them.
+            while std::net::TcpListener::bind((address(number), ke_port)).is_err() {
+                assert!(Instant::now() < end, "the portal is still there");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            let place = Place { folder: self.folder.path(), authority: &self.authority, truth: self.truth };
+            self.running[at] = Running::start(&place, number, Operator::Honest, ke_port);
+        }
+    }
+
+    /// Runs until the time is verified.
+    pub(crate) async fn verify(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        while self.state() != State::Verified {
+            assert!(Instant::now() < end, "nothing comes of it: {:?}", self.client.bootstrap_report());
+            let _ = tokio::time::timeout_at(end, self.client.step()).await;
+        }
     }
 
     /// Key exchanges that an operator has completed.

@@ -321,12 +321,36 @@ fn times_to_be_tried_are_few_and_within_the_life_of_the_certificate() {
     let presented = Presented { end_entity: &own, intermediates: &intermediates, name: &name, now: to_pki(0) };
     for (now, floor) in clocks().into_iter().chain([(0, i64::MIN), (i64::MAX, GOOD), (i64::MIN, LIFE.not_after)]) {
         let times = candidates(presented, &LIFE, now, floor);
-        assert!(times.len() <= 2 + MAX_CHAIN_CERTIFICATES, "{times:?}");
+        assert!(!times.is_empty() && times.len() <= MAX_TRIES, "{times:?}");
         assert!(times.iter().all(|at| LIFE.contains(*at, 0) && *at >= floor), "{times:?}");
     }
-    let times = candidates(presented, &LIFE, 0, 0);
-    // 2030-02-07, the only day on which all are valid, comes first.
-    assert_eq!(times[..2], [1_896_652_800, LIFE.not_before]);
+    // From 2030-02-07 on all are valid, and no other time is better.
+    assert_eq!(candidates(presented, &LIFE, 0, 0), [1_896_652_800]);
+}
+
+#[test]
+fn certificates_that_are_never_valid_together_are_not_tried_for_ever() {
+    let root = Authority::new("root", LONG, None);
+    let own = root.sign(OWN, |_| {});
+    let name = ServerName::try_from(NAME).unwrap();
+    let count = |lives: &[(Date, Date)], now| {
+        let intermediates: Vec<_> = lives.iter().map(|life| root.sign(*life, |_| {})).collect();
+        let presented = Presented { end_entity: &own, intermediates: &intermediates, name: &name, now: to_pki(0) };
+        candidates(presented, &LIFE, now, 0).len()
+    };
+    // One after the other, and each with the next one.
+    let february = |from, until| ((2030, 2, from), (2030, 2, until));
+    let apart: Vec<_> = (1..8).map(|week| february(3 * week, 3 * week + 2)).collect();
+    let chained: Vec<_> = (1..8).map(|week| february(3 * week, 3 * week + 4)).collect();
+    for now in [0, LIFE.not_before, GOOD, LIFE.not_after, i64::MAX] {
+        assert_eq!(count(&apart, now), MAX_TRIES);
+        assert_eq!(count(&chained, now), MAX_TRIES);
+        // An authority that has changed its key or its root.
+        assert!(count(&[MIDDLE, LONG], now) == 1 && count(&[february(1, 20), february(10, 27)], now) == 1);
+        assert_eq!(count(&[], now), 1);
+        // What is never valid together with the server's certificate costs nothing.
+        assert_eq!(count(&[((2010, 1, 1), (2012, 1, 1)), ((2031, 1, 1), (2032, 1, 1)), MIDDLE], now), 1);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The clients are the real engine, the servers the real responder; only clocks and network are made up. A world is
 //! a function of its seed: the same seed gives the same run to the last bit.
 
+pub mod boot;
 mod net;
 mod plot;
 pub mod population;

@@ -28,7 +28,7 @@ mod managed;
 pub use managed::{Traffic, Want};
 
 /// Where the world begins, on the Unix timescale: 2026-11-24.
-const START: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
+pub(super) const START: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 };
 
 /// Names a server of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,8 +1,9 @@
 //! When the clock is left alone, and whom the bootstrap is told of.
 
-use ntp_proto::bootstrap::{Judgement, State};
+use ntp_proto::bootstrap::{Alarm, Judgement, Signatures, State, Window};
 
 use super::*;
+use crate::observe::report::TimeReport;
 
 const PLAIN: &str = "[[server]]\naddress = \"127.0.0.1\"\nnts = \"off\"\n";
 const AUTO: &str = "[[server]]\naddress = \"ke.one.test\"\n";
@@ -67,8 +68,8 @@ fn each_name_counts_as_whoever_registered_it() {
     assert_eq!(needed(&[server("a.one.test"), server("b.one.test")].concat()), 1, "one operator");
     assert_eq!(needed(&[server("a.one.test"), server("a.two.test")].concat()), 2);
     assert_eq!(needed(&pool("pool.test", "lb")), 1);
-    assert_eq!(needed(&pool("pool.test", "srv")), 2, "three servers of anybody");
-    assert_eq!(needed(&[pool("pool.test", "srv"), server("a.one.test"), server("a.two.test")].concat()), 3);
+    assert_eq!(needed(&pool("pool.test", "srv")), 1, "whoever signs the zone is one");
+    assert_eq!(needed(&[pool("pool.test", "srv"), server("a.one.test"), server("a.two.test")].concat()), 2);
 }
 
 #[test]
@@ -112,12 +113,94 @@ fn a_machine_that_was_put_back_begins_anew() {
 fn dates_are_deferred_for_a_clock_that_nothing_vouches_for() {
     let servers = "[[server]]\naddress = \"a.one.test\"\nnts = \"require\"\n[[server]]\naddress = \"a.two.test\"\nnts = \"require\"\n";
     let mut bench = Bench::new(servers);
-    assert!(matches!(bench.client.judgements().0, Judgement::At(_)));
+    let (of_clock, of_names) = bench.client.judgements();
+    assert!(matches!((of_clock.certificates, of_names), (Judgement::At(_), Judgement::At(_))));
+    assert!(matches!(of_clock.addresses, Judgement::Deferred { .. }), "they need no proof");
     bench.client.boot.known.clock.set_by = SetBy::Nothing;
     bench.client.boot.bootstrap = None;
     bench.with(|_| {});
-    let (Judgement::Deferred { floor, .. }, Judgement::Deferred { .. }) = bench.client.judgements() else {
+    let (of_clock, Judgement::Deferred { floor, .. }) = bench.client.judgements() else {
         panic!("{:?}", bench.client.bootstrap_report())
     };
+    assert!(matches!(of_clock.certificates, Judgement::Deferred { .. }));
     assert_eq!(floor, BUILT.seconds);
+}
+
+#[test]
+fn an_alarm_is_told_once_until_the_time_is_verified() {
+    let mut bench = Bench::new(SERVER);
+    let report = bench.client.bootstrap_report().unwrap();
+    let news = |bench: &mut Bench| [Alarm::NoQuorum, Alarm::NotConfirmed].map(|alarm| bench.client.boot.is_news(alarm));
+    assert_eq!(news(&mut bench), [true, true]);
+    bench.with(|client| client.enter(State::Provisional, &report));
+    assert_eq!(news(&mut bench), [false, false], "round after round");
+    bench.with(|client| client.enter(State::Verified, &report));
+    assert_eq!(news(&mut bench), [true, true]);
+}
+
+#[test]
+fn whoever_was_not_reached_is_asked_again_when_there_is_another_address() {
+    let mut bench = Bench::new(SERVER);
+    let failed = |question| Answered::for_test(QuestionId(question), Answer::Failed(Failure::Connect), None);
+    bench.with(|client| client.handle_answered(0, failed(0)));
+    assert!(bench.client.next_pool_timeout().is_some_and(|at| at > now::monotonic()));
+    bench.with(Client::handle_address);
+    assert_eq!(bench.client.next_pool_timeout(), None, "it is asked");
+    // As long as the time is not known, that also comes without one.
+    bench.with(|client| client.handle_answered(0, failed(1)));
+    assert!(bench.client.next_pool_timeout().is_some());
+    bench.with(Client::ask_again_if_due);
+    assert!(bench.client.next_pool_timeout().is_some());
+    bench.client.ask_again_at = Some(now::monotonic());
+    bench.with(Client::ask_again_if_due);
+    assert_eq!(bench.client.next_pool_timeout(), None);
+}
+
+#[test]
+fn what_was_said_of_a_clock_stands_only_where_nothing_speaks_against_it() {
+    let mut bench = Bench::new(SERVER);
+    assert!(!bench.client.boot.bootstrap.as_ref().unwrap().may_stand(), "plausible is not enough");
+    bench.client.boot.known.clock.synchronized = true;
+    bench.client.boot.bootstrap = None;
+    bench.with(|_| {});
+    assert!(bench.client.boot.bootstrap.as_ref().unwrap().may_stand() && held(&bench));
+    bench.with(Client::handle_restored);
+    assert!(!bench.client.boot.bootstrap.as_ref().unwrap().may_stand() && held(&bench));
+    // That is not forgotten when sources come and go.
+    bench.client.boot.bootstrap = None;
+    bench.with(|_| {});
+    assert!(!bench.client.boot.bootstrap.as_ref().unwrap().may_stand());
+}
+
+#[test]
+fn records_that_are_not_valid_yet_show_a_slow_clock_how_late_it_is() {
+    let pool = |name: &str| format!("[[pool]]\nname = \"{name}\"\nmode = \"srv\"\n");
+    let mut bench = Bench::new(&[pool("pool.one.test"), pool("pool.two.test")].concat());
+    let earliest = |bench: &Bench| bench.client.bootstrap_report().unwrap().earliest;
+    let later = now::unix().seconds + 86_400;
+    let signed = |at| {
+        let window = Window { not_before: at, not_after: at + 1 };
+        Answered::for_test(QuestionId(0), Answer::Bogus, None).with_later(Signatures { window, signed: vec![at] })
+    };
+    bench.with(|client| client.handle_answered(0, signed(later + 5)));
+    assert_eq!(earliest(&bench), BUILT.seconds, "one zone alone proves nothing");
+    bench.with(|client| client.handle_answered(1, signed(later)));
+    assert_eq!(earliest(&bench), later);
+    let (_, Judgement::At(at)) = bench.client.judgements() else { panic!("the clock is plausible") };
+    assert_eq!(at.seconds, later, "so that the next answer holds");
+}
+
+#[test]
+fn a_lone_operator_of_a_machine_without_a_clock_is_told_what_helps() {
+    let mut bench = Bench::new("[[pool]]\nname = \"pool.one.test\"\nmode = \"lb\"\n");
+    bench.client.boot.known.clock.set_by = SetBy::Nothing;
+    bench.client.boot.bootstrap = None;
+    bench.with(|_| {});
+    let obstacles = TimeReport::new(&bench.client.bootstrap_report().unwrap()).obstacles();
+    assert!(
+        obstacles.ends_with("name servers of two more, or set trust.first-boot-quorum = 1")
+            && obstacles
+                .contains("; missing: servers whose certificates are valid by this clock: 0 of 1 needed; only one"),
+        "{obstacles}"
+    );
 }

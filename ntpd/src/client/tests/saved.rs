@@ -1,7 +1,7 @@
 //! Keys of an earlier run, taken and left.
 
 use super::{super::members::Configured, *};
-use crate::state::{SavedSource, Sources};
+use crate::state::{Absences, SavedSource, Sources};
 
 /// Whom keys are had under where `[trust]` is as this text says.
 fn trusted(text: &str) -> Vec<u8> {
@@ -103,4 +103,49 @@ fn service_records_of_an_earlier_run_are_those_that_keys_are_for() {
     let other = format!("[trust]\naeads = [30]\n{POOL}");
     assert_eq!(known(&other, same), [""; 0]);
     assert_eq!(known(&other, |saved| saved.algorithm = 30), ["ke.time.example:4460"]);
+}
+
+#[test]
+fn where_servers_were_is_kept_and_comes_with_the_hints_of_the_configuration() {
+    let text =
+        "[[server]]\naddress = \"ke.one.test\"\nnts = \"require\"\naddress-hints = [\"192.0.2.9\", \"2001:db8::9\"]\n";
+    let (mut bench, state, _directory) = restarted(text, Vec::new());
+    let hints = |bench: &Bench, name: &str, port| {
+        let hints = bench.client.hints(0, &Name::parse(name).unwrap(), port);
+        let words = |places: Vec<SocketAddr>| places.iter().map(ToString::to_string).collect::<Vec<_>>();
+        (words(hints.saved), words(hints.configured))
+    };
+    let configured = |port: u16| vec![format!("192.0.2.9:{port}"), format!("[2001:db8::9]:{port}")];
+    assert_eq!(hints(&bench, "ke.one.test", 4460), (vec![], configured(4460)));
+    assert_eq!(hints(&bench, "ntp.one.test", 123), (vec![], vec![]), "that is another name");
+    let place = "192.0.2.7:4460";
+    let mut fresh = keys();
+    (fresh.origin.server, fresh.place) = (Name::parse("ke.one.test").unwrap(), Some(place.parse().unwrap()));
+    let answered = Answered::for_test(QuestionId(0), Answer::NoRecord, Some(fresh));
+    bench.with(|client| client.handle_answered(0, answered));
+    let both = (vec![place.to_owned()], configured(4460));
+    assert_eq!(hints(&bench, "ke.one.test", 4460), both);
+    assert_eq!(hints(&bench, "ke.one.test", 123), (vec![], configured(123)), "where keys were exchanged");
+    // As long as the time is not verified nothing of it is kept.
+    bench.with(Client::shut_down);
+    assert_eq!(hints(&Bench::with_state(text, Some(state.clone())), "ke.one.test", 4460), (vec![], configured(4460)));
+    bench.client.store.save_places();
+    assert_eq!(hints(&Bench::with_state(text, Some(state)), "ke.one.test", 4460), both);
+}
+
+#[test]
+fn a_restart_with_a_good_clock_waits_for_nobody_who_was_absent() {
+    let server = |name: &str| format!("[[server]]\naddress = \"{name}\"\nnts = \"require\"\n");
+    let text = [server("a.one.test"), server("a.two.test")].concat();
+    let (mut bench, state, _directory) = restarted(&text, Vec::new());
+    let missing = |bench: &Bench| bench.client.bootstrap_report().unwrap().missing.to_string();
+    assert_eq!(missing(&bench), "servers whose certificates are valid by this clock: 0 of 2 needed");
+    state.save(&Absences([("a.two.test".to_owned(), 86_400)].into())).unwrap();
+    bench = Bench::with_state(&text, Some(state));
+    assert_eq!(missing(&bench), "servers whose certificates are valid by this clock: 0 of 1 needed");
+    // A clock that is no good needs everybody.
+    bench.client.boot.known.clock.set_by = SetBy::Nothing;
+    bench.client.boot.bootstrap = None;
+    bench.with(|_| {});
+    assert_eq!(missing(&bench), "operators that agree on the time: 0 of 2 needed, 2 are configured");
 }

@@ -186,3 +186,55 @@ fn addresses_are_asked_for_at_name_servers_if_the_system_fails() {
         task.abort();
     });
 }
+
+/// The same where the resolver is believed: there is nothing to validate ourselves.
+#[test]
+fn a_believed_resolver_with_the_same_wrong_clock_is_asked_for_addresses_without_its_validation() {
+    block_on(async {
+        let (mut world, _) = World::new();
+        world.refuses = true;
+        let (server, task) = serve(world).await;
+        let servers = NameServers::fixed(vec![server], Validation::Elsewhere);
+        let believing = Resolver { name_servers: Arc::new(servers), ..Resolver::system() };
+        believing.threads.close();
+        let host = name("forged.test");
+        let (answer, text) = believing.addresses(&host, 123, later(0)).await;
+        let expected = "192.0.2.1:123".parse().unwrap();
+        assert!(
+            matches!(&answer, Answer::Addresses { addresses, .. } if addresses[..] == [expected]),
+            "{answer:?} {text:?}"
+        );
+        let (answer, _) = believing.addresses(&host, 123, at(0)).await;
+        assert_eq!(answer, Answer::Failed(Failure::Resolver), "once the time is known it is believed again");
+        // Whatever is not just an address needs its word.
+        let found = believing.services(&name("_ntske._tcp.good.test"), later(0)).await;
+        assert_eq!(found.answer, Answer::Failed(Failure::Resolver));
+        task.abort();
+    });
+}
+
+#[test]
+fn records_that_are_not_valid_yet_show_when_they_were_signed() {
+    block_on(async {
+        let (resolver, task) = resolver(|_| {}).await;
+        let slow = at(seconds(KEYS[0] - 2 * DAY));
+        for zone in ["good", "alias"] {
+            let found = resolver.services(&name(&format!("_ntske._tcp.{zone}.test")), slow).await;
+            assert_eq!((found.answer, found.signatures), (Answer::Bogus, None), "they vouch for nothing now");
+            let later = Signatures { window: both(), signed: vec![seconds(RECORDS[0])] };
+            assert_eq!(found.later, Some(later), "{zone}");
+        }
+        // What is wrong with anything but dates shows nothing.
+        for zone in ["forged", "astray", "stripped", "plain", "proven"] {
+            let found = resolver.services(&name(&format!("_ntske._tcp.{zone}.test")), slow).await;
+            assert_eq!(found.later, None, "{zone}");
+        }
+        // Nor do records whose time is over.
+        let found = resolver.services(&name("_ntske._tcp.good.test"), at(seconds(RECORDS[1] + 1))).await;
+        assert_eq!((found.answer, found.later), (Answer::Bogus, None));
+        // Where they are valid there is nothing else to be said.
+        let found = resolver.services(&name("_ntske._tcp.good.test"), at(seconds(RECORDS[0] + DAY))).await;
+        assert!(found.signatures.is_some() && found.later.is_none(), "{found:?}");
+        task.abort();
+    });
+}

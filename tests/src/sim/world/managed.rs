@@ -74,6 +74,11 @@ impl World {
         number
     }
 
+    /// Leaves the sources and keys of a client that runs to whoever calls.
+    pub fn look_after(&mut self, number: usize) {
+        self.clients[number].managed = true;
+    }
+
     /// When the world goes on: nothing happens in it before.
     #[must_use]
     pub fn next_at(&self) -> Option<Duration> {
