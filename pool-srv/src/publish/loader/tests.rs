@@ -24,7 +24,7 @@ impl Folder {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.path("new"), text).unwrap();
+        crate::publish::private(&self.path("new"), text);
         fs::rename(self.path("new"), self.path(name)).unwrap();
     }
 
@@ -107,7 +107,17 @@ fn signatures_are_made_anew_in_good_time_and_when_the_clock_jumps() {
 
 #[test]
 fn nothing_starts_without_a_usable_key() {
+    use std::os::unix::fs::PermissionsExt as _;
     let folder = Folder::new(TWO);
+    for (mode, good) in [(0o644, false), (0o606, false), (0o640, true), (0o400, true)] {
+        fs::set_permissions(folder.path("zone.key"), fs::Permissions::from_mode(mode)).unwrap();
+        let told = folder.open().map(|_| ()).err().unwrap_or_default();
+        assert_eq!(
+            !told.contains("zone.key: everybody may read or write this secret, so it is not used; accepted: mode 0600"),
+            good,
+            "{mode:o}: {told}"
+        );
+    }
     folder.write("zone.key", "rubbish");
     let told = folder.open().unwrap_err();
     assert!(told.contains("zone.key: unusable key") && told.contains("nts-pool-srv key FILE"), "{told}");
