@@ -161,6 +161,15 @@ impl Link {
         }
     }
 
+    /// Whether it is of use for a member with this entry. Weights, regions and lines, which change with every other member,
+    /// are nothing to it.
+    pub(super) fn leads_to(&self, member: &Member) -> bool {
+        let reached = |member: &Member| (member.port, member.capacity);
+        let Member { name, addresses, token, tlsa, .. } = &self.member;
+        reached(&self.member) == reached(member)
+            && (name, addresses, token, tlsa) == (&member.name, &member.addresses, &member.token, &member.tlsa)
+    }
+
     /// The address that served last.
     pub(super) fn good_address(&self) -> Option<IpAddr> {
         self.good.get().map(|address| address.ip())
@@ -371,7 +380,7 @@ impl Link {
         for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
             // The time left is shared with the addresses that are still to be tried.
             let by = now::monotonic() + now::until(by) / left;
-            match Connection::open(shared, self.member.name.as_str(), address, by).await {
+            match Connection::open(shared, &self.member, address, by).await {
                 Ok(connection) => {
                     self.good.set(Some(address));
                     self.connects.borrow_mut().push(now::monotonic().since(started));
