@@ -144,8 +144,13 @@ impl Scene {
 
     /// Makes these the members from now on.
     pub(crate) fn set_members(&self, members: &[Member]) {
-        fs::write(self.path("members.toml"), directory(members)).unwrap();
+        self.write_members(members);
         self.command("reload").unwrap();
+    }
+
+    /// The same as soon as the balancer looks.
+    pub(crate) fn write_members(&self, members: &[Member]) {
+        fs::write(self.path("members.toml"), directory(members)).unwrap();
     }
 
     pub(crate) fn balancer(&self) -> &Balancer {

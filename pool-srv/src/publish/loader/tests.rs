@@ -71,6 +71,19 @@ fn changes_are_read_and_mistakes_leave_the_last_good_state() {
 }
 
 #[test]
+fn tlsa_records_that_another_zone_has_to_hold_are_told_with_their_line() {
+    let pin = format!("tlsa = [\"3 1 1 {}\"]\n", "ab".repeat(32));
+    let own = "[[member]]\nname = \"ke1.time.example\"\naddresses = [\"192.0.2.1\"]\n";
+    let folder = Folder::new(&format!("{own}{pin}[[member]]\nname = \"a.example.net\"\n{pin}"));
+    let config = Config::load(&folder.path("srv.toml")).unwrap();
+    let pool = Pool::open(&config.zones[0]).unwrap();
+    let remarks: Vec<_> =
+        unpublished(&config.zones[0].settings, pool.directory()).iter().map(ToString::to_string).collect();
+    let [remark] = &remarks[..] else { panic!("{remarks:?}") };
+    assert!(remark.contains("members.toml:6:1: tlsa of member a.example.net is not published"), "{remark}");
+}
+
+#[test]
 fn health_takes_members_out_but_never_all() {
     let folder = Folder::new(TWO);
     let mut loader = folder.open().unwrap();

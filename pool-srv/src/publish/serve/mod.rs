@@ -240,3 +240,21 @@ fn bound_to_start(started: &Config, config: &Config) -> Vec<&'static str> {
     ];
     differ.into_iter().filter(|(_, differ)| *differ).map(|(what, _)| what).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reload_does_not_take_is_named() {
+        let parsed = |more: &str| {
+            let text = format!("{more}[[zone]]\nname = \"time.example\"\nmembers = \"m\"\n");
+            Config::parse(Path::new("c"), &text).unwrap()
+        };
+        let started = parsed("listen = [\"127.0.0.1\"]\n");
+        let same = parsed("limit = { slip = 7 }\nlisten = [\"127.0.0.1\"]\n");
+        assert_eq!(bound_to_start(&started, &same), [""; 0]);
+        let other = "tcp = { idle = \"7s\" }\nobserve = { listen = \"127.0.0.1\" }\nlog = { level = \"debug\" }\n";
+        assert_eq!(bound_to_start(&started, &parsed(other)), ["listen", "[tcp]", "[observe]", "[log]"]);
+    }
+}
