@@ -30,10 +30,10 @@ use super::{
     connection::records_of,
     health::Sample,
     metrics::Counter,
+    names::{MAX_ADDRESSES, resolve},
     now,
     round::Round,
     trouble::Trouble,
-    upstream::{MAX_ADDRESSES, resolve},
 };
 
 mod handover;
