@@ -260,7 +260,7 @@ impl Serving {
         let counters = self.exchange.as_ref()?.counters();
         Some(KeCounters {
             accepted: counters.accepted,
-            refused: counters.refused_peer + counters.refused_full + counters.evicted,
+            refused: counters.refused_peer + counters.refused_full + counters.refused_busy + counters.evicted,
             failed: counters.failed_handshake + counters.failed_request,
             completed: counters.completed,
             pool_requests: counters.pool_requests,

@@ -177,15 +177,25 @@ pub(crate) fn verify(records: &[Tlsa], usual: &Verifier, presented: Presented<'_
     if vouch_for_end_entity(records, presented.end_entity) {
         return Ok(None);
     }
+    let records = records.get(..MAX_RECORDS).unwrap_or(records);
     let mut worst: Option<Error> = None;
-    for record in records.iter().take(MAX_RECORDS) {
+    for (place, record) in records.iter().enumerate() {
+        // A chain costs signatures: it is verified once for all records of a usage.
+        if records.iter().take(place).any(|before| before.usage == record.usage) {
+            continue;
+        }
+        let alike = || records.iter().filter(|other| other.usage == record.usage);
         let outcome = match record.usage {
             Usage::DaneEe => None,
-            Usage::DaneTa => by_own_authority(record, usual.provider(), presented),
-            Usage::PkixEe => record.matches(presented.end_entity).then(|| usual.verify_usual(presented)),
+            Usage::DaneTa => by_own_authority(alike, usual.provider(), presented),
+            Usage::PkixEe => {
+                alike().any(|record| record.matches(presented.end_entity)).then(|| usual.verify_usual(presented))
+            }
             // PKIX-TA (RFC 6698 section 2.1.1): which way is meant is only known of one that holds.
             Usage::PkixTa => {
-                let is_meant = |roots: &TrustRoots, path: &VerifiedPath<'_>| leads_through(record, roots, path);
+                let is_meant = |roots: &TrustRoots, path: &VerifiedPath<'_>| {
+                    alike().any(|record| leads_through(record, roots, path))
+                };
                 usual.verify_through(presented, &is_meant).transpose()
             }
         };
@@ -201,20 +211,21 @@ pub(crate) fn verify(records: &[Tlsa], usual: &Verifier, presented: Presented<'_
     Err(worst.unwrap_or_else(|| mismatch(records.len())))
 }
 
-/// DANE-TA (RFC 7671 section 5.2): the chain must end at a certificate that the record means, and the rest is as usual,
-/// name and dates included. `None` if it does not.
-fn by_own_authority(
-    record: &Tlsa,
+/// DANE-TA (RFC 7671 section 5.2): the chain must end at a certificate that one of the records means, and the rest is as
+/// usual, name and dates included. `None` if it does not.
+fn by_own_authority<'a, I: Iterator<Item = &'a Tlsa>>(
+    records: impl Fn() -> I,
     provider: &Arc<CryptoProvider>,
     presented: Presented<'_>,
 ) -> Option<Result<Path, Error>> {
     // An authority that is given in full need not be sent by the server.
-    let given = matches!((record.selector, record.matching), (Selector::Certificate, Matching::Full))
-        .then(|| CertificateDer::from(record.data.as_slice()));
+    let is_whole = |record: &&Tlsa| (record.selector, record.matching) == (Selector::Certificate, Matching::Full);
+    let given = records().filter(is_whole).map(|record| CertificateDer::from(record.data.as_slice()));
+    let sent = presented.intermediates.iter().filter(|one| records().any(|record| record.matches(one)));
     let mut store = RootCertStore::empty();
-    for authority in presented.intermediates.iter().filter(|one| record.matches(one)).chain(given.as_ref()) {
+    for authority in sent.cloned().chain(given) {
         // One that cannot be read vouches for nothing.
-        let _ = store.add(authority.clone().into_owned());
+        let _ = store.add(authority.into_owned());
     }
     if store.is_empty() {
         return None;

@@ -19,6 +19,7 @@ pub mod message;
 mod path;
 pub mod pool;
 pub mod pressure;
+pub mod reach;
 pub mod record;
 mod sct;
 pub mod server;

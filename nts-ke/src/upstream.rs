@@ -8,6 +8,7 @@ use rustls::pki_types::ServerName;
 
 use crate::{
     client::{ClientConfig, InvalidOrder},
+    dane::Tlsa,
     error::{Fault, KeError},
     message::Accepted,
     pool::{self, FixedKeys, Lists, PoolRequest, Support},
@@ -51,7 +52,7 @@ pub enum Output {
     Ready,
     /// The member answered. If it does not keep the connection ([`Answer::keeps`]), the session is over: close it.
     Answered(Answer),
-    /// The session failed; close the connection. If [`UpstreamSession::keys_sent`], the keys may have reached the member.
+    /// The session failed; close the connection. Keys of its last request may have reached the member.
     Failed(KeError),
     /// Call [`UpstreamSession::handle_timeout`] at this time (never, if `None`); nothing else to do until then. The text
     /// says what is waited for.
@@ -79,7 +80,6 @@ pub struct UpstreamSession {
     channel: Channel,
     incoming: Incoming,
     deadline: Monotonic,
-    keys_sent: bool,
     state: State,
 }
 
@@ -97,8 +97,8 @@ enum State {
 }
 
 impl UpstreamSession {
-    /// Starts on a connection just made. The certificate must be for `server` and is judged at `judged_at`; the handshake
-    /// must be over at `deadline`.
+    /// Starts on a connection just made. The certificate must be for `server`, vouched for by one of `tlsa` if there are any
+    /// (whoever gives them answers for them), and is judged at `judged_at`; the handshake must be over at `deadline`.
     ///
     /// # Errors
     ///
@@ -106,25 +106,20 @@ impl UpstreamSession {
     pub fn new(
         config: &ClientConfig,
         server: &str,
+        tlsa: &[Tlsa],
         judged_at: UnixTime,
         deadline: Monotonic,
     ) -> Result<Self, InvalidOrder> {
         let name = ServerName::try_from(server.to_owned()).map_err(|_| InvalidOrder::Server(server.to_owned()))?;
-        let channel = config.channel(name, &[], Judgement::At(judged_at)).map_err(InvalidOrder::Tls)?;
+        let channel = config.channel(name, tlsa, Judgement::At(judged_at)).map_err(InvalidOrder::Tls)?;
         let incoming = Incoming::new(Limits::RESPONSE);
-        Ok(Self { channel, incoming, deadline, keys_sent: false, state: State::Handshake })
+        Ok(Self { channel, incoming, deadline, state: State::Handshake })
     }
 
     /// Whether the member can be asked.
     #[must_use]
     pub const fn is_ready(&self) -> bool {
         matches!(self.state, State::Ready { .. })
-    }
-
-    /// Whether keys of a user were sent over this connection with its last request: no other member may have them then.
-    #[must_use]
-    pub const fn keys_sent(&self) -> bool {
-        self.keys_sent
     }
 
     /// Asks the member. `token` shows who we are; the connection is asked to be kept; the answer must be whole at
@@ -140,7 +135,6 @@ impl UpstreamSession {
         self.channel.renew_budget();
         self.incoming = Incoming::new(Limits::RESPONSE);
         self.deadline = deadline;
-        self.keys_sent = matches!(request, PoolRequest::FixedKeys(_));
         let message = zeroize::Zeroizing::new(request.encode(token, true));
         self.state = match self.channel.send(&message) {
             Ok(()) => State::Asked(request),

@@ -559,6 +559,24 @@ fn a_stalled_peer_meets_the_deadline() {
     }
 }
 
+#[test]
+fn a_packet_that_has_to_be_sent_again_costs_no_client_its_exchange() {
+    let pki = Pki::new();
+    let mut client = ClientSession::new(&pki.client(), &order(&AeadAlgorithm::ALL)).unwrap();
+    let client::Output::Transmit(hello) = client.poll_output() else { panic!("no hello") };
+    let mut session = ServerSession::new(Arc::new(pki.server()), START).unwrap();
+    // RFC 6298 section 2.1: what was lost is sent again after a second; and the way may be long.
+    for late in [Duration::from_millis(1_400), Duration::from_millis(2_900)] {
+        session.handle_timeout(START + late);
+        assert!(matches!(session.poll_output(), server::Output::Timeout(Some(_), "TLS ClientHello")), "{late:?}");
+    }
+    let late = START + Duration::from_millis(2_900);
+    session.handle_input(late, &hello, &Keyring::new(&[9; 32]), &mut ChaCha20Rng::from_seed([1; 32]));
+    assert!(matches!(session.poll_output(), server::Output::Transmit(_)));
+    session.handle_timeout(late + Duration::from_millis(1_400));
+    assert!(!matches!(session.poll_output(), server::Output::Failed(_)));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 

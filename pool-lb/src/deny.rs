@@ -52,7 +52,7 @@ impl DenyList {
         let listed = self.denied_us.iter().chain(self.useless.iter()).map(String::as_str);
         let mut names: Vec<String> = Vec::new();
         for name in held.chain(listed) {
-            if names.len() < MAX_DENIED && !names.iter().any(|known| known == name) {
+            if names.len() < MAX_DENIED && !names.iter().any(|known| same_name(known, name)) {
                 names.push(name.to_owned());
             }
         }
@@ -64,4 +64,20 @@ impl DenyList {
 pub(crate) fn same_name(a: &str, b: &str) -> bool {
     let bare = |name| str::strip_suffix(name, ".").unwrap_or(name);
     bare(a).eq_ignore_ascii_case(bare(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_denied_once_however_its_name_is_written() {
+        let mut list = DenyList::default();
+        let now = Monotonic::from_nanos(1);
+        for (name, reason) in [("NTP1.example.", Leave::Unreachable), ("ntp2.example", Leave::Denied)] {
+            list.insert(now, name.to_owned(), reason);
+        }
+        let names = list.names(["ntp1.example", "ntp3.example", "NTP3.Example"].into_iter());
+        assert_eq!(names, ["ntp1.example", "ntp3.example", "ntp2.example"]);
+    }
 }

@@ -18,6 +18,8 @@ use ntp_proto::{
 
 #[cfg(feature = "operator")]
 pub mod directory;
+#[cfg(feature = "files")]
+pub mod files;
 #[cfg(feature = "operator")]
 pub mod publish;
 

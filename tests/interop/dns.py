@@ -192,7 +192,7 @@ def exports_load_elsewhere(lab):
 
 def tsig(lab, tag, name="update-key"):
     """A key as tsig-keygen makes it."""
-    return lab.write(f"tsig-{tag}", tool(lab.b, "tsig-keygen", "-a", "hmac-sha256", name), 0o644)
+    return lab.write(f"tsig-{tag}", tool(lab.b, "tsig-keygen", "-a", "hmac-sha256", name))
 
 
 def bare_zone(lab, tag):

@@ -10,13 +10,14 @@ use arc_swap::ArcSwap;
 use ntp_proto::{nts::Keyring, time::UnixTime};
 use nts_ke::{
     cert_time::Validity,
+    pressure::Pressure,
     server::{Deadlines, ServerConfig},
 };
 use pool_lb::acceptor::{self, Complaint, Handles, accept, is_of_one_connection, refuse, relieved};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::{JoinHandle, JoinSet},
+    task::{JoinHandle, JoinSet, unconstrained, yield_now},
 };
 use tracing::{debug, warn};
 
@@ -32,6 +33,9 @@ use session::{Place, attend};
 
 /// Connections that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 1024;
+
+/// Connections that are looked at in one go.
+const MAX_AT_ONCE: usize = 1024;
 
 /// Why the server does not start.
 #[derive(Debug)]
@@ -65,6 +69,8 @@ pub struct KeCounters {
     pub refused_peer: u64,
     /// Connections refused for want of places.
     pub refused_full: u64,
+    /// Connections refused because their turn would have come too late.
+    pub refused_busy: u64,
     /// Connections closed to make place for others.
     pub evicted: u64,
     /// Exchanges that gave a client keys and cookies.
@@ -84,8 +90,9 @@ struct Shared {
     config: ArcSwap<ServerConfig>,
     keyring: ArcSwap<Keyring>,
     deadlines: Deadlines,
-    /// Neither lock is held while anything is waited for.
+    /// No lock is held while anything is waited for.
     admission: Mutex<Admission>,
+    pressure: Mutex<Pressure>,
     complaint: Complaint,
     counters: Mutex<KeCounters>,
 }
@@ -93,6 +100,10 @@ struct Shared {
 impl Shared {
     fn admission(&self) -> MutexGuard<'_, Admission> {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pressure(&self) -> MutexGuard<'_, Pressure> {
+        self.pressure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn counters(&self) -> MutexGuard<'_, KeCounters> {
@@ -170,6 +181,7 @@ impl KeServer {
             keyring: ArcSwap::from_pointee(keyring),
             deadlines,
             admission: Mutex::new(Admission::new(limits)),
+            pressure: Mutex::default(),
             complaint: Complaint::default(),
             counters: Mutex::new(KeCounters::default()),
         });
@@ -320,11 +332,16 @@ struct Crowd {
 impl Crowd {
     /// Takes connections where it is told to. No error ends this.
     async fn accept_until_retired(mut self, mut told: watch::Receiver<Listeners>) {
-        let mut turn = 0;
+        let (mut turn, mut at_once) = (0, 0);
         loop {
+            // All that have come are looked at in one go: those that wait in the kernel cannot be told that they are too many.
+            at_once = if at_once == MAX_AT_ONCE { 0 } else { at_once + 1 };
+            if at_once == 0 {
+                yield_now().await;
+            }
             let listeners = told.borrow_and_update().clone().0;
             let accepted = tokio::select! {
-                accepted = accept(&listeners, &mut turn) => accepted,
+                accepted = unconstrained(accept(&listeners, &mut turn)) => accepted,
                 changed = told.changed() => match changed {
                     Ok(()) => continue,
                     Err(_) => break,
@@ -362,6 +379,10 @@ impl Crowd {
 
     fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
         while self.tasks.try_join_next().is_some() {}
+        if self.shared.pressure().is_too_high() {
+            self.shared.counters().refused_busy += 1;
+            return refuse(stream);
+        }
         let decision = self.shared.admission().handle_connection(now::monotonic(), peer);
         let id = match decision {
             Decision::Admit(id) => id,
@@ -381,7 +402,8 @@ impl Crowd {
             }
         };
         self.shared.counters().accepted += 1;
-        let place = Place { shared: Arc::clone(&self.shared), id };
+        let waiting = Some(self.shared.pressure().handle_admitted(now::monotonic()));
+        let place = Place { shared: Arc::clone(&self.shared), id, waiting };
         let handle = self.tasks.spawn(attend(place, stream, peer));
         self.handles.insert(id, handle, self.places);
     }

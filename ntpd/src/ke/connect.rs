@@ -18,7 +18,7 @@ use nts_ke::{
     verify::{NoUsableRoots, TrustRoots},
 };
 use sha2::{Digest as _, Sha256};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::time::Instant;
 
 use super::roots::{self, RootsError};
 use crate::{
@@ -34,11 +34,13 @@ mod sessions;
 #[cfg(test)]
 pub(crate) mod tests;
 mod trust;
+mod turn;
 
 use problem::Failed;
 pub use problem::{Cause, KeProblem};
 use race::Race;
 use sessions::Sessions;
+use turn::Turn;
 
 /// How long connections and sessions with all addresses of a server may take together.
 const DEADLINE: Duration = Duration::from_secs(8);
@@ -253,7 +255,7 @@ impl KeyExchanger {
             judgement,
             deadline: crate::now::monotonic() + self.deadline,
         };
-        let turn = Semaphore::new(1);
+        let turn = Turn::new();
         let mut race = Race::new(addresses);
         let mut sessions = Sessions::default();
         let mut last: Option<Failed> = None;

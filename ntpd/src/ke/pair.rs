@@ -2,9 +2,6 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -12,19 +9,9 @@ use std::{
 use ntp_proto::{nts::AeadAlgorithm, time::UnixTime};
 use nts_ke::server::{Gate, InvalidPair, InvalidServer, ServerConfig};
 use pool_lb::member::{InvalidTokens, Tokens};
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer,
-    pem::{self, PemObject as _},
-};
-use zeroize::Zeroizing;
+use pool_srv::files::{self, Fault, MAX_BYTES, read_secret};
 
 use crate::config::ServeNts;
-
-/// Longest file.
-const MAX_BYTES: u64 = 1 << 20;
-
-/// Permission bits that let everybody read or write a file.
-const EVERYBODY: u32 = 0o006;
 
 /// What a key-exchange server shows its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,16 +49,8 @@ impl Identity {
 /// Why an identity cannot be used.
 #[derive(Debug)]
 pub enum IdentityError {
-    /// A file cannot be read.
-    File(PathBuf, io::Error),
-    /// A file is longer than any certificate or key.
-    TooLong(PathBuf),
-    /// Everybody may read or write the private key or the tokens.
-    Exposed(PathBuf),
-    /// A file is not PEM.
-    Syntax(PathBuf),
-    /// The file has no private key.
-    NoKey(PathBuf),
+    /// A file cannot be used.
+    File(PathBuf, Fault),
     /// The certificate, in its file, cannot serve.
     Certificate(PathBuf, InvalidPair),
     /// The key, in its file, cannot serve.
@@ -93,12 +72,6 @@ impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(file, cause) => write!(f, "{}: {cause}", file.display()),
-            Self::TooLong(file) => write!(f, "{}: longer than {MAX_BYTES} bytes", file.display()),
-            Self::Exposed(file) => {
-                write!(f, "{}: everybody may read or write this secret, so it is not used", file.display())
-            }
-            Self::Syntax(file) => write!(f, "{}: not well-formed PEM", file.display()),
-            Self::NoKey(file) => write!(f, "{}: no private key", file.display()),
             Self::Certificate(file, cause) | Self::Key(file, cause) => write!(f, "{}: {cause}", file.display()),
             Self::Mismatch { certificate, private_key } => write!(
                 f,
@@ -123,16 +96,12 @@ impl Identity {
     /// [`IdentityError`] names the file and what is wrong with it.
     pub fn load(&self, judged_at: Option<UnixTime>) -> Result<ServerConfig, IdentityError> {
         let Self { certificate, private_key, ntp_server, ntp_port, aeads, pool_tokens } = self;
-        let chain = CertificateDer::pem_slice_iter(&read(certificate, Secrecy::Public)?)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|_| IdentityError::Syntax(certificate.clone()))?;
-        let key = PrivateKeyDer::from_pem_slice(&read(private_key, Secrecy::Secret)?);
-        // The library's own words repeat lines of the file, which is secret.
-        #[expect(clippy::wildcard_enum_match_arm, reason = "all others are faults of syntax")]
-        let key = key.map_err(|error| match error {
-            pem::Error::NoItemsFound => IdentityError::NoKey(private_key.clone()),
-            _ => IdentityError::Syntax(private_key.clone()),
-        })?;
+        let unusable = |file: &Path| {
+            let file = file.to_path_buf();
+            |fault| IdentityError::File(file, fault)
+        };
+        let chain = files::certificates(certificate).map_err(unusable(certificate))?;
+        let key = files::private_key(private_key).map_err(unusable(private_key))?;
         let config = ServerConfig::new(chain, key, judged_at).map_err(|cause| match cause {
             InvalidPair::Mismatch => {
                 IdentityError::Mismatch { certificate: certificate.clone(), private_key: private_key.clone() }
@@ -164,10 +133,10 @@ impl Identity {
     /// What the files look like from outside; if it changes, so may they have.
     #[must_use]
     pub fn look(&self) -> Look {
-        Look([Some(&self.certificate), Some(&self.private_key), self.pool_tokens.as_ref()].map(|file| {
-            let metadata = file?.metadata().ok()?;
-            Some((metadata.ino(), metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
-        }))
+        Look(
+            [Some(&self.certificate), Some(&self.private_key), self.pool_tokens.as_ref()]
+                .map(|file| files::look(file?)),
+        )
     }
 }
 
@@ -179,34 +148,13 @@ pub struct Credentials {
     pub(super) config: ServerConfig,
 }
 
-/// Inode, length and time of change of all files, as far as they exist.
+/// How all files look, as far as they exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Look([Option<(u64, u64, i64, i64)>; 3]);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Secrecy {
-    Public,
-    Secret,
-}
+pub struct Look([files::Look; 3]);
 
 /// The tokens of the pools that this server is a member of.
 fn tokens(file: &Path) -> Result<Arc<dyn Gate>, IdentityError> {
-    let text = Zeroizing::new(read(file, Secrecy::Secret)?);
+    let text = read_secret(file, MAX_BYTES).map_err(|fault| IdentityError::File(file.to_path_buf(), fault))?;
     let tokens = Tokens::parse(&String::from_utf8_lossy(&text));
     Ok(Arc::new(tokens.map_err(|cause| IdentityError::Tokens(file.to_path_buf(), cause))?))
-}
-
-fn read(path: &Path, secrecy: Secrecy) -> Result<Vec<u8>, IdentityError> {
-    let failed = |error| IdentityError::File(path.to_path_buf(), error);
-    let file = File::open(path).map_err(failed)?;
-    let mode = file.metadata().map_err(failed)?.mode();
-    if secrecy == Secrecy::Secret && mode & EVERYBODY != 0 {
-        return Err(IdentityError::Exposed(path.to_path_buf()));
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        return Err(IdentityError::TooLong(path.to_path_buf()));
-    }
-    Ok(bytes)
 }

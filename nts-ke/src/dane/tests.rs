@@ -1,7 +1,7 @@
 use ntp_proto::{bootstrap::Judgement, time::UnixTime as Time};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{AlgorithmIdentifier, InvalidSignature, ServerName, SignatureVerificationAlgorithm};
 
 use super::*;
 use crate::{
@@ -224,4 +224,50 @@ fn records_that_can_vouch_for_nothing_are_told_apart() {
     assert_eq!(Tlsa::new(3, 0, 0, own.to_vec()).unwrap().to_string(), "3 0 0");
     let unread = CertificateDer::from(vec![0x30, 0]);
     assert!(!record(3, 1, 1, &own).matches(&unread));
+}
+
+thread_local! {
+    static VERIFIED: core::cell::Cell<usize> = const { core::cell::Cell::new(0) };
+}
+
+/// Verifies signatures and counts them.
+#[derive(Debug)]
+struct Counting(&'static dyn SignatureVerificationAlgorithm);
+
+impl SignatureVerificationAlgorithm for Counting {
+    fn verify_signature(&self, key: &[u8], message: &[u8], signature: &[u8]) -> Result<(), InvalidSignature> {
+        VERIFIED.set(VERIFIED.get() + 1);
+        self.0.verify_signature(key, message, signature)
+    }
+
+    fn public_key_alg_id(&self) -> AlgorithmIdentifier {
+        self.0.public_key_alg_id()
+    }
+
+    fn signature_alg_id(&self) -> AlgorithmIdentifier {
+        self.0.signature_alg_id()
+    }
+}
+
+#[test]
+fn many_records_cost_no_more_signatures_than_one() {
+    let mut counting = CryptoProvider::clone(&provider());
+    let all = counting.signature_verification_algorithms.all.iter();
+    let all = all.map(|one| &*Box::leak(Box::new(Counting(*one))) as &dyn SignatureVerificationAlgorithm).collect();
+    counting.signature_verification_algorithms.all = Box::leak(Vec::into_boxed_slice(all));
+    let world = World::new();
+    let roots = TrustRoots::new(vec![world.root.clone()]).unwrap();
+    let verifier = Verifier::new(&roots, Arc::new(counting)).unwrap();
+    let cost = |records: &[Tlsa]| {
+        VERIFIED.set(0);
+        // The chain holds, but for the name.
+        world.try_as(&verifier, records, &[&world.middle, &world.root], "else.test", GOOD).unwrap_err();
+        VERIFIED.get()
+    };
+    for (usage, certificate) in [(0, &world.middle), (1, &world.own), (2, &world.middle)] {
+        let record = Tlsa::new(usage, 0, 0, certificate.to_vec()).unwrap();
+        let one = cost(core::slice::from_ref(&record));
+        assert!(one > 0, "{usage}");
+        assert_eq!(cost(&vec![record; MAX_RECORDS]), one, "{usage}");
+    }
 }

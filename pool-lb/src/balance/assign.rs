@@ -1,14 +1,12 @@
 //! Which members a user may get, what is negotiated for it, and what of a member's answer reaches it.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr},
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ntp_proto::pool::Name;
 use nts_ke::{
     message::{Accepted, Grant, NTPV4, Request},
     pool::Support,
+    reach::{Reach, reach},
     record::FIXED_KEY_LENGTHS,
 };
 use pool_srv::directory::{Member, Roster};
@@ -252,37 +250,7 @@ pub fn check_server(server: &str, allow_private: bool) -> Result<(), Unfit> {
 /// Whether an address is one that a server on the internet may have.
 #[must_use]
 pub fn is_public(address: IpAddr) -> bool {
-    match address.to_canonical() {
-        IpAddr::V4(v4) => {
-            let [a, b, ..] = v4.octets();
-            !(v4.is_loopback()
-                || v4.is_private()
-                || v4.is_link_local()
-                || v4.is_multicast()
-                || v4.is_broadcast()
-                || a == 0
-                // RFC 6598: shared between customers of a provider.
-                || (a == 100 && (64..128).contains(&b))
-                || a >= 240)
-        }
-        IpAddr::V6(v6) => {
-            let embedded = v6.to_ipv4().is_some_and(|v4| v6.segments()[..6] == [0; 6] && !v4.is_unspecified());
-            !(v6.is_loopback()
-                || v6.is_unspecified()
-                || v6.is_multicast()
-                || v6.is_unique_local()
-                || v6.is_unicast_link_local()
-                || embedded
-                || translated(v6).is_some_and(|v4| !is_public(v4)))
-        }
-    }
-}
-
-/// The IPv4 address inside one of NAT64 (RFC 6052 section 2.1).
-fn translated(address: Ipv6Addr) -> Option<IpAddr> {
-    let [0x64, 0xff9b, 0, 0, 0, 0, high, low] = address.segments() else { return None };
-    let bits = (u32::from(high) << 16) | u32::from(low);
-    Some(IpAddr::V4(bits.into()))
+    reach(address) == Reach::Internet
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::{io, mem::MaybeUninit, net::SocketAddr, time::Duration};
 
 use ntp_proto::time::Monotonic;
 use nts_ke::{
+    dane::Tlsa,
     error::KeError,
     pool::PoolRequest,
     upstream::{Answer, Output, UpstreamSession},
 };
+use pool_srv::directory::Member;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -27,18 +29,33 @@ pub(super) struct Connection {
     used: Monotonic,
 }
 
+/// What the directory says of the member's certificate. Clients that take the pool's DNS at its word judge by the same.
+pub(super) fn records_of(member: &Member) -> Vec<Tlsa> {
+    // RFC 6698 section 4.1: records that cannot be used count as none.
+    let usable = |record: &pool_srv::directory::Tlsa| {
+        Tlsa::new(record.usage, record.selector, record.matching, record.data.clone()).ok()
+    };
+    member.tlsa.iter().filter_map(usable).collect()
+}
+
 enum Said {
     Ready,
     Answered(Answer),
 }
 
 impl Connection {
-    /// Connects, and checks that the member is the one of this name.
-    pub(super) async fn open(shared: &Shared, name: &str, address: SocketAddr, by: Monotonic) -> Result<Self, Trouble> {
+    /// Connects, and checks that this is the member.
+    pub(super) async fn open(
+        shared: &Shared,
+        member: &Member,
+        address: SocketAddr,
+        by: Monotonic,
+    ) -> Result<Self, Trouble> {
         let connected = timeout(now::until(by), TcpStream::connect(address)).await;
         let stream = connected.map_err(|_| KeError::Timeout("connection to the member"))??;
         stream.set_nodelay(true)?;
-        let session = UpstreamSession::new(&shared.client.load(), name, (shared.config.time_of_day)(), by);
+        let (name, tlsa) = (member.name.as_str(), records_of(member));
+        let session = UpstreamSession::new(&shared.client.load(), name, &tlsa, (shared.config.time_of_day)(), by);
         let session = session.map_err(|error| Trouble::Member(error.to_string()))?;
         let mut connection = Self { session, stream, used: now::monotonic() };
         connection.run(by).await?;

@@ -7,6 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,12 +16,12 @@ use pool_srv::directory::{Health, Wish};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixListener, UnixStream},
-    sync::{mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
     task::spawn_local,
     time::{sleep, timeout},
 };
 
-use super::{config::Config, keeper::Keeper, keeper::StartError};
+use super::{config::Config, keeper::Keeper, keeper::StartError, now};
 use crate::acceptor;
 
 /// What comes of a command: a text, or what is wrong with it.
@@ -34,6 +35,9 @@ const MAX_REPLY: u64 = 1 << 26;
 
 /// Connections for metrics that the kernel keeps until they are accepted.
 const BACKLOG: i32 = 16;
+
+/// Most that are served at a time at one socket; others wait in the kernel. The threads of users need the files.
+const MAX_CONNECTIONS: usize = 8;
 
 /// How long one may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -93,14 +97,23 @@ impl Sockets {
     }
 }
 
-/// Serves whoever comes, each in a task of its own and for a bounded time.
+/// Serves whoever comes, a few at a time, each in a task of its own and for a bounded time.
 async fn accept_forever<S, F: Future<Output = io::Result<()>> + 'static>(
     next: impl AsyncFn() -> io::Result<S>,
     serve: impl Fn(S) -> F,
 ) {
-    loop {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    // Ends never: the places are not closed.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match next().await {
-            Ok(stream) => drop(spawn_local(timeout(DEADLINE, serve(stream)))),
+            Ok(stream) => {
+                let served = timeout(DEADLINE, serve(stream));
+                spawn_local(async move {
+                    // Who is too slow is gone.
+                    let _ = served.await;
+                    drop(place);
+                });
+            }
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }
@@ -222,7 +235,7 @@ const fn state_name(state: Health) -> &'static str {
 
 fn list(keeper: &Keeper) -> String {
     let now = keeper.shared.config.unix_seconds();
-    let report = keeper.judge.report(now);
+    let report = keeper.judge.report(now::seconds(), now);
     let mut out = format!("{:<32} {:<9} {:>8} {:>10}  {}\n", "MEMBER", "STATE", "SINCE", "OFFSET", "REASON");
     for member in keeper.directory().members() {
         let name = member.name.as_str();
@@ -326,10 +339,36 @@ fn metrics(keeper: &Keeper) -> String {
     }
     let offsets = "nts_pool_lb_member_offset_seconds";
     let _ = write!(out, "# HELP {offsets} A member's clock minus ours.\n# TYPE {offsets} gauge\n");
-    for (name, health) in keeper.judge.report(keeper.shared.config.unix_seconds()).members {
+    for (name, health) in keeper.judge.report(now::seconds(), 0).members {
         if let Some(offset) = health.offset_seconds {
             let _ = writeln!(out, "{offsets}{{member=\"{name}\"}} {offset}");
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, future::pending, rc::Rc};
+
+    use super::*;
+    use crate::balance::tests::block_on;
+
+    #[test]
+    fn few_are_served_at_a_time_and_none_for_ever() {
+        block_on(async {
+            tokio::time::pause();
+            let taken = Rc::new(Cell::new(0));
+            let counting = Rc::clone(&taken);
+            let next = async move || {
+                counting.set(counting.get() + 1);
+                Ok(())
+            };
+            spawn_local(accept_forever(next, |()| pending::<io::Result<()>>()));
+            sleep(DEADLINE / 2).await;
+            assert_eq!(taken.get(), MAX_CONNECTIONS, "whoever says nothing holds a place");
+            sleep(DEADLINE).await;
+            assert_eq!(taken.get(), 2 * MAX_CONNECTIONS, "and not for longer than it may");
+        });
+    }
 }

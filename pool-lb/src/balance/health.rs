@@ -1,8 +1,9 @@
 //! The verdict on members: samples in, states out.
 //!
-//! A member is judged by what happens to the requests of users (passive samples) and by probes. A sample that fails makes
-//! it suspect, some more bring it down; both pass. If most members fail at the same time, the fault is more likely ours:
-//! nobody is brought down then.
+//! A member is judged by what happens to the keys of users (passive samples) and by probes, each by itself: whoever makes
+//! cookies need not serve time, and whoever serves single clients need not serve a pool. A sample that fails makes it
+//! suspect, some more bring it down; what failed has to succeed again. If most members fail at the same time, the fault is
+//! more likely ours: nobody is brought down then.
 
 use std::collections::BTreeMap;
 
@@ -13,8 +14,11 @@ use super::round::Horizon;
 /// Failures more than successes that bring a member down.
 const DOWN_AT: u8 = 3;
 
-/// Most failures that are held against a member: so many successes and one more bring it up again.
+/// Most failures with users that are held against a member: so many successes and one more bring it up again.
 pub(super) const MOST: u8 = 4;
+
+/// Most failed probes that are held against it. They are seldom: one that succeeds is enough for a few users.
+const MOST_PROBES: u8 = DOWN_AT;
 
 /// Probes in a row with a wrong clock that bring a member down.
 const WRONG_AT: u8 = 2;
@@ -28,10 +32,12 @@ const MAX_EXCUSE: f64 = 0.05;
 /// What was learned of a member.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Sample {
-    /// It served a user.
+    /// It made cookies for keys of a user, or of a probe that asked as users are served.
     Served,
     /// It did not; why.
     Failed(String),
+    /// A probe got no time of it, asking as any client does; why.
+    Unprobed(String),
     /// A probe found its clock this far ahead of ours, in seconds, and took this long.
     Measured {
         /// Its clock minus ours.
@@ -41,14 +47,45 @@ pub enum Sample {
     },
 }
 
-#[derive(Clone, Debug, Default)]
-struct Record {
+/// What is held against a member on one way to it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Track {
     bad: u8,
-    wrong: u8,
     /// Whether the last sample was a failure.
     fails: bool,
-    sampled: u64,
-    failed: u64,
+    sampled: Option<u64>,
+    failed: Option<u64>,
+}
+
+impl Track {
+    fn succeed(&mut self, now: u64) {
+        self.bad = self.bad.saturating_sub(1);
+        (self.fails, self.sampled) = (false, Some(now));
+    }
+
+    fn fail(&mut self, now: u64, most: u8) {
+        self.bad = self.bad.saturating_add(1).min(most);
+        (self.fails, self.sampled, self.failed) = (true, Some(now), Some(now));
+    }
+
+    fn forget(&mut self) {
+        (self.bad, self.fails) = (0, false);
+    }
+}
+
+/// Whether something happened, and not longer ago than so many seconds.
+fn is_within(at: Option<u64>, now: u64, seconds: u64) -> bool {
+    at.is_some_and(|at| now.saturating_sub(at) <= seconds)
+}
+
+#[derive(Clone, Debug, Default)]
+struct Record {
+    /// With the keys of users.
+    users: Track,
+    /// As any client has it, by probes.
+    probes: Track,
+    /// Probes in a row that found a wrong clock.
+    wrong: u8,
     measured: u64,
     offset: Option<f64>,
     reason: Option<String>,
@@ -62,7 +99,7 @@ struct Record {
     turned: bool,
 }
 
-/// The state machine of all members. Times are seconds since 1970.
+/// The state machine of all members. Times are seconds of a clock that nobody sets.
 #[derive(Clone, Debug)]
 pub struct Judge {
     max_offset: f64,
@@ -96,18 +133,18 @@ impl Judge {
     pub fn handle_sample(&mut self, now: u64, member: &str, sample: Sample) {
         let max_offset = self.max_offset;
         let Some(record) = self.members.get_mut(member) else { return };
-        record.sampled = now;
-        record.fails = false;
         match sample {
-            Sample::Served => record.bad = record.bad.saturating_sub(1),
+            Sample::Served => record.users.succeed(now),
             Sample::Failed(reason) => {
-                record.bad = record.bad.saturating_add(1).min(MOST);
-                record.fails = true;
-                record.failed = now;
+                record.users.fail(now, MOST);
+                record.reason = Some(reason);
+            }
+            Sample::Unprobed(reason) => {
+                record.probes.fail(now, MOST_PROBES);
                 record.reason = Some(reason);
             }
             Sample::Measured { offset, delay } => {
-                record.bad = record.bad.saturating_sub(1);
+                record.probes.succeed(now);
                 record.offset = Some(offset);
                 record.measured = now;
                 // The same on both sides of zero. What is not a number is wrong too.
@@ -116,7 +153,7 @@ impl Judge {
                     record.wrong = 0;
                 } else {
                     record.wrong = record.wrong.saturating_add(1).min(WRONG_AT);
-                    record.failed = now;
+                    record.probes.failed = Some(now);
                     record.reason = Some(format!("its clock is off by {offset:+.3} s"));
                 }
             }
@@ -137,9 +174,8 @@ impl Judge {
         }
         let common = self.is_common(now);
         if core::mem::replace(&mut self.common, common) && !common {
-            // What was measured by a wrong clock of ours condemns nobody once it is right again.
-            let suspects = self.members.values_mut().filter(|record| record.state != Health::Down);
-            suspects.for_each(|record| record.wrong = record.wrong.min(WRONG_AT - 1));
+            // What a fault of ours made probes find condemns nobody once it is over: the next probe of each decides.
+            self.members.values_mut().filter(|record| record.state != Health::Down).for_each(Record::pardon);
         }
         let mut changed = false;
         for record in self.members.values_mut() {
@@ -167,12 +203,11 @@ impl Judge {
 
     fn is_common(&self, now: u64) -> bool {
         let Horizon { event, fresh } = self.horizon;
-        let fresh = |record: &&Record| record.sampled > 0 && now.saturating_sub(record.sampled) <= fresh;
+        let fresh =
+            |record: &&Record| [record.users, record.probes].iter().any(|track| is_within(track.sampled, now, fresh));
         // Whose last word was a failure, or a wrong time, counts before it is condemned: else, whoever comes first in a round of probes would
         // be brought down before the others have their say.
-        let failing = |record: &&Record| {
-            (record.fails || record.wrong > 0 || record.condemned()) && now.saturating_sub(record.failed) <= event
-        };
+        let failing = |record: &&Record| record.is_failing(now, event);
         let known = self.members.values().filter(fresh).count();
         let failing = self.members.values().filter(fresh).filter(failing).count();
         failing >= 2 && failing * 2 > known
@@ -193,20 +228,20 @@ impl Judge {
         })
     }
 
-    /// The verdict, to be published.
+    /// The verdict, to be published at a time in seconds since 1970.
     #[must_use]
-    pub fn report(&self, now: u64) -> HealthReport {
+    pub fn report(&self, now: u64, made_at: u64) -> HealthReport {
         let members = self.members.iter().map(|(name, record)| {
             let up = record.state == Health::Up;
             let health = MemberHealth {
                 state: record.state,
-                since: record.since,
+                since: made_at.saturating_sub(now.saturating_sub(record.since)),
                 offset_seconds: record.offset,
                 reason: record.reason.clone().filter(|_| !up),
             };
             (name.clone(), health)
         });
-        HealthReport { made_at: now, members: members.collect() }
+        HealthReport { made_at, members: members.collect() }
     }
 }
 
@@ -217,26 +252,46 @@ impl Record {
             self.offset = None;
             self.wrong = self.wrong.min(WRONG_AT - 1);
         }
-        if now.saturating_sub(self.sampled) > fresh && self.trial.is_none() {
-            self.bad = 0;
+        if !is_within(self.probes.sampled, now, fresh) {
+            self.probes.forget();
             self.wrong = 0;
-            self.fails = false;
+        }
+        if !is_within(self.users.sampled, now, fresh) && self.trial.is_none() {
+            self.users.forget();
         }
     }
 
-    const fn condemned(&self) -> bool {
-        self.bad >= DOWN_AT || self.wrong >= WRONG_AT
+    /// Takes back what probes would condemn it for.
+    fn pardon(&mut self) {
+        self.probes.bad = self.probes.bad.min(DOWN_AT - 1);
+        self.wrong = self.wrong.min(WRONG_AT - 1);
+    }
+
+    /// Whether it failed within so many seconds, and has not succeeded in the same since.
+    fn is_failing(&self, now: u64, event: u64) -> bool {
+        let users = self.users.fails || self.fails_users();
+        let probes = self.probes.fails || self.wrong > 0 || self.fails_probes();
+        users && is_within(self.users.failed, now, event) || probes && is_within(self.probes.failed, now, event)
+    }
+
+    const fn fails_users(&self) -> bool {
+        self.users.bad >= DOWN_AT
+    }
+
+    const fn fails_probes(&self) -> bool {
+        self.probes.bad >= DOWN_AT || self.wrong >= WRONG_AT
     }
 
     fn judge(&mut self, now: u64, common: bool) -> Health {
         if self.draining {
             return Health::Draining;
         }
-        if self.condemned() && !common {
+        let fails_probes = self.fails_probes() && !common;
+        if self.fails_users() && !common {
             match self.trial {
-                // A wrong clock is measured by probes: no user is needed to find out.
-                Some((at, pause)) if at <= now && self.wrong < WRONG_AT && self.state == Health::Down => {
-                    self.bad = DOWN_AT - 1;
+                // What probes find they find again by themselves: no user is needed for that.
+                Some((at, pause)) if at <= now && !fails_probes && self.state == Health::Down => {
+                    self.users.bad = DOWN_AT - 1;
                     self.trial = Some((at, (pause * 2).min(TRIAL.1)));
                 }
                 Some((at, pause)) => {
@@ -251,12 +306,13 @@ impl Record {
                 }
             }
         }
-        if self.bad == 0 && self.wrong == 0 {
-            self.trial = None;
-            Health::Up
-        } else {
-            Health::Suspect
+        if fails_probes {
+            return Health::Down;
         }
+        if self.users.bad == 0 {
+            self.trial = None;
+        }
+        if self.users.bad == 0 && self.probes.bad == 0 && self.wrong == 0 { Health::Up } else { Health::Suspect }
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::{
     fmt,
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -12,27 +10,18 @@ use nts_ke::{
     server::{InvalidPair, ServerConfig, TicketKeys},
     verify::TrustRoots,
 };
+use pool_srv::files::{Fault, MAX_BYTES, certificates, private_key, read_secret};
 use rustls_native_certs::load_native_certs;
-use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer,
-    pem::{self, PemObject as _},
-};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::config::{Config, Trust};
-
-/// Longest file.
-const MAX_BYTES: u64 = 1 << 20;
 
 /// Seconds that ticket keys are used for new tickets.
 const TICKET_EPOCH: u32 = 6 * 3600;
 
 /// Fewest octets of the secret that nodes share.
 const MIN_SECRET: usize = 32;
-
-/// Permission bits that let everybody read or write a file.
-const EVERYBODY: u32 = 0o006;
 
 /// A file that cannot be used.
 #[derive(Debug)]
@@ -41,6 +30,8 @@ pub struct FileError {
     pub file: PathBuf,
     /// Why.
     pub why: String,
+    /// Whether the system failed, and not the file: it may be well the next time.
+    pub is_passing: bool,
 }
 
 impl fmt::Display for FileError {
@@ -52,32 +43,11 @@ impl fmt::Display for FileError {
 impl std::error::Error for FileError {}
 
 fn wrong(file: &Path, why: impl fmt::Display) -> FileError {
-    FileError { file: file.to_owned(), why: why.to_string() }
+    FileError { file: file.to_owned(), why: why.to_string(), is_passing: false }
 }
 
-#[expect(clippy::disallowed_types, reason = "operator's code: files are read at start and when they change")]
-fn open(path: &Path) -> io::Result<std::fs::File> {
-    std::fs::File::open(path)
-}
-
-/// Reads a file. A secret one must not be everybody's.
-pub(super) fn read(path: &Path, secret: bool) -> Result<Zeroizing<Vec<u8>>, FileError> {
-    let file = open(path).map_err(|error| wrong(path, error))?;
-    let mode = file.metadata().map_err(|error| wrong(path, error))?.mode();
-    if secret && mode & EVERYBODY != 0 {
-        return Err(wrong(path, "everybody may read or write this secret, so it is not used"));
-    }
-    let mut bytes = Zeroizing::new(Vec::new());
-    let length = file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(|error| wrong(path, error))?;
-    if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
-        return Err(wrong(path, format!("longer than {MAX_BYTES} octets")));
-    }
-    Ok(bytes)
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path, false)?).collect();
-    found.map_err(|_| wrong(path, "not well-formed PEM"))
+fn unusable(file: &Path) -> impl Fn(Fault) -> FileError {
+    |fault| FileError { is_passing: fault.is_passing(), ..wrong(file, fault) }
 }
 
 /// What users are shown.
@@ -86,20 +56,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> 
 ///
 /// [`FileError`] if certificate or key cannot be used.
 pub fn server_config(config: &Config) -> Result<ServerConfig, FileError> {
-    let chain = certificates(&config.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&config.private_key, true)?);
-    // The library's own words repeat lines of the file, which is secret.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are faults of syntax")]
-    let key = key.map_err(|error| match error {
-        pem::Error::NoItemsFound => wrong(&config.private_key, "no private key"),
-        _ => wrong(&config.private_key, "not well-formed PEM"),
-    })?;
+    let chain = certificates(&config.certificate).map_err(unusable(&config.certificate))?;
+    let key = private_key(&config.private_key).map_err(unusable(&config.private_key))?;
     let server = ServerConfig::new(chain, key, Some((config.time_of_day)())).map_err(|error| {
         let of_key = matches!(error, InvalidPair::Key(_) | InvalidPair::Mismatch);
         wrong(if of_key { &config.private_key } else { &config.certificate }, error)
     })?;
     let Some(file) = &config.ticket_secret else { return Ok(server) };
-    let secret = read(file, true)?;
+    let secret = read_secret(file, MAX_BYTES).map_err(unusable(file))?;
     let secret = secret.trim_ascii();
     if secret.len() < MIN_SECRET {
         return Err(wrong(file, format!("too short; accepted: {MIN_SECRET} octets and more, at random")));
@@ -121,7 +85,7 @@ pub(super) fn ticket_epoch(config: &Config) -> u64 {
 pub fn client_config(config: &Config) -> Result<ClientConfig, FileError> {
     let mut roots = Vec::new();
     if let (Trust::File | Trust::Both, Some(file)) = (config.trust, &config.trust_file) {
-        roots = certificates(file)?;
+        roots = certificates(file).map_err(unusable(file))?;
         TrustRoots::new(roots.clone()).map_err(|error| wrong(file, error))?;
     }
     if config.trust != Trust::File {
@@ -130,14 +94,4 @@ pub fn client_config(config: &Config) -> Result<ClientConfig, FileError> {
     let place = config.trust_file.as_deref().unwrap_or_else(|| Path::new("the system's certificates"));
     let roots = TrustRoots::new(roots).map_err(|error| wrong(place, error))?;
     ClientConfig::new(&roots).map_err(|error| wrong(place, error))
-}
-
-/// How files look from outside; if that changes, so may they have.
-#[must_use]
-pub fn look(files: &[&Path]) -> Vec<Option<(u64, u64, i64, i64)>> {
-    let look = |file: &&Path| {
-        let data = file.metadata().ok()?;
-        Some((data.ino(), data.len(), data.mtime(), data.mtime_nsec()))
-    };
-    files.iter().map(look).collect()
 }

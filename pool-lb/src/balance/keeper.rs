@@ -12,6 +12,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, Watched};
+use pool_srv::files::{Look, look};
 use socket2::SockRef;
 use tokio::{
     runtime::Builder,
@@ -30,7 +31,7 @@ use super::{
     health::Judge,
     identity::{self, FileError},
     metrics::Metrics,
-    probe,
+    now, probe,
     round::Round,
     serve,
 };
@@ -45,9 +46,6 @@ const PUBLISHING: Duration = Duration::from_secs(10);
 
 /// Commands that wait.
 const MAX_COMMANDS: usize = 16;
-
-/// Longest report of somebody else.
-const MAX_REPORT: usize = 1 << 23;
 
 /// Why the balancer does not start.
 #[derive(Debug)]
@@ -262,7 +260,7 @@ pub(super) struct Keeper {
     /// Members taken out by command.
     drained: BTreeSet<String>,
     others: Vec<(PathBuf, Option<HealthReport>)>,
-    looks: Vec<Option<(u64, u64, i64, i64)>>,
+    looks: Vec<Look>,
     epoch: u64,
     published: Option<Instant>,
     dirty: bool,
@@ -291,7 +289,7 @@ impl Keeper {
             tokio::select! {
                 _ = stopped.wait_for(|stopped| *stopped) => break,
                 Some(Event { member, sample }) = heard.recv() => {
-                    self.judge.handle_sample(self.shared.config.unix_seconds(), member.as_str(), sample);
+                    self.judge.handle_sample(now::seconds(), member.as_str(), sample);
                     self.dirty = true;
                 }
                 Some(Command { line, reply }) = commanded.recv() => {
@@ -321,16 +319,21 @@ impl Keeper {
         let looks = looks(&self.shared.config);
         let epoch = identity::ticket_epoch(&self.shared.config);
         if looks != self.looks || epoch != self.epoch {
-            (self.looks, self.epoch) = (looks, epoch);
-            if let Err(error) = self.reload_identity() {
+            let outcome = self.reload_identity();
+            // A mistake is told once; what the system could not read is tried again.
+            if outcome.as_ref().err().is_none_or(|error| !error.is_passing) {
+                (self.looks, self.epoch) = (looks, epoch);
+            }
+            if let Err(error) = outcome {
                 warn!("{error}; what was read before stays in use");
             }
         }
         let mut changed = false;
         for (path, report) in &mut self.others {
-            let new = read_report(path);
-            changed |= new != *report;
-            *report = new;
+            // One that cannot be read leaves the last one in force, until that is too old to say anything.
+            let Some(new) = HealthReport::load(path) else { continue };
+            changed |= report.as_ref() != Some(&new);
+            *report = Some(new);
         }
         if changed {
             self.rejudge(true);
@@ -367,7 +370,7 @@ impl Keeper {
         let names = directory.members().iter().map(|member| member.name.as_str());
         let round = Round::plan(self.shared.config.probing.interval, directory.members().len());
         self.judge.set_horizon(round.horizon());
-        self.judge.set_members(self.shared.config.unix_seconds(), names);
+        self.judge.set_members(now::seconds(), names);
         self.shared.dials.set_members(directory.members().iter().map(|member| &member.name));
         for member in directory.members() {
             let drains = member.drain || self.drained.contains(member.name.as_str());
@@ -394,7 +397,7 @@ impl Keeper {
     pub(super) fn rejudge(&mut self, wanted: bool) {
         self.dirty = false;
         let common = self.judge.is_common_mode();
-        let changed = self.judge.judge(self.shared.config.unix_seconds());
+        let changed = self.judge.judge(now::seconds());
         for (member, down, reason) in self.judge.turns() {
             if down {
                 warn!("member {member} is down: {reason}");
@@ -444,7 +447,7 @@ impl Keeper {
 
     fn publish(&self) {
         let Some(path) = &self.shared.config.health_file else { return };
-        let text = self.judge.report(self.shared.config.unix_seconds()).to_json();
+        let text = self.judge.report(now::seconds(), self.shared.config.unix_seconds()).to_json();
         let mut beside = path.clone().into_os_string();
         beside.push(".new");
         if let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path)) {
@@ -453,17 +456,12 @@ impl Keeper {
     }
 }
 
-fn looks(config: &Config) -> Vec<Option<(u64, u64, i64, i64)>> {
+fn looks(config: &Config) -> Vec<Look> {
     let files = [
         Some(&config.certificate),
         Some(&config.private_key),
         config.trust_file.as_ref(),
         config.ticket_secret.as_ref(),
     ];
-    identity::look(&files.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())
-}
-
-fn read_report(path: &std::path::Path) -> Option<HealthReport> {
-    let text = fs::read_to_string(path).ok().filter(|text| text.len() <= MAX_REPORT)?;
-    HealthReport::from_json(&text)
+    files.into_iter().flatten().map(|file| look(file)).collect()
 }

@@ -147,8 +147,8 @@ mod tests {
         let text = metrics.text();
         for line in [
             "nts_pool_lb_connections_total{result=\"accepted\"} 1\n",
-            "nts_pool_lb_exchanges_total{result=\"lost\"} 11\n",
-            "# TYPE nts_pool_lb_failovers_total counter\nnts_pool_lb_failovers_total 13\n",
+            "nts_pool_lb_exchanges_total{result=\"lost\"} 12\n",
+            "# TYPE nts_pool_lb_failovers_total counter\nnts_pool_lb_failovers_total 14\n",
             "nts_pool_lb_member_answer_seconds_bucket{le=\"0.01\"} 0\n",
             "nts_pool_lb_member_answer_seconds_bucket{le=\"0.02\"} 1\n",
             "nts_pool_lb_member_answer_seconds_sum 0.015\n",

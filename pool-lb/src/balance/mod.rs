@@ -20,6 +20,7 @@ pub mod health;
 pub mod identity;
 pub mod keeper;
 pub mod metrics;
+mod names;
 mod now;
 pub mod pace;
 mod probe;

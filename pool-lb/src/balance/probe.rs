@@ -1,4 +1,5 @@
-//! A probe of one member, as any of its clients would see it: a key exchange, then the time.
+//! A probe of one member: as any of its clients would see it, a key exchange and then the time; and, if the balancer serves
+//! users by it, as users are served.
 
 use std::{
     io,
@@ -26,13 +27,16 @@ use tracing::debug;
 use super::{
     Shared,
     config::Config,
+    connection::records_of,
     health::Sample,
     metrics::Counter,
+    names::{MAX_ADDRESSES, resolve},
     now,
     round::Round,
     trouble::Trouble,
-    upstream::{MAX_ADDRESSES, resolve},
 };
+
+mod handover;
 
 /// How long the key exchange may take, and one exchange of packets.
 const KE_DEADLINE: Duration = Duration::from_secs(5);
@@ -44,8 +48,8 @@ const EXCHANGES: usize = 2;
 /// Octets of a packet.
 const MAX_PACKET: usize = 2048;
 
-/// Packets that are looked at for one answer.
-const MAX_LOOKS: usize = 16;
+/// Packets that are looked at for one answer; strays must not end the wait before its time.
+const MAX_LOOKS: usize = 16_384;
 
 /// The port of NTP.
 const NTP_PORT: u16 = 123;
@@ -73,12 +77,8 @@ pub(super) async fn probe_forever(shared: Shared) {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let (shared, member) = (shared.clone(), member.clone());
             tokio::task::spawn_local(async move {
-                match probe(&member, &shared.client.load_full(), &shared.config).await {
-                    Ok(sample) => shared.tell(&member.name, sample),
-                    Err(error) => {
-                        shared.metrics.count(Counter::OwnFaults);
-                        debug!("probe of {}: our own fault: {error}", member.name.as_str());
-                    }
+                for sample in probe(&shared, &member).await {
+                    shared.tell(&member.name, sample);
                 }
                 drop(place);
             });
@@ -88,11 +88,34 @@ pub(super) async fn probe_forever(shared: Shared) {
 }
 
 /// Probes a member. What fails because of this machine is no sample.
-async fn probe(member: &Member, client: &ClientConfig, config: &Config) -> Result<Sample, io::Error> {
-    match measure(member, client, config).await {
-        Ok(sample) => Ok(sample),
-        Err(Trouble::Ours(error)) => Err(error),
-        Err(trouble) => Ok(Sample::Failed(format!("probe: {trouble}"))),
+async fn probe(shared: &Shared, member: &Member) -> Vec<Sample> {
+    let mut samples = Vec::with_capacity(2);
+    let measured = measure(member, &shared.client.load_full(), &shared.config).await;
+    samples.extend(sample(shared, member, measured, Sample::Unprobed));
+    // The rest of DNS clients' members has no token.
+    if member.token.is_some() {
+        let served = handover::hand_over(shared, member, now::monotonic() + KE_DEADLINE).await;
+        samples.extend(sample(shared, member, served.map(|()| Sample::Served), Sample::Failed));
+    }
+    samples
+}
+
+/// What an outcome says of the member, if anything.
+fn sample(
+    shared: &Shared,
+    member: &Member,
+    outcome: Result<Sample, Trouble>,
+    failed: fn(String) -> Sample,
+) -> Option<Sample> {
+    match outcome {
+        Ok(sample) => Some(sample),
+        Err(Trouble::Member(why)) => Some(failed(format!("probe: {why}"))),
+        Err(Trouble::Skipped(_) | Trouble::Broken) => None,
+        Err(Trouble::Ours(error)) => {
+            shared.metrics.count(Counter::OwnFaults);
+            debug!("probe of {}: our own fault: {error}", member.name.as_str());
+            None
+        }
     }
 }
 
@@ -138,12 +161,7 @@ async fn establish(
     config: &Config,
     by: Monotonic,
 ) -> Result<(Established, SocketAddr), Trouble> {
-    let mut addresses: Vec<_> = member.addresses.iter().map(|address| SocketAddr::new(*address, member.port)).collect();
-    if addresses.is_empty() {
-        let resolved = timeout(now::until(by), resolve(member.name.as_str(), member.port, config.allow_private)).await;
-        addresses = resolved.map_err(|_| Trouble::Member("its name is not resolved in time".to_owned()))??;
-    }
-    addresses.truncate(MAX_ADDRESSES);
+    let addresses = addresses_of(member, config, by).await?;
     let mut trouble = None;
     let count = u32::try_from(addresses.len()).unwrap_or(1).max(1);
     for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
@@ -158,6 +176,17 @@ async fn establish(
     Err(trouble.unwrap_or_else(not_tried))
 }
 
+/// Where its key exchange is; as many addresses as are tried.
+async fn addresses_of(member: &Member, config: &Config, by: Monotonic) -> Result<Vec<SocketAddr>, Trouble> {
+    let mut addresses: Vec<_> = member.addresses.iter().map(|address| SocketAddr::new(*address, member.port)).collect();
+    if addresses.is_empty() {
+        let resolved = timeout(now::until(by), resolve(member.name.as_str(), member.port, config.allow_private)).await;
+        addresses = resolved.map_err(|_| Trouble::Member("its name is not resolved in time".to_owned()))??;
+    }
+    addresses.truncate(MAX_ADDRESSES);
+    Ok(addresses)
+}
+
 async fn exchange_keys(
     member: &Member,
     address: SocketAddr,
@@ -169,7 +198,8 @@ async fn exchange_keys(
     let mut stream = TcpStream::connect(address).await?;
     let algorithms = [AeadAlgorithm::AesSivCmac256];
     let judgement = Judgement::At(judged_at);
-    let order = Order { server: name, algorithms: &algorithms, denied: &[], judgement, deadline: by, tlsa: &[] };
+    let tlsa = records_of(member);
+    let order = Order { server: name, algorithms: &algorithms, denied: &[], judgement, deadline: by, tlsa: &tlsa };
     let session = ClientSession::new(client, &order);
     let mut session = session.map_err(|error| Trouble::Member(error.to_string()))?;
     let mut piece = [0; MAX_PACKET];
@@ -280,126 +310,4 @@ fn judge(reply: &Header, sent: NtpTimestamp, took: NtpDuration) -> Result<(f64, 
 }
 
 #[cfg(test)]
-mod tests {
-    use std::cell::Cell;
-
-    use ntp_proto::nts::{AeadKey, Cookie, SessionKeys};
-    use tokio::{
-        net::TcpListener,
-        task::{JoinSet, spawn_local},
-    };
-
-    use super::*;
-    use crate::balance::tests::{block_on, shared};
-
-    /// Addresses of loopback that all have the same port, which `open` opens.
-    async fn at_five<T>(open: impl AsyncFn(SocketAddr) -> io::Result<T>) -> (u16, Vec<T>) {
-        // The port is free at the first address, and may be taken at another.
-        loop {
-            let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = first.local_addr().unwrap().port();
-            drop(first);
-            let mut opened = Vec::new();
-            for last in 1..=5 {
-                opened.extend(open(([127, 0, 0, last], port).into()).await);
-            }
-            if opened.len() == 5 {
-                return (port, opened);
-            }
-        }
-    }
-
-    #[test]
-    fn keys_are_asked_for_at_three_addresses() {
-        block_on(async {
-            let (port, listeners) = at_five(async |address| TcpListener::bind(address).await).await;
-            let addresses = "\"127.0.0.1\", \"127.0.0.2\", \"127.0.0.3\", \"127.0.0.4\", \"127.0.0.5\"";
-            let text = format!("[[member]]\nname = \"m.test\"\nport = {port}\naddresses = [{addresses}]\n");
-            let shared = shared(&text).0;
-            let member = shared.assignments.load().roster.directory().members()[0].clone();
-            let asked: [Cell<usize>; 5] = Default::default();
-            let asked = std::rc::Rc::new(asked);
-            let mut serving = JoinSet::new();
-            for (number, listener) in listeners.into_iter().enumerate() {
-                let asked = std::rc::Rc::clone(&asked);
-                serving.spawn_local(async move {
-                    // Whoever comes is sent away.
-                    while listener.accept().await.is_ok() {
-                        asked[number].set(asked[number].get() + 1);
-                    }
-                });
-            }
-            let sample = probe(&member, &shared.client.load_full(), &shared.config).await.unwrap();
-            assert!(matches!(sample, Sample::Failed(why) if why.starts_with("probe: ")));
-            assert_eq!(asked.each_ref().map(Cell::get), [1, 1, 1, 0, 0]);
-        });
-    }
-
-    #[test]
-    fn the_time_is_asked_for_at_three_addresses_with_no_cookie_twice() {
-        block_on(async {
-            let (port, sockets) = at_five(async |address| UdpSocket::bind(address).await).await;
-            let cookies = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
-            for (number, socket) in sockets.into_iter().enumerate() {
-                let cookies = std::rc::Rc::clone(&cookies);
-                spawn_local(async move {
-                    let mut packet = [0; MAX_PACKET];
-                    while let Ok((length, from)) = socket.recv_from(&mut packet).await {
-                        let cookie = packet[..length].windows(8).find(|octets| octets.starts_with(b"cookie-")).unwrap();
-                        cookies.borrow_mut().push((number, cookie.to_vec()));
-                        // So much rubbish ends the wait for an answer.
-                        for _ in 0..MAX_LOOKS {
-                            socket.send_to(b"rubbish", from).await.unwrap();
-                        }
-                    }
-                });
-            }
-            let key = || AeadKey::new(AeadAlgorithm::AesSivCmac256, &[7; 32]).unwrap();
-            let cookie = |n: u8| Cookie::new(&[&b"cookie-"[..], &[b'0' + n]].concat()).unwrap();
-            let mut established = Established {
-                algorithm: AeadAlgorithm::AesSivCmac256,
-                keys: SessionKeys { c2s: key(), s2c: key() },
-                fallback_keys: None,
-                cookies: (0..8).map(cookie).collect(),
-                server: None,
-                port: None,
-                chain: None,
-            };
-            let addresses = (1..=5).map(|last| ([127, 0, 0, last], port).into()).collect();
-            let failed = ask_time(&mut established, addresses, now::unix).await.unwrap_err();
-            assert!(matches!(failed, Trouble::Member(_)), "{failed}");
-            let mut seen = cookies.borrow().clone();
-            let places: Vec<_> = seen.iter().map(|(number, _)| *number).collect();
-            assert_eq!(places, [0, 0, 1, 1, 2, 2]);
-            seen.sort_by(|a, b| a.1.cmp(&b.1));
-            seen.dedup_by(|a, b| a.1 == b.1);
-            assert_eq!(seen.len(), 6, "no cookie goes out twice");
-        });
-    }
-
-    #[test]
-    fn offsets_have_the_sign_of_the_members_clock() {
-        let at = |seconds: f64| NtpTimestamp::from_bits((seconds * 4_294_967_296.0) as u64);
-        let reply = |ahead: f64| Header {
-            leap: Leap::None,
-            stratum: 2,
-            receive: at(1000.0 + ahead + 0.010),
-            transmit: at(1000.0 + ahead + 0.011),
-            ..request(NtpTimestamp::ZERO)
-        };
-        for ahead in [-2.9, -0.3, 0.0, 0.3, 2.9] {
-            let (offset, delay) = judge(&reply(ahead), at(1000.0), NtpDuration::from_seconds(0.021)).unwrap();
-            assert!((offset - ahead).abs() < 1e-6 && (delay - 0.02).abs() < 1e-6, "{ahead}: {offset} {delay}");
-        }
-        let took = NtpDuration::from_seconds(0.021);
-        for bad in [
-            Header { leap: Leap::Unsynchronized, ..reply(0.0) },
-            Header { stratum: 0, ..reply(0.0) },
-            Header { stratum: 16, ..reply(0.0) },
-            Header { transmit: at(999.0), ..reply(0.0) },
-            Header { transmit: at(1005.0), ..reply(0.0) },
-        ] {
-            assert!(judge(&bad, at(1000.0), took).is_err(), "{bad:?}");
-        }
-    }
-}
+mod tests;

@@ -74,12 +74,12 @@ impl Worker {
         assignments.roster.draw(wish, 1, &mut *self.random.borrow_mut()).first().copied()
     }
 
-    /// The connections to the member at this place. If its entry has changed, those of the old one are closed as they
-    /// fall idle.
+    /// The connections to the member at this place. If it is to be reached otherwise than before, those of the old one are
+    /// closed as they fall idle.
     pub(super) fn link(&self, assignments: &Assignments, place: usize) -> Option<Rc<Link>> {
         let member = assignments.roster.directory().members().get(place)?;
         let mut links = self.links.borrow_mut();
-        if let Some(link) = links.get(&member.name).filter(|link| link.member == *member) {
+        if let Some(link) = links.get(&member.name).filter(|link| link.leads_to(member)) {
             return Some(Rc::clone(link));
         }
         let dials = self.shared.dials.of(&member.name);

@@ -21,7 +21,6 @@ use nts_ke::{
 };
 use pool_srv::directory::Member;
 use tokio::{
-    net::lookup_host,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
 };
@@ -31,10 +30,11 @@ mod tending;
 
 use super::{
     Shared,
-    assign::{check_server, is_public},
+    assign::check_server,
     connection::Connection,
     health::{MOST, Sample},
     metrics::Counter,
+    names::{MAX_ADDRESSES, resolve},
     now,
     pace::{Breaker, Capacity, Timings},
     trouble::Trouble,
@@ -61,9 +61,6 @@ const LEAST_AFTER_KEYS: Duration = Duration::from_secs(1);
 
 /// How often the judge hears that a member serves while nothing fails: each word wakes another thread.
 const TELLING: Duration = Duration::from_secs(1);
-
-/// Most addresses of a name that are tried.
-pub(super) const MAX_ADDRESSES: usize = 3;
 
 /// All that one worker knows of one member.
 pub(super) struct Link {
@@ -159,6 +156,15 @@ impl Link {
             warming: Cell::default(),
             common_only: Cell::default(),
         }
+    }
+
+    /// Whether it is of use for a member with this entry. Weights, regions and lines, which change with every other member,
+    /// are nothing to it.
+    pub(super) fn leads_to(&self, member: &Member) -> bool {
+        let reached = |member: &Member| (member.port, member.capacity);
+        let Member { name, addresses, token, tlsa, .. } = &self.member;
+        reached(&self.member) == reached(member)
+            && (name, addresses, token, tlsa) == (&member.name, &member.addresses, &member.token, &member.tlsa)
     }
 
     /// The address that served last.
@@ -371,7 +377,7 @@ impl Link {
         for (address, left) in addresses.into_iter().zip((1..=count).rev()) {
             // The time left is shared with the addresses that are still to be tried.
             let by = now::monotonic() + now::until(by) / left;
-            match Connection::open(shared, self.member.name.as_str(), address, by).await {
+            match Connection::open(shared, &self.member, address, by).await {
                 Ok(connection) => {
                     self.good.set(Some(address));
                     self.connects.borrow_mut().push(now::monotonic().since(started));
@@ -447,21 +453,6 @@ impl Link {
             shared.tell(&self.member.name, Sample::Served);
         }
     }
-}
-
-/// The addresses of a name.
-pub(super) async fn resolve(name: &str, port: u16, allow_private: bool) -> Result<Vec<SocketAddr>, Trouble> {
-    let unresolved = |error: std::io::Error| match error.raw_os_error() {
-        // The resolver's own say has no such number: what has one is what this machine would not do for it.
-        Some(_) => Trouble::from(error),
-        None => Trouble::Member(format!("{name} is not resolved: {error}")),
-    };
-    let found = lookup_host((name, port)).await.map_err(unresolved)?;
-    let found: Vec<_> = found.filter(|address| allow_private || is_public(address.ip())).collect();
-    if found.is_empty() {
-        return Err(Trouble::Member(format!("{name} leads to internal addresses only")));
-    }
-    Ok(found)
 }
 
 impl Ready {

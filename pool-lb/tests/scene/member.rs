@@ -24,7 +24,7 @@ use nts_ke::{
 };
 use rustls::{ServerConnection, StreamOwned, pki_types::PrivateKeyDer};
 
-use super::{PATIENCE, Pki, TOKEN, wait_until};
+use super::{PATIENCE, Pki, TOKEN, time::Timekeeper, wait_until};
 
 /// How a member behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +34,10 @@ pub(crate) enum Manner {
     Limited,
     /// Nobody listens at its port.
     Absent,
+    /// Has a certificate that nothing but the directory's TLSA record vouches for.
+    Pinned,
+    /// The directory's TLSA record is of another certificate.
+    Mispinned,
     /// Takes connections and says nothing.
     Silent,
     /// Shows the certificate of somebody else.
@@ -68,10 +72,12 @@ pub(crate) enum Manner {
 }
 
 impl Manner {
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 25] = [
         Self::Good,
         Self::Limited,
         Self::Absent,
+        Self::Pinned,
+        Self::Mispinned,
         Self::Silent,
         Self::OtherName,
         Self::RubbishSupport,
@@ -116,13 +122,26 @@ pub(crate) struct Member {
     manner: Manner,
     algorithms: Vec<(u16, u16)>,
     alias: Option<String>,
+    /// What its entry in the directory says of its certificate.
+    pub(super) tlsa: Option<String>,
+    /// Its NTP server, and the port of that.
+    pub(crate) time: Arc<Timekeeper>,
+    ntp_port: u16,
 }
 
 impl Member {
     pub(super) fn start(pki: &Pki, name: &str, manner: Manner, algorithms: &[u16], alias: Option<&str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shown = if manner == Manner::OtherName { "somebody.test" } else { name };
-        let (leaf, key) = pki.leaf(shown);
+        let (leaf, key) = if manner == Manner::Pinned { Pki::new().leaf(shown) } else { pki.leaf(shown) };
+        let certificate: String = leaf.der().iter().map(|octet| format!("{octet:02x}")).collect();
+        let tlsa = match manner {
+            Manner::Pinned => Some(format!("3 0 0 {certificate}")),
+            Manner::Mispinned => Some(format!("3 1 1 {}", "ab".repeat(32))),
+            _ => None,
+        };
+        let time = Arc::<Timekeeper>::default();
+        let ntp_port = time.start();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let mut tls =
             rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
@@ -147,6 +166,9 @@ impl Member {
             manner,
             algorithms: algorithms.iter().map(length).collect(),
             alias: alias.map(str::to_owned),
+            tlsa,
+            time,
+            ntp_port,
         };
         if manner == Manner::Absent {
             return member;
@@ -233,7 +255,11 @@ impl Member {
                     self.keys.lock().unwrap().push(keys.clone());
                     self.cookies(&keys)?
                 }
-                Message::Exchange(_) => return None,
+                Message::Exchange(_) => {
+                    let answer = self.serve_client(&stream.conn);
+                    let _ = stream.write_all(&answer).and_then(|()| stream.flush());
+                    return None;
+                }
             };
             let sent = stream.write_all(&reply).and_then(|()| stream.flush());
             if self.released.load(Ordering::SeqCst) {
@@ -244,6 +270,18 @@ impl Member {
                 return None;
             }
         }
+    }
+
+    /// What any client gets, with the time from our own server.
+    fn serve_client(&self, tls: &ServerConnection) -> Vec<u8> {
+        let key = |direction| {
+            let context = Some(&[0, 0, 0, 15, direction][..]);
+            tls.export_keying_material([0; 32], b"EXPORTER-network-time-security", context).unwrap()
+        };
+        let cookies = self.time.cookies(&key(0), &key(1));
+        let port = Some(self.ntp_port);
+        let grant = Grant { algorithm: 15, cookies: &cookies, server: None, port, compliant_export: false };
+        Response::Established(grant).encode()
     }
 
     fn wait_for_release(&self) {

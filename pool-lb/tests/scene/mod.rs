@@ -32,6 +32,7 @@ use rustls::{
 };
 
 mod member;
+pub(crate) mod time;
 
 use member::mark;
 pub(crate) use member::{Manner, Member};
@@ -143,8 +144,13 @@ impl Scene {
 
     /// Makes these the members from now on.
     pub(crate) fn set_members(&self, members: &[Member]) {
-        fs::write(self.path("members.toml"), directory(members)).unwrap();
+        self.write_members(members);
         self.command("reload").unwrap();
+    }
+
+    /// The same as soon as the balancer looks.
+    pub(crate) fn write_members(&self, members: &[Member]) {
+        fs::write(self.path("members.toml"), directory(members)).unwrap();
     }
 
     pub(crate) fn balancer(&self) -> &Balancer {
@@ -153,6 +159,21 @@ impl Scene {
 
     pub(crate) fn command(&self, line: &str) -> Result<String, String> {
         self.balancer().command(line)
+    }
+
+    /// State and reason of a member, as `list` shows them.
+    pub(crate) fn health(&self, member: usize) -> (String, String) {
+        let list = self.command("list").unwrap();
+        let line = list.lines().find(|line| line.starts_with(&self.members[member].name)).unwrap();
+        let mut words = line.split_whitespace();
+        let state = words.nth(1).unwrap().to_owned();
+        (state, words.skip(2).collect::<Vec<_>>().join(" "))
+    }
+
+    /// By how many seconds probes found a member's clock to be ahead.
+    pub(crate) fn offset(&self, member: usize) -> Option<f64> {
+        let series = format!("nts_pool_lb_member_offset_seconds{{member=\"{}\"}} ", self.members[member].name);
+        self.command("metrics").unwrap().lines().find_map(|line| line.strip_prefix(&series)?.parse().ok())
     }
 
     pub(crate) fn user(&self) -> Result<Established, KeError> {
@@ -270,11 +291,12 @@ impl Drop for Scene {
 /// Starts a balancer on the files of this folder.
 fn node(folder: &Path, name: &str, clock: fn() -> UnixTime, settings: &str) -> Balancer {
     let file = folder.join(format!("{name}.toml"));
+    let probes = if settings.contains("[probe]") { "" } else { "[probe]\ninterval = 0\n" };
     let workers = if settings.starts_with("workers") { "" } else { "workers = 2\n" };
     let text = format!(
         "listen = [\"127.0.0.1:0\"]\ncertificate = \"cert.pem\"\nprivate-key = \"key.pem\"\nmembers = \"members.toml\"\n\
          trust = \"file\"\ntrust-file = \"ca.pem\"\ncontrol-socket = \"{name}.sock\"\nhealth-file = \"{name}.json\"\n\
-         metrics = \"127.0.0.1:0\"\n{workers}{settings}\n[probe]\ninterval = 0\n"
+         metrics = \"127.0.0.1:0\"\n{workers}{settings}\n{probes}"
     );
     fs::write(&file, text).unwrap();
     let config = Config { time_of_day: clock, ..config::load(&file).unwrap() };
@@ -283,8 +305,9 @@ fn node(folder: &Path, name: &str, clock: fn() -> UnixTime, settings: &str) -> B
 
 fn directory(members: &[Member]) -> String {
     let entry = |member: &Member| {
+        let tlsa = member.tlsa.as_ref().map_or_else(String::new, |tlsa| format!("tlsa = [\"{tlsa}\"]\n"));
         format!(
-            "[[member]]\nname = \"{}\"\nport = {}\naddresses = [\"127.0.0.1\"]\ntoken = \"{TOKEN}\"\noperator = \"{}\"\n",
+            "[[member]]\nname = \"{}\"\nport = {}\naddresses = [\"127.0.0.1\"]\ntoken = \"{TOKEN}\"\noperator = \"{}\"\n{tlsa}",
             member.name, member.port, member.name
         )
     };

@@ -14,10 +14,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::{self, Read as _},
+    io,
     net::IpAddr,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,14 +24,12 @@ use ipnet::IpNet;
 use ntp_proto::pool::Name;
 use serde::{Deserialize, de::DeserializeOwned};
 use toml::Spanned;
+use zeroize::Zeroizing;
 
-use super::{Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Problem, RegionId, Tlsa, Token, mapped};
-
-/// Permission bits that let everybody use a file.
-const EVERYBODY: u32 = 0o007;
-
-/// What is accepted of a file with a secret in it.
-const PRIVATE: &str = "everybody may read or write it; accepted: mode 0600 or 0640";
+use super::{
+    Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Place, Problem, RegionId, Tlsa, Token, mapped,
+};
+use crate::files::{self, Fault, Look, look};
 
 /// Most members of one directory.
 pub const MAX_MEMBERS: usize = 20_000;
@@ -95,7 +91,7 @@ struct RawMember {
 ///
 /// [`Problem`] names the line and what is accepted there.
 pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<(T, String), Problem> {
-    let text = read(path).map_err(|error| Problem::whole(path, error))?;
+    let text = read(path).map_err(|error| Problem::unreadable(path, &error))?;
     let value = from_toml(path, &text)?;
     Ok((value, text))
 }
@@ -107,25 +103,25 @@ pub(crate) fn from_toml<T: DeserializeOwned>(path: &Path, text: &str) -> Result<
     })
 }
 
-pub(crate) fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path) -> Result<String, Fault> {
     read_with_mode(path).map(|(text, _)| text)
 }
 
-/// The text of a file, and its permissions.
-fn read_with_mode(path: &Path) -> io::Result<(String, u32)> {
-    let file = open(path)?;
-    let mode = file.metadata()?.mode();
-    let mut text = String::new();
-    let length = file.take(MAX_BYTES + 1).read_to_string(&mut text)?;
-    if u64::try_from(length).unwrap_or(u64::MAX) > MAX_BYTES {
-        return Err(io::Error::other(format!("longer than {MAX_BYTES} octets")));
-    }
-    Ok((text, mode))
+/// Reads a secret; one that everybody may read or write is refused.
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<String>, Problem> {
+    let bytes = files::read_secret(path, MAX_BYTES).map_err(|fault| Problem::unreadable(path, &fault))?;
+    text(&bytes).map(Zeroizing::new).map_err(|fault| Problem::unreadable(path, &fault))
 }
 
-#[expect(clippy::disallowed_types, reason = "operator's code; nothing of it is part of the protocol")]
-fn open(path: &Path) -> io::Result<fs::File> {
-    fs::File::open(path)
+/// The text of a file, and whether everybody may read or write it.
+fn read_with_mode(path: &Path) -> Result<(String, bool), Fault> {
+    let (bytes, exposed) = files::read(path, MAX_BYTES)?;
+    Ok((text(&bytes)?, exposed))
+}
+
+fn text(bytes: &[u8]) -> Result<String, Fault> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Fault::Unreadable(io::Error::other(error)))?;
+    Ok(text.to_owned())
 }
 
 /// Reads a directory. Files that it names are meant relative to its own folder.
@@ -134,8 +130,8 @@ fn open(path: &Path) -> io::Result<fs::File> {
 ///
 /// [`Problem`] with the line of the first mistake.
 pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
-    let (text, mode) = read_with_mode(path).map_err(|error| Problem::whole(path, error))?;
-    parse_with(path, &text, true, mode & EVERYBODY == 0)
+    let (text, exposed) = read_with_mode(path).map_err(|fault| Problem::unreadable(path, &fault))?;
+    parse_with(path, &text, true, !exposed)
 }
 
 /// Takes a directory from its text; `path` is for messages, and for the files that it names.
@@ -206,7 +202,19 @@ impl Reader<'_> {
         let id = RegionId(u16::try_from(builder.regions.len()).unwrap_or(u16::MAX));
         for prefix in &raw.prefixes {
             let net = mapped(self.prefix(prefix)?);
-            builder.places.push((net, id));
+            let here = prefix.span().start;
+            let before = builder.places.insert(net, (id, here));
+            // A region within another one may have all of its prefix.
+            let above = |other| {
+                core::iter::successors(parent, |RegionId(above)| builder.regions.get(usize::from(*above))?.1)
+                    .any(|above| above == other)
+            };
+            if let Some((other, there)) = before.filter(|(other, _)| *other != id && !above(*other)) {
+                let line = Place::of(self.text, there).line;
+                let first = builder.regions.get(usize::from(other.0)).map_or("", |(name, _)| name);
+                return Err(self
+                    .wrong(prefix, format!("{:?} is in region {first:?} already, in line {line}", prefix.get_ref())));
+            }
         }
         builder.by_name.insert(name.clone(), id);
         builder.regions.push((name.clone(), parent));
@@ -307,7 +315,7 @@ impl Reader<'_> {
         match (inline, file) {
             (None, None) => Ok(None),
             (Some(token), None) if !self.may_hold_tokens => {
-                Err(self.wrong(token, format!("token in {}: {PRIVATE}, or token-file", self.path.display())))
+                Err(self.wrong(token, format!("token in {}: {}, or token-file", self.path.display(), Fault::Exposed)))
             }
             (Some(token), None) => {
                 let unusable = || self.wrong(token, format!("unusable token; {rule}"));
@@ -318,11 +326,10 @@ impl Reader<'_> {
             }
             (None, Some(file)) => {
                 let path = self.path.parent().unwrap_or_else(|| Path::new("")).join(file.get_ref());
-                let read = read_with_mode(&path);
-                let (text, mode) = read.map_err(|error| self.wrong(file, format!("{}: {error}", path.display())))?;
-                if mode & EVERYBODY != 0 {
-                    return Err(self.wrong(file, format!("{}: {PRIVATE}", path.display())));
-                }
+                let text = read_secret(&path).map_err(|problem| Problem {
+                    is_passing: problem.is_passing,
+                    ..self.wrong(file, problem.to_string())
+                })?;
                 let unusable = || self.wrong(file, format!("{}: unusable token; {rule}", path.display()));
                 Token::new(text.trim_end()).map(Some).ok_or_else(unusable)
             }
@@ -330,9 +337,6 @@ impl Reader<'_> {
         }
     }
 }
-
-/// How a file looks from outside: device, inode, length, and time of change.
-type Look = Option<(u64, u64, u64, i64, i64)>;
 
 /// A directory file that is read again when it changes. The last good state stays in force.
 #[derive(Debug)]
@@ -359,7 +363,8 @@ impl Watched {
         &self.current
     }
 
-    /// Reads the file again if it looks changed. Each change is tried once.
+    /// Reads the file again if it looks changed. Each change is tried until it could be read: one with a mistake is told
+    /// once, what the system had no file for at the time is not lost.
     ///
     /// # Errors
     ///
@@ -369,8 +374,12 @@ impl Watched {
         if look == self.look {
             return Ok(None);
         }
-        self.look = look;
-        self.reload().map(Some)
+        let outcome = load(&self.path);
+        if outcome.as_ref().err().is_none_or(|problem| !problem.is_passing) {
+            self.look = look;
+        }
+        self.current = outcome?;
+        Ok(Some(&self.current))
     }
 
     /// Reads the file again. Token files are read too, which [`refresh`](Self::refresh) does not watch.
@@ -382,11 +391,6 @@ impl Watched {
         self.current = load(&self.path)?;
         Ok(&self.current)
     }
-}
-
-fn look(path: &Path) -> Look {
-    let data = fs::metadata(path).ok()?;
-    Some((data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
 }
 
 #[cfg(test)]

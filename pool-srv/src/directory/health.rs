@@ -1,8 +1,10 @@
 //! The verdict on members, as the balancer publishes it and the DNS server and other balancers read it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde::{Deserialize, Serialize};
+
+use super::file::read;
 
 /// Seconds after which a report says nothing any more: what was true then need not be true now.
 pub const MAX_REPORT_AGE: u64 = 900;
@@ -53,6 +55,12 @@ impl HealthReport {
     #[must_use]
     pub fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok()
+    }
+
+    /// Reads a report from a file; `None` if there is none.
+    #[must_use]
+    pub fn load(path: &Path) -> Option<Self> {
+        Self::from_json(&read(path).ok()?)
     }
 
     /// The report as JSON text.

@@ -25,7 +25,7 @@ pub use draw::{MAX_DRAW, Roster, Wish};
 pub(crate) use fetch::replace;
 pub use fetch::{Check, Credential, Fetcher, InvalidUrl, check_directory, check_report};
 pub use file::{MAX_BYTES, MAX_MEMBERS, Watched, load, parse, parse_foreign, read_toml};
-pub(crate) use file::{from_toml, read};
+pub(crate) use file::{from_toml, read, read_secret};
 pub use health::{Health, HealthReport, MAX_REPORT_AGE, MemberHealth};
 pub use problem::{Place, Problem};
 
@@ -259,13 +259,14 @@ struct Builder {
     members: Vec<Member>,
     regions: Vec<(String, Option<RegionId>)>,
     by_name: BTreeMap<String, RegionId>,
-    places: Vec<(ipnet::Ipv6Net, RegionId)>,
+    /// The region of each prefix, and where in the text it has it.
+    places: BTreeMap<ipnet::Ipv6Net, (RegionId, usize)>,
 }
 
 impl Builder {
     fn finish(self) -> Arc<Directory> {
         let mut places = PrefixMap::new();
-        for (net, region) in self.places {
+        for (net, (region, _)) in self.places {
             places.insert(net, region);
         }
         Arc::new(Directory { members: self.members, regions: self.regions, places })

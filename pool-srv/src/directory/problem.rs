@@ -3,6 +3,8 @@
 use core::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::files::Fault;
+
 /// Line and column of a file, both counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -32,19 +34,33 @@ pub struct Problem {
     pub place: Option<Place>,
     /// What is wrong, and what would be right.
     pub what: String,
+    /// Whether the system failed, and not the file: it may be well the next time.
+    pub is_passing: bool,
 }
 
 impl Problem {
     /// A problem of a file as a whole.
     #[must_use]
     pub fn whole(file: &Path, what: impl fmt::Display) -> Self {
-        Self { file: file.to_owned(), place: None, what: what.to_string() }
+        Self { file: file.to_owned(), place: None, what: what.to_string(), is_passing: false }
     }
 
     /// A problem at an octet of the file's text.
     #[must_use]
     pub fn at(file: &Path, text: &str, octet: usize, what: impl fmt::Display) -> Self {
-        Self { file: file.to_owned(), place: Some(Place::of(text, octet)), what: what.to_string() }
+        Self { file: file.to_owned(), place: Some(Place::of(text, octet)), what: what.to_string(), is_passing: false }
+    }
+
+    /// A problem in a line of the file.
+    #[must_use]
+    pub fn in_line(file: &Path, line: usize, what: impl fmt::Display) -> Self {
+        Self { place: Some(Place { line, column: 1 }), ..Self::whole(file, what) }
+    }
+
+    /// The file cannot be used.
+    #[must_use]
+    pub fn unreadable(file: &Path, fault: &Fault) -> Self {
+        Self { is_passing: fault.is_passing(), ..Self::whole(file, fault) }
     }
 }
 

@@ -6,7 +6,7 @@ use chacha20::ChaCha12Rng;
 use ntp_proto::time::Monotonic;
 
 use super::{
-    cookie::CookieSecret,
+    cookie::CookieSecrets,
     counters::{Count, Counters},
     limit::{Grant, LimitSettings, Limiter},
     name::{WireName, sort_key},
@@ -37,6 +37,17 @@ pub struct Served {
 pub struct State {
     /// In the order of the configuration.
     pub zones: Vec<Served>,
+    /// How queries are taken from now on.
+    pub rules: Rules,
+}
+
+/// What a state changes of how queries are taken; what is `None` stays as it was.
+#[derive(Clone, Debug, Default)]
+pub struct Rules {
+    /// How many answers a prefix gets by UDP.
+    pub limit: Option<LimitSettings>,
+    /// The secrets behind cookies.
+    pub secrets: Option<CookieSecrets>,
 }
 
 /// How a query came.
@@ -62,8 +73,10 @@ pub struct Moment {
 pub struct Responder {
     state: Arc<State>,
     draws: Vec<Draws>,
+    limit: LimitSettings,
     limiter: Limiter,
-    secret: CookieSecret,
+    tables: usize,
+    secrets: CookieSecrets,
     counters: Arc<Counters>,
     random: ChaCha12Rng,
     /// The key of a name, and where those of the names above it end.
@@ -99,19 +112,30 @@ impl Responder {
         state: Arc<State>,
         limit: LimitSettings,
         tables: usize,
-        secret: CookieSecret,
+        secrets: impl Into<CookieSecrets>,
         counters: Arc<Counters>,
         random: ChaCha12Rng,
     ) -> Self {
-        let limiter = Limiter::new(limit, tables, secret.clone());
+        let secrets = secrets.into();
+        let limiter = Limiter::new(limit, tables, secrets.hashing());
+        let (draws, key) = (Vec::new(), Vec::new());
         let mut responder =
-            Self { state: Arc::default(), draws: Vec::new(), limiter, secret, counters, random, key: Vec::new() };
+            Self { state: Arc::default(), draws, limit, limiter, tables, secrets, counters, random, key };
         responder.set_state(state);
         responder
     }
 
-    /// Goes over to another state.
+    /// Goes over to another state, and to its rules.
     pub fn set_state(&mut self, state: Arc<State>) {
+        let Rules { limit, secrets } = &state.rules;
+        if let Some(secrets) = secrets {
+            self.secrets = secrets.clone();
+        }
+        // What everybody has used up is forgotten with the old limit.
+        if let Some(limit) = limit.filter(|limit| *limit != self.limit) {
+            self.limit = limit;
+            self.limiter = Limiter::new(limit, self.tables, self.secrets.hashing());
+        }
         self.draws.clear();
         self.draws.resize_with(state.zones.len(), Draws::default);
         self.state = state;
@@ -162,7 +186,7 @@ impl Responder {
         }
         let cookie = edns.and_then(|edns| edns.cookie);
         let good = |cookie: super::query::SentCookie<'_>| {
-            self.secret.is_good(cookie.client, cookie.server, context.peer, context.moment.unix)
+            self.secrets.is_good(cookie.client, cookie.server, context.peer, context.moment.unix)
         };
         if cookie.is_some_and(good) {
             self.counters.add(Count::GoodCookie);
@@ -302,7 +326,7 @@ impl Responder {
             }
         }
         if let Some(edns) = &edns {
-            let cookie = edns.cookie.map(|cookie| self.secret.make(cookie.client, context.peer, context.moment.unix));
+            let cookie = edns.cookie.map(|cookie| self.secrets.make(cookie.client, context.peer, context.moment.unix));
             reply.edns(edns, code, edns.subnet.map(|subnet| (subnet, scope)), cookie);
         }
         let authoritative = matches!(code, Code::NoError | Code::NxDomain);

@@ -3,7 +3,6 @@
 use core::time::Duration;
 use std::{
     io::{self, Write as _},
-    os::unix::fs::MetadataExt as _,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -25,9 +24,9 @@ use super::{
     serve::{random, serve},
     sign::ZoneKey,
     update::Publisher,
-    zone::{member_records, plain_records},
+    zone::{plain_records, unpublished},
 };
-use crate::directory::{Credential, Fetcher, check_directory, check_report};
+use crate::directory::{Credential, Fetcher, check_directory, check_report, read_secret};
 
 /// Exit code of a command that failed; usage errors have 2, as clap gives them.
 const FAILED: u8 = 1;
@@ -189,6 +188,7 @@ fn check(file: &Path) -> Result<String, String> {
         };
         let name = &zone.settings.name;
         text.push_str(&format!("zone {name}: {members} members, {drawn} to draw; {served}{published}\n"));
+        text.extend(unpublished(&zone.settings, pool.directory()).iter().map(|remark| format!("{remark}\n")));
     }
     if config.zones.iter().any(|zone| zone.key.is_some()) {
         Loader::open(&config, now).map_err(|problem| problem.to_string())?;
@@ -251,11 +251,7 @@ fn fetcher(url: &str, file: &Path, what: Fetched, roots: Option<&Path>) -> Resul
 /// The header in a file that not everybody may read.
 fn credential(file: &Path) -> Result<Credential, String> {
     let wrong = |what: String| format!("{}: {what}", file.display());
-    let mode = std::fs::metadata(file).map_err(|error| wrong(error.to_string()))?.mode();
-    if mode & 0o007 != 0 {
-        return Err(wrong("everybody may read or write it; accepted: mode 0600 or 0640".into()));
-    }
-    let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+    let text = read_secret(file).map_err(|problem| problem.to_string())?;
     Credential::parse(&text).map_err(wrong)
 }
 
@@ -279,7 +275,6 @@ async fn publish(file: &Path, every: Option<Duration>) -> Result<(), String> {
     let mut publishers = Vec::new();
     for zone in config.zones.iter().filter(|zone| zone.publish.is_some()) {
         let pool = Pool::open(zone).map_err(|problem| problem.to_string())?;
-        member_records(&zone.settings, pool.directory()).map_err(|problem| problem.to_string())?;
         let publisher = Publisher::new(zone, pool).map_err(|problem| problem.to_string())?;
         publishers.extend(publisher.map(|publisher| (zone.settings.name.clone(), publisher)));
     }

@@ -11,15 +11,10 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    answer::MAX_ZONES,
-    cookie::{CookieSecret, SECRET},
-    limit::LimitSettings,
-    name::WireName,
-    targets::TARGETS,
-    tsig::TsigKey,
+    answer::MAX_ZONES, cookie::CookieSecrets, limit::LimitSettings, name::WireName, targets::TARGETS, tsig::TsigKey,
     zone::ZoneSettings,
 };
-use crate::directory::{Problem, from_toml, read};
+use crate::directory::{Problem, from_toml, read, read_secret};
 
 /// The file that is read if none is named.
 pub const DEFAULT_FILE: &str = "/etc/nts-pool/nts-pool-srv.toml";
@@ -180,8 +175,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Answers that a prefix gets by UDP.
     pub limit: LimitSettings,
-    /// The secret behind cookies, if servers share one.
-    pub cookie_secret: Option<CookieSecret>,
+    /// The secrets behind cookies, if servers share them.
+    pub cookie_secrets: Option<CookieSecrets>,
     /// Queries by TCP.
     pub tcp: TcpSettings,
     /// Where counters can be read.
@@ -204,7 +199,7 @@ impl Config {
     ///
     /// [`Problem`] with the line of the first mistake.
     pub fn load(path: &Path) -> Result<Self, Problem> {
-        let text = read(path).map_err(|error| Problem::whole(path, error))?;
+        let text = read(path).map_err(|error| Problem::unreadable(path, &error))?;
         Self::parse(path, &text)
     }
 
@@ -249,7 +244,7 @@ impl Config {
             file: path.to_owned(),
             listen,
             limit: reader.limit(&raw.limit)?,
-            cookie_secret: raw.cookies.secret_file.as_ref().map(|file| reader.cookie_secret(file)).transpose()?,
+            cookie_secrets: raw.cookies.secret_file.as_ref().map(|file| reader.cookie_secrets(file)).transpose()?,
             tcp: reader.tcp(&raw.tcp)?,
             observe: raw.observe.listen.as_ref().map(|text| reader.socket(text, 9_976)).transpose()?,
             log_level: reader.log_level(raw.log.level.as_ref())?,
@@ -407,16 +402,10 @@ impl Reader<'_> {
         Ok(LimitSettings { rate, slip: raw.slip.unwrap_or(2) })
     }
 
-    fn cookie_secret(&self, file: &Spanned<PathBuf>) -> Result<CookieSecret, Problem> {
+    fn cookie_secrets(&self, file: &Spanned<PathBuf>) -> Result<CookieSecrets, Problem> {
         let path = self.file(file.get_ref());
-        let text = read(&path).map_err(|error| self.wrong(file, format!("{}: {error}", path.display())))?;
-        let digits = text.trim().as_bytes();
-        let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        let pair = |pair: &[u8]| pair.iter().try_fold(0_u8, |octet, next| Some(octet << 4 | digit(next)?));
-        let octets: Option<Vec<u8>> = digits.chunks(2).map(pair).collect();
-        let secret = octets.filter(|_| digits.len() == 2 * SECRET).and_then(|octets| octets.try_into().ok());
-        let what = || format!("{}: accepted: {} hexadecimal digits", path.display(), 2 * SECRET);
-        secret.map(CookieSecret::new).ok_or_else(|| self.wrong(file, what()))
+        let text = read_secret(&path).map_err(|problem| self.wrong(file, problem.to_string()))?;
+        CookieSecrets::parse(&text).map_err(|what| self.wrong(file, format!("{}: {what}", path.display())))
     }
 
     fn tcp(&self, raw: &RawTcp) -> Result<TcpSettings, Problem> {

@@ -64,6 +64,61 @@ impl CookieSecret {
     }
 }
 
+/// The secret that makes cookies, and one whose cookies are accepted besides: RFC 7873 section 7.1 wants a secret that was
+/// replaced to be good for a while, and servers that share an address must know the next one before any of them uses it.
+#[derive(Clone, Debug)]
+pub struct CookieSecrets {
+    makes: CookieSecret,
+    accepted: Option<CookieSecret>,
+}
+
+impl From<CookieSecret> for CookieSecrets {
+    fn from(makes: CookieSecret) -> Self {
+        Self { makes, accepted: None }
+    }
+}
+
+impl CookieSecrets {
+    /// Takes them from a text, each a line of hexadecimal digits; the first makes cookies.
+    ///
+    /// # Errors
+    ///
+    /// What is accepted.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut lines = text.split_ascii_whitespace().map(parse);
+        let (makes, accepted, none) = (lines.next().flatten(), lines.next(), lines.next());
+        let wrong = || format!("accepted: one or two lines of {} hexadecimal digits", 2 * SECRET);
+        match (makes, accepted, none) {
+            (Some(makes), None, None) => Ok(makes.into()),
+            (Some(makes), Some(accepted @ Some(_)), None) => Ok(Self { makes, accepted }),
+            _ => Err(wrong()),
+        }
+    }
+
+    /// The server cookie for a client at a time in seconds since 1970.
+    pub(super) fn make(&self, client: [u8; 8], address: IpAddr, now: u64) -> [u8; SERVER_COOKIE] {
+        self.makes.make(client, address, now)
+    }
+
+    /// Whether a server cookie is ours, for this client, and not too old.
+    pub(super) fn is_good(&self, client: [u8; 8], server: &[u8], address: IpAddr, now: u64) -> bool {
+        core::iter::once(&self.makes).chain(&self.accepted).any(|secret| secret.is_good(client, server, address, now))
+    }
+
+    /// What tables are keyed with.
+    pub(super) fn hashing(&self) -> CookieSecret {
+        self.makes.clone()
+    }
+}
+
+fn parse(digits: &str) -> Option<CookieSecret> {
+    let digits = digits.as_bytes();
+    let digit = |digit: &u8| char::from(*digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let pair = |pair: &[u8]| pair.iter().try_fold(0_u8, |octet, next| Some(octet << 4 | digit(next)?));
+    let octets: Option<Vec<u8>> = digits.chunks(2).map(pair).collect();
+    octets.filter(|_| digits.len() == 2 * SECRET).and_then(|octets| octets.try_into().ok()).map(CookieSecret::new)
+}
+
 /// SipHash-2-4 (Aumasson and Bernstein 2012) of parts put together.
 fn siphash(key: &[u8; SECRET], parts: &[&[u8]]) -> u64 {
     let mut halves = key.chunks_exact(8).map(|half| half.try_into().map_or(0, u64::from_le_bytes));
@@ -148,5 +203,25 @@ mod tests {
         let mut forged = cookie;
         forged[15] ^= 1;
         assert!(!good(&forged, address, 1_559_731_985));
+    }
+
+    #[test]
+    fn a_secret_is_replaced_without_a_cookie_that_is_not_taken() {
+        let (old, new) = ("445536bcd2513298075a5d379663c962", "e5e973e5a6b2a43f48e7dc849e37bfcf");
+        let of = |lines: &[&str]| CookieSecrets::parse(&lines.join("\n")).unwrap();
+        // Servers that share an address go from one to the next, not at the same moment.
+        let steps = [of(&[old]), of(&[old, new]), of(&[new, old]), of(&[new])];
+        let (client, address, now) = (bytes("2464c4abcf10c957"), "192.0.2.1".parse().unwrap(), 1_800_000_000);
+        for pair in steps.windows(2) {
+            let [before, after] = pair else { panic!() };
+            let cookies = [before, after].map(|secrets| secrets.make(client, address, now));
+            for secrets in [before, after] {
+                for cookie in cookies {
+                    assert!(secrets.is_good(client, &cookie, address, now));
+                }
+            }
+        }
+        let first = steps[0].make(client, address, now);
+        assert!(steps[2].is_good(client, &first, address, now) && !steps[3].is_good(client, &first, address, now));
     }
 }

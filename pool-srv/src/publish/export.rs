@@ -8,7 +8,7 @@ use super::{
     loader::Pool,
     name::WireName,
     record::FIXED,
-    targets::fitting,
+    targets::{Candidates, fitting},
     zone::{Record, ZoneSettings, plain_records},
 };
 use crate::directory::{MAX_DRAW, Problem};
@@ -24,13 +24,12 @@ const OTHER_SIGNATURE: usize = 18 + 256;
 /// [`Problem`] if the name of the zone is too long to have any.
 pub fn service_records(
     settings: &ZoneSettings,
-    pool: &Pool,
-    now: u64,
+    candidates: &Candidates,
     random: &mut impl Rng,
 ) -> Result<Vec<Record>, Problem> {
     let too_long = || Problem::whole(&settings.members, format!("zone {}: its name is too long", settings.name));
     let owner: WireName = settings.service().ok_or_else(too_long)?;
-    let targets = pool.candidates(now).draw_for_all(MAX_DRAW, random);
+    let targets = candidates.draw_for_all(MAX_DRAW, random);
     let targets = fitting(&owner, FIXED + OTHER_SIGNATURE + settings.origin().wire_len(), targets);
     Ok(targets.into_iter().map(|data| Record { owner: owner.clone(), ttl: settings.ttl, data }).collect())
 }
@@ -48,7 +47,7 @@ pub fn export(settings: &ZoneSettings, pool: &Pool, now: u64, random: &mut impl 
     }
     let serial = u32::try_from(now & u64::from(u32::MAX)).unwrap_or(0);
     let mut records = plain_records(settings, pool.directory(), serial)?;
-    records.extend(service_records(settings, pool, now, random)?);
+    records.extend(service_records(settings, &pool.candidates(now), random)?);
     let mut text = String::new();
     for Record { owner, ttl, data } in records {
         // Writing to a string does not fail.
@@ -114,7 +113,8 @@ mod tests {
             std::fs::write(folder.path().join("m"), members).unwrap();
             let pool = Pool::open(&config.zones[0]).unwrap();
             let mut random = ChaCha12Rng::from_seed([1; 32]);
-            let records = service_records(&config.zones[0].settings, &pool, 1_800_000_000, &mut random).unwrap();
+            let candidates = pool.candidates(1_800_000_000);
+            let records = service_records(&config.zones[0].settings, &candidates, &mut random).unwrap();
             records.into_iter().map(|record| record.data.to_string()).collect::<Vec<_>>()
         };
         let with_another = targets(&format!("{campus}[[member]]\nname = \"open.example\"\n"));

@@ -2,14 +2,16 @@
 
 use std::{path::Path, sync::Arc};
 
+use tracing::warn;
+
 use super::{
-    answer::{Served, State},
+    answer::{Rules, Served, State},
     config::{Config, ZoneConfig},
     sign::{Signer, Window, ZoneKey},
     targets::Candidates,
-    zone::Zone,
+    zone::{Zone, ZoneSettings, unpublished},
 };
-use crate::directory::{Directory, Health, HealthReport, Member, Problem, Watched, read};
+use crate::directory::{Directory, Health, HealthReport, Member, Problem, Watched, read_secret};
 
 /// Signatures are made anew after this part of their time.
 const REFRESH_PARTS: u64 = 4;
@@ -60,7 +62,7 @@ impl Pool {
     fn read_report(&mut self) {
         let Some(path) = &self.health else { return };
         // A report that cannot be read leaves the last one in force, until that is too old to say anything.
-        if let Some(report) = read(path).ok().and_then(|text| HealthReport::from_json(&text)) {
+        if let Some(report) = HealthReport::load(path) {
             self.report = Some(report);
         }
     }
@@ -94,6 +96,7 @@ struct Loaded {
 #[derive(Debug)]
 pub struct Loader {
     zones: Vec<Loaded>,
+    rules: Rules,
 }
 
 /// Reads the keys of a zone, the one that signs first; none for a zone that is not served.
@@ -103,7 +106,7 @@ pub struct Loader {
 /// [`Problem`] of the first key that cannot be used.
 pub fn keys(config: &ZoneConfig) -> Result<Vec<Arc<ZoneKey>>, Problem> {
     let load = |path: &Path| {
-        let text = read(path).map_err(|error| Problem::whole(path, error))?;
+        let text = read_secret(path)?;
         ZoneKey::from_pem(path, text.as_bytes()).map(Arc::new)
     };
     config.key.iter().chain(&config.standby).map(|path| load(path)).collect()
@@ -121,13 +124,14 @@ impl Loader {
         if zones.is_empty() {
             return Err(Problem::whole(&config.file, "no zone has a key; accepted: key = \"FILE\" in one at least"));
         }
-        Ok(Self { zones })
+        let rules = Rules { limit: Some(config.limit), secrets: config.cookie_secrets.clone() };
+        Ok(Self { zones, rules })
     }
 
     /// The zones as they are now.
     #[must_use]
     pub fn state(&self) -> State {
-        State { zones: self.zones.iter().map(|zone| zone.served.clone()).collect() }
+        State { zones: self.zones.iter().map(|zone| zone.served.clone()).collect(), rules: self.rules.clone() }
     }
 
     /// Reads what changed; whether the state is another. What cannot be used is told, and the last good stays in force.
@@ -149,6 +153,7 @@ impl Loaded {
         let pool = Pool::open(config)?;
         let keys = keys(config)?;
         let zone = build(config, &keys, pool.directory(), now)?;
+        remark(&config.settings, pool.directory());
         let served = Served { zone: Arc::new(zone), candidates: Arc::new(pool.candidates(now)) };
         let directory = Arc::clone(pool.directory());
         let states = pool.states(&directory, now);
@@ -168,6 +173,9 @@ impl Loaded {
                 self.directory = directory;
             });
         }
+        if new_members && built.is_ok() {
+            remark(&self.config.settings, &self.directory);
+        }
         let states = self.pool.states(&self.directory, now);
         let new_states = states != self.states;
         if new_states || (new_members && built.is_ok()) {
@@ -178,6 +186,11 @@ impl Loaded {
         read?;
         built.map(|()| new_members || aged || new_states)
     }
+}
+
+/// Tells what of a directory is of no effect in the zone.
+pub(super) fn remark(settings: &ZoneSettings, directory: &Directory) {
+    unpublished(settings, directory).iter().for_each(|remark| warn!("{remark}"));
 }
 
 fn build(config: &ZoneConfig, keys: &[Arc<ZoneKey>], directory: &Directory, now: u64) -> Result<Zone, Problem> {

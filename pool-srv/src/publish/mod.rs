@@ -22,9 +22,9 @@ mod tsig;
 mod update;
 mod zone;
 
-pub use answer::{MAX_ZONES, Moment, Responder, Served, State, Transport};
+pub use answer::{MAX_ZONES, Moment, Responder, Rules, Served, State, Transport};
 pub use config::{Config, DEFAULT_FILE, PublishSettings, TcpSettings, ZoneConfig, duration};
-pub use cookie::{CookieSecret, SECRET};
+pub use cookie::{CookieSecret, CookieSecrets, SECRET};
 pub use counters::{Count, Counters};
 pub use export::{export, service_records};
 pub use limit::LimitSettings;
@@ -37,3 +37,11 @@ pub use targets::{Candidates, MAX_PLAIN, MAX_UDP, TARGETS};
 pub use tsig::TsigKey;
 pub use update::{Publisher, UpdateError};
 pub use zone::{Record, Zone, ZoneSettings, member_records, plain_records};
+
+/// Writes a file that is its owner's alone.
+#[cfg(test)]
+fn private(path: &std::path::Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}

@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use ntp_proto::pool::Name;
 use zeroize::Zeroizing;
 
-use crate::directory::{Problem, read};
+use crate::directory::{Problem, read_secret};
 
 /// Longest secret, as long as what the hash takes at once.
 const MAX_SECRET: usize = 64;
@@ -36,7 +36,7 @@ impl TsigKey {
     ///
     /// [`Problem`] with what is accepted.
     pub fn load(path: &Path) -> Result<Self, Problem> {
-        let text = Zeroizing::new(read(path).map_err(|error| Problem::whole(path, error))?);
+        let text = read_secret(path)?;
         Self::parse(&text).map_err(|what| Problem::whole(path, what))
     }
 

@@ -1,7 +1,10 @@
 //! Updates of a zone on somebody else's server (RFC 2136), signed with a key shared with it (RFC 8945).
 
 use core::{fmt, time::Duration};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode, UpdateMessage as _},
@@ -23,13 +26,15 @@ use tokio::{
 use super::{
     config::{PublishSettings, ZoneConfig},
     export::service_records,
-    loader::Pool,
+    loader::{Pool, remark},
     name::WireName,
     now,
     published::Published,
     record::kind,
+    targets::Candidates,
     zone::{Record, member_records},
 };
+use crate::directory::{Directory, Member, Problem};
 
 /// Most records in one message.
 const MAX_RECORDS: usize = 400;
@@ -125,6 +130,8 @@ pub struct Publisher {
     config: ZoneConfig,
     publish: PublishSettings,
     pool: Pool,
+    /// The last members that the zone can hold.
+    directory: Arc<Directory>,
     published: Published,
 }
 
@@ -133,20 +140,40 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// What is wrong with the file of what was published before.
-    pub fn new(config: &ZoneConfig, pool: Pool) -> Result<Option<Self>, crate::directory::Problem> {
+    /// What is wrong with the members, or with the file of what was published before.
+    pub fn new(config: &ZoneConfig, pool: Pool) -> Result<Option<Self>, Problem> {
         let Some(publish) = config.publish.clone() else { return Ok(None) };
+        member_records(&config.settings, pool.directory())?;
         let published = Published::open(&publish.state, &config.settings.origin())?;
-        Ok(Some(Self { config: config.clone(), publish, pool, published }))
+        remark(&config.settings, pool.directory());
+        let directory = Arc::clone(pool.directory());
+        Ok(Some(Self { config: config.clone(), publish, pool, directory, published }))
     }
 
-    /// Reads changed files again; the last good members stay in force.
+    /// Reads changed files again; the last members that can be published stay in force.
     ///
     /// # Errors
     ///
     /// What is wrong with the members' file.
-    pub fn refresh(&mut self) -> Result<bool, crate::directory::Problem> {
-        self.pool.refresh()
+    pub fn refresh(&mut self) -> Result<bool, Problem> {
+        let changed = self.pool.refresh()?;
+        if changed {
+            member_records(&self.config.settings, self.pool.directory())?;
+            remark(&self.config.settings, self.pool.directory());
+            self.directory = Arc::clone(self.pool.directory());
+        }
+        Ok(changed)
+    }
+
+    /// The records that the zone is to have because of us.
+    fn records(&self, now: u64, random: &mut impl Rng) -> Result<(Vec<Record>, usize), Problem> {
+        let settings = &self.config.settings;
+        let mut records = member_records(settings, &self.directory)?;
+        let health = |member: &Member| self.pool.health(member, now);
+        let targets = service_records(settings, &Candidates::new(&self.directory, health), random)?;
+        let count = targets.len();
+        records.extend(targets);
+        Ok((records, count))
     }
 
     /// Brings the zone up to date; how many service records it has now.
@@ -156,11 +183,8 @@ impl Publisher {
     /// [`UpdateError`]; sets that were sent before it are published, and none by half.
     pub async fn publish(&mut self, random: &mut impl Rng) -> Result<usize, UpdateError> {
         let settings = &self.config.settings;
-        let ours = |problem: crate::directory::Problem| UpdateError::Ours(problem.to_string());
-        let mut records = member_records(settings, self.pool.directory()).map_err(ours)?;
-        let targets = service_records(settings, &self.pool, now::unix(), random).map_err(ours)?;
-        let count = targets.len();
-        records.extend(targets);
+        let ours = |problem: Problem| UpdateError::Ours(problem.to_string());
+        let (records, count) = self.records(now::unix(), random).map_err(ours)?;
         // What certificates are pinned to belongs to members whose names lie in the zone, as do their addresses.
         let sets = sets(records, self.published.sets());
         // Written before it is sent: who is stopped in between knows of too much, which does no harm.
@@ -247,7 +271,7 @@ mod tests {
     use rand_core::SeedableRng as _;
 
     use super::*;
-    use crate::publish::Data;
+    use crate::publish::{Data, config::Config};
 
     fn record(owner: &str, address: u32) -> Record {
         let owner = WireName::of(&pool::Name::parse(owner).unwrap());
@@ -284,6 +308,39 @@ mod tests {
         assert_eq!(message.zones()[0].name().to_string(), "time.example.");
         // It is what a server reads.
         assert_eq!(Message::from_vec(&message.to_vec().unwrap()).unwrap().updates().len(), 3);
+    }
+
+    #[test]
+    fn members_that_cannot_be_published_leave_the_last_that_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |members: &str| {
+            std::fs::write(folder.path().join("new"), members).unwrap();
+            std::fs::rename(folder.path().join("new"), folder.path().join("m")).unwrap();
+        };
+        let secret = "key \"u\" { algorithm hmac-sha256; secret \"AAECAwQFBgcICQoLDA0ODw==\"; };";
+        crate::publish::private(&folder.path().join("tsig"), secret);
+        let text = "[[zone]]\nname = \"time.example\"\nmembers = \"m\"\n\
+                    [zone.publish]\nserver = \"192.0.2.1\"\ntsig-key = \"tsig\"\n";
+        let config = Config::parse(&folder.path().join("c"), text).unwrap();
+        let own = |name: &str, more: &str| format!("[[member]]\nname = \"{name}.time.example\"\n{more}");
+        let with = "addresses = [\"192.0.2.1\"]\n";
+        write(&own("a", with));
+        let pool = Pool::open(&config.zones[0]).unwrap();
+        let mut publisher = Publisher::new(&config.zones[0], pool).unwrap().unwrap();
+        let mut random = ChaCha12Rng::from_seed([1; 32]);
+        let mut names = |publisher: &Publisher| {
+            let (records, targets) = publisher.records(1_800_000_000, &mut random).unwrap();
+            (records.iter().filter(|record| record.data.kind() == kind::A).count(), targets)
+        };
+        assert_eq!(names(&publisher), (1, 1));
+        write(&(own("a", with) + &own("b", "")));
+        let told = publisher.refresh().unwrap_err().to_string();
+        assert!(told.contains("m:5:1: member b.time.example lies in the zone"), "{told}");
+        assert_eq!(names(&publisher), (1, 1), "what can be published goes on, members' health included");
+        assert!(!publisher.refresh().unwrap(), "it is told once");
+        write(&(own("a", with) + &own("b", with)));
+        assert!(publisher.refresh().unwrap());
+        assert_eq!(names(&publisher), (2, 2));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     SERVICE,
-    directory::{Directory, Problem},
+    directory::{Directory, Member, Problem},
 };
 
 /// Most octets of a set of records with its signature: far below what a message over TCP may hold.
@@ -93,10 +93,7 @@ pub fn member_records(settings: &ZoneSettings, directory: &Directory) -> Result<
     let origin = settings.origin();
     let mut records = Vec::new();
     for member in directory.members() {
-        let wrong = |what: String| {
-            let place = crate::directory::Place { line: member.line, column: 1 };
-            Problem { file: settings.members.clone(), place: Some(place), what }
-        };
+        let wrong = |what: String| Problem::in_line(&settings.members, member.line, what);
         if member.name.address().is_some() {
             return Err(wrong(format!("member {} is an address; accepted for SRV records: host names", member.name)));
         }
@@ -121,6 +118,23 @@ pub fn member_records(settings: &ZoneSettings, directory: &Directory) -> Result<
         }
     }
     Ok(records)
+}
+
+/// What members say of their certificates and the zone cannot: their names lie in others.
+pub(super) fn unpublished(settings: &ZoneSettings, directory: &Directory) -> Vec<Problem> {
+    let origin = settings.origin();
+    let lies_outside = |name: &Name| name.address().is_none() && WireName::of(name).relative_to(&origin).is_none();
+    let pinned = directory.members().iter().filter(|member| !member.tlsa.is_empty() && lies_outside(&member.name));
+    let remark = |member: &Member| {
+        let what =
+            format!("tlsa of member {} is not published: it does not lie in the zone {}", member.name, settings.name);
+        Problem::in_line(
+            &settings.members,
+            member.line,
+            format!("{what}; the zone of that name has to have the records"),
+        )
+    };
+    pinned.map(remark).collect()
 }
 
 /// All records of a zone but the service records and those of DNSSEC.

@@ -46,7 +46,7 @@ fn responder() -> Responder {
     let signer = Signer::new(Arc::clone(&key), settings.origin(), window);
     let zone = Zone::build(&settings, &directory, &[key], signer, 1).expect("a zone");
     let candidates = Arc::new(Candidates::new(&directory, |_| Health::Up));
-    let state = Arc::new(State { zones: vec![Served { zone: Arc::new(zone), candidates }] });
+    let state = Arc::new(State { zones: vec![Served { zone: Arc::new(zone), candidates }], ..State::default() });
     let limit = LimitSettings { rate: 0, slip: 0 };
     let random = ChaCha12Rng::from_seed([5; 32]);
     Responder::new(state, limit, 1, CookieSecret::new([3; 16]), Arc::new(Counters::default()), random)

@@ -29,7 +29,7 @@ impl Pool {
     async fn connect(pki: &Pki, address: SocketAddr) -> Self {
         let config = ClientConfig::new(&pki.roots).unwrap();
         let deadline = now::monotonic() + Duration::from_secs(10);
-        let session = UpstreamSession::new(&config, NAME, now::unix(), deadline).unwrap();
+        let session = UpstreamSession::new(&config, NAME, &[], now::unix(), deadline).unwrap();
         let mut pool = Self { stream: TcpStream::connect(address).await.unwrap(), session };
         assert_eq!(pool.said().await, Output::Ready);
         pool

@@ -6,6 +6,7 @@ use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
 use ntp_proto::time::Monotonic;
 use nts_ke::{
     error::KeError,
+    pressure::Waiting,
     server::{Output, Served, ServerSession, Stage},
 };
 use pool_lb::acceptor::{Failure, PIECE, part, transmit};
@@ -22,17 +23,25 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) struct Place {
     pub(super) shared: Arc<Shared>,
     pub(super) id: ConnectionId,
+    /// Until its first turn.
+    pub(super) waiting: Option<Waiting>,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.waiting.is_some() {
+            self.shared.pressure().handle_gone();
+        }
         self.shared.admission().handle_closed(self.id);
     }
 }
 
 /// Carries out one exchange and counts it.
-pub(super) async fn attend(place: Place, mut stream: TcpStream, peer: IpAddr) {
+pub(super) async fn attend(mut place: Place, mut stream: TcpStream, peer: IpAddr) {
     let began = now::monotonic();
+    if let Some(waiting) = place.waiting.take() {
+        place.shared.pressure().handle_turn(began, &waiting);
+    }
     let mut stage = Stage::Hello;
     let outcome = converse(&place, &mut stream, &mut stage).await;
     {
@@ -69,7 +78,7 @@ pub(super) async fn attend(place: Place, mut stream: TcpStream, peer: IpAddr) {
 
 /// Drives a session. Says in `stage` how far it came before it was over.
 async fn converse(place: &Place, stream: &mut TcpStream, stage: &mut Stage) -> Result<Served, Failure> {
-    let Place { shared, id } = place;
+    let Place { shared, id, .. } = place;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| Failure::Io(io::Error::other(error)))?;
     let mut rng = ChaCha20Rng::from_seed(seed);

@@ -122,7 +122,7 @@ impl Pki {
                 client::Output::Transmit(bytes) => {
                     for piece in bytes.chunks(size) {
                         stream.write_all(piece).await.map_err(|error| error.to_string())?;
-                        tokio::task::yield_now().await;
+                        yield_now().await;
                     }
                     continue;
                 }
@@ -168,6 +168,29 @@ async fn closed(stream: &mut TcpStream) -> Duration {
     let mut piece = [0; 4096];
     while let Ok(1..) = stream.read(&mut piece).await {}
     started.elapsed()
+}
+
+#[tokio::test]
+async fn who_would_wait_too_long_is_refused_at_once() {
+    let pki = Pki::new();
+    let server = pki.start(Limits::default(), patient());
+    let address = server.addresses()[0];
+    // Turns cost a second each, so far.
+    let start = now::monotonic();
+    let waiting = server.shared.pressure().handle_admitted(start);
+    server.shared.pressure().handle_turn(start + Duration::from_secs(1), &waiting);
+    // Both have come before the server looks.
+    let both = [(); 2].map(|()| std::net::TcpStream::connect(address).unwrap());
+    eventually(&server, |server| server.counters().refused_busy == 1).await;
+    assert_eq!((server.counters().accepted, server.open()), (1, 1), "where nobody waits, one is taken");
+    drop(both);
+    // And turns are cheap now.
+    eventually(&server, |server| server.open() == 0).await;
+    for _ in 0..3 {
+        assert!(pki.exchange(address).await.is_ok());
+    }
+    let counters = server.stop().await;
+    assert_eq!((counters.completed, counters.refused_busy), (3, 1));
 }
 
 #[tokio::test]
@@ -377,7 +400,7 @@ async fn every_fault_of_an_identity_names_its_file_and_changes_nothing() {
         (with_certificate(&pki.path("none")), "none: No such file or directory (os error 2)"),
         (with_certificate(&write("empty", "", 0o644)), "empty: no certificate"),
         (with_certificate(&write("cut", &certificate[..200], 0o644)), "cut: not well-formed PEM"),
-        (with_certificate(&write("long", &certificate.repeat(3_000), 0o644)), "long: longer than 1048576 bytes"),
+        (with_certificate(&write("long", &certificate.repeat(3_000), 0o644)), "long: longer than 1048576 octets"),
         (with_key(&write("cert.pem", &certificate, 0o600)), "cert.pem: no private key"),
         (
             with_key(&write("open.pem", &key, 0o644)),

@@ -5,28 +5,15 @@
 
 use std::net::IpAddr;
 
+use nts_ke::reach::{Reach, reach};
+
 /// Whether a server at `peer` may name the NTP server `target`.
 pub(super) fn is_allowed(peer: IpAddr, target: IpAddr) -> bool {
-    let (peer, target) = (peer.to_canonical(), target.to_canonical());
-    let broadcast = matches!(target, IpAddr::V4(target) if target.is_broadcast());
-    if target.is_unspecified() || target.is_multicast() || broadcast {
-        return false;
-    }
-    if target.is_loopback() {
-        return peer.is_loopback();
-    }
-    !is_private(target) || is_private(peer) || peer.is_loopback()
-}
-
-/// Addresses that mean another machine at every site: RFC 1918, RFC 3927, RFC 6598, RFC 4193, link-local.
-fn is_private(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [a, b, ..] = address.octets();
-            let shared = a == 100 && (64..128).contains(&b);
-            address.is_private() || address.is_link_local() || shared || a == 0
-        }
-        IpAddr::V6(address) => address.is_unique_local() || address.is_unicast_link_local(),
+    match reach(target) {
+        Reach::Internet => true,
+        Reach::Site => matches!(reach(peer), Reach::Site | Reach::Host),
+        Reach::Host => reach(peer) == Reach::Host,
+        Reach::Nowhere => false,
     }
 }
 
@@ -51,6 +38,10 @@ mod tests {
             ("127.0.0.1", [false, false, false, false, true, true]),
             ("::ffff:127.0.0.1", [false, false, false, false, true, true]),
             ("::1", [false, false, false, false, true, true]),
+            ("64:ff9b::a00:1", [false, false, true, true, true, true]),
+            ("64:ff9b::7f00:1", [false, false, false, false, true, true]),
+            ("::7f00:1", [false; 6]),
+            ("240.0.0.1", [false; 6]),
             ("0.0.0.0", [false; 6]),
             ("::", [false; 6]),
             ("255.255.255.255", [false; 6]),

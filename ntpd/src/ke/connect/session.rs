@@ -1,6 +1,6 @@
 //! One session over one connection.
 
-use std::{io, time::Duration};
+use std::{future::pending, io, time::Duration};
 
 use nts_ke::{
     client::{ClientConfig, ClientSession, Established, Order, Output},
@@ -9,24 +9,26 @@ use nts_ke::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::Semaphore,
     time::{Instant, error::Elapsed, timeout_at},
 };
 
-use super::{Cause, Failed};
+use super::{
+    Cause, Failed,
+    turn::{Held, Turn},
+};
 use crate::now;
 
 /// Octets that are read at a time.
 const PIECE: usize = 4096;
 
 /// Lets the session and the server talk until one of them is done, for `time` at most. Of several sessions with one
-/// server, that which has the only permit of `turn` sends its request.
+/// server, that which has the `turn` sends its request; if there is no answer to it for long, the next one has the turn.
 pub(super) async fn run(
     config: &ClientConfig,
     order: &Order<'_>,
     mut stream: TcpStream,
     time: Duration,
-    turn: &Semaphore,
+    turn: &Turn,
 ) -> Result<Box<Established>, Failed> {
     let end = Instant::now() + time;
     let mut session = ClientSession::new(config, order).map_err(Cause::Order)?;
@@ -34,15 +36,15 @@ pub(super) async fn run(
     let _ = stream.set_nodelay(true);
     let mut piece = [0; PIECE];
     let mut broken = None;
-    let mut permit = None;
+    let mut held = None;
     // Ends: input is bounded by the session and by `end`, and so is what it makes the session say.
     loop {
         match session.poll_output() {
             Output::Transmit(_) if broken.is_some() => {}
-            Output::Transmit(bytes) if session.is_secure() && permit.is_none() => {
-                // Closed it is never; and who waits here at the end has sent nothing that asks for keys.
-                permit = timeout_at(end, turn.acquire()).await.ok().and_then(Result::ok);
-                if permit.is_none() || write(&mut stream, &bytes, end, &mut broken).await.is_err() {
+            Output::Transmit(bytes) if session.is_secure() && held.is_none() => {
+                // Who waits here at the end has sent nothing that asks for keys.
+                held = turn.take(end).await;
+                if held.is_none() || write(&mut stream, &bytes, end, &mut broken).await.is_err() {
                     session.handle_timeout(now::monotonic().max(order.deadline));
                 }
             }
@@ -61,7 +63,7 @@ pub(super) async fn run(
                 return Err(Failed { cause, chain });
             }
             Output::Timeout(None, _) => return Err(late().into()),
-            Output::Timeout(Some(deadline), _) => match timeout_at(end, stream.read(&mut piece)).await {
+            Output::Timeout(Some(deadline), _) => match read(&mut stream, &mut piece, end, held.as_ref()).await {
                 Ok(Ok(0)) => session.handle_eof(now::monotonic()),
                 Ok(Ok(length)) => session.handle_input(now::monotonic(), piece.get(..length).unwrap_or_default()),
                 Ok(Err(error)) => return Err(Cause::Broken(broken.unwrap_or(error)).into()),
@@ -70,6 +72,29 @@ pub(super) async fn run(
         }
     }
 }
+
+/// Receives, or fails at the `end`, or when another session is to have the turn: nothing was exported yet.
+async fn read(
+    stream: &mut TcpStream,
+    piece: &mut [u8],
+    end: Instant,
+    held: Option<&Held<'_>>,
+) -> Result<io::Result<usize>, Late> {
+    let wanted = async {
+        match held {
+            Some(held) => held.is_wanted().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        read = timeout_at(end, stream.read(piece)) => read.map_err(|_| Late),
+        () = wanted => Err(Late),
+    }
+}
+
+/// The time of a session is over.
+struct Late;
 
 /// Sends, or fails at the `end`.
 async fn write(

@@ -32,6 +32,11 @@ fn measure(judge: &mut Judge, now: u64, member: &str, offset: f64) {
     judge.judge(now);
 }
 
+fn probe_in_vain(judge: &mut Judge, now: u64, member: &str) {
+    judge.handle_sample(now, member, Sample::Unprobed("no NTP answer in time".to_owned()));
+    judge.judge(now);
+}
+
 /// All others serve: what fails is the member's own fault.
 fn with_good_others() -> Judge {
     let (mut judge, names) = judge(8);
@@ -50,9 +55,9 @@ fn one_failure_makes_suspect_three_bring_down_and_successes_bring_back() {
     assert_eq!(judge.state("m1.test"), Health::Up);
     fail(&mut judge, 1003, "m1.test", 3);
     assert_eq!(judge.state("m1.test"), Health::Down);
-    let report = judge.report(1004);
+    let report = judge.report(1004, 501_004);
     assert_eq!(report.members["m1.test"].reason.as_deref(), Some("no answer"));
-    assert_eq!((report.members["m1.test"].since, report.members["m2.test"].reason.as_deref()), (1003, None));
+    assert_eq!((report.members["m1.test"].since, report.members["m2.test"].reason.as_deref()), (501_003, None));
     serve(&mut judge, 1005, "m1.test", 3);
     assert_eq!(judge.state("m1.test"), Health::Up);
 }
@@ -71,6 +76,71 @@ fn a_member_that_is_down_is_tried_again_less_and_less_often() {
         serve(&mut judge, now, "m2.test", 1);
         fail(&mut judge, now, "m1.test", 1);
         assert_eq!(judge.state("m1.test"), Health::Down, "{pause}");
+    }
+}
+
+#[test]
+fn a_server_without_time_goes_down_however_many_users_get_cookies_of_it() {
+    let mut judge = with_good_others();
+    judge.set_horizon(Round::plan(Duration::from_secs(60), 8).horizon());
+    for second in 0..600 {
+        let now = 1001 + second;
+        serve(&mut judge, now, "m1.test", 1);
+        if second % 60 == 0 {
+            probe_in_vain(&mut judge, now, "m1.test");
+        }
+        let expected = if second < 120 { Health::Suspect } else { Health::Down };
+        assert_eq!(judge.state("m1.test"), expected, "after {second} s");
+    }
+    assert_eq!(judge.report(1601, 1601).members["m1.test"].reason.as_deref(), Some("no NTP answer in time"));
+    // Only what failed brings it back.
+    for (now, expected) in [(1601, Health::Suspect), (1661, Health::Suspect), (1721, Health::Up)] {
+        serve(&mut judge, now, "m1.test", 9);
+        measure(&mut judge, now, "m1.test", 0.0);
+        assert_eq!(judge.state("m1.test"), expected, "{now}");
+    }
+}
+
+#[test]
+fn a_member_that_serves_no_pool_is_not_put_back_by_probes() {
+    let mut judge = with_good_others();
+    fail(&mut judge, 1001, "m1.test", 3);
+    let (mut now, mut trials) = (1001, Vec::new());
+    for second in 1002..2402 {
+        if second % 10 == 0 {
+            measure(&mut judge, second, "m1.test", 0.0);
+        }
+        judge.judge(second);
+        if judge.state("m1.test") == Health::Suspect {
+            trials.push(second - now);
+            now = second;
+            fail(&mut judge, second, "m1.test", 1);
+        }
+        assert_eq!(judge.state("m1.test"), Health::Down, "{second}");
+    }
+    assert_eq!(trials, [10, 20, 40, 80, 160, 300, 300, 300], "each trial comes after twice the time, to the limit");
+}
+
+#[test]
+fn a_fault_of_ours_that_only_probes_show_brings_nobody_down() {
+    for interval in [10, 60, 600] {
+        let (mut judge, names) = judge(8);
+        judge.set_horizon(Round::plan(Duration::from_secs(interval), 8).horizon());
+        // Users are served all the time; what probes send by UDP is lost for five rounds, and then comes through again.
+        for second in 0..10 * interval {
+            let now = 1000 + second;
+            names.iter().for_each(|name| judge.handle_sample(now, name, Sample::Served));
+            for (place, name) in (0..8).zip(&names) {
+                match (second % interval == place * interval / 8, (2..7).contains(&(second / interval))) {
+                    (false, _) => {}
+                    (true, true) => probe_in_vain(&mut judge, now, name),
+                    (true, false) => measure(&mut judge, now, name, 0.0),
+                }
+            }
+            judge.judge(now);
+            assert!(names.iter().all(|name| judge.state(name) != Health::Down), "{interval} s: {second}");
+        }
+        assert!(names.iter().all(|name| judge.state(name) == Health::Up), "{interval} s");
     }
 }
 
@@ -192,7 +262,7 @@ fn what_is_old_says_nothing() {
     assert_eq!([judge.state("m1.test"), judge.state("m2.test")], [Health::Suspect; 2]);
     judge.judge(1002 + Horizon::default().fresh);
     assert_eq!([judge.state("m1.test"), judge.state("m2.test")], [Health::Up; 2]);
-    assert_eq!(judge.report(1700).members["m2.test"].offset_seconds, None);
+    assert_eq!(judge.report(1700, 1700).members["m2.test"].offset_seconds, None);
 }
 
 #[test]
@@ -229,13 +299,13 @@ fn members_that_drain_stay_out_and_unknown_ones_are_up() {
     assert_eq!([judge.state("m1.test"), judge.state("else.test")], [Health::Up; 2]);
     judge.handle_sample(1004, "else.test", Sample::Served);
     judge.set_members(1005, ["m1.test"].into_iter());
-    assert_eq!(judge.report(1005).members.len(), 1);
+    assert_eq!(judge.report(1005, 1005).members.len(), 1);
 }
 
 proptest! {
     /// The member count never changes what one is, and no history keeps a member down that serves from now on.
     #[test]
-    fn whoever_serves_comes_back(history in prop::collection::vec((0_u64..30, 0_u8..3), 0..60)) {
+    fn whoever_serves_comes_back(history in prop::collection::vec((0_u64..30, 0_u8..4), 0..60)) {
         let mut judge = with_good_others();
         let mut now = 1000;
         for (pause, what) in history {
@@ -243,10 +313,11 @@ proptest! {
             match what {
                 0 => fail(&mut judge, now, "m1.test", 1),
                 1 => serve(&mut judge, now, "m1.test", 1),
+                2 => probe_in_vain(&mut judge, now, "m1.test"),
                 _ => measure(&mut judge, now, "m1.test", 0.2),
             }
         }
-        measure(&mut judge, now, "m1.test", 0.0);
+        (0..MOST_PROBES).for_each(|_| measure(&mut judge, now, "m1.test", 0.0));
         serve(&mut judge, now, "m1.test", usize::from(MOST));
         prop_assert_eq!(judge.state("m1.test"), Health::Up);
     }

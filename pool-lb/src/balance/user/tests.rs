@@ -99,3 +99,37 @@ fn connections_are_made_beforehand_to_few_members_of_many() {
         assert_eq!(links, warmed, "{members}");
     }
 }
+
+#[test]
+fn connections_outlive_changes_of_the_directory_that_are_none_of_theirs() {
+    let entry = |name: &str, more: &str| {
+        format!(
+            "[[member]]\nname = \"{name}.test\"\naddresses = [\"127.0.0.1\"]\ntoken = \"{}\"\n{more}",
+            "0".repeat(22)
+        )
+    };
+    let worker = Worker::new(shared(&entry("m1", "capacity = 5\n")).0).unwrap();
+    let link_in = |members: &str| {
+        let directory = pool_srv::directory::parse(std::path::Path::new("members.toml"), members).unwrap();
+        let place = directory.members().iter().position(|member| member.name.as_str() == "m1.test").unwrap();
+        let roster = pool_srv::directory::Roster::new(directory, |_| pool_srv::directory::Health::Up);
+        worker.link(&Assignments::new(roster), place).unwrap()
+    };
+    let first = link_in(&entry("m1", "capacity = 5\n"));
+    // Another member stands before it; its own share and place change.
+    let europe = "[[region]]\nname = \"europe\"\nprefixes = [\"192.0.2.0/24\"]\n";
+    let with = entry("m0", "") + &entry("m1", "capacity = 5\nweight = 7\ndrain = true\nregions = [\"europe\"]\n");
+    let second = link_in(&(europe.to_owned() + &with));
+    assert!(Rc::ptr_eq(&first, &second));
+    let pin = format!("capacity = 5\ntlsa = [\"3 1 1 {}\"]\n", "ab".repeat(32));
+    for other in [
+        entry("m1", "capacity = 6\n"),
+        entry("m1", "capacity = 5\nport = 4461\n"),
+        entry("m1", &pin),
+        entry("m1", "capacity = 5\n").replace("127.0.0.1", "127.0.0.2"),
+        entry("m1", "capacity = 5\n").replace('0', "1"),
+    ] {
+        let before = link_in(&entry("m1", "capacity = 5\n"));
+        assert!(!Rc::ptr_eq(&before, &link_in(&other)), "{other}");
+    }
+}

@@ -1,4 +1,4 @@
-use std::os::unix::fs::PermissionsExt as _;
+use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;
 
@@ -142,6 +142,41 @@ fn a_watched_file_keeps_the_last_good_state() {
     fs::remove_file(&path).unwrap();
     assert!(watched.refresh().is_err());
     assert_eq!(watched.current().members().len(), 2);
+}
+
+#[test]
+fn a_change_that_the_system_could_not_read_is_tried_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("members.toml");
+    fs::write(&path, "[[member]]\nname = \"a.example\"\n").unwrap();
+    let mut watched = Watched::open(&path).unwrap();
+    // It can be opened, and reading it is an IO error.
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink("/proc/self/mem", &path).unwrap();
+    for _ in 0..3 {
+        let problem = watched.refresh().unwrap_err();
+        assert!(problem.is_passing && problem.to_string().contains("os error"), "{problem}");
+    }
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "[[member]]\n").unwrap();
+    assert!(!watched.refresh().unwrap_err().is_passing);
+    assert!(watched.refresh().unwrap().is_none());
+}
+
+#[test]
+fn a_prefix_is_in_one_region() {
+    let region =
+        |name: &str, more: &str| format!("[[region]]\nname = \"{name}\"\nprefixes = [\"192.0.2.0/24\"]\n{more}");
+    let member = "[[member]]\nname = \"a.example\"\n";
+    let told = parsed(&(region("europe", "") + &region("asia", "") + member)).unwrap_err();
+    assert!(told.starts_with("members.toml:6:13: ") && told.contains("\"europe\" already, in line 3"), "{told}");
+    let mapped = region("asia", "").replace("192.0.2.0/24", "::ffff:192.0.2.0/120");
+    assert!(parsed(&(region("europe", "") + &mapped + member)).unwrap_err().contains("already, in line 3"));
+    // Within each other, the smaller one has it.
+    let nested = parsed(&(region("europe", "") + &region("campus", "within = \"europe\"\n") + member)).unwrap();
+    let regions = nested.regions_of("192.0.2.1".parse().unwrap());
+    let names: Vec<_> = regions.iter().map(|region| nested.region_name(*region)).collect();
+    assert_eq!(names, ["campus", "europe"]);
 }
 
 #[test]

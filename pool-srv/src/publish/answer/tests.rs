@@ -19,6 +19,8 @@ use crate::{
     publish::{Data, Signer, Window, ZoneKey, ZoneSettings},
 };
 
+mod rules;
+
 const NOW: u64 = 1_800_000_000;
 const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9));
 
@@ -86,9 +88,9 @@ impl Server {
 
     fn with(settings: &ZoneSettings, members: &str, limit: LimitSettings) -> Self {
         let directory = parse(Path::new("members.toml"), members).unwrap();
-        let state = Arc::new(State { zones: vec![served(settings, &directory)] });
+        let state = Arc::new(State { zones: vec![served(settings, &directory)], ..State::default() });
         let counters = Arc::new(Counters::default());
-        let secret = CookieSecret::new([3; 16]);
+        let secret = crate::publish::CookieSecret::new([3; 16]);
         let random = ChaCha12Rng::from_seed([5; 32]);
         let responder = Responder::new(state, limit, 1, secret, Arc::clone(&counters), random);
         Self { responder, counters, peer: PEER, transport: Transport::Udp, seconds: 0 }
@@ -541,7 +543,7 @@ fn several_zones_are_told_apart() {
     let directory = parse(Path::new("members.toml"), "[[member]]\nname = \"a.example.net\"\n").unwrap();
     let zones = ["time.example", "sub.time.example"].map(|name| served(&settings(name, 4), &directory)).to_vec();
     let mut server = pool();
-    server.responder.set_state(Arc::new(State { zones }));
+    server.responder.set_state(Arc::new(State { zones, ..State::default() }));
     let soa = |answer: Message| answer.answers[0].name.to_string();
     assert_eq!(soa(server.ask(&query("time.example.", RecordType::SOA, true))), "time.example.");
     assert_eq!(soa(server.ask(&query("sub.time.example.", RecordType::SOA, true))), "sub.time.example.");

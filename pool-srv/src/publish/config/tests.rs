@@ -104,15 +104,25 @@ fn secrets_are_read_from_their_files() {
         "{GOOD}[cookies]\nsecret-file = \"cookie\"\n[[zone]]\nname = \"b.example\"\nmembers = \"m\"\n[zone.publish]\nserver = \"192.0.2.1\"\ntsig-key = \"tsig\"\n"
     );
     let load = |cookie: &str, tsig: &str| {
-        fs::write(folder.path().join("cookie"), cookie).unwrap();
-        fs::write(folder.path().join("tsig"), tsig).unwrap();
+        crate::publish::private(&folder.path().join("cookie"), cookie);
+        crate::publish::private(&folder.path().join("tsig"), tsig);
         Config::parse(&file, &text).map_err(|problem| problem.to_string())
     };
     let tsig = "key \"u\" { algorithm hmac-sha256; secret \"AAECAwQFBgcICQoLDA0ODw==\"; };";
     let config = load("e5e973e5a6b2a43f48e7dc849e37bfcf\n", tsig).unwrap();
-    assert!(config.cookie_secret.is_some());
+    assert!(config.cookie_secrets.is_some());
     let publish = config.zones[1].publish.as_ref().unwrap();
     assert_eq!((publish.server, publish.key.name.as_str()), ("192.0.2.1:53".parse().unwrap(), "u"));
-    assert!(load("e5e9", tsig).unwrap_err().contains("accepted: 32 hexadecimal digits"));
+    assert!(load("e5e9", tsig).unwrap_err().contains("accepted: one or two lines of 32 hexadecimal digits"));
+    let cookie = "e5e973e5a6b2a43f48e7dc849e37bfcf\n445536bcd2513298075a5d379663c962\n";
+    assert!(load(cookie, tsig).is_ok(), "the next secret is accepted before it is used");
+    assert!(load(&format!("{cookie}{cookie}"), tsig).unwrap_err().contains("one or two lines"));
+    for name in ["cookie", "tsig"] {
+        load(cookie, tsig).unwrap();
+        let path = folder.path().join(name);
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        let told = Config::parse(&file, &text).unwrap_err().to_string();
+        assert!(told.contains(&format!("{}: everybody may read or write this secret", path.display())), "{told}");
+    }
     assert!(load("e5e973e5a6b2a43f48e7dc849e37bfcf", "key u {}").unwrap_err().contains("no algorithm hmac-sha256"));
 }

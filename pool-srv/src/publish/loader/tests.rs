@@ -24,7 +24,7 @@ impl Folder {
     }
 
     fn write(&self, name: &str, text: &str) {
-        fs::write(self.path("new"), text).unwrap();
+        crate::publish::private(&self.path("new"), text);
         fs::rename(self.path("new"), self.path(name)).unwrap();
     }
 
@@ -71,6 +71,19 @@ fn changes_are_read_and_mistakes_leave_the_last_good_state() {
 }
 
 #[test]
+fn tlsa_records_that_another_zone_has_to_hold_are_told_with_their_line() {
+    let pin = format!("tlsa = [\"3 1 1 {}\"]\n", "ab".repeat(32));
+    let own = "[[member]]\nname = \"ke1.time.example\"\naddresses = [\"192.0.2.1\"]\n";
+    let folder = Folder::new(&format!("{own}{pin}[[member]]\nname = \"a.example.net\"\n{pin}"));
+    let config = Config::load(&folder.path("srv.toml")).unwrap();
+    let pool = Pool::open(&config.zones[0]).unwrap();
+    let remarks: Vec<_> =
+        unpublished(&config.zones[0].settings, pool.directory()).iter().map(ToString::to_string).collect();
+    let [remark] = &remarks[..] else { panic!("{remarks:?}") };
+    assert!(remark.contains("members.toml:6:1: tlsa of member a.example.net is not published"), "{remark}");
+}
+
+#[test]
 fn health_takes_members_out_but_never_all() {
     let folder = Folder::new(TWO);
     let mut loader = folder.open().unwrap();
@@ -107,7 +120,17 @@ fn signatures_are_made_anew_in_good_time_and_when_the_clock_jumps() {
 
 #[test]
 fn nothing_starts_without_a_usable_key() {
+    use std::os::unix::fs::PermissionsExt as _;
     let folder = Folder::new(TWO);
+    for (mode, good) in [(0o644, false), (0o606, false), (0o640, true), (0o400, true)] {
+        fs::set_permissions(folder.path("zone.key"), fs::Permissions::from_mode(mode)).unwrap();
+        let told = folder.open().map(|_| ()).err().unwrap_or_default();
+        assert_eq!(
+            !told.contains("zone.key: everybody may read or write this secret, so it is not used; accepted: mode 0600"),
+            good,
+            "{mode:o}: {told}"
+        );
+    }
     folder.write("zone.key", "rubbish");
     let told = folder.open().unwrap_err();
     assert!(told.contains("zone.key: unusable key") && told.contains("nts-pool-srv key FILE"), "{told}");

@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 use super::{
     answer::{Responder, State},
     config::Config,
-    cookie::{CookieSecret, SECRET},
+    cookie::{CookieSecret, CookieSecrets, SECRET},
     counters::{Count, Counters},
     loader::Loader,
     now,
@@ -54,7 +54,7 @@ pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
 struct Maker {
     states: States,
     config: Config,
-    secret: CookieSecret,
+    secrets: CookieSecrets,
     counters: Arc<Counters>,
     tables: usize,
 }
@@ -64,7 +64,7 @@ impl Maker {
         let state = Arc::clone(&self.states.borrow());
         let random = ChaCha12Rng::from_seed(random()?);
         let counters = Arc::clone(&self.counters);
-        Ok(Responder::new(state, self.config.limit, self.tables, self.secret.clone(), counters, random))
+        Ok(Responder::new(state, self.config.limit, self.tables, self.secrets.clone(), counters, random))
     }
 }
 
@@ -98,13 +98,13 @@ impl Server {
         let loader = Loader::open(&config, now::unix()).map_err(|problem| problem.to_string())?;
         let (sender, states) = watch::channel(Arc::new(loader.state()));
         let told = |error: io::Error| error.to_string();
-        let secret = match &config.cookie_secret {
-            Some(secret) => secret.clone(),
-            None => CookieSecret::new(random::<SECRET>().map_err(told)?),
+        let secrets = match &config.cookie_secrets {
+            Some(secrets) => secrets.clone(),
+            None => CookieSecret::new(random::<SECRET>().map_err(told)?).into(),
         };
         let counters = Arc::new(Counters::default());
         let threads = std::thread::available_parallelism().map_or(1, |threads| threads.get().min(MAX_THREADS));
-        let maker = Maker { states, config, secret, counters, tables: threads };
+        let maker = Maker { states, config, secrets, counters, tables: threads };
         let addresses = listen(&maker, threads).await?;
         for zone in loader.state().zones {
             let (names, members) = (zone.zone.len(), zone.candidates.len());
@@ -156,7 +156,7 @@ impl Server {
 
     /// Reads everything again.
     fn reload(&mut self) {
-        match again(&self.file, &self.maker.config.listen) {
+        match again(&self.file, &self.maker.config) {
             Ok(new) => {
                 self.loader = new;
                 self.publish();
@@ -222,10 +222,39 @@ async fn listen(maker: &Maker, threads: usize) -> Result<Vec<SocketAddr>, String
 }
 
 /// Reads the configuration and all its files again; sockets stay as they are.
-fn again(file: &Path, listen: &[SocketAddr]) -> Result<Loader, String> {
+fn again(file: &Path, started: &Config) -> Result<Loader, String> {
     let config = Config::load(file).map_err(|problem| problem.to_string())?;
-    if config.listen != listen {
-        warn!("{}: another listen needs a restart", file.display());
+    for what in bound_to_start(started, &config) {
+        warn!("{}: another {what} needs a restart", file.display());
     }
     Loader::open(&config, now::unix()).map_err(|problem| problem.to_string())
+}
+
+/// Settings in which two configurations differ and that only a start takes.
+fn bound_to_start(started: &Config, config: &Config) -> Vec<&'static str> {
+    let differ = [
+        ("listen", config.listen != started.listen),
+        ("[tcp]", config.tcp != started.tcp),
+        ("[observe]", config.observe != started.observe),
+        ("[log]", config.log_level != started.log_level),
+    ];
+    differ.into_iter().filter(|(_, differ)| *differ).map(|(what, _)| what).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reload_does_not_take_is_named() {
+        let parsed = |more: &str| {
+            let text = format!("{more}[[zone]]\nname = \"time.example\"\nmembers = \"m\"\n");
+            Config::parse(Path::new("c"), &text).unwrap()
+        };
+        let started = parsed("listen = [\"127.0.0.1\"]\n");
+        let same = parsed("limit = { slip = 7 }\nlisten = [\"127.0.0.1\"]\n");
+        assert_eq!(bound_to_start(&started, &same), [""; 0]);
+        let other = "tcp = { idle = \"7s\" }\nobserve = { listen = \"127.0.0.1\" }\nlog = { level = \"debug\" }\n";
+        assert_eq!(bound_to_start(&started, &parsed(other)), ["listen", "[tcp]", "[observe]", "[log]"]);
+    }
 }
