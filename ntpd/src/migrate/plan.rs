@@ -197,13 +197,13 @@ impl Plan {
                 .filter(|_| plain(source))
                 .map(|other| format!("this name is used with authentication, at {}", other.directive.place))
         });
-        let kept = self.sources.clone();
-        self.drop_sources(|source| {
-            let same = |other: &&Source| other.is_same(source);
-            let first = kept.iter().find(same)?;
-            (first.directive.place != source.directive.place)
-                .then(|| format!("it was given before, at {}", first.directive.place))
-        });
+        for source in std::mem::take(&mut self.sources) {
+            let first = self.sources.iter().find(|known| known.is_same(&source));
+            match first.map(|first| format!("it was given before, at {}", first.directive.place)) {
+                Some(why) => self.drop_part(&source.directive, &source.host, why),
+                None => self.sources.push(source),
+            }
+        }
     }
 
     /// What is not carried over.
