@@ -7,7 +7,7 @@ use clap::Args;
 use super::{FAILED, print};
 use crate::{
     migrate::{self, Format, Migrated, Request},
-    state::StateDirectory,
+    state::{Drift, StateDirectory},
 };
 
 /// Exit code if something is not carried over.
@@ -49,25 +49,37 @@ pub(super) fn run(args: &MigrateArgs) -> ExitCode {
             return ExitCode::from(FAILED);
         }
     };
-    if let Err(wrong) = save(args, &migrated) {
-        eprintln!("ntpd: {wrong}");
-        return ExitCode::from(FAILED);
-    }
+    let is_saved = match save(args, &migrated) {
+        Ok(is_saved) => is_saved,
+        Err(wrong) => {
+            eprintln!("ntpd: {wrong}");
+            return ExitCode::from(FAILED);
+        }
+    };
     for dropped in &migrated.dropped {
         eprintln!("{dropped}");
     }
     let printed = print(&migrated.text);
-    if migrated.dropped.is_empty() || printed != ExitCode::SUCCESS { printed } else { ExitCode::from(PARTLY) }
+    if (migrated.dropped.is_empty() && is_saved) || printed != ExitCode::SUCCESS {
+        printed
+    } else {
+        ExitCode::from(PARTLY)
+    }
 }
 
-/// Writes what does not belong into the configuration.
-fn save(args: &MigrateArgs, migrated: &Migrated) -> Result<(), String> {
+/// Writes what does not belong into the configuration; whether all of it was.
+fn save(args: &MigrateArgs, migrated: &Migrated) -> Result<bool, String> {
     if let (Some(path), Some(keys)) = (&args.keys_out, &migrated.keys) {
         migrate::save_keys(path, keys).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     if let (Some(path), Some(drift)) = (&args.state, &migrated.drift) {
         let directory = StateDirectory::open(path).map_err(|error| error.to_string())?;
+        // What the daemon measured itself is newer.
+        if directory.load::<Drift>().value.is_some() {
+            eprintln!("{}: a frequency is there already, which stays", path.display());
+            return Ok(false);
+        }
         directory.save(drift).map_err(|error| error.to_string())?;
     }
-    Ok(())
+    Ok(true)
 }

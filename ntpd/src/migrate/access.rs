@@ -108,7 +108,7 @@ mod tests {
     #[derive(Default)]
     struct Node {
         state: Option<bool>,
-        below: Vec<Node>,
+        below: Vec<Self>,
     }
 
     impl Node {

@@ -23,6 +23,24 @@ const MAX_LINE: usize = 2_047;
 /// A longer secret is hexadecimal, in the files of ntp.org and NTPsec.
 const MAX_TEXT_SECRET: usize = 20;
 
+/// Types that the daemon does not have.
+const UNSUPPORTED: [&str; 14] = [
+    "SHA224",
+    "SHA-224",
+    "SHA384",
+    "SHA-384",
+    "SHA512",
+    "SHA-512",
+    "SHA3-224",
+    "SHA3-256",
+    "SHA3-384",
+    "SHA3-512",
+    "TIGER",
+    "WHIRLPOOL",
+    "RIPEMD160",
+    "AES-192",
+];
+
 /// Whose file it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
@@ -78,15 +96,21 @@ fn key(line: &Line, dialect: Dialect) -> Result<Option<Key>, (Option<u32>, Strin
     };
     let mut words = text.split_ascii_whitespace();
     let Some(first) = words.next() else { return Ok(None) };
-    let id: u32 = first.parse().ok().filter(|&id| id != 0).ok_or((None, "not a number of a key".to_owned()))?;
+    let id: u32 = first.parse().ok().filter(|&id| id != 0).ok_or_else(|| (None, "not a number of a key".to_owned()))?;
     let refuse = |why: &str| (Some(id), why.to_owned());
-    let (kind, written) = match (words.next(), words.next(), dialect) {
-        (Some(secret), None, Dialect::Chrony) => ("MD5", secret),
-        (Some(kind), Some(secret), _) => (kind, secret),
+    let (kind, written) = match (words.next(), words.next(), words.next(), dialect) {
+        (Some(secret), None, None, Dialect::Chrony) => ("MD5", secret),
+        (Some(kind), Some(secret), None, _) => (kind, secret),
         _ => return Err(refuse("not a number, a type and a key")),
     };
-    let (kind, algorithm) =
-        algorithm(kind, dialect).ok_or_else(|| refuse(&format!("keys of the type `{kind}` are not supported")))?;
+    let (kind, algorithm) = algorithm(kind, dialect).ok_or_else(|| {
+        // What is no type may be a secret in the wrong place.
+        let known = UNSUPPORTED.iter().find(|known| kind.eq_ignore_ascii_case(known));
+        known.map_or_else(
+            || refuse("its type is not known"),
+            |known| refuse(&format!("keys of the type {known} are not supported")),
+        )
+    })?;
     let secret = secret(written, dialect).ok_or_else(|| refuse("the key is not hexadecimal"))?;
     if SymmetricKey::new(KeyId(id), algorithm, &secret).is_err() {
         return Err(refuse("the key is too short or too long for its type"));

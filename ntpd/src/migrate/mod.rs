@@ -140,7 +140,7 @@ fn finish(parts: Parts, input: &mut Input, request: &Request, origin: &str) -> M
             None
         }
     });
-    Migrated { text: plan.write(origin), dropped: plan.dropped().to_vec(), keys, drift }
+    Migrated { text: plan.write(origin), dropped: plan.into_dropped(), keys, drift }
 }
 
 /// Drops the sources that are too many.

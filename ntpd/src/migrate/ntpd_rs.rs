@@ -195,6 +195,7 @@ impl Reader {
         let given = self.given(table, &mut directive);
         let Some(address) = given.address else {
             if ["pps", "sock", "csptp"].contains(&given.mode.as_str()) {
+                directive.text = format!("source {}", given.mode);
                 return self.plan.drop(&directive, "reference clocks are not supported by this version");
             }
             return self.fault(at, "a source needs an address");
@@ -225,7 +226,10 @@ impl Reader {
         if let Some(mode) = mode {
             source.set(&mut self.plan, "mode", "mode", &quote(mode));
         }
-        if let (Some(count), Kind::Pool) = (given.count.filter(|&count| count != 4), kind) {
+        if given.mode == "nts" && kind == Kind::Pool {
+            // Records lead to one server of several.
+            source.set(&mut self.plan, "count", "count", "1");
+        } else if let (Some(count), Kind::Pool) = (given.count.filter(|&count| count != 4), kind) {
             source.set(&mut self.plan, &format!("count {count}"), "count", &count.to_string());
         }
         source.roots = given.roots.map(|file| (file, true));
@@ -309,13 +313,13 @@ impl Reader {
         self.serving.rate_limit = Some(match cutoff {
             None | Some(..=0) => "false".to_owned(),
             Some(cutoff) => {
-                let interval = (-4..=17_i32).rev().find(|log2| f64::exp2(f64::from(*log2)) * 1e3 <= to_f64(cutoff));
-                self.plan.drop_part(
-                    directive,
-                    "rate-limiting-cutoff-ms",
-                    "the nearest power of two of seconds is used",
-                );
-                format!("{{ interval = {}, kiss = true }}", interval.unwrap_or(-4))
+                let length = |log2: &i32| f64::exp2(f64::from(*log2)) * 1e3;
+                let interval = (-4..=17).rev().find(|log2| length(log2) <= to_f64(cutoff)).unwrap_or(-4);
+                if length(&interval) < to_f64(cutoff) {
+                    let why = "the nearest power of two of seconds is used";
+                    self.plan.drop_part(directive, "rate-limiting-cutoff-ms", why);
+                }
+                format!("{{ interval = {interval}, kiss = true }}")
             }
         });
     }
@@ -327,6 +331,7 @@ impl Reader {
             let mut nts = ServingNts::default();
             let directive = self.directive(at, "[[nts-ke-server]]");
             nts.comments.clone_from(&directive.comments);
+            nts.directive = Some(Directive { comments: Vec::new(), ..directive.clone() });
             for (key, value) in in_order(table) {
                 let name = key.get_ref().as_ref().to_owned();
                 let inner = self.directive(key.span().start, &format!("nts-ke-server.{name}"));

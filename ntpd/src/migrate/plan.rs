@@ -1,6 +1,9 @@
 //! What the new file will say, and what it will not.
 
-use std::fmt::{self, Write as _};
+use std::{
+    fmt::{self, Write as _},
+    sync::Arc,
+};
 
 use super::{
     input::{Place, printable},
@@ -206,9 +209,19 @@ impl Plan {
         }
     }
 
-    /// What is not carried over.
-    pub(super) fn dropped(&self) -> &[Dropped] {
-        &self.dropped
+    /// What is not carried over, in the order of the files.
+    pub(super) fn into_dropped(mut self) -> Vec<Dropped> {
+        let mut files: Vec<_> = self.dropped.iter().map(|dropped| Arc::clone(&dropped.place.file)).collect();
+        let mut seen = Vec::new();
+        files.retain(|file| {
+            !seen.contains(file) && {
+                seen.push(Arc::clone(file));
+                true
+            }
+        });
+        let rank = |place: &Place| (files.iter().position(|file| *file == place.file), place.line);
+        self.dropped.sort_by_key(|dropped| rank(&dropped.place));
+        self.dropped
     }
 
     /// The new file.

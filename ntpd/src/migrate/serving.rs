@@ -1,6 +1,7 @@
 //! What is served, whatever file it comes from.
 
 use super::plan::{Directive, Plan, judge, list, quote};
+use crate::config::Host;
 
 /// What is served, and to whom.
 #[derive(Debug, Default)]
@@ -34,6 +35,34 @@ pub(super) struct ServingNts {
     pub(super) listen: Vec<String>,
     pub(super) ntp_server: Option<String>,
     pub(super) ntp_port: Option<u16>,
+    /// Where it stands.
+    pub(super) directive: Option<Directive>,
+}
+
+impl ServingNts {
+    /// What can be judged of it without its files.
+    fn judge(&self) -> Result<(), String> {
+        if !self.listen.is_empty() {
+            judge(&format!("[serve]\nallow = \"all\"\nlisten = {}\n", list(&self.listen)))?;
+        }
+        match &self.ntp_server {
+            Some(server) if Host::parse(server).is_none() => {
+                Err(format!("`{server}` is not a server's name or address"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What is said twice is said once.
+fn unique(texts: &mut Vec<String>) {
+    let mut seen = Vec::new();
+    texts.retain(|text| {
+        !seen.contains(text) && {
+            seen.push(text.clone());
+            true
+        }
+    });
 }
 
 impl Serving {
@@ -48,10 +77,17 @@ impl Serving {
             for (directive, _) in &self.blocked {
                 plan.note(directive, "nobody is served");
             }
+            if let Some(directive) = self.nts.and_then(|nts| nts.directive) {
+                plan.drop(&directive, "a server of keys alone is not possible: it needs clients of NTP too");
+            }
             plan.block(self.comments);
             return;
         }
-        let table = format!("[serve]\nallow = {}\ndeny = {}\n", list(&self.allow), list(&self.deny));
+        unique(&mut self.listen);
+        let mut table = format!("[serve]\nallow = {}\ndeny = {}\n", list(&self.allow), list(&self.deny));
+        if !self.listen.is_empty() {
+            table += &format!("listen = {}\n", list(&self.listen));
+        }
         if let (Err(wrong), Some(access)) = (judge(&table), &self.access) {
             self.blocked.push((access.clone(), wrong));
         }
@@ -72,7 +108,11 @@ impl Serving {
         if let Some(limit) = self.rate_limit {
             plan.put("serve", "rate-limit", limit, self.rate_comments);
         }
-        let Some(nts) = self.nts else { return };
+        let Some(mut nts) = self.nts else { return };
+        unique(&mut nts.listen);
+        if let (Err(wrong), Some(directive)) = (nts.judge(), &nts.directive) {
+            return plan.drop(directive, wrong);
+        }
         if !nts.listen.is_empty() {
             plan.put("serve.nts", "listen", list(&nts.listen), Vec::new());
         }

@@ -99,7 +99,7 @@ pub(super) fn keys(
             return None;
         }
     };
-    refuse(plan, &read, &file);
+    refuse(plan, &read, &file, &used);
     let counts = |id: u32| trusted.as_ref().is_none_or(|ids| ids.contains(&id)) || used.contains(&id);
     read.keys.retain(|key| counts(key.id));
     if read.keys.len() > Responder::MAX_KEYS {
@@ -124,7 +124,7 @@ pub(super) fn keys(
 }
 
 /// Sources whose key cannot be had are dropped: without it they would be plain.
-fn refuse(plan: &mut Plan, read: &KeyFile, file: &str) {
+fn refuse(plan: &mut Plan, read: &KeyFile, file: &str, used: &[u32]) {
     plan.drop_sources(|source| {
         let id = key_of(source)?;
         if read.keys.iter().any(|key| key.id == id) {
@@ -136,9 +136,10 @@ fn refuse(plan: &mut Plan, read: &KeyFile, file: &str) {
             None => format!("{file} has no key {id}"),
         })
     });
-    for (place, _, why) in &read.refused {
-        let directive = Directive { place: place.clone(), text: "a key".to_owned(), comments: Vec::new() };
-        plan.drop(&directive, why.clone());
+    // Those of sources are told with their source.
+    for (place, id, why) in read.refused.iter().filter(|(_, id, _)| id.is_none_or(|id| !used.contains(&id))) {
+        let text = id.map_or_else(|| "a key".to_owned(), |id| format!("key {id}"));
+        plan.drop(&Directive { place: place.clone(), text, comments: Vec::new() }, why.clone());
     }
 }
 

@@ -223,6 +223,7 @@ impl Access {
             listen: self.listen(self.nts_port, NTS_KE_PORT),
             ntp_server: None,
             ntp_port: (ntp_port != NTP_PORT).then_some(ntp_port),
+            directive: Some(Directive { comments: Vec::new(), ..of_certificate.clone() }),
         };
         if let Some((directive, server)) = &self.ntp_server {
             if Host::parse(server).is_some() {

@@ -28,6 +28,12 @@ const MAX_DEPTH: usize = 5;
 /// Most faults that are told.
 const MAX_FAULTS: usize = 64;
 
+/// What is always on.
+const ENABLED: &[&str] = &["auth", "kernel", "ntp"];
+
+/// What is always off.
+const DISABLED: &[&str] = &["bclient", "calibrate", "mode7", "monitor", "stats"];
+
 /// Most keys of a range that are counted.
 const MAX_RANGE: u32 = 65_535;
 
@@ -150,6 +156,15 @@ impl Ntp<'_> {
             "tos" => self.tos(words, directive),
             "tinker" => self.tinker(words, directive),
             "nts" => self.nts(words, directive),
+            "enable" | "disable" => {
+                let flags = if name == "enable" { ENABLED } else { DISABLED };
+                if !words.is_empty() && words.iter().all(|word| flags.contains(word)) {
+                    self.plan.note(directive, "it is so");
+                } else {
+                    self.plan.drop(directive, "it cannot be set");
+                }
+                Ok(())
+            }
             "restrict" => self.access.restrict(words, directive, &mut self.plan),
             "interface" | "nic" => self.access.interface(words, directive),
             _ => self.plan.simple(DIRECTIVES, name, words, directive),
@@ -234,8 +249,12 @@ impl Ntp<'_> {
         self.plan.block(directive.comments.clone());
         let bare = Directive { comments: Vec::new(), ..directive.clone() };
         while let Some(word) = words.next() {
-            let mut value =
-                || words.next().map(|value| (*value).to_owned()).ok_or(format!("a value is missing after `{word}`"));
+            let mut value = || {
+                words
+                    .next()
+                    .map(|value| (*value).to_owned())
+                    .ok_or_else(|| format!("a value is missing after `{word}`"))
+            };
             match word.to_ascii_lowercase().as_str() {
                 "enable" => self.nts.enabled = true,
                 "disable" => self.nts.enabled = false,
@@ -271,7 +290,8 @@ impl Nts {
         let Some(directive) = self.directive else { return };
         match (self.certificate, self.private_key) {
             (Some(certificate), Some(private_key)) if self.enabled && serving.is_on() => {
-                serving.nts = Some(ServingNts { certificate, private_key, ..ServingNts::default() });
+                serving.nts =
+                    Some(ServingNts { certificate, private_key, directive: Some(directive), ..ServingNts::default() });
             }
             _ if self.enabled => plan.drop(&directive, "a server of keys needs clients, a certificate and its key"),
             _ => {}

@@ -113,7 +113,7 @@ pub(super) fn read(
     Ok(())
 }
 
-fn options<'w>(words: &mut dyn Iterator<Item = &'w str>) -> Result<Options, String> {
+fn options(words: &mut dyn Iterator<Item = &str>) -> Result<Options, String> {
     let mut options = Options::default();
     while let Some(word) = words.next() {
         let name = word.to_ascii_lowercase();
