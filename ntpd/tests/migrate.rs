@@ -221,6 +221,8 @@ fn authentic_names(format: Format, text: &str) -> Vec<String> {
     lower
         .lines()
         .filter_map(|line| {
+            // Only chrony.conf has no comments behind directives.
+            let line = if format == Format::Ntp { line.split('#').next()? } else { line };
             let words: Vec<_> = line.split_ascii_whitespace().map(|word| word.trim_matches('"')).collect();
             let is_source = ["server", "pool", "peer"].contains(words.first()?);
             let asks = words.iter().skip(2).any(|word| ["nts", "key", "autokey"].contains(word));
@@ -324,7 +326,8 @@ fn broken_files_are_told_and_nothing_becomes_weaker() {
     let cases = corpus();
     let mut dice = Dice(0x5eed);
     let (mut refused, mut taken) = (0, 0);
-    for round in 0..500 {
+    let rounds = std::env::var("NTPD_MUTATIONS").map_or(500, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
         let case = &cases[round % cases.len()];
         let mut all = texts(case);
         let names = files(case);
