@@ -496,7 +496,11 @@ fn the_guide_lists_what_is_lost() {
             for line in text.lines().map(str::trim).filter(|_| is_configuration) {
                 let word = line.split([' ', '=']).next().unwrap_or_default();
                 let is_word = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '[');
-                let is_lost = errors.contains(&format!("`{line}`: "));
+                let is_lost = match path.extension().and_then(|end| end.to_str()) {
+                    Some("toml") => errors.contains(&format!("{word}`: ")),
+                    _ if line.contains('=') => errors.contains(&format!("`{line}")),
+                    _ => errors.contains(&format!("`{line}`: ")),
+                };
                 if is_word && !is_lost && !carried.contains(&word.to_owned()) && !line.starts_with("[Time]") {
                     carried.push(word.to_owned());
                 }

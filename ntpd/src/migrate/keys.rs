@@ -164,3 +164,64 @@ pub fn save(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn read_text(text: &str, dialect: Dialect) -> KeyFile {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("keys"), text).unwrap();
+        read(&mut Input::new(Some(directory.path())), "/keys", dialect).unwrap()
+    }
+
+    #[test]
+    fn both_kinds_of_files_are_read() {
+        for (text, dialect, kind, secret) in [
+            ("10 tulip", Dialect::Chrony, "md5", "74756c6970"),
+            ("20 MD5 ASCII:crocus", Dialect::Chrony, "md5", "63726f637573"),
+            ("25 SHA1 HEX:933F62BE", Dialect::Chrony, "sha1", "933f62be"),
+            ("1 sha256 hex:00", Dialect::Chrony, "sha256", "00"),
+            ("7 M tulip # comment", Dialect::Ntp, "md5", "74756c6970"),
+            (
+                "7 SHA1 933f62be1d604e68a81b557f18cfa200483f5b70",
+                Dialect::Ntp,
+                "sha1",
+                "933f62be1d604e68a81b557f18cfa200483f5b70",
+            ),
+            ("7 AES 000102030405060708090a0b0c0d0e0f", Dialect::Ntp, "aes128", "000102030405060708090a0b0c0d0e0f"),
+        ] {
+            let file = read_text(text, dialect);
+            let written = write(&file.keys);
+            assert!(written.contains(&format!("type = \"{kind}\"\nsecret = \"hex:{secret}\"")), "{text}: {}", *written);
+        }
+        // The later one counts.
+        let file = read_text("; x\n1 a\n1 b\n", Dialect::Chrony);
+        assert_eq!((file.keys.len(), file.keys[0].secret.as_slice()), (1, b"b".as_slice()));
+    }
+
+    #[test]
+    fn secrets_are_never_repeated() {
+        for text in [
+            "0 hunter2",
+            "hunter2",
+            "hunter2 hunter2",
+            "7 hunter2 # comment",
+            "7 hunter2 secret",
+            "7 SHA512 hunter2",
+            "7 SHA1 HEX:hunter2",
+            "7 AES128 hunter2",
+            "7",
+        ] {
+            for dialect in [Dialect::Chrony, Dialect::Ntp] {
+                let file = read_text(text, dialect);
+                // To ntp.org that is a key of eleven letters.
+                let is_key = (text, dialect) == ("7 SHA1 HEX:hunter2", Dialect::Ntp);
+                assert_eq!((file.keys.len(), file.refused.len()), if is_key { (1, 0) } else { (0, 1) }, "{text}");
+                assert!(file.refused.iter().all(|(_, _, why)| !why.contains("hunter2")), "{text}");
+            }
+        }
+    }
+}

@@ -18,6 +18,9 @@ const TABLES: [&str; 7] = ["clock", "serve", "serve.nts", "trust", "keys", "cont
 /// Most lines of comments that are kept.
 const MAX_COMMENTS: usize = 2_000;
 
+/// Most sources that are looked at; far fewer can be configured.
+const MAX_SOURCES: usize = 1_024;
+
 /// What is not carried over, or not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropped {
@@ -163,9 +166,13 @@ impl Plan {
         self.settings.retain(|known| known.table != table || known.key != key);
     }
 
-    /// Adds a source.
+    /// Adds a source; beyond any number that makes sense, it is dropped.
     pub(super) fn add_source(&mut self, source: Source) {
-        self.sources.push(source);
+        if self.sources.len() < MAX_SOURCES {
+            self.sources.push(source);
+        } else {
+            self.drop(&source.directive, format!("more than {MAX_SOURCES} sources"));
+        }
     }
 
     pub(super) fn sources(&self) -> &[Source] {
