@@ -271,7 +271,7 @@ fn mutate(text: &str, dice: &mut Dice) -> Vec<u8> {
         }
         let mut words: Vec<String> = lines[at].split(' ').map(ToOwned::to_owned).collect();
         let word = dice.roll(words.len());
-        match dice.roll(9) {
+        match dice.roll(10) {
             0 => drop(lines.remove(at)),
             1 => lines.insert(at, lines[other].clone()),
             2 => lines.swap(at, other),
@@ -288,6 +288,8 @@ fn mutate(text: &str, dice: &mut Dice) -> Vec<u8> {
                 lines[at] = words.join(" ");
             }
             6 => lines[at] = lines[at].to_uppercase(),
+            // The same name without its options.
+            8 => lines.insert(other, words[..words.len().min(2)].join(" ")),
             7 => lines[at] = lines[at].repeat(1 + dice.roll(60)),
             _ => lines[at] = format!("{}{}", lines[at], lines[other]),
         }

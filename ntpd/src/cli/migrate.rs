@@ -72,6 +72,10 @@ fn save(args: &MigrateArgs, migrated: &Migrated) -> Result<bool, String> {
     if let (Some(path), Some(keys)) = (&args.keys_out, &migrated.keys) {
         migrate::save_keys(path, keys).map_err(|error| format!("{}: {error}", path.display()))?;
     }
+    if let (Some(path), None) = (&args.state, &migrated.drift) {
+        eprintln!("{}: no frequency is taken over, as no drift file of chronyd could be read", path.display());
+        return Ok(false);
+    }
     if let (Some(path), Some(drift)) = (&args.state, &migrated.drift) {
         let directory = StateDirectory::open(path).map_err(|error| error.to_string())?;
         // What the daemon measured itself is newer.
