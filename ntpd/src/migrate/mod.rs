@@ -1,6 +1,6 @@
 //! `ntpd migrate`: from the configuration of another daemon to one of ours.
 //!
-//! A file goes through three steps: the reader of its format turns directives into [`plan::Plan`] and its companions;
+//! A file goes through three steps: the reader of its format turns directives into a plan and its companions;
 //! `settle` says what depends on all of them; the plan writes the new file. A directive that is not carried over is
 //! said with its place and the reason, and an authenticated source never becomes a plain one.
 
