@@ -12,6 +12,7 @@ pub mod demo;
 pub mod ke;
 pub mod log;
 pub mod lookup;
+pub mod migrate;
 pub mod net;
 pub mod now;
 pub mod observe;

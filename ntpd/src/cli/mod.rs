@@ -9,8 +9,10 @@ use crate::{config::Origin, oneshot, start};
 use crate::{config::PoolModeName, demo};
 
 mod check;
+mod migrate;
 
 pub(crate) use check::print;
+pub use migrate::MigrateArgs;
 pub mod ctl;
 
 /// Exit code of a command that failed; usage errors have 2, as clap gives them.
@@ -45,6 +47,8 @@ pub enum Command {
     Once,
     /// Measure servers and print what they say; needs no configuration and no privilege
     Query(QueryArgs),
+    /// Print the configuration that another time daemon's comes to; what is lost is said on standard error
+    Migrate(MigrateArgs),
     /// Show the whole system on loopback; needs no privilege and no network
     #[cfg(feature = "demo")]
     Demo(DemoArgs),
@@ -93,6 +97,7 @@ pub fn run(cli: &Cli) -> ExitCode {
         None => start::run(&cli.origin(), cli.no_clock),
         Some(Command::Once) => oneshot::once(&cli.origin(), cli.no_clock),
         Some(Command::Query(query)) => oneshot::query(&query.names),
+        Some(Command::Migrate(args)) => migrate::run(args),
         #[cfg(feature = "demo")]
         Some(Command::Demo(args)) => demo::run(args),
     }

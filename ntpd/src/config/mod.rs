@@ -40,6 +40,7 @@ mod values;
 pub use files::{Origin, load, standard_exists};
 pub(crate) use files::{certificates, cookie_secrets};
 pub use problem::{Place, Problem, Problems, Wrong};
+pub(crate) use values::show_duration;
 
 /// The port of NTP (RFC 5905).
 pub const NTP_PORT: u16 = 123;
@@ -407,6 +408,13 @@ impl Config {
     #[must_use]
     pub fn explain(&self) -> String {
         explain::explain(self)
+    }
+}
+
+impl Host {
+    /// Reads a name or an address; `None` for what can be neither, and for addresses that no server has.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        values::parse_host(text)
     }
 }
 

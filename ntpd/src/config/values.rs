@@ -172,7 +172,7 @@ fn parse_duration(text: &str) -> Option<Duration> {
 }
 
 /// Writes a duration exactly, in the largest unit of which it is a whole multiple.
-pub(super) fn show_duration(duration: Duration) -> String {
+pub(crate) fn show_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
     if nanos == 0 {
         return "0s".to_owned();
@@ -209,7 +209,7 @@ pub(super) fn host(data: &Data) -> Result<Host, Wrong> {
     parse_host(&text).ok_or_else(|| Wrong::new(format!("`{text}` is neither")).accepted("a host name or an address"))
 }
 
-fn parse_host(text: &str) -> Option<Host> {
+pub(super) fn parse_host(text: &str) -> Option<Host> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return is_usable(address).then_some(Host::Address(address));
     }

@@ -1,0 +1,180 @@
+//! Directives about the clock, selection and the machine.
+
+use crate::migrate::{
+    plan::{Directive, Plan, quote},
+    source::Protection,
+    words::{duration, float, number, port},
+};
+
+/// The directives that are read here.
+pub(super) const KNOWN: [&str; 12] = [
+    "makestep",
+    "initstepslew",
+    "maxslewrate",
+    "maxdrift",
+    "maxdistance",
+    "maxjitter",
+    "minsources",
+    "leapsecmode",
+    "authselectmode",
+    "ntsaeads",
+    "cmdport",
+    "bindcmdaddress",
+];
+
+/// The port of chronyd's commands.
+const COMMAND_PORT: u16 = 323;
+
+/// What is said when all has been read.
+#[derive(Default)]
+pub(super) struct Settings {
+    makestep: bool,
+    initstepslew: Option<(Directive, f64)>,
+    /// Only authenticated sources may be selected.
+    only_authentic: Option<Directive>,
+}
+
+impl Settings {
+    /// Reads a directive.
+    ///
+    /// # Errors
+    ///
+    /// What chronyd would not accept either.
+    pub(super) fn read(
+        &mut self,
+        name: &str,
+        words: &[&str],
+        directive: &Directive,
+        plan: &mut Plan,
+    ) -> Result<(), String> {
+        let one = || match words {
+            [word] => Ok(*word),
+            _ => Err("one argument is needed".to_owned()),
+        };
+        match name {
+            "makestep" => return self.step(words, directive, plan),
+            "initstepslew" => {
+                let [threshold, ..] = words else { return Err("a number is missing".to_owned()) };
+                self.initstepslew = Some((directive.clone(), number(threshold)?));
+            }
+            "maxslewrate" => plan.set(directive, "clock", "max-slew-rate", float(number(one()?)?)),
+            "maxdrift" => plan.set(directive, "clock", "max-frequency", float(number(one()?)?)),
+            "maxdistance" => seconds(plan, directive, "max-distance", number(one()?)?),
+            "maxjitter" => seconds(plan, directive, "max-jitter", number(one()?)?),
+            "minsources" => {
+                let count: i64 = one()?.parse().map_err(|_| "a whole number is needed")?;
+                plan.set(directive, "clock", "min-sources", count.to_string());
+            }
+            "leapsecmode" => match one()?.to_ascii_lowercase().as_str() {
+                mode @ ("system" | "ignore") => plan.set(directive, "clock", "leap", quote(mode)),
+                "step" | "slew" => plan.drop(directive, "accepted: system, ignore; the kernel inserts leap seconds"),
+                mode => return Err(format!("unknown mode `{mode}`")),
+            },
+            "authselectmode" => self.authentic(one()?, directive, plan)?,
+            "ntsaeads" => aeads(words, directive, plan)?,
+            "cmdport" => {
+                if [0, COMMAND_PORT].contains(&port(one()?)?) {
+                    plan.note(directive, "`ntpctl` uses a socket of the file system, not a port");
+                } else {
+                    plan.drop(directive, "`ntpctl` uses a socket of the file system, not a port");
+                }
+            }
+            _ => {
+                if ["/", "127.0.0.1", "::1"].contains(&one()?) {
+                    plan.note(directive, "`ntpctl` uses a socket of the file system: control.socket");
+                } else {
+                    plan.drop(directive, "`ntpctl` uses a socket of the file system: control.socket");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, words: &[&str], directive: &Directive, plan: &mut Plan) -> Result<(), String> {
+        let [threshold, limit] = words else { return Err("a threshold and a number of updates are needed".to_owned()) };
+        let threshold = number(threshold)?;
+        let limit: i64 = limit.parse().map_err(|_| format!("`{limit}` is not a whole number"))?;
+        self.makestep = true;
+        let updates = if limit < 0 { quote("always") } else { limit.to_string() };
+        // A threshold of nothing steps always; nothing is shorter than what can be written.
+        let threshold = if threshold <= 0.0 { 1e-6 } else { threshold };
+        match duration(threshold) {
+            Some(text) => plan.set(directive, "clock", "step", step(&text, &updates)),
+            None => plan.drop(directive, "the threshold is out of range"),
+        }
+        Ok(())
+    }
+
+    fn authentic(&mut self, mode: &str, directive: &Directive, plan: &mut Plan) -> Result<(), String> {
+        self.only_authentic = None;
+        match mode.to_ascii_lowercase().as_str() {
+            "require" => self.only_authentic = Some(directive.clone()),
+            "mix" => plan.note(directive, "while any source is authenticated, only authenticated ones vote"),
+            "prefer" => plan.drop(
+                directive,
+                "while any source is authenticated, only authenticated ones vote; others are used if these confirm them",
+            ),
+            "ignore" => plan.drop(directive, "while any source is authenticated, only authenticated ones vote"),
+            mode => return Err(format!("unknown mode `{mode}`")),
+        }
+        Ok(())
+    }
+
+    /// Says what depends on the rest.
+    pub(super) fn finish(self, plan: &mut Plan) {
+        if let Some(directive) = &self.only_authentic {
+            let mut block = directive.comments.clone();
+            block.push(format!("{}: sources without NTS or a key are not selected", directive.text));
+            plan.block(block);
+            for source in plan.sources_mut() {
+                if source.protection == Protection::Plain {
+                    source.select = vec!["noselect"];
+                }
+            }
+        }
+        match self.initstepslew {
+            Some((directive, _)) if self.makestep => plan.drop(&directive, "makestep says when the clock is stepped"),
+            Some((directive, threshold)) => match duration(threshold) {
+                Some(text) => plan.set(&directive, "clock", "step", step(&text, "1")),
+                None => plan.drop(&directive, "the threshold is out of range"),
+            },
+            None if self.makestep => {}
+            None => {
+                let why = "chronyd without makestep never steps the clock. Without this line the daemon does at start.";
+                plan.put("clock", "step", step("1s", "0"), vec![why.to_owned()]);
+            }
+        }
+    }
+}
+
+fn step(threshold: &str, updates: &str) -> String {
+    format!("{{ threshold = {}, updates = {updates} }}", quote(threshold))
+}
+
+fn seconds(plan: &mut Plan, directive: &Directive, key: &'static str, value: f64) {
+    match duration(value) {
+        Some(text) => plan.set(directive, "clock", key, quote(&text)),
+        None => plan.drop(directive, "out of range"),
+    }
+}
+
+fn aeads(words: &[&str], directive: &Directive, plan: &mut Plan) -> Result<(), String> {
+    if words.is_empty() {
+        return Err("the number of an algorithm is missing".to_owned());
+    }
+    let mut known = Vec::new();
+    for word in words {
+        let id: u16 = word.parse().map_err(|_| format!("`{word}` is not the number of an algorithm"))?;
+        if ntp_proto::nts::AeadAlgorithm::from_id(id).is_none() {
+            plan.drop_part(directive, word, "the algorithm is not supported");
+        } else if !known.contains(&id) {
+            known.push(id);
+        }
+    }
+    if known.is_empty() {
+        plan.drop(directive, "none of the algorithms is supported");
+    } else {
+        plan.set(directive, "trust", "aeads", format!("{known:?}"));
+    }
+    Ok(())
+}

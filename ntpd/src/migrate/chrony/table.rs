@@ -1,0 +1,114 @@
+//! Directives of chrony.conf that are not looked at further.
+
+use crate::migrate::words::{
+    Fate::{Default, Dropped, Needless},
+    Simple,
+};
+
+/// The directives.
+pub(super) const DIRECTIVES: &[Simple] = &[
+    // Sources.
+    ("acquisitionport", "n", Dropped("each request has a port of its own")),
+    ("bindacqaddress", "s", Dropped("the system chooses the address of requests")),
+    ("bindacqdevice", "s", Dropped("the system chooses the interface of requests")),
+    ("dscp", "n", Default(&[0.0], "packets are not marked")),
+    ("dumpdir", "s", Needless("measurements are not needed over a restart")),
+    ("dumponexit", "", Needless("measurements are not needed over a restart")),
+    ("manual", "", Dropped("the time is not typed in")),
+    ("maxsamples", "n", Default(&[0.0], "the filter chooses how many samples it uses")),
+    ("minsamples", "n", Default(&[6.0], "the filter chooses how many samples it uses")),
+    ("ntsdumpdir", "s", Needless("keys and cookies are kept in state.directory")),
+    ("ntscachedir", "s", Needless("keys and cookies are kept in state.directory")),
+    ("ntsrefresh", "n", Dropped("keys are exchanged again after a week")),
+    ("nocerttimecheck", "n", Needless("a machine that does not know the time finds it without")),
+    ("refclock", "ss*", Dropped("reference clocks are not supported by this version")),
+    ("refresh", "n", Dropped("names are asked for again when servers fail")),
+    // Selection.
+    ("combinelimit", "n", Default(&[3.0], "it cannot be set")),
+    ("maxstratum", "n", Default(&[15.0], "it cannot be set")),
+    ("minstratum", "n", Default(&[0.0], "it cannot be set")),
+    ("reselectdist", "n", Default(&[1e-4], "it cannot be set")),
+    ("stratumweight", "n", Default(&[1e-3], "it cannot be set")),
+    // The clock.
+    ("clockprecision", "n", Dropped("the precision of the clock is measured")),
+    ("corrtimeratio", "n", Default(&[3.0], "it cannot be set")),
+    ("fallbackdrift", "nn", Dropped("the last good frequency is kept")),
+    ("leapsectz", "s", Dropped("leap seconds are those that servers announce; no file is read")),
+    ("leapseclist", "s", Dropped("leap seconds are those that servers announce; no file is read")),
+    ("maxchange", "nnn", Dropped("no offset ends the daemon; it follows a majority only")),
+    ("maxclockerror", "n", Default(&[1.0], "it cannot be set")),
+    ("maxupdateskew", "n", Dropped("a frequency counts by its error bound; there is no limit")),
+    ("tempcomp", "sn*", Dropped("temperature is not compensated")),
+    // The server.
+    ("broadcast", "ns*", Dropped("time is not broadcast")),
+    ("clientloglimit", "n", Needless("the table of clients has a fixed size, and interleaved mode needs none")),
+    ("noclientlog", "", Needless("no requests are remembered beyond what limits their rate")),
+    ("local", "*", Dropped("time that is not known is not served")),
+    ("maxntsconnections", "n", Default(&[100.0], "the number of key exchanges is limited by itself")),
+    ("ntpsigndsocket", "s", Dropped("signing by Samba is not supported")),
+    ("ntsprocesses", "n", Default(&[1.0], "key exchanges have no processes of their own")),
+    ("ntsrotate", "n", Dropped("cookie keys are made anew by themselves; servers share them by cookie-secret")),
+    ("ntsratelimit", "*", Dropped("the number of key exchanges is limited by itself")),
+    ("smoothtime", "nn*", Dropped("served time is not smoothed")),
+    ("ptpport", "n", Default(&[0.0], "NTP over PTP is not supported")),
+    ("ptpdomain", "n", Default(&[123.0], "NTP over PTP is not supported")),
+    // Commands.
+    ("bindcmddevice", "s", Dropped("`ntpctl` uses a socket of the file system")),
+    ("cmdallow", "*", Dropped("`ntpctl` works on this machine only")),
+    ("cmddeny", "*", Needless("`ntpctl` works on this machine only")),
+    ("cmdratelimit", "*", Needless("commands come from this machine only")),
+    ("opencommands", "*", Dropped("`ntpctl` uses a socket of the file system; its mode says who may")),
+    ("commandkey", "n", Needless("commands need no key")),
+    ("generatecommandkey", "", Needless("commands need no key")),
+    // The hardware clock.
+    ("rtcsync", "", Needless("the kernel sets the hardware clock while the time is known")),
+    ("rtcfile", "s", Dropped("the drift of the hardware clock is not measured")),
+    ("rtcautotrim", "n", Dropped("the kernel sets the hardware clock while the time is known")),
+    ("rtcdevice", "s", Dropped("the kernel sets the hardware clock while the time is known")),
+    ("rtconutc", "", Needless("the kernel knows whether the hardware clock keeps UTC")),
+    ("hwclockfile", "s", Needless("the kernel knows whether the hardware clock keeps UTC")),
+    // Logs.
+    ("log", "s*", Dropped("measurements are not written to files; `ntpctl` shows them")),
+    ("logdir", "s", Needless("measurements are not written to files")),
+    ("logbanner", "n", Needless("measurements are not written to files")),
+    ("logchange", "n", Default(&[1.0], "the size of a correction that is logged cannot be set")),
+    ("mailonchange", "sn", Dropped("no mail is sent")),
+    // The system.
+    ("hwtimestamp", "s*", Dropped("timestamps are those of the kernel")),
+    ("hwtstimeout", "n", Default(&[0.001], "timestamps are those of the kernel")),
+    ("maxtxbuffers", "n", Default(&[0.0], "timestamps are those of the kernel")),
+    ("lock_all", "", Dropped("use LimitMEMLOCK= and the like of systemd")),
+    ("sched_priority", "n", Default(&[0.0], "use CPUSchedulingPolicy= and the like of systemd")),
+    ("pidfile", "s", Needless("the service manager knows the process")),
+    ("user", "s", Needless("the daemon becomes the user `ntpd`")),
+    ("linux_freq_scale", "n", Needless("it means nothing today")),
+    ("linux_hz", "n", Needless("it means nothing today")),
+];
+
+/// Options of `server`, `pool` and `peer` that have no counterpart, whether a value follows, and why.
+pub(super) const OPTIONS: &[(&str, Option<char>, &str)] = &[
+    ("maxdelay", Some('n'), DELAY),
+    ("maxdelayratio", Some('n'), DELAY),
+    ("maxdelaydevratio", Some('n'), DELAY),
+    ("maxdelayquant", Some('n'), DELAY),
+    ("mindelay", Some('n'), DELAY),
+    ("asymmetry", Some('n'), "the asymmetry of a path is not assumed"),
+    ("offset", Some('n'), "no constant correction can be set"),
+    ("minsamples", Some('n'), SAMPLES),
+    ("maxsamples", Some('n'), SAMPLES),
+    ("filter", Some('n'), SAMPLES),
+    ("polltarget", Some('n'), SAMPLES),
+    ("maxunreach", Some('n'), "a source that does not answer loses its vote by its growing error bound"),
+    ("presend", Some('n'), "no packet is sent ahead of a request"),
+    ("minstratum", Some('n'), "the stratum of a source is what it says"),
+    ("extfield", Some('s'), "extension fields for corrections are not sent"),
+    ("offline", None, "sources start online; `ntpctl offline` takes them off"),
+    ("auto_offline", None, "sources stay online; `ntpctl offline` takes them off"),
+    ("copy", None, "the reference of a source is not copied"),
+    ("ipv4", None, FAMILY),
+    ("ipv6", None, FAMILY),
+];
+
+const DELAY: &str = "samples are weighed by their delay; no limit can be set";
+const SAMPLES: &str = "the filter chooses how many samples it uses";
+const FAMILY: &str = "the family of addresses cannot be set; name an address instead";
