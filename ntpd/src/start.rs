@@ -1,9 +1,9 @@
 //! Bringing the daemon up, keeping it, and taking it down.
 
-use std::{fmt, process::ExitCode, sync::Arc};
+use std::{fmt, net::IpAddr, process::ExitCode, sync::Arc};
 
 use clock_control::{SoftClock, SystemClock, clock_facts, distribution_epoch, measure_precision, permitted};
-use ntp_proto::bootstrap::ClockFacts;
+use ntp_proto::{bootstrap::ClockFacts, wire::mac::SymmetricKey};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -16,11 +16,14 @@ use crate::{
     cli::FAILED,
     client::{BUILT, Client, Counted, Known, Parts},
     clock::LocalClock,
-    config::{Config, Loaded, Origin, Problems, TrustSettings, load},
+    config::{AddFault, Added, Amendments, Config, Loaded, Origin, Problems, Server, TrustSettings, load},
     ke::connect::KeyExchanger,
     log, now,
-    observe::control::{
-        Change, Command, ControlCounts, ControlError, ControlRequest, ControlServer, ErrorKind, QUEUE, Reply,
+    observe::{
+        chronyc::{self, ChronycCounts, ChronycRequest, ChronycServer},
+        control::{
+            Change, Command, ControlCounts, ControlError, ControlRequest, ControlServer, ErrorKind, QUEUE, Reply, Show,
+        },
     },
     privilege::{self, Dropped},
     resolve::Resolver,
@@ -163,6 +166,15 @@ struct Daemon {
     control: JoinHandle<std::io::Result<()>>,
     control_counts: Arc<ControlCounts>,
     requests: mpsc::Receiver<ControlRequest>,
+    /// Symmetric keys.
+    keys: Vec<SymmetricKey>,
+    /// Sources that came and went since the start.
+    amendments: Amendments,
+    chronyc: Option<JoinHandle<()>>,
+    chronyc_counts: Arc<ChronycCounts>,
+    chronyc_requests: mpsc::Receiver<ChronycRequest>,
+    /// Somebody told the daemon to end.
+    ending: bool,
 }
 
 impl Daemon {
@@ -180,6 +192,10 @@ impl Daemon {
             if let Some(folder) = config.control_socket.parent() {
                 privilege::make_directory(folder, uid, gid);
             }
+            let chronyc = config.chronyc.as_ref().and_then(|chronyc| chronyc.socket.as_ref()?.parent());
+            if let Some(folder) = chronyc {
+                privilege::make_directory(folder, uid, gid);
+            }
         });
         match dropped.map_err(StartError::new)? {
             Dropped::ToUser | Dropped::NothingToDrop => {}
@@ -192,6 +208,13 @@ impl Daemon {
         let (sender, requests) = mpsc::channel(QUEUE);
         let control = ControlServer::bind(&config.control_socket).map_err(StartError::new)?;
         let control_counts = control.counts();
+        let (chronyc_sender, chronyc_requests) = mpsc::channel(chronyc::QUEUE);
+        let mut chronyc_counts = Arc::default();
+        let chronyc = config.chronyc.clone().map(|settings| {
+            let server = ChronycServer::bind(&settings);
+            chronyc_counts = server.counts();
+            tokio::spawn(server.run(settings, chronyc_sender))
+        });
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
         let parts = Parts { status, state, ..parts(clock, known, resolver, exchanger)? };
@@ -199,7 +222,22 @@ impl Daemon {
         let control = tokio::spawn(control.run(sender));
         drop(guard);
         let origin = origin.clone();
-        Ok((runtime, Self { origin, config, client, serving, control, control_counts, requests }))
+        let daemon = Self {
+            origin,
+            config,
+            client,
+            serving,
+            control,
+            control_counts,
+            requests,
+            keys,
+            amendments: Amendments::default(),
+            chronyc,
+            chronyc_counts,
+            chronyc_requests,
+            ending: false,
+        };
+        Ok((runtime, daemon))
     }
 
     async fn serve(&mut self) -> Result<(), StartError> {
@@ -208,13 +246,14 @@ impl Daemon {
         let mut interrupt = on(SignalKind::interrupt())?;
         notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "running");
-        loop {
+        while !self.ending {
             tokio::select! {
                 () = self.client.step() => {}
                 () = tokio::time::sleep_until(Instant::now() + self.serving.next_tending().since(now::monotonic())) => {
                     self.serving.tend();
                 }
                 Some(request) = self.requests.recv() => self.handle_control(request),
+                Some(request) = self.chronyc_requests.recv() => request.answer(self),
                 _ = received(&mut hangup) => {
                     match self.reload() {
                         Ok(what) => tracing::info!("{what}"),
@@ -229,39 +268,63 @@ impl Daemon {
         tracing::info!("ending");
         self.client.shut_down();
         self.serving.stop();
-        // Dropping the socket removes its file.
+        // Dropping the sockets removes their files.
+        if let Some(mut chronyc) = self.chronyc.take() {
+            // What was answered last is on its way still.
+            tokio::task::yield_now().await;
+            chronyc.abort();
+            let _ = (&mut chronyc).await;
+        }
         self.control.abort();
         let _ = (&mut self.control).await;
         Ok(())
     }
 
     fn handle_control(&mut self, request: ControlRequest) {
+        let result = match &request.command {
+            Command::Show(show) => self.report(show),
+            Command::Change(change) => self.carry_out(change),
+        };
+        // Whoever asked may be gone.
+        let _ = request.reply.send(result);
+    }
+
+    fn report(&mut self, show: &Show) -> Result<Reply, ControlError> {
+        let counted = Counted {
+            server: self.serving.counters(),
+            key_exchange: self.serving.key_exchange_counters(),
+            control: self.control_counts.get(),
+        };
+        self.client.show(show, &counted)
+    }
+
+    fn carry_out(&mut self, change: &Change) -> Result<Reply, ControlError> {
         let done = |what: &str| Ok(Reply::Done(what.to_owned()));
         let failed = |what: String| Err(ControlError::new(ErrorKind::Failed, what));
-        let result = match &request.command {
-            Command::Show(show) => {
-                let counted = Counted {
-                    server: self.serving.counters(),
-                    key_exchange: self.serving.key_exchange_counters(),
-                    control: self.control_counts.get(),
-                };
-                self.client.show(show, &counted)
-            }
-            Command::Change(Change::Reload) => match self.reload() {
+        match change {
+            Change::Reload => match self.reload() {
                 Ok(what) => {
                     tracing::info!("{what}");
                     done(&what)
                 }
                 Err(error) => failed(format!("configuration not changed: {error}")),
             },
-            Command::Change(Change::Rekey) if self.serving.rekey() => done("cookies are made with a new key"),
-            Command::Change(Change::Rekey) => {
-                failed("NTS is not served, or with shared cookie keys, which follow the time".into())
+            Change::Rekey if self.serving.rekey() => done("cookies are made with a new key"),
+            Change::Rekey => failed("NTS is not served, or with shared cookie keys, which follow the time".into()),
+            Change::Shutdown => {
+                self.ending = true;
+                done("ending")
             }
-            Command::Change(change) => self.client.change(change).and_then(|()| done("done")),
-        };
-        // Whoever asked may be gone.
-        let _ = request.reply.send(result);
+            Change::MakeStep
+            | Change::Burst { .. }
+            | Change::Online { .. }
+            | Change::Offline { .. }
+            | Change::Refresh { .. }
+            | Change::Reselect
+            | Change::OnOffline
+            | Change::ResetFloor
+            | Change::PoolsForget { .. } => self.client.change(change).and_then(|()| done("done")),
+        }
     }
 
     /// Reads the configuration again and applies all of it, or nothing. The text says so, and what has to wait for a
@@ -295,16 +358,55 @@ impl Daemon {
         // anew.
         let first_boot = self.config.trust.first_boot;
         let other_trust = TrustSettings { first_boot, ..config.trust.clone() } != self.config.trust;
-        self.client.reconfigure(&config, &keys, exchanger, other_trust);
+        self.client.reconfigure(&self.amendments.apply(&config), &keys, exchanger, other_trust);
+        self.keys = keys;
         let later = changed_with_restart(&self.config, &config);
         // What waits stays as it is, so that the next reload tells it again.
         let trust = TrustSettings { first_boot, ..config.trust };
-        self.config = Config { log: self.config.log, clock: self.config.clock.clone(), trust, ..config };
+        let (log, clock, chronyc) = (self.config.log, self.config.clock.clone(), self.config.chronyc.clone());
+        self.config = Config { log, clock, chronyc, trust, ..config };
         Ok(if later.is_empty() {
             "configuration applied".to_owned()
         } else {
             format!("configuration applied; what changes with a restart only: {}", later.join(", "))
         })
+    }
+}
+
+impl chronyc::Host for Daemon {
+    fn show(&mut self, show: &Show) -> Result<Reply, ControlError> {
+        self.report(show)
+    }
+
+    fn change(&mut self, change: &Change) -> Result<(), ControlError> {
+        self.carry_out(change).map(|_| ())
+    }
+
+    fn add(&mut self, source: Added) -> Result<(), AddFault> {
+        if let Added::Server(Server { key: Some(key), .. }) = &source
+            && self.keys.iter().all(|known| known.id() != *key)
+        {
+            return Err(AddFault::UnknownKey);
+        }
+        self.amendments.add(&self.config, source)?;
+        self.client.set_sources(&self.amendments.apply(&self.config), &self.keys);
+        Ok(())
+    }
+
+    fn remove(&mut self, name: &str) -> bool {
+        let is_removed = self.amendments.remove(&self.config, name);
+        if is_removed {
+            self.client.set_sources(&self.amendments.apply(&self.config), &self.keys);
+        }
+        is_removed
+    }
+
+    fn is_served(&self, address: IpAddr) -> bool {
+        self.config.serve.as_ref().is_some_and(|serve| serve.serves(address))
+    }
+
+    fn commands(&self) -> (u64, u64) {
+        self.chronyc_counts.get()
     }
 }
 
@@ -317,6 +419,7 @@ fn changed_with_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("clock.max-slew-rate", was.max_slew_rate != is.max_slew_rate),
         ("clock.max-frequency", was.max_frequency != is.max_frequency),
         ("clock.leap", was.leap != is.leap),
+        ("control", old.chronyc != new.chronyc),
         ("trust.bootstrap", old.trust.first_boot != new.trust.first_boot),
         ("log", old.log != new.log),
     ]

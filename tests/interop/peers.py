@@ -38,7 +38,7 @@ def chronyc(host, process, *words):
     return host.run(CHRONYC, "-n", "-c", "-h", process.socket, *words, check=False)
 
 
-def ours(host, text, tag):
+def ours(host, text, tag, control=""):
     """Starts our daemon with -x."""
     lab = host.lab
     folder = lab.dir / f"ours-{tag}"
@@ -48,6 +48,7 @@ def ours(host, text, tag):
 directory = "{folder}/state"
 [control]
 socket = "{folder}/control.sock"
+{control}
 [log]
 level = "debug"
 format = "text"

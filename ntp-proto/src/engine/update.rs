@@ -52,6 +52,12 @@ impl Engine {
         }
     }
 
+    /// Chooses among the sources as if none had been followed so far.
+    pub fn choose_again(&mut self, now: Now) {
+        self.selected = None;
+        if self.held { self.reselect(now, None) } else { self.follow_sources(now) }
+    }
+
     /// Judges the sources again without a new sample; `heard` has answered with something that is none.
     pub(super) fn reselect(&mut self, now: Now, heard: Option<SourceId>) {
         let had_selection = self.selected.is_some();

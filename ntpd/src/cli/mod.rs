@@ -9,6 +9,7 @@ use crate::{config::Origin, oneshot, start};
 use crate::{config::PoolModeName, demo};
 
 mod check;
+pub mod chronyc;
 mod migrate;
 
 pub(crate) use check::print;

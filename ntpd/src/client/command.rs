@@ -1,6 +1,8 @@
 //! What `ntpctl` asks of the client side.
 
-use ntp_proto::{counters::ServerCounters, ids::SourceId, pool::auto::Route};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+
+use ntp_proto::{counters::ServerCounters, engine::SourceState, ids::SourceId, pool::auto::Route};
 
 use super::{Client, members::Configured};
 use crate::{
@@ -113,12 +115,33 @@ impl Client {
                 }
                 self.restart_group(name);
             }
-            Change::Reload | Change::Rekey => {
+            Change::Reselect => {
+                let present = self.clock.now();
+                self.engine.choose_again(present);
+            }
+            Change::OnOffline => self.follow_routes(),
+            Change::Reload | Change::Rekey | Change::Shutdown => {
                 return Err(ControlError::new(ErrorKind::Failed, "not for the client side"));
             }
         }
         self.drain();
         Ok(())
+    }
+
+    /// Asks those to which there is a route (a connected socket finds out without sending anything), and no others.
+    fn follow_routes(&mut self) {
+        let present = self.clock.now();
+        for id in find(&self.info, None) {
+            let Some(address) = self.info.get(&id).map(|info| info.address) else { continue };
+            let from: IpAddr =
+                if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            if UdpSocket::bind((from, 0)).and_then(|socket| socket.connect(address)).is_err() {
+                self.engine.stop_source(present, id);
+                self.waiting.remove(&id);
+            } else if self.engine.source(present, id).is_some_and(|source| source.state == SourceState::Offline) {
+                self.engine.refresh_source(present.monotonic, id, false);
+            }
+        }
     }
 
     fn find(&self, wanted: Option<&str>) -> Result<Vec<SourceId>, ControlError> {

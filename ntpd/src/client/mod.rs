@@ -246,6 +246,11 @@ impl Client {
         }
         let present = self.clock.now();
         self.engine.set_select(present, config.clock.select);
+        self.set_sources(config, keys);
+    }
+
+    /// Takes other sources, and nothing else of a configuration.
+    pub fn set_sources(&mut self, config: &Config, keys: &[SymmetricKey]) {
         self.replace_groups(config, keys);
         self.drain();
     }

@@ -18,7 +18,7 @@ use ntp_proto::{
 };
 
 use super::{
-    ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, Serve, ServeNts, Server, files, keys,
+    ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, Serve, ServeNts, Server, control, files, keys,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -58,7 +58,6 @@ const DEFAULT_MAX_SLEW: Rate = Rate::from_ppm(83_333.333);
 const DEFAULT_MAX_FREQUENCY: Rate = Rate::from_ppm(500.0);
 
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/ntpd";
-const DEFAULT_CONTROL_SOCKET: &str = "/run/ntpd/control.sock";
 
 /// Words for [`LeapUse`].
 pub(super) const LEAP: &[(&str, LeapUse)] = &[("system", LeapUse::System), ("ignore", LeapUse::Ignore)];
@@ -87,13 +86,15 @@ pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Ve
     let servers = sources::servers(root.raw("server"), report);
     let (key_file, keys) = root.section("keys").map_or((None, None), |section| key_file(section, report));
     check_keys_of(&servers, key_file.is_some(), keys.as_deref(), report);
+    let (control_socket, chronyc) = control::control(root.section("control"));
     let config = Config {
         clock: clock(root.section("clock")),
         serve: root.section("serve").map(serve),
         trust: trust::trust(root.section("trust")),
         key_file,
         state_directory: single(root.section("state"), "directory", path_text, DEFAULT_STATE_DIRECTORY),
-        control_socket: single(root.section("control"), "socket", socket_path_text, DEFAULT_CONTROL_SOCKET),
+        control_socket,
+        chronyc,
         log: log(root.section("log")),
         pools,
         servers: servers.into_iter().map(|found| found.value).collect(),
@@ -129,7 +130,7 @@ pub(super) fn path_text(data: &Data) -> Result<String, Wrong> {
     if text.is_empty() || text.contains('\0') { Err(Wrong::new("not a path")) } else { Ok(text) }
 }
 
-fn socket_path_text(data: &Data) -> Result<String, Wrong> {
+pub(super) fn socket_path_text(data: &Data) -> Result<String, Wrong> {
     let text = path_text(data)?;
     if text.len() > MAX_SOCKET_PATH {
         return Err(Wrong::new(format!("longer than the {MAX_SOCKET_PATH} bytes that the path of a socket may have")));

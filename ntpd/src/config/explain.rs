@@ -9,7 +9,8 @@ use std::{
 use ntp_proto::{discipline::StepLimit, time::Rate};
 
 use super::{
-    ClockSettings, Config, Host, Pool, Serve, ServeNts, Server, SourceOptions, check, sources, trust,
+    ChronycSettings, ClockSettings, Config, Host, Pool, Serve, ServeNts, Server, SourceOptions, check, control,
+    sources, trust,
     values::{show_duration, word_for},
 };
 
@@ -54,10 +55,22 @@ pub(super) fn explain(config: &Config) -> String {
     out.path("directory", &config.state_directory);
     out.head("[control]");
     out.path("socket", &config.control_socket);
+    explain_chronyc(config.chronyc.as_ref(), &mut out);
     out.head("[log]");
     out.string("level", word_for(check::LEVELS, &config.log.level));
     out.string("format", word_for(check::FORMATS, &config.log.format));
     out.0
+}
+
+fn explain_chronyc(chronyc: Option<&ChronycSettings>, out: &mut Out) {
+    out.plain("chronyc", chronyc.is_some());
+    let Some(ChronycSettings { listen, socket, allow, open }) = chronyc else { return };
+    out.list("chronyc-listen", listen);
+    if let Some(socket) = socket {
+        out.path("chronyc-socket", socket);
+    }
+    out.list("chronyc-allow", allow);
+    out.list("chronyc-open", control::opened(open));
 }
 
 struct Out(String);

@@ -23,7 +23,9 @@ use ntp_proto::{
     wire::mac::SymmetricKey,
 };
 
+mod amend;
 mod check;
+mod control;
 mod explain;
 mod files;
 mod keys;
@@ -37,6 +39,9 @@ mod tests;
 mod trust;
 mod values;
 
+use crate::observe::chronyc::Access;
+
+pub use amend::{AddFault, Added, Amendments};
 pub use files::{Origin, load, standard_exists};
 pub(crate) use files::{certificates, cookie_secrets};
 pub use problem::{Place, Problem, Problems, Wrong};
@@ -82,6 +87,8 @@ pub struct Config {
     pub state_directory: PathBuf,
     /// Where `ntpctl` finds the daemon.
     pub control_socket: PathBuf,
+    /// Where chronyc does; `None` if it is not answered.
+    pub chronyc: Option<ChronycSettings>,
     /// What is logged, and how.
     pub log: LogSettings,
 }
@@ -281,6 +288,16 @@ pub struct Serve {
     pub nts: Option<ServeNts>,
 }
 
+impl Serve {
+    /// Whether a host with this address is answered: the longest prefix counts that contains it.
+    #[must_use]
+    pub fn serves(&self, address: IpAddr) -> bool {
+        let longest =
+            |ranges: &[IpNet]| ranges.iter().filter(|range| range.contains(&address)).map(IpNet::prefix_len).max();
+        longest(&self.allow).is_some_and(|allowed| longest(&self.deny).is_none_or(|denied| allowed > denied))
+    }
+}
+
 /// An NTS server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeNts {
@@ -300,6 +317,19 @@ pub struct ServeNts {
     pub cookie_secret: Option<PathBuf>,
     /// How long cookies are made with one key that is derived from them.
     pub cookie_period: Duration,
+}
+
+/// Where chronyc, and programs that watch chronyd, are answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChronycSettings {
+    /// Over UDP.
+    pub listen: Vec<SocketAddr>,
+    /// In the file system, where everything can be asked and changed.
+    pub socket: Option<PathBuf>,
+    /// From where, beside this machine, requests over UDP are taken.
+    pub allow: Vec<IpNet>,
+    /// What may be asked over UDP.
+    pub open: Vec<Access>,
 }
 
 /// What certificates are judged by.

@@ -54,7 +54,7 @@ impl Etc {
     }
 }
 
-fn load(text: &str) -> Result<Config, String> {
+pub(super) fn load(text: &str) -> Result<Config, String> {
     Etc::new().with("ntpd.toml", text).load().map(|loaded| loaded.config)
 }
 
@@ -179,7 +179,8 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[trust]\ndnssec = \"off\"", "ntpd.toml:2:10: trust.dnssec: unknown value `off`; accepted: validate, trust-resolver".into()),
         ("[trust]\ndnssec-anchor = \"/nowhere/root.key\"", "ntpd.toml:2:17: trust.dnssec-anchor: /nowhere/root.key: cannot be read: No such file or directory (os error 2)".into()),
         ("[trust]\nresolver = \"dns.example\"", "ntpd.toml:2:12: trust.resolver: `dns.example` is not the address of a name server; accepted: an address, with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353".into()),
-        ("[control]\nchronyc = true", "ntpd.toml:2:1: control.chronyc: `chronyc` is not supported by this version".into()),
+        ("[control]\nchronyc = 1", "ntpd.toml:2:11: control.chronyc: expected a boolean, found an integer; accepted: true, false".into()),
+        ("[control]\nchronyc-open = \"shutdown\"", "ntpd.toml:2:16: control.chronyc-open: unknown value `shutdown`; accepted: activity, authdata, clients, manual, ntpdata, rtcdata, selectdata, serverstats, smoothing, sourcename, sources, sourcestats, tracking".into()),
         ("[observe]\nlisten = \"127.0.0.1:9975\"", "ntpd.toml:1:2: observe: `observe` is not supported by this version".into()),
         ("[[refclock]]\ndriver = \"pps\"", "ntpd.toml:1:3: refclock: `refclock` is not supported by this version".into()),
         ("[log]\nlevel = \"loud\"", "ntpd.toml:2:9: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace".into()),
@@ -521,6 +522,7 @@ proptest! {
             key_file: None,
             state_directory: "/var/lib/nt\\pd".into(),
             control_socket: "/run/ntpd/control.sock".into(),
+            chronyc: limited.then(|| ChronycSettings { listen: vec!["127.0.0.1:1323".parse().unwrap()], allow: vec!["10.0.0.0/8".parse().unwrap()], open: vec![], ..ChronycSettings::default() }),
             log: LogSettings { level: LogLevel::Debug, format: LogFormat::Json },
         };
         let explained = config.explain();

@@ -19,6 +19,7 @@ use ntp_proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub mod chronyc;
 pub mod control;
 pub mod report;
 pub mod table;

@@ -58,6 +58,12 @@ pub enum Change {
         /// Which sources.
         source: Option<String>,
     },
+    /// Choose among the sources anew.
+    Reselect,
+    /// Ask those sources to which there is a route, and no others.
+    OnOffline,
+    /// End the daemon.
+    Shutdown,
     /// Make a new key for the cookies of the NTS server.
     Rekey,
     /// Forget the last verified time.
@@ -70,7 +76,7 @@ pub enum Change {
 }
 
 /// Every command, and the parameter it takes.
-const WORDS: [(&str, Parameter); 18] = [
+const WORDS: [(&str, Parameter); 21] = [
     ("tracking", Parameter::None),
     ("sources", Parameter::None),
     ("sourcestats", Parameter::None),
@@ -86,6 +92,9 @@ const WORDS: [(&str, Parameter); 18] = [
     ("online", Parameter::Source),
     ("offline", Parameter::Source),
     ("refresh", Parameter::Source),
+    ("reselect", Parameter::None),
+    ("onoffline", Parameter::None),
+    ("shutdown", Parameter::None),
     ("rekey", Parameter::None),
     ("bootstrap-reset-floor", Parameter::None),
     ("pools-forget", Parameter::Name),
@@ -165,6 +174,9 @@ impl Command {
             "online" => Self::Change(Change::Online { source }),
             "offline" => Self::Change(Change::Offline { source }),
             "refresh" => Self::Change(Change::Refresh { source }),
+            "reselect" => Self::Change(Change::Reselect),
+            "onoffline" => Self::Change(Change::OnOffline),
+            "shutdown" => Self::Change(Change::Shutdown),
             "rekey" => Self::Change(Change::Rekey),
             "bootstrap-reset-floor" => Self::Change(Change::ResetFloor),
             _ => Self::Change(Change::PoolsForget { name: name.unwrap_or_default() }),
@@ -193,6 +205,9 @@ impl Command {
                 Change::Online { .. } => "online",
                 Change::Offline { .. } => "offline",
                 Change::Refresh { .. } => "refresh",
+                Change::Reselect => "reselect",
+                Change::OnOffline => "onoffline",
+                Change::Shutdown => "shutdown",
                 Change::Rekey => "rekey",
                 Change::ResetFloor => "bootstrap-reset-floor",
                 Change::PoolsForget { .. } => "pools-forget",
@@ -212,9 +227,16 @@ impl Command {
                 | Change::Refresh { source },
             ) => (source.clone(), None),
             Self::Change(Change::PoolsForget { name }) => (None, Some(name.clone())),
-            Self::Show(_) | Self::Change(Change::MakeStep | Change::Reload | Change::Rekey | Change::ResetFloor) => {
-                (None, None)
-            }
+            Self::Show(_)
+            | Self::Change(
+                Change::MakeStep
+                | Change::Reload
+                | Change::Reselect
+                | Change::OnOffline
+                | Change::Shutdown
+                | Change::Rekey
+                | Change::ResetFloor,
+            ) => (None, None),
         };
         // Three strings always make an object.
         let line = Line { command: self.word().to_owned(), source, name };

@@ -207,7 +207,7 @@ pub struct SelectDataRow {
 }
 
 /// How a source may be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Options {
     /// It is only measured.

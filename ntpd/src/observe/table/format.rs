@@ -69,7 +69,7 @@ pub(super) fn negated(value: f64, decimals: i32) -> f64 {
 }
 
 /// How long ago something was.
-pub(super) fn age(seconds: Option<f64>) -> String {
+pub(crate) fn age(seconds: Option<f64>) -> String {
     let Some(seconds) = seconds else { return "-".to_owned() };
     let seconds = seconds.max(0.0);
     match seconds {
@@ -82,7 +82,7 @@ pub(super) fn age(seconds: Option<f64>) -> String {
 }
 
 /// A point in time, UTC, in the form of `date`; the beginning of 1970 stands for none.
-pub(super) fn date(unix_seconds: Option<f64>) -> String {
+pub(crate) fn date(unix_seconds: Option<f64>) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]

@@ -19,7 +19,8 @@ mod tests;
 
 use columns::{Column, Table};
 pub use format::printable;
-use format::{Offset, Span, age, clean};
+use format::{Offset, Span, clean};
+pub(crate) use format::{age, date};
 
 /// Puts a reply into words. With `numeric`, sources are shown by their addresses.
 #[must_use]
@@ -49,11 +50,17 @@ pub fn wait_line(attempt: u32, report: &TrackingReport) -> String {
     )
 }
 
+/// An amount of time without a sign, in at most four digits and a unit.
+#[must_use]
+pub(crate) fn span(seconds: f64) -> String {
+    Span(seconds).to_string()
+}
+
 /// A second of Unix time in the form of `date`.
 #[must_use]
 pub(crate) fn date_of(unix_seconds: i64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "a date of the calendar is far below 2^53")]
-    format::date(Some(unix_seconds as f64))
+    date(Some(unix_seconds as f64))
 }
 
 fn show_name(source: &SourceName, numeric: bool) -> String {

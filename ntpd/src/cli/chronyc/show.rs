@@ -1,0 +1,531 @@
+//! What can be shown.
+
+use std::net::IpAddr;
+
+use super::{
+    Outcome, Session,
+    format::{address, ago, cut, leap, reference_id, signed, stamp, time, unsigned, yes_no},
+};
+use crate::observe::chronyc::{
+    client::{
+        self, ActivityData, Address, AuthData, ClientsBody, ClientsData, Entry, Failure, Field, NtpData, SelectData,
+        ServerStatsData, SourceCount, SourceData, SourceNameData, SourceStatsData, TrackingData, ntp_flags, options,
+    },
+    table as requests,
+};
+
+/// Widths of names.
+const WIDE: usize = 27;
+const NARROW: usize = 25;
+
+/// [`SourceData::mode`] of a reference clock, which has four letters in the place of an address.
+const REFERENCE_CLOCK: u16 = 2;
+
+type Shown = Result<String, Failure>;
+
+impl Session {
+    /// Shows something; `None` if there is nothing of this name.
+    pub(super) fn show(&mut self, name: &str, arguments: &[&str]) -> Option<Outcome> {
+        let all = arguments.contains(&"-a");
+        let shown = match name {
+            "tracking" => self.tracking(),
+            "sources" => self.sources(all),
+            "sourcestats" => self.source_stats(all),
+            "selectdata" => self.select_data(all),
+            "authdata" => self.auth_data(all),
+            "ntpdata" => self.ntp_data(arguments.first().copied()),
+            "activity" => self.activity(),
+            "serverstats" => self.server_stats(),
+            "clients" => self.clients(arguments.contains(&"-k")),
+            "sourcename" => match arguments.first().and_then(|text| text.parse().ok()) {
+                Some(ip) => self.name_of(Address::Ip(ip)).map(|name| format!("{name}\n")),
+                None => return Some(Outcome::Misused("Could not parse address\n".to_owned())),
+            },
+            "smoothing" => self.ask::<client::SmoothingData>(&requests::SMOOTHING, &()).map(|_| String::new()),
+            "rtcdata" => self.ask::<client::RtcData>(&requests::RTCDATA, &()).map(|_| String::new()),
+            "manual" if arguments == ["list"] => self.manual(),
+            _ => return None,
+        };
+        Some(shown.map_or_else(Outcome::from, Outcome::Text))
+    }
+
+    fn ask<T: Field>(&mut self, entry: &Entry, body: &impl client::Body) -> Result<T, Failure> {
+        self.talker.ask(entry, body)
+    }
+
+    /// How an address is shown.
+    fn shown(&mut self, ip: Address) -> String {
+        match ip {
+            Address::Ip(_) if !self.numeric => self.name_of(ip).unwrap_or_else(|_| address(ip)),
+            Address::Ip(_) | Address::Unspecified | Address::Id(_) => address(ip),
+        }
+    }
+
+    fn shown_in(&mut self, ip: Address, width: usize) -> String {
+        let shown = self.shown(ip);
+        // Addresses are not cut.
+        if self.numeric || self.csv || shown.parse::<IpAddr>().is_ok() { shown } else { cut(&shown, width) }
+    }
+
+    /// The source that was configured by this name.
+    pub(super) fn find_named(&mut self, wanted: &str) -> Result<Option<Address>, Failure> {
+        let sources: Vec<SourceData> = self.each(&requests::SOURCE_DATA, true, |row: &SourceData| row.address)?;
+        for source in sources {
+            if self.name_of(source.address)?.eq_ignore_ascii_case(wanted) {
+                return Ok(Some(source.address));
+            }
+        }
+        Ok(None)
+    }
+
+    fn name_of(&mut self, ip: Address) -> Shown {
+        let SourceNameData { name } = self.ask(&requests::SOURCENAME, &ip)?;
+        let end = name.iter().position(|octet| *octet == 0).unwrap_or(name.len());
+        Ok(crate::observe::table::printable(&String::from_utf8_lossy(name.get(..end).unwrap_or_default())))
+    }
+
+    /// What there is of each source; sources without an address only if all are wanted.
+    fn each<T: Field>(&mut self, entry: &Entry, all: bool, address_of: fn(&T) -> Address) -> Result<Vec<T>, Failure> {
+        let SourceCount { count } = self.ask(&requests::N_SOURCES, &())?;
+        let mut rows = Vec::new();
+        for index in 0..count {
+            let row = self.ask(entry, &index)?;
+            if all || !matches!(address_of(&row), Address::Id(_)) {
+                rows.push(row);
+            }
+        }
+        Ok(rows)
+    }
+
+    fn tracking(&mut self) -> Shown {
+        let data: TrackingData = self.ask(&requests::TRACKING, &())?;
+        let name = if data.address == Address::Unspecified { String::new() } else { self.shown(data.address) };
+        let TrackingData { reference_id, stratum, .. } = data;
+        if self.csv {
+            return Ok(format!(
+                "{reference_id:08X},{name},{stratum},{},{:.9},{:.9},{:.9},{:.3},{:.3},{:.3},{:.9},{:.9},{:.1},{}\n",
+                stamp(data.reference_time),
+                data.correction_seconds,
+                data.last_offset_seconds,
+                data.rms_offset_seconds,
+                data.frequency_ppm,
+                data.residual_frequency_ppm,
+                data.skew_ppm,
+                data.root_delay_seconds,
+                data.root_dispersion_seconds,
+                data.update_interval_seconds,
+                leap(data.leap),
+            ));
+        }
+        let which = |first: bool| if first { "slow" } else { "fast" };
+        Ok(format!(
+            "Reference ID    : {reference_id:08X} ({name})\n\
+             Stratum         : {stratum}\n\
+             Ref time (UTC)  : {}\n\
+             System time     : {:.9} seconds {} of NTP time\n\
+             Last offset     : {:+.9} seconds\n\
+             RMS offset      : {:.9} seconds\n\
+             Frequency       : {:.3} ppm {}\n\
+             Residual freq   : {:+.3} ppm\n\
+             Skew            : {:.3} ppm\n\
+             Root delay      : {:.9} seconds\n\
+             Root dispersion : {:.9} seconds\n\
+             Update interval : {:.1} seconds\n\
+             Leap status     : {}\n",
+            time(data.reference_time),
+            data.correction_seconds.abs(),
+            which(data.correction_seconds > 0.0),
+            data.last_offset_seconds,
+            data.rms_offset_seconds,
+            data.frequency_ppm.abs(),
+            which(data.frequency_ppm < 0.0),
+            data.residual_frequency_ppm,
+            data.skew_ppm,
+            data.root_delay_seconds,
+            data.root_dispersion_seconds,
+            data.update_interval_seconds,
+            leap(data.leap),
+        ))
+    }
+
+    fn sources(&mut self, all: bool) -> Shown {
+        let rows: Vec<SourceData> = self.each(&requests::SOURCE_DATA, all, |row: &SourceData| row.address)?;
+        let mut text = self.head("MS Name/IP address         Stratum Poll Reach LastRx Last sample               ", 79);
+        for row in rows {
+            let letter = |letters: &str, at: u16| letters.chars().nth(at.into()).unwrap_or('?');
+            let (mode, state) = (letter("^=#", row.mode), letter("*?x~+-", row.state));
+            let name = match row.address {
+                Address::Ip(IpAddr::V4(letters)) if row.mode == REFERENCE_CLOCK => text_of(u32::from(letters)),
+                other @ (Address::Ip(_) | Address::Unspecified | Address::Id(_)) => self.shown_in(other, WIDE),
+            };
+            let SourceData { stratum, poll, reach, .. } = row;
+            text += &if self.csv {
+                format!(
+                    "{mode},{state},{name},{stratum},{poll},{reach:o},{},{:.9},{:.9},{:.9}\n",
+                    row.last_sample_age_seconds, row.offset_seconds, row.measured_offset_seconds, row.error_seconds
+                )
+            } else {
+                format!(
+                    "{mode}{state} {name:<WIDE$}  {stratum:>2}  {poll:>2}   {reach:>3o}  {:>4}  {:>7}[{:>7}] +/- {:>6}\n",
+                    ago(row.last_sample_age_seconds),
+                    signed(row.offset_seconds),
+                    signed(row.measured_offset_seconds),
+                    unsigned(row.error_seconds)
+                )
+            };
+        }
+        Ok(text)
+    }
+
+    fn source_stats(&mut self, all: bool) -> Shown {
+        let rows: Vec<SourceStatsData> = self.each(&requests::SOURCESTATS, all, |row: &SourceStatsData| row.address)?;
+        let mut text = self.head("Name/IP Address            NP  NR  Span  Frequency  Freq Skew  Offset  Std Dev", 78);
+        for row in rows {
+            let name = match row.address {
+                Address::Unspecified => text_of(row.reference_id),
+                other @ (Address::Ip(_) | Address::Id(_)) => self.shown_in(other, NARROW),
+            };
+            let SourceStatsData { samples, runs, .. } = row;
+            text += &if self.csv {
+                format!(
+                    "{name},{samples},{runs},{},{:.3},{:.3},{:.9},{:.9}\n",
+                    row.span_seconds, row.frequency_ppm, row.skew_ppm, row.offset_seconds, row.deviation_seconds
+                )
+            } else {
+                format!(
+                    "{name:<NARROW$} {samples:>3} {runs:>3}  {:>4} {:>+10.3} {:>10.3}  {:>7}  {:>6}\n",
+                    ago(row.span_seconds),
+                    row.frequency_ppm,
+                    row.skew_ppm,
+                    signed(row.offset_seconds),
+                    unsigned(row.deviation_seconds)
+                )
+            };
+        }
+        Ok(text)
+    }
+
+    fn select_data(&mut self, all: bool) -> Shown {
+        let rows: Vec<SelectData> = self.each(&requests::SELECTDATA, all, |row: &SelectData| row.address)?;
+        let mut text = self.head("S Name/IP Address        Auth COpts EOpts Last Score     Interval  Leap", 71);
+        for row in rows {
+            let name = match row.address {
+                Address::Unspecified => text_of(row.reference_id),
+                other @ (Address::Ip(_) | Address::Id(_)) => self.shown_in(other, NARROW),
+            };
+            let (state, auth) = (char::from(row.state), if row.authenticated == 0 { 'N' } else { 'Y' });
+            let letters = |given: u16| {
+                [(options::NOSELECT, 'N'), (options::PREFER, 'P'), (options::TRUST, 'T'), (options::REQUIRE, 'R')]
+                    .map(|(bit, letter)| if given & bit == 0 { '-' } else { letter })
+                    .into_iter()
+                    .chain(['-'])
+                    .collect::<Vec<char>>()
+            };
+            let (configured, effective) = (letters(row.configured), letters(row.effective));
+            text += &if self.csv {
+                let each = |letters: &[char]| letters.iter().map(char::to_string).collect::<Vec<_>>().join(",");
+                format!(
+                    "{state},{name},{auth},{},{},{},{:.1},{:.9},{:.9},{}\n",
+                    each(&configured),
+                    each(&effective),
+                    row.last_sample_age_seconds,
+                    row.score,
+                    row.low_seconds,
+                    row.high_seconds,
+                    leap(row.leap.into())
+                )
+            } else {
+                format!(
+                    "{state} {name:<NARROW$} {auth} {} {} {:>4} {:>5.1} {:>7} {:>7}  {}\n",
+                    configured.iter().collect::<String>(),
+                    effective.iter().collect::<String>(),
+                    ago(row.last_sample_age_seconds),
+                    row.score,
+                    signed(row.low_seconds),
+                    signed(row.high_seconds),
+                    ["N", "+", "-"].get(usize::from(row.leap)).unwrap_or(&"?")
+                )
+            };
+        }
+        Ok(text)
+    }
+
+    fn auth_data(&mut self, all: bool) -> Shown {
+        let sources: Vec<SourceData> = self.each(&requests::SOURCE_DATA, all, |row: &SourceData| row.address)?;
+        let mut text = self.head("Name/IP address             Mode KeyID Type KLen Last Atmp  NAK Cook CLen", 73);
+        for source in sources {
+            // A reference clock has no packets.
+            if source.mode == REFERENCE_CLOCK {
+                continue;
+            }
+            let row: AuthData = self.ask(&requests::AUTHDATA, &source.address)?;
+            let name = self.shown_in(source.address, WIDE);
+            let mode = ["-", "SK", "NTS"].get(usize::from(row.mode)).unwrap_or(&"?");
+            let AuthData { key_id, algorithm, key_bits, attempts, naks, cookies, cookie_len, .. } = row;
+            text += &if self.csv {
+                format!(
+                    "{name},{mode},{key_id},{algorithm},{key_bits},{},{attempts},{naks},{cookies},{cookie_len}\n",
+                    row.key_age_seconds
+                )
+            } else {
+                format!(
+                    "{name:<WIDE$} {mode:>4} {key_id:>5} {algorithm:>4} {key_bits:>4} {:>4} {attempts:>4} {naks:>4} \
+                     {cookies:>4} {cookie_len:>4}\n",
+                    ago(row.key_age_seconds)
+                )
+            };
+        }
+        Ok(text)
+    }
+
+    fn ntp_data(&mut self, wanted: Option<&str>) -> Shown {
+        let all = wanted.is_none();
+        let wanted: Vec<Address> = match wanted {
+            Some(text) => vec![Address::Ip(text.parse().map_err(|_| Failure::Address)?)],
+            None => {
+                let sources: Vec<SourceData> =
+                    self.each(&requests::SOURCE_DATA, false, |row: &SourceData| row.address)?;
+                sources.into_iter().filter(|row| row.mode != REFERENCE_CLOCK).map(|row| row.address).collect()
+            }
+        };
+        let mut text = String::new();
+        for ip in wanted {
+            let data: NtpData = self.ask(&requests::NTPDATA, &ip)?;
+            if !self.csv && all {
+                text.push('\n');
+            }
+            text += &if self.csv { ntp_csv(&data) } else { ntp_text(&data) };
+        }
+        Ok(text)
+    }
+
+    fn activity(&mut self) -> Shown {
+        let ActivityData { online, offline, burst_online, burst_offline, unresolved } =
+            self.ask(&requests::ACTIVITY, &())?;
+        Ok(if self.csv {
+            format!("{online},{offline},{burst_online},{burst_offline},{unresolved}\n")
+        } else {
+            format!(
+                "200 OK\n{online} sources online\n{offline} sources offline\n\
+                 {burst_online} sources doing burst (return to online)\n\
+                 {burst_offline} sources doing burst (return to offline)\n\
+                 {unresolved} sources with unknown address\n"
+            )
+        })
+    }
+
+    fn server_stats(&mut self) -> Shown {
+        let data: ServerStatsData = self.ask(&requests::SERVERSTATS, &())?;
+        let lines = [
+            ("NTP packets received", data.ntp_hits),
+            ("NTP packets dropped", data.ntp_drops),
+            ("Command packets received", data.command_hits),
+            ("Command packets dropped", data.command_drops),
+            ("Client log records dropped", data.log_drops),
+            ("NTS-KE connections accepted", data.ke_hits),
+            ("NTS-KE connections dropped", data.ke_drops),
+            ("Authenticated NTP packets", data.authenticated_hits),
+            ("Interleaved NTP packets", data.interleaved_hits),
+            ("NTP timestamps held", data.timestamps_held),
+            ("NTP timestamp span", data.timestamp_span_seconds),
+            ("NTP daemon RX timestamps", data.daemon_rx),
+            ("NTP daemon TX timestamps", data.daemon_tx),
+            ("NTP kernel RX timestamps", data.kernel_rx),
+            ("NTP kernel TX timestamps", data.kernel_tx),
+            ("NTP hardware RX timestamps", data.hardware_rx),
+            ("NTP hardware TX timestamps", data.hardware_tx),
+        ];
+        Ok(if self.csv {
+            lines.map(|(_, count)| count.to_string()).join(",") + "\n"
+        } else {
+            lines.map(|(label, count)| format!("{label:<27}: {count}\n")).concat()
+        })
+    }
+
+    fn clients(&mut self, key_exchange: bool) -> Shown {
+        let columns = if key_exchange { " NTS-KE" } else { "    Cmd" };
+        let title = format!("Hostname                      NTP   Drop Int IntL Last {columns}   Drop Int  Last");
+        let mut text = self.head(&title, 79);
+        let mut first = 0;
+        loop {
+            let body = ClientsBody { first, count: 8, min_hits: 0, reset: 0 };
+            let page: ClientsData = match self.ask(&requests::CLIENTS, &body) {
+                Ok(page) => page,
+                // The head is printed before.
+                Err(failure) => {
+                    print!("{text}");
+                    return Err(failure);
+                }
+            };
+            for client in page.clients.iter().take(usize::try_from(page.count).unwrap_or(0)) {
+                let name = if self.csv { address(client.address) } else { cut(&address(client.address), NARROW) };
+                let (hits, drops, interval, age) = if key_exchange {
+                    (client.ke_hits, client.ke_drops, client.ke_interval, client.ke_age_seconds)
+                } else {
+                    (client.command_hits, client.command_drops, client.command_interval, client.command_age_seconds)
+                };
+                let log = |interval: i8| if interval == i8::MAX { "-".to_owned() } else { interval.to_string() };
+                text += &if self.csv {
+                    format!(
+                        "{name},{},{},{},{},{},{hits},{drops},{interval},{age}\n",
+                        client.ntp_hits,
+                        client.ntp_drops,
+                        client.ntp_interval,
+                        client.ntp_timeout_interval,
+                        client.ntp_age_seconds
+                    )
+                } else {
+                    format!(
+                        "{name:<NARROW$}  {:>6}  {:>5}  {:>2}  {:>2}  {:>4}  {hits:>6}  {drops:>5}  {:>2}  {:>4}\n",
+                        client.ntp_hits,
+                        client.ntp_drops,
+                        log(client.ntp_interval),
+                        log(client.ntp_timeout_interval),
+                        ago(client.ntp_age_seconds),
+                        log(interval),
+                        ago(age)
+                    )
+                };
+            }
+            if page.next <= first || page.next >= page.table_size || page.count < 8 {
+                return Ok(text);
+            }
+            first = page.next;
+        }
+    }
+
+    fn manual(&mut self) -> Shown {
+        let list: client::ManualListData = self.ask(&requests::MANUAL_LIST, &())?;
+        let title = "#    Date     Time(UTC)    Slewed   Original   Residual";
+        let count = if self.csv { String::new() } else { format!("210 n_samples = {}\n", list.count) };
+        Ok(count + &self.head(title, 55))
+    }
+
+    /// Titles and the line under them; nothing for scripts.
+    fn head(&self, titles: &str, width: usize) -> String {
+        if self.csv { String::new() } else { format!("{titles}\n{}\n", "=".repeat(width)) }
+    }
+}
+
+/// The tests that a packet passed, in their three groups.
+fn tests(flags: u16) -> [String; 3] {
+    let bits = format!("{:010b}", flags & ntp_flags::TESTS);
+    let part = |from: usize, to: usize| bits.get(from..to).unwrap_or_default().to_owned();
+    [part(0, 3), part(3, 6), part(6, 10)]
+}
+
+const fn stamp_word(letter: u8) -> &'static str {
+    match letter {
+        b'D' => "Daemon",
+        b'K' => "Kernel",
+        b'H' => "Hardware",
+        _ => "Invalid",
+    }
+}
+
+const fn mode_word(mode: u8) -> &'static str {
+    match mode {
+        1 => "Symmetric active",
+        2 => "Symmetric passive",
+        4 => "Server",
+        _ => "Invalid",
+    }
+}
+
+/// The letters of a reference identifier, which have a meaning at stratum 1.
+fn letters(reference_id: u32, stratum: u8) -> String {
+    if stratum > 1 { String::new() } else { text_of(reference_id) }
+}
+
+fn text_of(reference_id: u32) -> String {
+    let octets = reference_id.to_be_bytes();
+    octets.into_iter().filter(u8::is_ascii_graphic).map(char::from).collect()
+}
+
+fn ntp_text(data: &NtpData) -> String {
+    let reply = &data.reply;
+    let seconds = |log2: i8| 2_f64.powi(log2.into());
+    let [first, second, third] = tests(reply.flags);
+    let id = reply.reference_id;
+    let labels = [
+        ("Remote address", format!("{} ({:08X})", address(reply.remote), reference_id(reply.remote))),
+        ("Remote port", reply.port.to_string()),
+        ("Local address", format!("{} ({:08X})", address(reply.local), reference_id(reply.local))),
+        ("Leap status", leap(reply.leap.into()).to_owned()),
+        ("Version", reply.version.to_string()),
+        ("Mode", mode_word(reply.mode).to_owned()),
+        ("Stratum", reply.stratum.to_string()),
+        ("Poll interval", format!("{} ({:.0} seconds)", reply.poll, seconds(reply.poll))),
+        ("Precision", format!("{} ({:.9} seconds)", reply.precision, seconds(reply.precision))),
+        ("Root delay", format!("{:.6} seconds", reply.root_delay_seconds)),
+        ("Root dispersion", format!("{:.6} seconds", reply.root_dispersion_seconds)),
+        ("Reference ID", format!("{id:08X} ({})", letters(id, reply.stratum))),
+        ("Reference time", time(reply.reference_time)),
+        ("Offset", format!("{:+.9} seconds", reply.offset_seconds)),
+        ("Peer delay", format!("{:.9} seconds", reply.delay_seconds)),
+        ("Peer dispersion", format!("{:.9} seconds", reply.dispersion_seconds)),
+        ("Response time", format!("{:.9} seconds", reply.response_seconds)),
+        ("Jitter asymmetry", format!("{:+.2}", reply.asymmetry)),
+        ("NTP tests", format!("{first} {second} {third}")),
+        ("Interleaved", yes_no(reply.flags & ntp_flags::INTERLEAVED != 0).to_owned()),
+        ("Authenticated", yes_no(reply.flags & ntp_flags::AUTHENTICATED != 0).to_owned()),
+        ("TX timestamping", stamp_word(reply.sent_stamp).to_owned()),
+        ("RX timestamping", stamp_word(reply.received_stamp).to_owned()),
+        ("Total TX", reply.sent.to_string()),
+        ("Total RX", reply.received.to_string()),
+        ("Total valid RX", reply.valid.to_string()),
+        ("Total good RX", reply.good.to_string()),
+        ("Total kernel TX", data.kernel_sent.to_string()),
+        ("Total kernel RX", data.kernel_received.to_string()),
+        ("Total HW TX", data.hardware_sent.to_string()),
+        ("Total HW RX", data.hardware_received.to_string()),
+    ];
+    labels.map(|(label, value)| format!("{label:<16}: {value}\n")).concat()
+}
+
+fn ntp_csv(data: &NtpData) -> String {
+    let reply = &data.reply;
+    let seconds = |log2: i8| 2_f64.powi(log2.into());
+    let [first, second, third] = tests(reply.flags);
+    let fields = [
+        address(reply.remote),
+        format!("{:08X}", reference_id(reply.remote)),
+        reply.port.to_string(),
+        address(reply.local),
+        format!("{:08X}", reference_id(reply.local)),
+        leap(reply.leap.into()).to_owned(),
+        reply.version.to_string(),
+        mode_word(reply.mode).to_owned(),
+        reply.stratum.to_string(),
+        reply.poll.to_string(),
+        format!("{:.0}", seconds(reply.poll)),
+        reply.precision.to_string(),
+        format!("{:.9}", seconds(reply.precision)),
+        format!("{:.6}", reply.root_delay_seconds),
+        format!("{:.6}", reply.root_dispersion_seconds),
+        format!("{:08X}", reply.reference_id),
+        letters(reply.reference_id, reply.stratum),
+        stamp(reply.reference_time),
+        format!("{:.9}", reply.offset_seconds),
+        format!("{:.9}", reply.delay_seconds),
+        format!("{:.9}", reply.dispersion_seconds),
+        format!("{:.9}", reply.response_seconds),
+        format!("{:.2}", reply.asymmetry),
+        first,
+        second,
+        third,
+        yes_no(reply.flags & ntp_flags::INTERLEAVED != 0).to_owned(),
+        yes_no(reply.flags & ntp_flags::AUTHENTICATED != 0).to_owned(),
+        stamp_word(reply.sent_stamp).to_owned(),
+        stamp_word(reply.received_stamp).to_owned(),
+        reply.sent.to_string(),
+        reply.received.to_string(),
+        reply.valid.to_string(),
+        reply.good.to_string(),
+        data.kernel_sent.to_string(),
+        data.kernel_received.to_string(),
+        data.hardware_sent.to_string(),
+        data.hardware_received.to_string(),
+    ];
+    fields.join(",") + "\n"
+}
