@@ -134,14 +134,14 @@ fn chain(end_entity: &CertificateDer<'_>, path: Option<Path>) -> Chain {
     // Nobody but the server itself may have signed this certificate: nothing it says of time is worth anything, though DNS
     // vouches for all of it. When DNS did is known to whoever asked for the records.
     let Some(Path { window, mut signed, pinned }) = path else {
-        return Chain { window: Window::ALWAYS, signed: Vec::new(), life: 0, key, pinned: false };
+        return Chain { window: Window::ALWAYS, signed: Vec::new(), records: Vec::new(), life: 0, key, pinned: false };
     };
     let own = Validity::of(end_entity).map_or(window, |own| own.window());
     signed.extend(sct::timestamps(end_entity).into_iter().filter(|at| *at <= own.not_after));
     keep_latest(&mut signed);
     // RFC 5280 section 4.1.2.5: both ends are included.
     let life = own.not_after.saturating_sub(own.not_before).saturating_add(1);
-    Chain { window, signed, life, key, pinned }
+    Chain { window, signed, records: Vec::new(), life, key, pinned }
 }
 
 /// Whether another time would make a difference. The library names this fault rather than any other.

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test")]
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use ntp_proto::{
     bootstrap::{
@@ -53,8 +53,6 @@ struct Scenario {
     stolen: Vec<Option<f64>>,
     /// Which of the honest servers the attacker lets through.
     let_through: Vec<bool>,
-    /// The attacker has names lead to addresses beside those of others.
-    forges_addresses: bool,
     /// How far from what certificates allow the attacker's time may be, in days.
     boldness: f64,
 }
@@ -102,10 +100,9 @@ impl Scenario {
         let issued = (0..operators).map(|_| TRUE - between(random, 1.0, 60.0)).collect();
         let open = pick(random, &[0.0, 0.0, 0.3, 1.0]);
         let let_through = (0..operators).map(|_| random.uniform() < open).collect();
-        let forges_addresses = random.uniform() < 0.5;
         let boldness = pick(random, &[0.0, 0.0, 120.0, 6000.0]);
         let verified = age.map(|age| TRUE - age).filter(|at| *at > build);
-        Self { build, verified, hardware, clock, issued, stolen, let_through, forges_addresses, boldness }
+        Self { build, verified, hardware, clock, issued, stolen, let_through, boldness }
     }
 
     fn is_minority(&self) -> bool {
@@ -145,11 +142,6 @@ struct Answering {
     issued: f64,
     /// What time it says, in days.
     says: f64,
-    address: IpAddr,
-}
-
-fn address_of(operator: usize) -> IpAddr {
-    [192, 0, u8::try_from(operator).unwrap(), 1].into()
 }
 
 struct Machine {
@@ -186,7 +178,7 @@ impl Machine {
     /// Exchanges with those who answer, and what they then say.
     fn round(&mut self, answering: &[Answering]) {
         let mut readings = Vec::new();
-        for &Answering { operator, issued, says, address } in answering {
+        for &Answering { operator, issued, says } in answering {
             let window = Window { not_before: seconds(issued), not_after: seconds(issued + LIFE) };
             let good = match self.boot.judgement(self.at.clock) {
                 Judgement::At(at) => window.contains(at.seconds, 0),
@@ -195,9 +187,15 @@ impl Machine {
             let source = good.then_some(SourceId(u32::try_from(operator).unwrap()));
             let key = [u8::try_from(operator).unwrap(); 32];
             let domain = format!("operator{operator}.example");
-            let addresses = vec![address_of(operator), address];
-            let identity = Identity { domain: domain.clone(), key: Some(key), addresses };
-            let chain = Chain { window, signed: vec![window.not_before], life: seconds(LIFE), key, pinned: false };
+            let identity = Identity { domain: domain.clone(), key: Some(key) };
+            let chain = Chain {
+                window,
+                signed: vec![window.not_before],
+                records: Vec::new(),
+                life: seconds(LIFE),
+                key,
+                pinned: false,
+            };
             self.boot.handle_chain(self.at, operator, &domain, identity, chain, source);
             #[expect(clippy::cast_precision_loss, reason = "some billions of seconds")]
             let offset = (seconds(says) + self.elapsed - self.at.clock.seconds) as f64;
@@ -224,7 +222,7 @@ impl Machine {
 /// What comes of a boot with honest servers alone, and how many rounds of exchanges it took.
 fn honest(scenario: &Scenario, policy: Policy) -> (Option<f64>, usize) {
     let mut machine = scenario.start(policy);
-    let honest = |(operator, &issued)| Answering { operator, issued, says: TRUE, address: address_of(operator) };
+    let honest = |(operator, &issued)| Answering { operator, issued, says: TRUE };
     let answering: Vec<Answering> = scenario.issued.iter().enumerate().map(honest).collect();
     let mut outcome = (None, ROUNDS);
     for round in 1..=ROUNDS {
@@ -237,13 +235,12 @@ fn honest(scenario: &Scenario, policy: Policy) -> (Option<f64>, usize) {
     outcome
 }
 
-/// What comes of it with an attacker who blocks some or all of the honest servers, has names lead where he likes, and says in
-/// each round what most of the certificates allow whose keys he has, or some time near that.
+/// What comes of it with an attacker who blocks some or all of the honest servers, and says in each
+/// round what most of the certificates allow whose keys he has, or some time near that.
 fn attacked(scenario: &Scenario, policy: Policy) -> Option<f64> {
     let mut machine = scenario.start(policy);
     let stolen: Vec<(usize, f64)> =
         scenario.stolen.iter().enumerate().filter_map(|(operator, issued)| Some((operator, (*issued)?))).collect();
-    let beside = address_of(scenario.stolen.len() - 1);
     for round in 0..ROUNDS {
         #[expect(clippy::cast_precision_loss, reason = "some billions of seconds")]
         let (earliest, now) = (machine.boot.earliest() as f64 / DAY, machine.clock());
@@ -252,12 +249,11 @@ fn attacked(scenario: &Scenario, policy: Policy) -> Option<f64> {
         let lie = lies.max_by_key(|at| in_force(*at))? + if round % 2 == 1 { scenario.boldness } else { 0.0 };
         let mut answering: Vec<Answering> = Vec::new();
         for &(operator, issued) in &stolen {
-            let address = if scenario.forges_addresses { beside } else { address_of(operator) };
-            answering.push(Answering { operator, issued, says: lie, address });
+            answering.push(Answering { operator, issued, says: lie });
         }
         for (operator, (&issued, open)) in scenario.issued.iter().zip(&scenario.let_through).enumerate() {
             if *open && scenario.stolen.get(operator).is_some_and(Option::is_none) {
-                answering.push(Answering { operator, issued, says: TRUE, address: address_of(operator) });
+                answering.push(Answering { operator, issued, says: TRUE });
             }
         }
         machine.round(&answering);

@@ -64,8 +64,11 @@ pub struct Chain {
     /// for, its dates do not count (RFC 7671 section 5.1), and those of the record's signatures alone do.
     pub window: Window,
     /// When parts of it were signed, in Unix seconds: it was that late at least. `notBefore` of each certificate, times of
-    /// certificate transparency (RFC 6962 section 3.2), inceptions of signatures of records. At most [`MAX_SIGNED`].
+    /// certificate transparency (RFC 6962 section 3.2), inception of the signature of a TLSA record. At most [`MAX_SIGNED`].
     pub signed: Vec<i64>,
+    /// When the records that led to it were signed, in Unix seconds, by the owner of the name that was asked for. At most
+    /// [`MAX_SIGNED`].
+    pub records: Vec<i64>,
     /// For how many seconds the server's own certificate is valid; 0 if its dates do not count.
     pub life: i64,
     /// SHA-256 of the public key (SubjectPublicKeyInfo) of the server's own certificate.
@@ -78,7 +81,7 @@ impl Chain {
     /// The latest time that is signed in it.
     #[must_use]
     pub fn evidence(&self) -> i64 {
-        self.signed.iter().copied().max().unwrap_or(i64::MIN)
+        self.signed.iter().chain(&self.records).copied().max().unwrap_or(i64::MIN)
     }
 
     /// Whether nothing of it depends on the time, as with a key that an administrator gave to both sides.
@@ -91,8 +94,8 @@ impl Chain {
     #[must_use]
     pub fn found_by(mut self, records: &Signatures) -> Self {
         self.window = self.window.and(&records.window);
-        self.signed.extend(&records.signed);
-        keep_latest(&mut self.signed);
+        self.records.extend(&records.signed);
+        keep_latest(&mut self.records);
         self
     }
 }
@@ -137,11 +140,12 @@ mod tests {
     #[test]
     fn records_that_led_to_a_server_count_like_its_certificates() {
         let window = Window { not_before: 10, not_after: 20 };
-        let chain = Chain { window, signed: vec![10, 12], life: 11, key: [1; 32], pinned: false };
+        let chain = Chain { window, signed: vec![10, 12], records: Vec::new(), life: 11, key: [1; 32], pinned: false };
         let records = Signatures { window: Window { not_before: 5, not_after: 15 }, signed: (0..20).collect() };
         let found = chain.clone().found_by(&records);
         assert_eq!(found.window, Window { not_before: 10, not_after: 15 });
-        assert_eq!(found.signed, (4..20).rev().collect::<Vec<i64>>());
-        assert_eq!(Chain { window, signed: vec![10, 12], ..found }, chain);
+        assert_eq!(found.records, (4..20).rev().collect::<Vec<i64>>());
+        assert_eq!(found.evidence(), 19);
+        assert_eq!(Chain { window, records: Vec::new(), ..found }, chain);
     }
 }

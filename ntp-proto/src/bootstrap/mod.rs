@@ -39,7 +39,6 @@ pub use clock::{ClockFacts, Distrust, Floor, SetBy, Standing, judge};
 use evidence::Evidence;
 pub use messages::{Alarm, Config, Expected, Output, Policy, Present, Reading, State};
 pub use operators::Identity;
-use operators::owners;
 use quorum::{Ballot, CONFIRMING_SAMPLES, FIRST_SAMPLES, Limits, Vote, Witness, unix, vote};
 pub use report::{Missing, Report, SeenServer};
 
@@ -59,6 +58,9 @@ const AHEAD: i64 = 2 * DAY;
 const REPAIR: i64 = DAY;
 /// How many servers confirm a clock that was verified before, since the machine started.
 const TRUSTED_BY: usize = 2;
+/// How far a clock can be off that the kernel calls synchronized, in seconds: at this error bound it no longer does
+/// (`ntp_adjtime(2)`, `NTP_PHASE_LIMIT`).
+const KEPT_WITHIN: f64 = 16.0;
 /// How long after its end, in seconds, a certificate still counts that was judged by another clock than this one: records that
 /// led to a server are used for a day.
 const OUTDATED: i64 = DAY;
@@ -140,15 +142,10 @@ impl Bootstrap {
         self.expected = expected;
     }
 
-    /// How many operators there are: the owners of the names that are configured. Only who proves to have the keys of several
-    /// makes one of them.
+    /// How many operators there are: the owners of the names that are configured. Nothing that servers say or prove makes them
+    /// fewer: what they share gives them one voice, but it may be shown by one in the place of another.
     fn operators(&self) -> usize {
-        let named = self.counted().filter_map(|expected| Some((expected.operator.clone()?, None)));
-        let proven = self.seen.iter().filter(|seen| seen.source.is_some());
-        let proven = proven.filter_map(|seen| Some((self.operator_of(seen)?, seen.identity.key)));
-        let identity = |(domain, key)| Identity { domain, key, addresses: Vec::new() };
-        let identities: Vec<Identity> = named.chain(proven).map(identity).collect();
-        let mut owners = owners(&identities.iter().collect::<Vec<_>>());
+        let mut owners: Vec<&str> = self.counted().filter_map(|expected| expected.operator.as_deref()).collect();
         owners.sort_unstable();
         owners.dedup();
         owners.len()
@@ -174,7 +171,10 @@ impl Bootstrap {
             let Seen { identity, chain, source, .. }: &Seen = seen;
             let domain = self.operator_of(seen).or_else(|| nobody_named.then(|| identity.domain.clone()))?;
             let reading = readings.iter().find(|reading| Some(reading.source) == *source).copied();
-            Some(Witness { identity: Identity { domain, ..identity.clone() }, chain, reading })
+            // A server that a pool names, too, may be one that is configured for itself.
+            let key = identity.key.filter(|_| identity.domain == domain);
+            let identity = Identity { domain, key };
+            Some(Witness { identity, chain, proven: source.is_some(), reading })
         };
         self.seen.iter().filter_map(witness).collect()
     }
@@ -273,7 +273,13 @@ impl Bootstrap {
         source: Option<SourceId>,
     ) {
         self.unheard_until = None;
-        self.evidence.add(server, &identity, &chain.signed, self.config.floor.ceiling());
+        let ceiling = self.config.floor.ceiling();
+        self.evidence.add(server, &identity, &chain.signed, ceiling);
+        // Whoever signs records names as many servers as he likes, and is one.
+        if let Some(domain) = self.expected.get(entry).and_then(|expected| expected.operator.clone()) {
+            let name = format!("records of {domain}");
+            self.evidence.add(&name, &Identity { domain, key: None }, &chain.records, ceiling);
+        }
         let judged_at = self.judged_at(present);
         let source = match source {
             // It was judged while dates were deferred, or by a clock that has been set since.
@@ -283,12 +289,8 @@ impl Bootstrap {
             }
             source => source,
         };
-        let is_replaced = |seen: &Seen| match seen.source {
-            Some(_) => seen.source == source,
-            // An older certificate may be shown by anybody.
-            None => source.is_some() || chain.evidence() >= seen.chain.evidence(),
-        };
-        self.seen.retain(|seen| seen.server != server || !is_replaced(seen));
+        let is_replaced = |seen: &Seen| seen.server == server && (seen.source.is_none() || seen.source == source);
+        self.seen.retain(|seen| !is_replaced(seen));
         if self.seen.len() >= MAX_SEEN {
             let oldest = self.seen.iter().position(|seen| seen.source.is_none()).unwrap_or(0);
             self.seen.remove(oldest);
@@ -308,7 +310,7 @@ impl Bootstrap {
     /// Takes dates that the owner of a name has signed in its records, which fail by their dates alone: they may show that the
     /// clock is behind.
     pub fn handle_signed(&mut self, present: Present, name: &str, domain: String, dates: &[i64]) {
-        let identity = Identity { domain, key: None, addresses: Vec::new() };
+        let identity = Identity { domain, key: None };
         self.evidence.add(name, &identity, dates, self.config.floor.ceiling());
         if self.state == State::Verified && self.until.is_some() {
             self.watch(present.clock.seconds);
@@ -406,12 +408,19 @@ impl Bootstrap {
                 }
             }
             State::Unknown => {
-                let vote = vote(&strict, &self.limits_by_clock(limits));
-                self.last_vote = vote;
                 let followed = readings.iter().find(|reading| Some(reading.source) == followed);
-                if let (Some(offset), Some(followed)) = (vote.offset, followed)
-                    && (followed.offset - offset).abs() <= vote.distance + NEAR
-                {
+                let [few, majority] = self.limits_by_clock(limits);
+                let (by_few, by_majority) = (vote(&strict, &few), vote(&strict, &majority));
+                self.last_vote = by_few;
+                // A few confirm a clock, they do not move it.
+                let is_confirmed = |vote: &Vote, reach: f64| {
+                    let offset = vote.offset.filter(|offset| offset.abs() <= reach)?;
+                    let is_followed = (followed?.offset - offset).abs() <= vote.distance + NEAR;
+                    is_followed.then_some(offset)
+                };
+                let confirmed =
+                    is_confirmed(&by_few, self.reach_of_few()).or_else(|| is_confirmed(&by_majority, f64::INFINITY));
+                if let Some(offset) = confirmed {
                     self.verify(present, offset);
                 }
             }
@@ -425,14 +434,28 @@ impl Bootstrap {
         }
     }
 
-    /// What must hold where the clock, as it is, judges certificates, and those who are valid by it confirm it.
-    fn limits_by_clock(&self, limits: Limits) -> Limits {
+    /// What must hold where the clock, as it is, judges certificates: of the few who confirm a clock that there is reason to
+    /// believe, and of a majority.
+    fn limits_by_clock(&self, limits: Limits) -> [Limits; 2] {
+        let majority = if self.operators() > 1 { self.needed() } else { 1 };
+        // One alone takes nothing of the floor back, and neither do a few.
+        let earliest = if majority > 1 { limits.earliest } else { self.earliest() };
+        let majority =
+            Limits { earliest, needed: majority, ballot: Ballot::Confirming, samples: CONFIRMING_SAMPLES, ..limits };
         let by_servers = self.standing == Standing::Trusted || self.config.min_agreeing.is_some();
-        let ballot = if by_servers && !self.is_distrusted() { Ballot::ConfirmingByServers } else { Ballot::Confirming };
-        let needed = self.needed_by_clock();
-        // One alone takes nothing back.
-        let earliest = if needed > 1 { limits.earliest } else { self.earliest() };
-        Limits { earliest, needed, ballot, samples: CONFIRMING_SAMPLES, ..limits }
+        if !by_servers || self.is_distrusted() {
+            return [majority, majority];
+        }
+        let few = Limits { earliest: self.earliest(), needed: self.needed_by_clock(), ..majority };
+        [Limits { ballot: Ballot::ConfirmingByServers, ..few }, majority]
+    }
+
+    /// How far from the clock a time may be that a few confirm, in seconds. An administrator's word goes for any.
+    const fn reach_of_few(&self) -> f64 {
+        match (self.standing, self.config.min_agreeing) {
+            (Standing::Trusted, None) => KEPT_WITHIN,
+            (Standing::Trusted | Standing::Plausible | Standing::Untrusted(_), _) => f64::INFINITY,
+        }
     }
 
     /// How many confirm a clock by which their certificates are valid.

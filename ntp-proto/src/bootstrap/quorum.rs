@@ -22,6 +22,8 @@ pub(super) struct Witness<'a> {
     /// Whose it is, as far as the vote is concerned.
     pub(super) identity: Identity,
     pub(super) chain: &'a Chain,
+    /// The server has proven to have the certificate's key.
+    pub(super) proven: bool,
     pub(super) reading: Option<Reading>,
 }
 
@@ -103,13 +105,30 @@ pub(super) fn vote(witnesses: &[Witness<'_>], limits: &Limits) -> Vote {
     let Interval { low, high } = overlap.interval;
     let middle = 0.5 * (low + high);
     let at = unix(limits.now, middle);
-    let valid = witnesses.iter().filter(|witness| witness.chain.window.contains(at, WINDOW_SLACK)).count();
+    let (valid, all) = valid_at(witnesses, at);
     let agreed = overlap.depth >= limits.needed
         && overlap.single
         && (high - low <= MAX_WIDTH || limits.ballot != Ballot::Setting)
         && (limits.earliest..=limits.latest).contains(&at)
-        && 2 * valid > witnesses.len();
+        && 2 * valid > all;
     Vote { agreeing: overlap.depth, offset: agreed.then_some(middle), distance: 0.5 * (high - low) }
+}
+
+/// How many operators have a certificate that is valid then, and how many have any: of those who have proven to have its key,
+/// since old ones may be shown by anybody.
+fn valid_at(witnesses: &[Witness<'_>], at: i64) -> (usize, usize) {
+    let proven: Vec<&Witness<'_>> = witnesses.iter().filter(|witness| witness.proven).collect();
+    let identities: Vec<&Identity> = proven.iter().map(|witness| &witness.identity).collect();
+    let (mut all, mut valid) = (Vec::new(), Vec::new());
+    for (operator, witness) in operators(&identities).into_iter().zip(proven) {
+        if !all.contains(&operator) {
+            all.push(operator);
+        }
+        if witness.chain.window.contains(at, WINDOW_SLACK) && !valid.contains(&operator) {
+            valid.push(operator);
+        }
+    }
+    (valid.len(), all.len())
 }
 
 /// What a server says, if that can be true.

@@ -21,13 +21,12 @@ fn config() -> Config {
 }
 
 fn identity(operator: u8) -> Identity {
-    let addresses = vec![std::net::IpAddr::from([192, 0, operator, 1])];
-    Identity { domain: format!("op{operator}.example"), key: Some([operator; 32]), addresses }
+    Identity { domain: format!("op{operator}.example"), key: Some([operator; 32]) }
 }
 
 fn chain(from: i64, until: i64) -> Chain {
     let window = Window { not_before: from, not_after: until };
-    Chain { window, signed: vec![from], life: until - from, key: [0; 32], pinned: false }
+    Chain { window, signed: vec![from], records: Vec::new(), life: until - from, key: [0; 32], pinned: false }
 }
 
 /// A machine with its clock, and the operators it knows.
@@ -237,16 +236,26 @@ fn what_two_operators_signed_has_passed() {
 
 #[test]
 fn servers_of_one_operator_have_one_voice() {
-    let mut machine = Machine::new(config(), &NONE, 0, 3);
-    let servers = honest(3);
-    for (number, (_, chain)) in servers.iter().enumerate() {
-        let source = SourceId(u32::try_from(number).unwrap());
-        let mut one = identity(u8::try_from(number).unwrap());
-        one.key = Some([9; 32]);
-        machine.boot.handle_chain(machine.at, number, &format!("{number}"), one, chain.clone(), Some(source));
+    for clock in [0, TRUE] {
+        let facts = if clock == 0 { NONE } else { GOOD };
+        let mut machine = Machine::new(config(), &facts, clock, 3);
+        let servers = honest(3);
+        for (number, (_, chain)) in servers.iter().enumerate() {
+            let source = SourceId(u32::try_from(number).unwrap());
+            let mut one = identity(u8::try_from(number).unwrap());
+            one.key = Some([9; 32]);
+            machine.boot.handle_chain(machine.at, number, &format!("{number}"), one, chain.clone(), Some(source));
+        }
+        let offset = between(machine.at.clock, TRUE);
+        let says = |source| Reading { source: SourceId(source), offset, distance: 0.05, samples: 4 };
+        machine.hear(&[0, 1, 2].map(says));
+        assert_eq!(
+            (machine.boot.state(), machine.boot.operators()),
+            (State::Unknown, 3),
+            "{:?}",
+            machine.boot.report()
+        );
     }
-    assert_eq!(machine.boot.operators(), 1, "all have proven to have the same key");
-    assert!(!machine.boot.report().deferred, "one operator is no majority");
     let allowed = Config { single: true, ..config() };
     let mut machine = Machine::new(allowed, &NONE, 0, 1);
     machine.ask(&honest(1), TRUE);
@@ -339,22 +348,77 @@ fn an_administrator_can_do_away_with_a_floor_that_is_too_late() {
 }
 
 #[test]
-fn addresses_that_nobody_has_proven_make_no_operator_one_with_another() {
-    let mut machine = Machine::new(config(), &NONE, 0, 2);
-    // The key of the first is stolen, and its name leads to the thief's address and to one beside the second's.
-    let stolen = chain(BUILD - DAY, BUILD + 89 * DAY);
-    let mut first = identity(0);
-    first.addresses = vec![[203, 0, 113, 1].into(), [192, 0, 1, 77].into()];
-    let (source, said) = (SourceId(0), BUILD + 10 * DAY);
-    machine.boot.handle_chain(machine.at, 0, "ke.op0.example", first, stolen, Some(source));
-    // The exchange with the second comes to its end, its measurements do not.
-    let (_, good) = honest(2).remove(1);
-    machine.boot.handle_chain(machine.at, 1, "ke.op1.example", identity(1), good, Some(SourceId(1)));
-    let offset = between(machine.at.clock, said);
-    machine.hear(&[Reading { source, offset, distance: 0.05, samples: 4 }]);
-    assert_eq!(machine.boot.state(), State::Unknown);
-    assert_eq!(machine.boot.operators(), 2);
-    assert!(machine.boot.report().deferred);
+fn a_pool_that_names_another_operators_server_takes_nothing_of_its_voice() {
+    for (facts, clock) in [(GOOD, TRUE), (NONE, 0)] {
+        let mut machine = Machine::new(config(), &facts, clock, 2);
+        let chain = || chain(TRUE - 6 * DAY, TRUE + 84 * DAY);
+        // The pool of the first names three servers of its own, who lie and are surest of it, and the second's.
+        for (number, server) in ["evil0", "evil1", "evil2", "ke.op1.example"].into_iter().enumerate() {
+            let number = u8::try_from(number).unwrap();
+            let who = if number == 3 { identity(1) } else { identity(20 + number) };
+            let source = Some(SourceId(u32::from(number)));
+            machine.boot.handle_chain(machine.at, 0, server, who, chain(), source);
+        }
+        machine.boot.handle_chain(machine.at, 1, "ke.op1.example", identity(1), chain(), Some(SourceId(4)));
+        let lie = between(machine.at.clock, TRUE + 60 * DAY);
+        let truth = between(machine.at.clock, TRUE);
+        let says = |source, offset, distance| Reading { source: SourceId(source), offset, distance, samples: 4 };
+        let evil = [0, 1, 2].map(|source| says(source, lie, 0.001));
+        let good = [3, 4].map(|source| says(source, truth, 0.05));
+        machine.hear(&[&evil[..], &good].concat());
+        assert_eq!(machine.boot.state(), State::Unknown, "one of two operators");
+        // Where they agree, both have a voice, though the pool names the other's server.
+        let agreed = [0, 1, 2, 3, 4].map(|source| says(source, truth, 0.05));
+        machine.hear(&agreed);
+        assert_ne!(machine.boot.state(), State::Unknown, "{:?}", machine.boot.report());
+    }
+}
+
+#[test]
+fn whoever_signs_records_is_one_whatever_servers_they_name() {
+    let mut machine = Machine::new(config(), &NONE, 0, 3);
+    let ahead = TRUE + 10 * DAY;
+    for number in 0..2 {
+        let mut found = chain(TRUE - 6 * DAY, TRUE + 84 * DAY);
+        found.records = vec![ahead];
+        let source = Some(SourceId(u32::from(number)));
+        machine.boot.handle_chain(machine.at, 0, &format!("ke{number}"), identity(30 + number), found, source);
+    }
+    assert!(machine.boot.earliest() < TRUE, "that is one operator's date");
+    let mut found = chain(TRUE - 6 * DAY, TRUE + 84 * DAY);
+    found.records = vec![ahead];
+    machine.boot.handle_chain(machine.at, 1, "ke9", identity(39), found, Some(SourceId(9)));
+    assert_eq!(machine.boot.earliest(), ahead);
+}
+
+#[test]
+fn old_certificates_that_anybody_may_show_outvote_nobody() {
+    let mut machine = Machine::new(config(), &NONE, 0, 3);
+    for number in 0..6 {
+        let old = chain(TRUE - (400 + number) * DAY, TRUE - (310 + number) * DAY);
+        machine.boot.handle_chain(machine.at, 2, "ke.op2.example", identity(2), old.clone(), None);
+        machine.boot.handle_chain(machine.at, 2, &format!("other{number}"), identity(2), old, None);
+    }
+    machine.ask(&honest(2), TRUE);
+    machine.ask(&honest(2), TRUE);
+    assert_eq!(machine.boot.state(), State::Verified);
+}
+
+#[test]
+fn a_few_confirm_a_clock_and_do_not_move_it() {
+    let away = TRUE + 60 * DAY;
+    let mut machine = Machine::new(config(), &KEPT, TRUE, 5);
+    let valid = || chain(TRUE - 6 * DAY, TRUE + 84 * DAY);
+    machine.ask_each(&[(0, valid(), away), (1, valid(), away)]);
+    assert_eq!(machine.boot.state(), State::Unknown, "two of five");
+    machine.ask_each(&[(0, valid(), away), (1, valid(), away), (2, valid(), away)]);
+    assert_eq!(machine.boot.state(), State::Verified, "a majority");
+    let floor = Floor { verified: Some(TRUE), ..config().floor };
+    let mut machine = Machine::new(Config { floor, ..config() }, &KEPT, TRUE + 5, 5);
+    machine.ask_each(&[(0, valid(), TRUE - 5), (1, valid(), TRUE - 5)]);
+    assert_eq!(machine.boot.state(), State::Unknown, "nor take they back what was verified");
+    machine.ask_each(&[(0, valid(), TRUE + 6), (1, valid(), TRUE + 6)]);
+    assert_eq!(machine.boot.state(), State::Verified);
 }
 
 #[test]
@@ -413,8 +477,9 @@ fn a_clock_that_is_shown_to_be_behind_is_set_right_and_not_refuted_for_it() {
 #[test]
 fn a_key_that_does_not_hang_on_the_time_keeps_its_voice() {
     let mut machine = Machine::new(config(), &NONE, 0, 2);
-    let keyed = Chain { window: Window::ALWAYS, signed: Vec::new(), life: 0, key: [0; 32], pinned: false };
-    let by_key = Identity { domain: "op1.example".into(), key: None, addresses: vec![[192, 0, 1, 1].into()] };
+    let keyed =
+        Chain { window: Window::ALWAYS, signed: Vec::new(), records: Vec::new(), life: 0, key: [0; 32], pinned: false };
+    let by_key = Identity { domain: "op1.example".into(), key: None };
     machine.boot.handle_chain(machine.at, 1, "op1.example", by_key, keyed, Some(SourceId(1)));
     for state in [State::Provisional, State::Verified] {
         let (_, chain) = honest(1).remove(0);

@@ -256,7 +256,7 @@ impl Client {
     }
 
     /// What an exchange said of the time whose keys a source has now.
-    pub(super) fn vouch(&mut self, number: usize, fresh: &Fresh, addresses: Vec<IpAddr>, source: SourceId) {
+    pub(super) fn vouch(&mut self, number: usize, fresh: &Fresh, source: SourceId) {
         let server = fresh.origin.server.clone();
         let (chain, key) = match (&fresh.chain, fresh.origin.at) {
             (Some(chain), _) => (chain.clone(), Some(chain.key)),
@@ -264,22 +264,22 @@ impl Client {
             (None, ExchangedAt::Unix(at)) => (from_then_on(at), None),
             (None, ExchangedAt::Boot(_)) => return,
         };
-        let identity = Identity { domain: registrable(server.as_str()), key, addresses };
+        let identity = Identity { domain: registrable(server.as_str()), key };
         self.hand_in(number, server.as_str(), identity, chain, Some(source));
     }
 
     /// A source with a symmetric key is that of its operator at all times.
     pub(super) fn vouch_by_key(&mut self, number: usize, source: SourceId) {
-        let (Some(group), Some(info)) = (self.groups.get(&number), self.info.get(&source)) else { return };
+        let Some(group) = self.groups.get(&number).filter(|_| self.info.contains_key(&source)) else { return };
         let name = group.configured.name();
-        let identity = Identity { domain: registrable(&name), key: None, addresses: vec![info.address.ip()] };
+        let identity = Identity { domain: registrable(&name), key: None };
         self.hand_in(number, &name, identity, from_then_on(i64::MIN), Some(source));
     }
 
     /// What a server showed whose certificate was good but for its dates.
     pub(super) fn note_dates(&mut self, number: usize, server: &Name, chain: Chain) {
         let domain = registrable(server.as_str());
-        let identity = Identity { domain, key: Some(chain.key), addresses: Vec::new() };
+        let identity = Identity { domain, key: Some(chain.key) };
         self.hand_in(number, server.as_str(), identity, chain, None);
     }
 
@@ -451,7 +451,7 @@ impl Client {
 /// A vouching that began then and has no end.
 const fn from_then_on(not_before: i64) -> Chain {
     let window = Window { not_before, not_after: i64::MAX };
-    Chain { window, signed: Vec::new(), life: 0, key: [0; 32], pinned: false }
+    Chain { window, signed: Vec::new(), records: Vec::new(), life: 0, key: [0; 32], pinned: false }
 }
 
 /// The part of a name that somebody has registered, who then answers for all below it; a name that is an address stands for

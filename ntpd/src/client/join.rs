@@ -49,8 +49,7 @@ impl Client {
         let mut origin = None;
         if let Some(fresh) = keys {
             let exchanged = self.exchanged(&fresh.origin);
-            let addresses = member.addresses.iter().map(SocketAddr::ip).collect();
-            self.vouch(number, &fresh, addresses, source);
+            self.vouch(number, &fresh, source);
             self.engine.set_keys(now::monotonic(), source, fresh.keys, member.trust);
             if let Some(info) = self.info.get_mut(&source) {
                 (info.keys_at, info.key_attempts, info.note) = (exchanged, 0, None);

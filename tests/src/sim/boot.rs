@@ -1,7 +1,7 @@
 //! Machines that start without knowing the time, in the virtual world: the real engine and the real bootstrap, with packets,
 //! key exchanges and the network between them made up.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use ntp_proto::{
     bootstrap::{
@@ -263,13 +263,9 @@ impl Machine {
 
     fn show(&mut self, present: Present, number: usize, window: Window, source: Option<SourceId>) {
         let octet = u8::try_from(number).unwrap_or(u8::MAX);
-        let identity = Identity {
-            domain: domain(number),
-            key: Some([octet; 32]),
-            addresses: source.map(|_| IpAddr::from([192, 0, octet, 1])).into_iter().collect(),
-        };
+        let identity = Identity { domain: domain(number), key: Some([octet; 32]) };
         let signed = vec![window.not_before];
-        let chain = Chain { window, signed, life: LIFE, key: [octet; 32], pinned: false };
+        let chain = Chain { window, signed, records: Vec::new(), life: LIFE, key: [octet; 32], pinned: false };
         self.boot.handle_chain(present, number, &domain(number), identity, chain, source);
     }
 
