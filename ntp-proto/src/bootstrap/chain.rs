@@ -64,10 +64,10 @@ pub struct Chain {
     /// for, its dates do not count (RFC 7671 section 5.1), and those of the record's signatures alone do.
     pub window: Window,
     /// When parts of it were signed, in Unix seconds: it was that late at least. `notBefore` of each certificate, times of
-    /// certificate transparency (RFC 6962 section 3.2), inception of the signature of a TLSA record. At most [`MAX_SIGNED`].
+    /// certificate transparency (RFC 6962 section 3.2). At most [`MAX_SIGNED`].
     pub signed: Vec<i64>,
-    /// When the records that led to it were signed, in Unix seconds, by the owner of the name that was asked for. At most
-    /// [`MAX_SIGNED`].
+    /// When the records that led to it or vouch for it were signed, in Unix seconds: as the owner of the name that is configured
+    /// would have it. At most [`MAX_SIGNED`].
     pub records: Vec<i64>,
     /// For how many seconds the server's own certificate is valid; 0 if its dates do not count.
     pub life: i64,

@@ -166,6 +166,7 @@ fn whatever_the_clock_says_a_chain_is_verified_and_says_when_it_is_valid() {
     let expected = Chain {
         window: LIFE,
         signed: vec![1_893_459_600, LIFE.not_before, Y2029],
+        records: Vec::new(),
         life: 90 * DAY + 1,
         key: Sha256::digest(der::public_key_info(&world.own).unwrap()).into(),
         pinned: false,

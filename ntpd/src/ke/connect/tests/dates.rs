@@ -124,7 +124,7 @@ fn records_that_vouch_for_a_certificate_bound_the_time_with_it() {
             let exchanged = vouched.exchange(&question, Require::default(), later(now)).await.unwrap();
             let chain = exchanged.chain.unwrap();
             assert_eq!((exchanged.negotiated.trust, exchanged.certificates), (Trust::Dane, None));
-            assert_eq!((chain.window, &chain.signed, chain.life), (records.window, &records.signed, 0));
+            assert_eq!((chain.window, &chain.records, chain.life), (records.window, &records.signed, 0));
             assert!(!chain.pinned);
         }
     });
