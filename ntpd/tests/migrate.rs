@@ -463,6 +463,34 @@ fn what_restricts_is_never_left_out_alone() {
 }
 
 #[test]
+fn chronyc_is_answered_where_and_as_it_was() {
+    let control = |lines: &str| {
+        let text = format!("server a.example\n{lines}\n");
+        let (code, out, errors) = complaint(&[("chrony.conf", text.as_bytes())]);
+        let table = out.split_once("[control]\n").map_or("", |(_, table)| table);
+        (code, table.trim_end().to_owned(), errors.lines().count())
+    };
+    let carried = |text: &str| (Some(0), text.to_owned(), 0);
+    // chronyd neither steps nor bursts nor limits unless it is told to, which is said besides.
+    for (lines, expected) in [
+        ("cmdport 323\nbindcmdaddress 127.0.0.1\nbindcmdaddress ::1", carried("")),
+        ("cmdport 0", carried("chronyc-listen = []")),
+        ("cmdport 0\nbindcmdaddress /", carried("chronyc = false")),
+        ("cmdport 1323", carried("chronyc-listen = [\"127.0.0.1:1323\", \"[::1]:1323\"]")),
+        ("bindcmdaddress 0.0.0.0", carried("chronyc-listen = [\"0.0.0.0:323\", \"[::1]:323\"]")),
+        ("bindcmdaddress /run/own.sock", carried("chronyc-socket = \"/run/own.sock\"")),
+        ("cmdallow 192.0.2.0/24\ncmdallow 10.1", carried("chronyc-allow = [\"10.1.0.0/16\", \"192.0.2.0/24\"]")),
+        ("cmdallow\ncmddeny 10/8", (Some(2), String::new(), 1)),
+        ("cmddeny", carried("")),
+        ("opencommands tracking NTPDATA", carried("chronyc-open = [\"tracking\", \"ntpdata\"]")),
+        ("bindcmdaddress /", (Some(2), String::new(), 1)),
+    ] {
+        assert_eq!(control(lines), expected, "{lines}");
+    }
+    assert_eq!(control("cmdport x").0, Some(1));
+}
+
+#[test]
 fn keys_and_frequency_are_taken_over() {
     let directory = TempDir::new().unwrap();
     let path = |name: &str| directory.path().join(name);

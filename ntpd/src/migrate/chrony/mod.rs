@@ -15,6 +15,7 @@ use super::{
     words,
 };
 
+mod commands;
 mod serve;
 mod settings;
 mod sources;
@@ -41,6 +42,7 @@ pub(super) struct Chrony<'i> {
     faults: Vec<Fault>,
     access: serve::Access,
     settings: settings::Settings,
+    commands: commands::Commands,
     roots: Roots,
     keys: Option<Keys>,
     drift: Option<(Directive, String)>,
@@ -60,6 +62,7 @@ pub(super) fn read(input: &mut Input, files: &[(String, String)]) -> Result<Part
         faults: Vec::new(),
         access: serve::Access::default(),
         settings: settings::Settings::default(),
+        commands: commands::Commands::default(),
         roots: Roots::default(),
         keys: None,
         drift: None,
@@ -72,9 +75,10 @@ pub(super) fn read(input: &mut Input, files: &[(String, String)]) -> Result<Part
     if !chrony.faults.is_empty() {
         return Err(chrony.faults);
     }
-    let Chrony { mut plan, access, settings, roots, keys, drift, protected, .. } = chrony;
+    let Chrony { mut plan, access, settings, commands, roots, keys, drift, protected, .. } = chrony;
     let serving = access.finish(&mut plan);
     settings.finish(&mut plan);
+    commands.finish(&mut plan);
     Ok(Parts { plan, serving, roots, keys, drift, protected })
 }
 
@@ -179,6 +183,7 @@ impl Chrony<'_> {
             }
             _ if serve::KNOWN.contains(&name) => self.access.read(name, words, directive, &mut self.plan),
             _ if settings::KNOWN.contains(&name) => self.settings.read(name, words, directive, &mut self.plan),
+            _ if commands::KNOWN.contains(&name) => self.commands.read(name, words, directive, &mut self.plan),
             _ => self.plan.simple(DIRECTIVES, name, words, directive),
         }
     }

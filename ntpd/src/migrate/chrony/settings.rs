@@ -3,11 +3,11 @@
 use crate::migrate::{
     plan::{Directive, Plan, quote},
     source::Protection,
-    words::{duration, float, number, port},
+    words::{duration, float, number},
 };
 
 /// The directives that are read here.
-pub(super) const KNOWN: [&str; 12] = [
+pub(super) const KNOWN: [&str; 10] = [
     "makestep",
     "initstepslew",
     "maxslewrate",
@@ -18,12 +18,7 @@ pub(super) const KNOWN: [&str; 12] = [
     "leapsecmode",
     "authselectmode",
     "ntsaeads",
-    "cmdport",
-    "bindcmdaddress",
 ];
-
-/// The port of chronyd's commands.
-const COMMAND_PORT: u16 = 323;
 
 /// What is said when all has been read.
 #[derive(Default)]
@@ -71,21 +66,7 @@ impl Settings {
                 mode => return Err(format!("unknown mode `{mode}`")),
             },
             "authselectmode" => self.authentic(one()?, directive, plan)?,
-            "ntsaeads" => aeads(words, directive, plan)?,
-            "cmdport" => {
-                if [0, COMMAND_PORT].contains(&port(one()?)?) {
-                    plan.note(directive, "`ntpctl` uses a socket of the file system, not a port");
-                } else {
-                    plan.drop(directive, "`ntpctl` uses a socket of the file system, not a port");
-                }
-            }
-            _ => {
-                if ["/", "127.0.0.1", "::1"].contains(&one()?) {
-                    plan.note(directive, "`ntpctl` uses a socket of the file system: control.socket");
-                } else {
-                    plan.drop(directive, "`ntpctl` uses a socket of the file system: control.socket");
-                }
-            }
+            _ => aeads(words, directive, plan)?,
         }
         Ok(())
     }

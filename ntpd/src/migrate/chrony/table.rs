@@ -53,11 +53,8 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("ptpport", "n", Default(&[0.0], "NTP over PTP is not supported")),
     ("ptpdomain", "n", Default(&[123.0], "NTP over PTP is not supported")),
     // Commands.
-    ("bindcmddevice", "s", Dropped("`ntpctl` uses a socket of the file system")),
-    ("cmdallow", "*", Dropped("`ntpctl` works on this machine only")),
-    ("cmddeny", "*", Needless("`ntpctl` works on this machine only")),
-    ("cmdratelimit", "*", Needless("commands come from this machine only")),
-    ("opencommands", "*", Dropped("`ntpctl` uses a socket of the file system; its mode says who may")),
+    ("bindcmddevice", "s", Dropped("chronyc is answered at addresses, whatever the interface")),
+    ("cmdratelimit", "*", Dropped("requests of chronyc are answered one after the other, and not limited otherwise")),
     ("commandkey", "n", Needless("commands need no key")),
     ("generatecommandkey", "", Needless("commands need no key")),
     // The hardware clock.

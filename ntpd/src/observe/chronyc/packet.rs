@@ -131,7 +131,7 @@ pub(crate) fn read_request<'d>(datagram: &'d [u8], opened: Option<&[Access]>) ->
         Ok(entry) => entry,
         Err(status) => return Incoming::Error(header, status),
     };
-    if opened.is_some_and(|opened| !opened.contains(&entry.access)) {
+    if opened.is_some_and(|opened| !entry.access.is_among(opened)) {
         return Incoming::Error(header, Status::Unauthorized);
     }
     Incoming::Ask(header, entry, datagram.get(REQUEST_HEADER..).unwrap_or_default())

@@ -29,9 +29,16 @@ pub enum Access {
     Tracking,
 }
 
+impl Access {
+    /// Whether it is among those that are open to everybody.
+    pub(crate) fn is_among(self, open: &[Self]) -> bool {
+        let lists = [Self::AuthData, Self::NtpData, Self::SelectData, Self::Sources, Self::SourceStats];
+        open.contains(&self) || self == Self::SourceCount && lists.iter().any(|list| open.contains(list))
+    }
+}
+
 /// What is open to UDP unless the configuration says otherwise: what chronyd opens.
-pub(crate) const OPEN: [Access; 9] = [
-    Access::SourceCount,
+pub(crate) const OPEN: [Access; 8] = [
     Access::Activity,
     Access::Manual,
     Access::RtcData,

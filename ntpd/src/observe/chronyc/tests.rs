@@ -228,6 +228,15 @@ fn what_makes_no_sense_is_answered_as_chronyd_does() {
         assert!(reply.len() <= datagram.len(), "{what}");
     }
     assert!(host.changes.borrow().is_empty());
+    // Sources are counted for those who may have any list of them.
+    let count = write_request(&table::N_SOURCES, 1, 0, &[]);
+    for (opened, expected) in [
+        (&[table::Access::SelectData][..], Status::Success),
+        (&[table::Access::Tracking][..], Status::Unauthorized),
+        (&[][..], Status::Unauthorized),
+    ] {
+        assert_eq!(status(&ask(&count, Some(opened), &mut host)), expected as u16);
+    }
 }
 
 #[test]
