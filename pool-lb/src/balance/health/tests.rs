@@ -202,6 +202,37 @@ fn if_most_fail_at_once_nobody_goes_down() {
     assert!(names[..4].iter().all(|name| judge.state(name) == Health::Down));
 }
 
+#[test]
+fn whoever_was_down_before_stays_down_if_others_fail_and_does_not_make_one_failure_an_event() {
+    let (mut judge, names) = judge(3);
+    judge.set_horizon(Round::plan(Duration::from_secs(60), 3).horizon());
+    // Users are served by all; the second gives no time for long, and once a probe of the third is lost.
+    for round in 0..30 {
+        let now = 1000 + 60 * round;
+        names.iter().for_each(|name| serve(&mut judge, now, name, 3));
+        measure(&mut judge, now, "m0.test", 0.0);
+        probe_in_vain(&mut judge, now + 20, "m1.test");
+        if round == 20 {
+            probe_in_vain(&mut judge, now + 40, "m2.test");
+        } else {
+            measure(&mut judge, now + 40, "m2.test", 0.0);
+        }
+        assert!(!judge.is_common_mode(), "{round}");
+        assert_eq!(judge.state("m1.test") == Health::Down, round >= 2, "{round}");
+    }
+    // Even if all others fail.
+    for round in 30..40 {
+        for (name, at) in [("m0.test", 0), ("m1.test", 20), ("m2.test", 40)] {
+            probe_in_vain(&mut judge, 1000 + 60 * round + at, name);
+            assert_eq!(judge.state("m1.test"), Health::Down, "{round}");
+        }
+    }
+    assert!(judge.is_common_mode());
+    assert_eq!([judge.state("m0.test"), judge.state("m2.test")], [Health::Suspect; 2]);
+    measure(&mut judge, 3400, "m0.test", 0.0);
+    assert_eq!((judge.is_common_mode(), judge.state("m1.test")), (false, Health::Down));
+}
+
 /// One round of probes, evenly over `interval`; returns who was down at any time.
 fn probe_all(
     judge: &mut Judge,
