@@ -174,7 +174,7 @@ impl Judge {
         }
         let common = self.is_common(now);
         if core::mem::replace(&mut self.common, common) && !common {
-            // What a fault of ours made probes find condemns nobody once it is over: the next probe of each decides.
+            // What a fault of ours made probes and users find condemns nobody once it is over: the next of each decides.
             self.members.values_mut().filter(|record| record.down_since.is_none()).for_each(Record::pardon);
         }
         let mut changed = false;
@@ -264,8 +264,9 @@ impl Record {
         }
     }
 
-    /// Takes back what probes would condemn it for.
+    /// Takes back what it would be condemned for.
     fn pardon(&mut self) {
+        self.users.bad = self.users.bad.min(DOWN_AT - 1);
         self.probes.bad = self.probes.bad.min(DOWN_AT - 1);
         self.wrong = self.wrong.min(WRONG_AT - 1);
     }
