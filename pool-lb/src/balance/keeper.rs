@@ -316,10 +316,10 @@ impl Keeper {
             }
             Err(problem) => warn!("{problem}; the members stay as they were"),
         }
-        if looks(&self.shared.config) != self.looks || identity::ticket_epoch(&self.shared.config) != self.epoch {
-            if let Err(error) = self.reload_identity() {
-                warn!("{error}; what was read before stays in use");
-            }
+        let config = &self.shared.config;
+        let is_new = looks(config) != self.looks || identity::ticket_epoch(config) != self.epoch;
+        if is_new && let Err(error) = self.reload_identity() {
+            warn!("{error}; what was read before stays in use");
         }
         let mut changed = false;
         for (path, report) in &mut self.others {
