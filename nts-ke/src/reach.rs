@@ -43,12 +43,18 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
     if address.is_loopback() {
         return Reach::Host;
     }
-    if address.is_unique_local() || address.is_unicast_link_local() {
+    // RFC 3879: fec0::/10 was for sites, and may still be used in some.
+    let site_local = address.segments()[0] & 0xffc0 == 0xfec0;
+    if address.is_unique_local() || address.is_unicast_link_local() || site_local {
         return Reach::Site;
     }
     match address.segments() {
         // RFC 6052 section 2.1: an address of IPv4 behind a translator.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => reach_v4(((u32::from(high) << 16) | u32::from(low)).into()),
+        // RFC 3056 section 2: one behind a router that unwraps what is sent to it.
+        [0x2002, high, low, ..] => reach_v4(((u32::from(high) << 16) | u32::from(low)).into()),
+        // RFC 8215: behind a translator of the site's own, wherever that leads.
+        [0x64, 0xff9b, 1, ..] => Reach::Site,
         // RFC 4291 section 2.5.5.1: the old form of one, which nobody routes; and no address at all.
         [0, 0, 0, 0, 0, 0, ..] => Reach::Nowhere,
         _ if address.is_multicast() => Reach::Nowhere,
@@ -68,7 +74,11 @@ mod tests {
                 &["10.9.9.9", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "fd12::1", "fe80::1"],
                 Reach::Site,
             ),
-            (&["::ffff:192.168.1.1", "64:ff9b::a00:1"], Reach::Site),
+            (&["2002:c633:6407::1"], Reach::Internet),
+            (&["::ffff:192.168.1.1", "64:ff9b::a00:1", "2002:a00:1::1", "2002:c0a8:101::"], Reach::Site),
+            (&["fec0::1", "feff::1", "64:ff9b:1::c633:6407", "64:ff9b:1:ffff::1"], Reach::Site),
+            (&["2002:7f00:1::1"], Reach::Host),
+            (&["2002::1", "2002:e000:101::1"], Reach::Nowhere),
             (&["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"], Reach::Host),
             (&["0.0.0.0", "0.1.2.3", "224.0.1.1", "240.0.0.1", "255.255.255.255"], Reach::Nowhere),
             (&["::", "::7f00:1", "::a00:1", "ff05::101", "64:ff9b::", "64:ff9b::e000:101"], Reach::Nowhere),

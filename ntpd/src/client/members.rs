@@ -48,6 +48,8 @@ pub(super) struct Answered {
     problem: Option<String>,
     /// The server that was refused for it, because what vouches for it is missing or forged.
     refused: Option<Name>,
+    /// Whether it is a key exchange that failed.
+    in_vain: bool,
 }
 
 /// One `[[pool]]` or `[[server]]` of the configuration.
@@ -130,6 +132,8 @@ pub(super) struct Group {
     /// The last thing that went wrong.
     pub(super) problem: Option<String>,
     pub(super) refused: Refused,
+    /// Whether its last key exchange failed.
+    in_vain: bool,
 }
 
 impl Group {
@@ -214,6 +218,7 @@ impl Client {
             not_before: None,
             problem: None,
             refused: Refused::default(),
+            in_vain: false,
         };
         self.groups.insert(self.next_group, group);
         self.next_group += 1;
@@ -376,9 +381,11 @@ impl Client {
 
     /// Where a server can be found without DNS.
     pub(super) fn hints(&self, number: usize, name: &Name, port: u16) -> Hints {
-        let hints = self.groups.get(&number).map_or(&[][..], |group| group.configured.hints(name));
+        let group = self.groups.get(&number);
+        let hints = group.map_or(&[][..], |group| group.configured.hints(name));
         let configured = hints.iter().map(|hint| SocketAddr::new(*hint, port)).collect();
-        Hints { saved: self.store.places(name.as_str(), port), configured }
+        let in_vain = group.is_some_and(|group| group.in_vain || group.silent);
+        Hints { saved: self.store.places(name.as_str(), port), configured, in_vain }
     }
 
     pub(super) fn handle_answered(&mut self, number: usize, answered: Answered) {
@@ -388,6 +395,7 @@ impl Client {
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
         let name = group.configured.name();
+        group.in_vain = answered.in_vain || group.in_vain && !matches!(answered.answer, Answer::KeyExchange(_));
         if answered.services.is_some() {
             group.services = answered.services;
         }
@@ -456,13 +464,23 @@ impl Answered {
 }
 
 fn plain(question: QuestionId, (answer, problem): (Answer, Option<String>)) -> Answered {
-    Answered { question, answer, keys: None, dates: None, services: None, later: None, problem, refused: None }
+    Answered {
+        question,
+        answer,
+        keys: None,
+        dates: None,
+        services: None,
+        later: None,
+        problem,
+        refused: None,
+        in_vain: false,
+    }
 }
 
 pub(super) fn without_keys(question: QuestionId, failed: &KeProblem) -> Answered {
     let refused = failed.is_refusal().then(|| failed.server.clone());
     let answer = Answer::Failed(failed.failure());
-    Answered { refused, ..plain(question, (answer, Some(failed.to_string()))) }
+    Answered { refused, in_vain: true, ..plain(question, (answer, Some(failed.to_string()))) }
 }
 
 /// Whether two keys are one: the same number, and the same secret as far as a packet can tell.

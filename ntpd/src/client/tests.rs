@@ -327,6 +327,22 @@ fn a_silent_server_stays_and_is_looked_up_ever_less() {
 }
 
 #[test]
+fn whether_places_that_are_known_were_asked_in_vain_is_known() {
+    let mut bench = Bench::new("[[server]]\naddress = \"ke.invalid\"\n");
+    let (name, number) = (Name::parse("ke.invalid").unwrap(), 0);
+    let in_vain = |bench: &mut Bench| bench.with(|client| client.hints(number, &name, 4460).in_vain);
+    let cause = Cause::NoConnection(Duration::from_secs(8));
+    let failed = KeProblem { server: name.clone(), port: 4460, cause, chain: None };
+    assert!(!in_vain(&mut bench));
+    bench.with(|client| client.handle_answered(number, without_keys(QuestionId(0), &failed)));
+    assert!(in_vain(&mut bench));
+    bench.with(|client| client.handle_answered(number, addresses(1, &["127.0.0.1:9"])));
+    assert!(in_vain(&mut bench), "where it is says nothing of whether it answers there");
+    bench.with(|client| client.handle_answered(number, exchanged(2)));
+    assert!(!in_vain(&mut bench));
+}
+
+#[test]
 fn the_time_of_building_is_that_of_the_build_and_never_before_the_source() {
     assert_eq!(built(None), RELEASED);
     assert_eq!(built(Some("0")), RELEASED);

@@ -83,6 +83,8 @@ pub struct Hints {
     pub saved: Vec<SocketAddr>,
     /// Where it is by the configuration.
     pub configured: Vec<SocketAddr>,
+    /// Whether it was last asked there in vain: then DNS is waited for.
+    pub in_vain: bool,
 }
 
 impl Hints {
@@ -181,17 +183,20 @@ impl Resolver {
 
     /// The addresses of a host, each with `port`, in the order of the answer. The text says for people what went wrong.
     ///
-    /// Where the configuration says where it is, that comes after what DNS says. Where DNS says nothing, or not soon while
-    /// nobody knows how late it is, it is where it was last, or where the configuration says. Where it was last counts only then:
-    /// whoever takes a server out of DNS means it.
+    /// Where the configuration says where it is, that comes after what DNS says. Where it was last counts only if DNS fails, or
+    /// says nothing soon while nobody knows how late it is and the server was not asked there in vain. If the time is known and
+    /// DNS says that the name has no address, it is only where the configuration says: whoever takes a server out of DNS means it.
     pub async fn addresses(&self, name: &Name, port: u16, judgement: Judgement) -> (Answer, Option<String>) {
         let Some((_, hints)) = self.hints.as_deref().filter(|(known, _)| known == name) else {
             return self.look_up(name, port, judgement).await;
         };
-        let patience = if matches!(judgement, Judgement::Deferred { .. }) { HEAD_START } else { Duration::MAX };
-        let Hints { saved, configured } = hints.clone();
+        let is_deferred = matches!(judgement, Judgement::Deferred { .. });
+        let Hints { saved, configured, in_vain } = hints.clone();
+        let patience = if is_deferred && !in_vain { HEAD_START } else { Duration::MAX };
         match timeout(patience, self.look_up(name, port, judgement)).await {
             Ok((Answer::Addresses { addresses, .. }, _)) => answer(name, [addresses, configured].concat()),
+            // With an unknown time this may be what a resolver makes of signatures that it finds out of date.
+            Ok((Answer::NoRecord, _)) if !is_deferred => answer(name, configured),
             Ok((_, why)) => {
                 tracing::debug!(%name, ?why, "no address by DNS; asking where it was last");
                 answer(name, [saved, configured].concat())

@@ -3,7 +3,7 @@
 //! A member is judged by what happens to the keys of users (passive samples) and by probes, each by itself: whoever makes
 //! cookies need not serve time, and whoever serves single clients need not serve a pool. A sample that fails makes it
 //! suspect, some more bring it down; what failed has to succeed again. If most members fail at the same time, the fault is
-//! more likely ours: nobody is brought down then.
+//! more likely ours: nobody is brought down then. Whoever was down before stays so, and says nothing of that.
 
 use std::collections::BTreeMap;
 
@@ -94,8 +94,8 @@ struct Record {
     draining: bool,
     state: Health,
     since: u64,
-    /// Whether it was told last that it is down, and whether that has just changed.
-    told_down: bool,
+    /// Since when it is down, trials included, and whether that has just changed.
+    down_since: Option<u64>,
     turned: bool,
 }
 
@@ -174,16 +174,16 @@ impl Judge {
         }
         let common = self.is_common(now);
         if core::mem::replace(&mut self.common, common) && !common {
-            // What a fault of ours made probes find condemns nobody once it is over: the next probe of each decides.
-            self.members.values_mut().filter(|record| record.state != Health::Down).for_each(Record::pardon);
+            // What a fault of ours made probes and users find condemns nobody once it is over: the next of each decides.
+            self.members.values_mut().filter(|record| record.down_since.is_none()).for_each(Record::pardon);
         }
         let mut changed = false;
         for record in self.members.values_mut() {
             let state = record.judge(now, common);
             // A trial is no return: it is told when it ended well.
             record.turned = match state {
-                Health::Down => !core::mem::replace(&mut record.told_down, true),
-                Health::Up => core::mem::take(&mut record.told_down),
+                Health::Down => record.down_since.replace(record.down_since.unwrap_or(now)).is_none(),
+                Health::Up => record.down_since.take().is_some(),
                 Health::Suspect | Health::Draining => false,
             };
             if state != record.state {
@@ -203,8 +203,11 @@ impl Judge {
 
     fn is_common(&self, now: u64) -> bool {
         let Horizon { event, fresh } = self.horizon;
-        let fresh =
-            |record: &&Record| [record.users, record.probes].iter().any(|track| is_within(track.sampled, now, fresh));
+        // Whoever was down before fails at any time: that is no sign of one event, nor of its absence.
+        let was_down = |record: &Record| record.down_since.is_some_and(|since| !is_within(Some(since), now, event));
+        let fresh = |record: &&Record| {
+            !was_down(record) && [record.users, record.probes].iter().any(|track| is_within(track.sampled, now, fresh))
+        };
         // Whose last word was a failure, or a wrong time, counts before it is condemned: else, whoever comes first in a round of probes would
         // be brought down before the others have their say.
         let failing = |record: &&Record| record.is_failing(now, event);
@@ -261,8 +264,9 @@ impl Record {
         }
     }
 
-    /// Takes back what probes would condemn it for.
+    /// Takes back what it would be condemned for.
     fn pardon(&mut self) {
+        self.users.bad = self.users.bad.min(DOWN_AT - 1);
         self.probes.bad = self.probes.bad.min(DOWN_AT - 1);
         self.wrong = self.wrong.min(WRONG_AT - 1);
     }
@@ -286,8 +290,10 @@ impl Record {
         if self.draining {
             return Health::Draining;
         }
-        let fails_probes = self.fails_probes() && !common;
-        if self.fails_users() && !common {
+        // Most failing at once is no excuse for what was found before.
+        let excused = common && self.down_since.is_none();
+        let fails_probes = self.fails_probes() && !excused;
+        if self.fails_users() && !excused {
             match self.trial {
                 // What probes find they find again by themselves: no user is needed for that.
                 Some((at, pause)) if at <= now && !fails_probes && self.state == Health::Down => {

@@ -316,17 +316,10 @@ impl Keeper {
             }
             Err(problem) => warn!("{problem}; the members stay as they were"),
         }
-        let looks = looks(&self.shared.config);
-        let epoch = identity::ticket_epoch(&self.shared.config);
-        if looks != self.looks || epoch != self.epoch {
-            let outcome = self.reload_identity();
-            // A mistake is told once; what the system could not read is tried again.
-            if outcome.as_ref().err().is_none_or(|error| !error.is_passing) {
-                (self.looks, self.epoch) = (looks, epoch);
-            }
-            if let Err(error) = outcome {
-                warn!("{error}; what was read before stays in use");
-            }
+        let config = &self.shared.config;
+        let is_new = looks(config) != self.looks || identity::ticket_epoch(config) != self.epoch;
+        if is_new && let Err(error) = self.reload_identity() {
+            warn!("{error}; what was read before stays in use");
         }
         let mut changed = false;
         for (path, report) in &mut self.others {
@@ -345,12 +338,21 @@ impl Keeper {
         self.watched.reload().map_err(|problem| problem.to_string())?;
         self.take_directory();
         self.rejudge(true);
-        self.looks = looks(&self.shared.config);
         self.reload_identity().map_err(|error| error.to_string())?;
         Ok("members, certificates and keys are read again\n".to_owned())
     }
 
-    fn reload_identity(&self) -> Result<(), FileError> {
+    fn reload_identity(&mut self) -> Result<(), FileError> {
+        let (looks, epoch) = (looks(&self.shared.config), identity::ticket_epoch(&self.shared.config));
+        let outcome = self.read_identity();
+        // A mistake is told once; what the system could not read is tried again.
+        if outcome.as_ref().err().is_none_or(|error| !error.is_passing) {
+            (self.looks, self.epoch) = (looks, epoch);
+        }
+        outcome
+    }
+
+    fn read_identity(&self) -> Result<(), FileError> {
         let client = identity::client_config(&self.shared.config)?;
         if self.shared.server.load().is_some() {
             let server = identity::server_config(&self.shared.config)?;

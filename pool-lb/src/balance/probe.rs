@@ -32,15 +32,23 @@ use super::{
     metrics::Counter,
     names::{MAX_ADDRESSES, resolve},
     now,
-    round::Round,
+    round::{PROBE, Round},
     trouble::Trouble,
 };
 
 mod handover;
 
-/// How long the key exchange may take, and one exchange of packets.
+/// How long a key exchange may take, and one exchange of packets.
 const KE_DEADLINE: Duration = Duration::from_secs(5);
 const NTP_DEADLINE: Duration = Duration::from_secs(1);
+
+/// How long it may take to get keys and the time.
+const MEASURING: Duration = Duration::from_secs(8);
+
+/// How long others who connect to the member are waited for.
+const QUEUEING: Duration = Duration::from_secs(2);
+
+const _: () = assert!(MEASURING.as_secs() + QUEUEING.as_secs() + KE_DEADLINE.as_secs() == PROBE.as_secs());
 
 /// Exchanges of packets; the quickest counts.
 const EXCHANGES: usize = 2;
@@ -87,14 +95,16 @@ pub(super) async fn probe_forever(shared: Shared) {
     }
 }
 
-/// Probes a member. What fails because of this machine is no sample.
+/// Probes a member, in [`PROBE`] at most. What fails because of this machine is no sample.
 async fn probe(shared: &Shared, member: &Member) -> Vec<Sample> {
     let mut samples = Vec::with_capacity(2);
-    let measured = measure(member, &shared.client.load_full(), &shared.config).await;
+    let client = shared.client.load_full();
+    let measured = timeout(MEASURING, measure(member, &client, &shared.config)).await;
+    let measured = measured.unwrap_or_else(|_| Err(Trouble::Member("no time of it in time".to_owned())));
     samples.extend(sample(shared, member, measured, Sample::Unprobed));
     // The rest of DNS clients' members has no token.
     if member.token.is_some() {
-        let served = handover::hand_over(shared, member, now::monotonic() + KE_DEADLINE).await;
+        let served = handover::hand_over(shared, member).await;
         samples.extend(sample(shared, member, served.map(|()| Sample::Served), Sample::Failed));
     }
     samples

@@ -19,6 +19,9 @@ use crate::directory::{Problem, from_toml, read, read_secret};
 /// The file that is read if none is named.
 pub const DEFAULT_FILE: &str = "/etc/nts-pool/nts-pool-srv.toml";
 
+/// Where it is kept what was published, unless the configuration says so: the unit of `publish` may write nothing else.
+const STATE_FOLDER: &str = "/var/lib/nts-pool";
+
 /// Most name servers of a zone, and most addresses of one name.
 const MAX_HOSTS: usize = 16;
 
@@ -344,7 +347,7 @@ impl Reader<'_> {
             Some(publish) => Some(PublishSettings {
                 state: match &publish.state {
                     Some(file) => self.file(file),
-                    None => self.file(Path::new(&format!("{}.published", settings.name))),
+                    None => Path::new(STATE_FOLDER).join(format!("{}.published", settings.name)),
                 },
                 server: self.socket(&publish.server, 53)?,
                 key: TsigKey::load(&self.file(publish.tsig_key.get_ref()))

@@ -3,7 +3,7 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::balance::round::Round;
+use crate::balance::round::{PROBE, Round};
 
 fn judge(members: usize) -> (Judge, Vec<String>) {
     let names: Vec<_> = (0..members).map(|n| format!("m{n}.test")).collect();
@@ -192,14 +192,102 @@ fn if_most_fail_at_once_nobody_goes_down() {
     assert!(judge.is_common_mode() && names.iter().all(|name| judge.state(name) == Health::Suspect));
     // As many as half may go.
     let (mut judge, names) = self::judge(8);
-    for (place, name) in names.iter().enumerate() {
-        match place {
-            0..4 => fail(&mut judge, 1001, name, 3),
-            _ => serve(&mut judge, 1001, name, 1),
+    names[4..].iter().for_each(|name| serve(&mut judge, 1001, name, 1));
+    names[..4].iter().for_each(|name| fail(&mut judge, 1001, name, 3));
+    assert!(!judge.is_common_mode());
+    assert!(names[..4].iter().all(|name| judge.state(name) == Health::Down));
+}
+
+#[test]
+fn whoever_was_down_before_stays_down_if_others_fail_and_does_not_make_one_failure_an_event() {
+    let (mut judge, names) = judge(3);
+    judge.set_horizon(Round::plan(Duration::from_secs(60), 3).horizon());
+    // Users are served by all; the second gives no time for long, and once a probe of the third is lost.
+    for round in 0..30 {
+        let now = 1000 + 60 * round;
+        names.iter().for_each(|name| serve(&mut judge, now, name, 3));
+        measure(&mut judge, now, "m0.test", 0.0);
+        probe_in_vain(&mut judge, now + 20, "m1.test");
+        if round == 20 {
+            probe_in_vain(&mut judge, now + 40, "m2.test");
+        } else {
+            measure(&mut judge, now + 40, "m2.test", 0.0);
+        }
+        assert!(!judge.is_common_mode(), "{round}");
+        assert_eq!(judge.state("m1.test") == Health::Down, round >= 2, "{round}");
+    }
+    // Even if all others fail.
+    for round in 30..40 {
+        for (name, at) in [("m0.test", 0), ("m1.test", 20), ("m2.test", 40)] {
+            probe_in_vain(&mut judge, 1000 + 60 * round + at, name);
+            assert_eq!(judge.state("m1.test"), Health::Down, "{round}");
+        }
+    }
+    assert!(judge.is_common_mode());
+    assert_eq!([judge.state("m0.test"), judge.state("m2.test")], [Health::Suspect; 2]);
+    measure(&mut judge, 3400, "m0.test", 0.0);
+    assert_eq!((judge.is_common_mode(), judge.state("m1.test")), (false, Health::Down));
+}
+
+/// Rounds in which every probe takes as long as it may, and fails on both ways.
+#[test]
+fn an_outage_of_all_is_one_event_however_many_members_there_are() {
+    for members in [300, 5_000] {
+        let (mut judge, names) = judge(members);
+        let interval = 60;
+        let round = Round::plan(Duration::from_secs(interval), members);
+        judge.set_horizon(round.horizon());
+        for name in &names {
+            judge.handle_sample(1000, name, Sample::Served);
+            judge.handle_sample(1000, name, Sample::Measured { offset: 0.0, delay: 0.0 });
+        }
+        // Each place takes the next member when it is free, no sooner than its turn.
+        let mut free = vec![0.0_f64; round.parallel];
+        let mut ends = Vec::new();
+        for probe in 0..5 * members {
+            let turn = probe as f64 * interval as f64 / members as f64;
+            let place = free.iter_mut().min_by(|a, b| a.total_cmp(b)).unwrap();
+            *place = place.max(turn) + PROBE.as_secs_f64();
+            ends.push((1000 + *place as u64, &names[probe % members]));
+        }
+        let last = ends.last().unwrap().0;
+        let mut ended = ends.into_iter().peekable();
+        let mut recognized = false;
+        for now in 1000..=last {
+            while let Some((_, name)) = ended.next_if(|(end, _)| *end <= now) {
+                judge.handle_sample(now, name, Sample::Unprobed("no key exchange in time".to_owned()));
+                judge.handle_sample(now, name, Sample::Failed("no key exchange in time".to_owned()));
+            }
+            if now % 5 == 0 || now == last {
+                judge.judge(now);
+                recognized |= judge.is_common_mode();
+                assert!(names.iter().all(|name| judge.state(name) != Health::Down), "{members}: {now}");
+            }
+        }
+        assert!(recognized && judge.is_common_mode(), "{members}");
+    }
+}
+
+/// Nobody uses the balancer meanwhile: what is known of handing over keys is known by probes.
+#[test]
+fn an_outage_on_both_ways_condemns_nobody_when_it_is_over() {
+    let (mut judge, names) = judge(8);
+    judge.set_horizon(Round::plan(Duration::from_secs(80), 8).horizon());
+    for round in 0..10 {
+        for (place, name) in (0..).zip(&names) {
+            let now = 1000 + 80 * round + 10 * place;
+            if (2..7).contains(&round) {
+                judge.handle_sample(now, name, Sample::Failed("no key exchange in time".to_owned()));
+                probe_in_vain(&mut judge, now, name);
+            } else {
+                judge.handle_sample(now, name, Sample::Served);
+                measure(&mut judge, now, name, 0.0);
+            }
+            let down: Vec<_> = names.iter().filter(|name| judge.state(name) == Health::Down).collect();
+            assert_eq!(down, [""; 0], "{now}");
         }
     }
     assert!(!judge.is_common_mode());
-    assert!(names[..4].iter().all(|name| judge.state(name) == Health::Down));
 }
 
 /// One round of probes, evenly over `interval`; returns who was down at any time.

@@ -6,7 +6,7 @@ use pool_srv::directory::{Member, Token};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
-use super::{addresses_of, not_tried};
+use super::{KE_DEADLINE, QUEUEING, addresses_of, not_tried};
 use crate::balance::{
     Shared,
     assign::{Terms, grant},
@@ -19,10 +19,12 @@ use crate::balance::{
 const ALGORITHM: AeadAlgorithm = AeadAlgorithm::AesSivCmac256;
 
 /// Hands over keys that are nobody's, over a connection of its own: what is wrong with kept ones shows with users.
-pub(super) async fn hand_over(shared: &Shared, member: &Member, by: Monotonic) -> Result<(), Trouble> {
+pub(super) async fn hand_over(shared: &Shared, member: &Member) -> Result<(), Trouble> {
     // Until the member has taken the token, the connection counts as any host's there.
-    let place = timeout(now::until(by), shared.dials.of(&member.name).acquire_owned()).await;
+    let place = timeout(QUEUEING, shared.dials.of(&member.name).acquire_owned()).await;
     let _place = place.ok().and_then(Result::ok).ok_or(Trouble::Skipped("others connect to it"))?;
+    // That others were there before is no fault of the member.
+    let by = now::monotonic() + KE_DEADLINE;
     let mut trouble = None;
     let addresses = addresses_of(member, &shared.config, by).await?;
     let count = u32::try_from(addresses.len()).unwrap_or(1).max(1);

@@ -7,7 +7,10 @@ use tokio::{
 };
 
 use super::*;
-use crate::balance::tests::{block_on, shared};
+use crate::balance::{
+    dials::MAX_DIALS,
+    tests::{absent, block_on, shared},
+};
 
 /// Addresses of loopback that all have the same port, which `open` opens.
 async fn at_five<T>(open: impl AsyncFn(SocketAddr) -> io::Result<T>) -> (u16, Vec<T>) {
@@ -49,6 +52,31 @@ fn keys_are_asked_for_at_three_addresses() {
         let samples = probe(&shared, &member).await;
         assert!(matches!(samples.as_slice(), [Sample::Unprobed(why)] if why.starts_with("probe: ")), "{samples:?}");
         assert_eq!(asked.each_ref().map(Cell::get), [1, 1, 1, 0, 0]);
+    });
+}
+
+#[test]
+fn who_waits_for_a_place_has_the_whole_time_after_it() {
+    block_on(async {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let (shared, _heard) = shared(&absent(1).replace("port = 1\n", &format!("port = {port}\n")));
+        let member = shared.assignments.load().roster.directory().members()[0].clone();
+        shared.dials.set_members([&member.name].into_iter());
+        tokio::time::pause();
+        let start = Instant::now();
+        let places = shared.dials.of(&member.name).acquire_many_owned(MAX_DIALS.try_into().unwrap()).await.unwrap();
+        let others = QUEUEING - Duration::from_millis(100);
+        spawn_local(async move {
+            tokio::time::sleep(others).await;
+            drop(places);
+        });
+        let failed = handover::hand_over(&shared, &member).await.unwrap_err();
+        assert!(matches!(failed, Trouble::Member(_)), "{failed}");
+        assert!(start.elapsed() >= others + KE_DEADLINE, "{:?}", start.elapsed());
+        // Who gets none has asked nobody.
+        let _places = shared.dials.of(&member.name).acquire_many_owned(MAX_DIALS.try_into().unwrap()).await.unwrap();
+        assert!(matches!(handover::hand_over(&shared, &member).await, Err(Trouble::Skipped(_))));
     });
 }
 

@@ -113,6 +113,12 @@ fn secrets_are_read_from_their_files() {
     assert!(config.cookie_secrets.is_some());
     let publish = config.zones[1].publish.as_ref().unwrap();
     assert_eq!((publish.server, publish.key.name.as_str()), ("192.0.2.1:53".parse().unwrap(), "u"));
+    // Where the unit lets it write, unlike beside the configuration.
+    let unit = fs::read_to_string("../packaging/systemd/nts-pool-publish.service").unwrap();
+    assert!(
+        unit.lines().any(|line| line == "StateDirectory=nts-pool") && unit.lines().any(|line| line == "User=nts-pool")
+    );
+    assert_eq!(publish.state, Path::new("/var/lib/nts-pool/b.example.published"));
     assert!(load("e5e9", tsig).unwrap_err().contains("accepted: one or two lines of 32 hexadecimal digits"));
     let cookie = "e5e973e5a6b2a43f48e7dc849e37bfcf\n445536bcd2513298075a5d379663c962\n";
     assert!(load(cookie, tsig).is_ok(), "the next secret is accepted before it is used");

@@ -14,19 +14,22 @@ fn keys_are_exchanged_where_a_server_was_last_or_is_by_the_configuration() {
         client.resolver = Resolver::with_hosts(BTreeMap::from([(name(), vec![])]));
         let question = ask("ke.test", server.port());
         assert!(client.exchange(&question, Require::default(), at(GOOD)).await.is_err());
-        let (saved, configured) = (vec![server], Vec::new());
-        for hints in
-            [Hints { saved: vec![server], configured: Vec::new() }, Hints { saved: configured, configured: saved }]
-        {
+        let saved = || Hints { saved: vec![server], ..Hints::default() };
+        let configured = Hints { configured: vec![server], ..Hints::default() };
+        // Where it was counts while nobody knows whether DNS may be believed.
+        let unknown = Judgement::Deferred { now: now::unix().seconds, floor: 1_704_067_200 };
+        let judgements = Judgements { certificates: at(GOOD), addresses: unknown };
+        let known = client.clone().with_hints(name(), saved()).exchange(&question, Require::default(), at(GOOD)).await;
+        assert!(matches!(known.unwrap_err().cause, Cause::Name(_)), "it was taken out of DNS");
+        for hints in [saved(), configured] {
             let client = client.clone().with_hints(name(), hints);
-            let exchanged = client.exchange(&question, Require::default(), at(GOOD)).await.unwrap();
+            let exchanged = client.exchange(&question, Require::default(), judgements).await.unwrap();
             assert_eq!(exchanged.peer, server);
             assert_eq!(exchanged.negotiated.addresses, [SocketAddr::new(server.ip(), 123)]);
         }
         // Whoever is there has to be the one that is configured.
-        let hints = Hints { saved: vec![server], configured: Vec::new() };
-        let stranger = client.with_hints(Name::parse("stranger.test").unwrap(), hints);
-        let refused = stranger.exchange(&ask("stranger.test", server.port()), Require::default(), at(GOOD)).await;
+        let stranger = client.with_hints(Name::parse("stranger.test").unwrap(), saved());
+        let refused = stranger.exchange(&ask("stranger.test", server.port()), Require::default(), judgements).await;
         assert!(matches!(refused.unwrap_err().cause, Cause::Session(KeError::Tls(_))));
     });
 }
