@@ -467,3 +467,6 @@ fn looks(config: &Config) -> Vec<Look> {
     ];
     files.into_iter().flatten().map(|file| look(file)).collect()
 }
+
+#[cfg(test)]
+mod tests;

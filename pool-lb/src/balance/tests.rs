@@ -31,9 +31,15 @@ pub(super) fn block_on<T>(work: impl Future<Output = T>) -> T {
 
 /// What all threads of a balancer see that has these members, and what its judge hears.
 pub(super) fn shared(members: &str) -> (Shared, mpsc::Receiver<Event>) {
+    shared_with(members, "")
+}
+
+/// The same, with these settings besides.
+pub(super) fn shared_with(members: &str, settings: &str) -> (Shared, mpsc::Receiver<Event>) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lb.toml");
-    fs::write(&file, "certificate = \"c\"\nprivate-key = \"k\"\nmembers = \"m\"\nallow-private = true\n").unwrap();
+    let usual = "certificate = \"c\"\nprivate-key = \"k\"\nmembers = \"m\"\nallow-private = true\n";
+    fs::write(&file, format!("{usual}{settings}")).unwrap();
     let mut parameters = rcgen::CertificateParams::new(vec![]).unwrap();
     parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let ca = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
