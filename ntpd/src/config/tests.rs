@@ -78,6 +78,27 @@ fn the_shortest_useful_file() {
 }
 
 #[test]
+fn where_chronyc_is_answered_is_said_in_words_there_are() {
+    for (text, message) in [
+        (
+            "[control]\nchronyc = 1",
+            "ntpd.toml:2:11: control.chronyc: expected a boolean, found an integer; accepted: true, false",
+        ),
+        (
+            "[control]\nchronyc-open = \"shutdown\"",
+            "ntpd.toml:2:16: control.chronyc-open: unknown value `shutdown`; accepted: activity, authdata, clients, manual, ntpdata, rtcdata, selectdata, serverstats, smoothing, sourcename, sources, sourcestats, tracking",
+        ),
+    ] {
+        assert_eq!(load(text).unwrap_err(), message, "{text}");
+    }
+    let off = load("[control]\nsocket = \"/run/own.sock\"").unwrap();
+    assert_eq!(off.chronyc, None, "a daemon beside the machine's own");
+    let on = load("[control]\nsocket = \"/run/own.sock\"\nchronyc-listen = \"127.0.0.1:1323\"").unwrap();
+    assert_eq!(on.chronyc.map(|chronyc| chronyc.listen), Some(vec!["127.0.0.1:1323".parse().unwrap()]));
+    assert_eq!(load("").unwrap().chronyc, Some(ChronycSettings::default()));
+}
+
+#[test]
 fn a_pool_has_four_forms() {
     let two = load("pool = [\"a.example\", { name = \"b.example\", count = 2 }]").unwrap();
     assert_eq!(two.pools.iter().map(|pool| pool.count).collect::<Vec<_>>(), [4, 2]);
@@ -179,8 +200,6 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[trust]\ndnssec = \"off\"", "ntpd.toml:2:10: trust.dnssec: unknown value `off`; accepted: validate, trust-resolver".into()),
         ("[trust]\ndnssec-anchor = \"/nowhere/root.key\"", "ntpd.toml:2:17: trust.dnssec-anchor: /nowhere/root.key: cannot be read: No such file or directory (os error 2)".into()),
         ("[trust]\nresolver = \"dns.example\"", "ntpd.toml:2:12: trust.resolver: `dns.example` is not the address of a name server; accepted: an address, with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353".into()),
-        ("[control]\nchronyc = 1", "ntpd.toml:2:11: control.chronyc: expected a boolean, found an integer; accepted: true, false".into()),
-        ("[control]\nchronyc-open = \"shutdown\"", "ntpd.toml:2:16: control.chronyc-open: unknown value `shutdown`; accepted: activity, authdata, clients, manual, ntpdata, rtcdata, selectdata, serverstats, smoothing, sourcename, sources, sourcestats, tracking".into()),
         ("[observe]\nlisten = \"127.0.0.1:9975\"", "ntpd.toml:1:2: observe: `observe` is not supported by this version".into()),
         ("[[refclock]]\ndriver = \"pps\"", "ntpd.toml:1:3: refclock: `refclock` is not supported by this version".into()),
         ("[log]\nlevel = \"loud\"", "ntpd.toml:2:9: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace".into()),

@@ -21,21 +21,7 @@ const LOCAL_REFERENCE: u32 = 0x7f7f_0101;
 impl Session {
     /// Changes something; `None` if there is nothing of this name.
     pub(super) fn change(&mut self, name: &str, arguments: &[&str]) -> Option<Outcome> {
-        let bare = match (name, arguments) {
-            ("makestep", []) => Some(requests::MAKESTEP),
-            ("onoffline", _) => Some(requests::ONOFFLINE),
-            ("refresh", _) => Some(requests::REFRESH),
-            ("rekey", _) => Some(requests::REKEY),
-            ("reload", ["sources", ..]) => Some(requests::RELOAD),
-            ("reselect", _) => Some(requests::RESELECT),
-            ("cyclelogs", _) => Some(requests::CYCLELOGS),
-            ("shutdown", _) => Some(requests::SHUTDOWN),
-            ("reset", ["sources", ..]) => Some(requests::RESET),
-            ("trimrtc", _) => Some(requests::TRIMRTC),
-            ("writertc", _) => Some(requests::WRITERTC),
-            _ => None,
-        };
-        if let Some(entry) = bare {
+        if let Some(entry) = bare(name, arguments) {
             return Some(self.tell(&entry, &()));
         }
         if let Some(outcome) = self.set(name, arguments) {
@@ -184,6 +170,24 @@ impl Session {
             thread::sleep(Duration::from_secs_f64(interval.clamp(0.1, 86_400.0)));
         }
     }
+}
+
+/// A command that says all there is to say.
+fn bare(name: &str, arguments: &[&str]) -> Option<Entry> {
+    Some(match (name, arguments) {
+        ("makestep", []) => requests::MAKESTEP,
+        ("onoffline", _) => requests::ONOFFLINE,
+        ("refresh", _) => requests::REFRESH,
+        ("rekey", _) => requests::REKEY,
+        ("reload", ["sources", ..]) => requests::RELOAD,
+        ("reselect", _) => requests::RESELECT,
+        ("cyclelogs", _) => requests::CYCLELOGS,
+        ("shutdown", _) => requests::SHUTDOWN,
+        ("reset", ["sources", ..]) => requests::RESET,
+        ("trimrtc", _) => requests::TRIMRTC,
+        ("writertc", _) => requests::WRITERTC,
+        _ => return None,
+    })
 }
 
 fn invalid(name: &str) -> Outcome {

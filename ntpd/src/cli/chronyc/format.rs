@@ -73,3 +73,9 @@ pub(super) const fn leap(leap: u16) -> &'static str {
 pub(super) const fn yes_no(yes: bool) -> &'static str {
     if yes { "Yes" } else { "No" }
 }
+
+/// The letters of a reference identifier.
+pub(super) fn text_of(reference_id: u32) -> String {
+    let octets = reference_id.to_be_bytes();
+    octets.into_iter().filter(u8::is_ascii_graphic).map(char::from).collect()
+}

@@ -17,6 +17,7 @@ use crate::observe::chronyc::client::{Failure, Peer, Talker};
 
 mod change;
 mod format;
+mod ntpdata;
 mod show;
 
 /// The name that this program has then.

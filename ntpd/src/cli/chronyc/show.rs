@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use super::{
     Outcome, Session,
-    format::{address, ago, cut, leap, reference_id, signed, stamp, time, unsigned, yes_no},
+    format::{address, ago, cut, leap, signed, stamp, text_of, time, unsigned},
+    ntpdata,
 };
 use crate::observe::chronyc::{
     client::{
         self, ActivityData, Address, AuthData, ClientsBody, ClientsData, Entry, Failure, Field, NtpData, SelectData,
-        ServerStatsData, SourceCount, SourceData, SourceNameData, SourceStatsData, TrackingData, ntp_flags, options,
+        ServerStatsData, SourceCount, SourceData, SourceNameData, SourceStatsData, TrackingData, options,
     },
     table as requests,
 };
@@ -65,6 +66,11 @@ impl Session {
         let shown = self.shown(ip);
         // Addresses are not cut.
         if self.numeric || self.csv || shown.parse::<IpAddr>().is_ok() { shown } else { cut(&shown, width) }
+    }
+
+    /// The same, or the letters that a reference clock has in its place.
+    fn shown_or_text(&mut self, ip: Address, reference_id: u32) -> String {
+        if ip == Address::Unspecified { text_of(reference_id) } else { self.shown_in(ip, NARROW) }
     }
 
     /// The source that was configured by this name.
@@ -181,10 +187,7 @@ impl Session {
         let rows: Vec<SourceStatsData> = self.each(&requests::SOURCESTATS, all, |row: &SourceStatsData| row.address)?;
         let mut text = self.head("Name/IP Address            NP  NR  Span  Frequency  Freq Skew  Offset  Std Dev", 78);
         for row in rows {
-            let name = match row.address {
-                Address::Unspecified => text_of(row.reference_id),
-                other @ (Address::Ip(_) | Address::Id(_)) => self.shown_in(other, NARROW),
-            };
+            let name = self.shown_or_text(row.address, row.reference_id);
             let SourceStatsData { samples, runs, .. } = row;
             text += &if self.csv {
                 format!(
@@ -209,10 +212,7 @@ impl Session {
         let rows: Vec<SelectData> = self.each(&requests::SELECTDATA, all, |row: &SelectData| row.address)?;
         let mut text = self.head("S Name/IP Address        Auth COpts EOpts Last Score     Interval  Leap", 71);
         for row in rows {
-            let name = match row.address {
-                Address::Unspecified => text_of(row.reference_id),
-                other @ (Address::Ip(_) | Address::Id(_)) => self.shown_in(other, NARROW),
-            };
+            let name = self.shown_or_text(row.address, row.reference_id);
             let (state, auth) = (char::from(row.state), if row.authenticated == 0 { 'N' } else { 'Y' });
             let letters = |given: u16| {
                 [(options::NOSELECT, 'N'), (options::PREFER, 'P'), (options::TRUST, 'T'), (options::REQUIRE, 'R')]
@@ -294,7 +294,7 @@ impl Session {
             if !self.csv && all {
                 text.push('\n');
             }
-            text += &if self.csv { ntp_csv(&data) } else { ntp_text(&data) };
+            text += &if self.csv { ntpdata::csv(&data) } else { ntpdata::text(&data) };
         }
         Ok(text)
     }
@@ -405,127 +405,4 @@ impl Session {
     fn head(&self, titles: &str, width: usize) -> String {
         if self.csv { String::new() } else { format!("{titles}\n{}\n", "=".repeat(width)) }
     }
-}
-
-/// The tests that a packet passed, in their three groups.
-fn tests(flags: u16) -> [String; 3] {
-    let bits = format!("{:010b}", flags & ntp_flags::TESTS);
-    let part = |from: usize, to: usize| bits.get(from..to).unwrap_or_default().to_owned();
-    [part(0, 3), part(3, 6), part(6, 10)]
-}
-
-const fn stamp_word(letter: u8) -> &'static str {
-    match letter {
-        b'D' => "Daemon",
-        b'K' => "Kernel",
-        b'H' => "Hardware",
-        _ => "Invalid",
-    }
-}
-
-const fn mode_word(mode: u8) -> &'static str {
-    match mode {
-        1 => "Symmetric active",
-        2 => "Symmetric passive",
-        4 => "Server",
-        _ => "Invalid",
-    }
-}
-
-/// The letters of a reference identifier, which have a meaning at stratum 1.
-fn letters(reference_id: u32, stratum: u8) -> String {
-    if stratum > 1 { String::new() } else { text_of(reference_id) }
-}
-
-fn text_of(reference_id: u32) -> String {
-    let octets = reference_id.to_be_bytes();
-    octets.into_iter().filter(u8::is_ascii_graphic).map(char::from).collect()
-}
-
-fn ntp_text(data: &NtpData) -> String {
-    let reply = &data.reply;
-    let seconds = |log2: i8| 2_f64.powi(log2.into());
-    let [first, second, third] = tests(reply.flags);
-    let id = reply.reference_id;
-    let labels = [
-        ("Remote address", format!("{} ({:08X})", address(reply.remote), reference_id(reply.remote))),
-        ("Remote port", reply.port.to_string()),
-        ("Local address", format!("{} ({:08X})", address(reply.local), reference_id(reply.local))),
-        ("Leap status", leap(reply.leap.into()).to_owned()),
-        ("Version", reply.version.to_string()),
-        ("Mode", mode_word(reply.mode).to_owned()),
-        ("Stratum", reply.stratum.to_string()),
-        ("Poll interval", format!("{} ({:.0} seconds)", reply.poll, seconds(reply.poll))),
-        ("Precision", format!("{} ({:.9} seconds)", reply.precision, seconds(reply.precision))),
-        ("Root delay", format!("{:.6} seconds", reply.root_delay_seconds)),
-        ("Root dispersion", format!("{:.6} seconds", reply.root_dispersion_seconds)),
-        ("Reference ID", format!("{id:08X} ({})", letters(id, reply.stratum))),
-        ("Reference time", time(reply.reference_time)),
-        ("Offset", format!("{:+.9} seconds", reply.offset_seconds)),
-        ("Peer delay", format!("{:.9} seconds", reply.delay_seconds)),
-        ("Peer dispersion", format!("{:.9} seconds", reply.dispersion_seconds)),
-        ("Response time", format!("{:.9} seconds", reply.response_seconds)),
-        ("Jitter asymmetry", format!("{:+.2}", reply.asymmetry)),
-        ("NTP tests", format!("{first} {second} {third}")),
-        ("Interleaved", yes_no(reply.flags & ntp_flags::INTERLEAVED != 0).to_owned()),
-        ("Authenticated", yes_no(reply.flags & ntp_flags::AUTHENTICATED != 0).to_owned()),
-        ("TX timestamping", stamp_word(reply.sent_stamp).to_owned()),
-        ("RX timestamping", stamp_word(reply.received_stamp).to_owned()),
-        ("Total TX", reply.sent.to_string()),
-        ("Total RX", reply.received.to_string()),
-        ("Total valid RX", reply.valid.to_string()),
-        ("Total good RX", reply.good.to_string()),
-        ("Total kernel TX", data.kernel_sent.to_string()),
-        ("Total kernel RX", data.kernel_received.to_string()),
-        ("Total HW TX", data.hardware_sent.to_string()),
-        ("Total HW RX", data.hardware_received.to_string()),
-    ];
-    labels.map(|(label, value)| format!("{label:<16}: {value}\n")).concat()
-}
-
-fn ntp_csv(data: &NtpData) -> String {
-    let reply = &data.reply;
-    let seconds = |log2: i8| 2_f64.powi(log2.into());
-    let [first, second, third] = tests(reply.flags);
-    let fields = [
-        address(reply.remote),
-        format!("{:08X}", reference_id(reply.remote)),
-        reply.port.to_string(),
-        address(reply.local),
-        format!("{:08X}", reference_id(reply.local)),
-        leap(reply.leap.into()).to_owned(),
-        reply.version.to_string(),
-        mode_word(reply.mode).to_owned(),
-        reply.stratum.to_string(),
-        reply.poll.to_string(),
-        format!("{:.0}", seconds(reply.poll)),
-        reply.precision.to_string(),
-        format!("{:.9}", seconds(reply.precision)),
-        format!("{:.6}", reply.root_delay_seconds),
-        format!("{:.6}", reply.root_dispersion_seconds),
-        format!("{:08X}", reply.reference_id),
-        letters(reply.reference_id, reply.stratum),
-        stamp(reply.reference_time),
-        format!("{:.9}", reply.offset_seconds),
-        format!("{:.9}", reply.delay_seconds),
-        format!("{:.9}", reply.dispersion_seconds),
-        format!("{:.9}", reply.response_seconds),
-        format!("{:.2}", reply.asymmetry),
-        first,
-        second,
-        third,
-        yes_no(reply.flags & ntp_flags::INTERLEAVED != 0).to_owned(),
-        yes_no(reply.flags & ntp_flags::AUTHENTICATED != 0).to_owned(),
-        stamp_word(reply.sent_stamp).to_owned(),
-        stamp_word(reply.received_stamp).to_owned(),
-        reply.sent.to_string(),
-        reply.received.to_string(),
-        reply.valid.to_string(),
-        reply.good.to_string(),
-        data.kernel_sent.to_string(),
-        data.kernel_received.to_string(),
-        data.hardware_sent.to_string(),
-        data.hardware_received.to_string(),
-    ];
-    fields.join(",") + "\n"
 }

@@ -1,7 +1,7 @@
 //! The protocol by which chronyc, and programs that watch chronyd, ask for reports and change things (version 6): datagrams
 //! of fixed layout over a Unix socket, and over UDP for reports that everybody may see.
 //!
-//! It is another face of the control socket: [`answer`] asks for the same reports and changes, and puts them into the places
+//! It is another face of the control socket: `answer` asks for the same reports and changes, and puts them into the places
 //! where these programs look for them. No reply is longer than its request, and no request takes more work than the report
 //! it asks for.
 
