@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use ntp_proto::{
     ids::{ReferenceId, SourceId, Trust},
-    pool::{Leave, Member, PoolMode as _},
+    pool::{Leave, Member, MemberId, Name, PoolMode as _},
     source::{Authentication, Bursts, SourceConfig},
 };
 
@@ -12,12 +12,29 @@ use super::{
     Client,
     members::{Active, Configured},
 };
-use crate::{config::SourceOptions, now, observe::SourceInfo};
+use crate::{config::SourceOptions, now, observe::SourceInfo, resolve::Hints};
 
 /// Time between the first requests of two sources, so that they do not leave in one burst.
 const STAGGER: Duration = Duration::from_millis(20);
 
 impl Client {
+    /// Where a server can be found without DNS.
+    pub(super) fn hints(&self, number: usize, name: &Name, port: u16) -> Hints {
+        let group = self.groups.get(&number);
+        let hints = group.map_or(&[][..], |group| group.configured.hints(name));
+        let configured = hints.iter().map(|hint| SocketAddr::new(*hint, port)).collect();
+        let in_vain = group.is_some_and(|group| group.in_vain || group.silent);
+        Hints { saved: self.store.places(name.as_str(), port), configured, in_vain }
+    }
+
+    /// The member that a source is.
+    pub(super) fn member_of(&self, source: SourceId) -> Option<(usize, MemberId)> {
+        self.groups.iter().find_map(|(number, group)| {
+            let member = group.members.iter().find(|(_, active)| active.source == source)?;
+            Some((*number, *member.0))
+        })
+    }
+
     /// Gives a member a source: the one it replaces if that asks the same server, a fresh one otherwise.
     pub(super) fn join(&mut self, number: usize, member: Member) {
         let Some(group) = self.groups.get_mut(&number) else { return };

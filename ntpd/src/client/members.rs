@@ -24,7 +24,7 @@ use crate::{
     ke::connect::KeProblem,
     now,
     pool::{Mode, Spec},
-    resolve::{Hints, ServiceAnswer},
+    resolve::ServiceAnswer,
 };
 
 /// Key exchanges whose keys wait for their member; more than any mode has under way.
@@ -49,7 +49,7 @@ pub(super) struct Answered {
     /// The server that was refused for it, because what vouches for it is missing or forged.
     refused: Option<Name>,
     /// Whether it is a key exchange that failed.
-    in_vain: bool,
+    pub(super) in_vain: bool,
 }
 
 /// One `[[pool]]` or `[[server]]` of the configuration.
@@ -84,7 +84,7 @@ impl Configured {
     }
 
     /// Where the name leads by the configuration, if this is it.
-    fn hints(&self, name: &Name) -> &[IpAddr] {
+    pub(super) fn hints(&self, name: &Name) -> &[IpAddr] {
         match self {
             Self::Pool(pool) if pool.name == *name => &pool.address_hints,
             Self::Server(server) if server.host == Host::Name(name.clone()) => &server.address_hints,
@@ -133,7 +133,7 @@ pub(super) struct Group {
     pub(super) problem: Option<String>,
     pub(super) refused: Refused,
     /// Whether its last key exchange failed.
-    in_vain: bool,
+    pub(super) in_vain: bool,
 }
 
 impl Group {
@@ -379,15 +379,6 @@ impl Client {
         });
     }
 
-    /// Where a server can be found without DNS.
-    pub(super) fn hints(&self, number: usize, name: &Name, port: u16) -> Hints {
-        let group = self.groups.get(&number);
-        let hints = group.map_or(&[][..], |group| group.configured.hints(name));
-        let configured = hints.iter().map(|hint| SocketAddr::new(*hint, port)).collect();
-        let in_vain = group.is_some_and(|group| group.in_vain || group.silent);
-        Hints { saved: self.store.places(name.as_str(), port), configured, in_vain }
-    }
-
     pub(super) fn handle_answered(&mut self, number: usize, answered: Answered) {
         let present = now::monotonic();
         if let Some((fresh, place)) = answered.keys.as_ref().and_then(|fresh| Some((fresh, fresh.place?))) {
@@ -436,13 +427,6 @@ impl Client {
         if let Some(signed) = &answered.later {
             self.note_signed(number, signed);
         }
-    }
-
-    pub(super) fn member_of(&self, source: SourceId) -> Option<(usize, MemberId)> {
-        self.groups.iter().find_map(|(number, group)| {
-            let member = group.members.iter().find(|(_, active)| active.source == source)?;
-            Some((*number, *member.0))
-        })
     }
 }
 
