@@ -285,7 +285,10 @@ impl Bootstrap {
             }
             source => source,
         };
-        let is_replaced = |seen: &Seen| seen.server == server && (seen.source.is_none() || seen.source == source);
+        let is_replaced = |seen: &Seen| match seen.source {
+            Some(_) => seen.source == source,
+            None => seen.server == server,
+        };
         self.seen.retain(|seen| !is_replaced(seen));
         if self.seen.len() >= MAX_SEEN {
             let oldest = self.seen.iter().position(|seen| seen.source.is_none()).unwrap_or(0);

@@ -10,7 +10,7 @@ use ntp_proto::{
     },
     ids::SourceId,
     pool::{Leave, Name, PoolMode as _, auto::Route},
-    time::Monotonic,
+    time::{Monotonic, UnixTime},
 };
 
 use super::{
@@ -18,7 +18,9 @@ use super::{
     members::Configured,
     saved::{ExchangedAt, Fresh},
 };
-use crate::{config::FirstBoot, ke::connect::Judgements, now, observe::report::TimeReport, pool::Mode};
+use crate::{
+    config::FirstBoot, ke::connect::Judgements, now, observe::report::TimeReport, pool::Mode, state::LastTime,
+};
 
 /// How long a name that may yet turn out to have NTS keeps the others from setting the clock.
 const UNDECIDED: Duration = Duration::from_secs(20);
@@ -48,6 +50,8 @@ pub(super) struct Boot {
     /// Until when a name that is undecided counts as one that has NTS.
     pub(super) undecided_until: Monotonic,
     wake: Option<Monotonic>,
+    /// What is saved says that the machine's clock was verified since it started.
+    pub(super) vouched: bool,
     /// Alarms since the time was last verified, which are not told again and again.
     told: Vec<Alarm>,
 }
@@ -56,6 +60,7 @@ impl Boot {
     pub(super) fn new(known: Known, settings: FirstBoot) -> Self {
         let undecided_until = now::monotonic() + UNDECIDED;
         Self {
+            vouched: known.clock.verified,
             known,
             settings,
             bootstrap: None,
@@ -220,10 +225,20 @@ impl Client {
         }
         if !self.boot.engaged {
             self.boot.bootstrap = None;
+            self.disown();
         }
         let present = self.clock.now();
         self.engine.expect_authentication(present, authenticated);
         self.hold();
+    }
+
+    /// What nobody authenticates keeps the clock from now on: it is no more the one that was verified, neither in this run nor
+    /// after a restart.
+    fn disown(&mut self) {
+        if let (true, Some(seconds)) = (self.boot.vouched, self.boot.known.verified) {
+            self.store.save(&LastTime::new(UnixTime { seconds, nanos: 0 }, None));
+        }
+        (self.boot.vouched, self.boot.known.clock.verified) = (false, false);
     }
 
     /// Leaves the clock alone, or no more. One that others kept until now is served on meanwhile.

@@ -212,7 +212,7 @@ impl Store {
 
     /// Writes a record, and says whether that worked. A disk that fails does not stop the daemon; it is told once, and tried
     /// again next time.
-    fn save<T: Record>(&mut self, record: &T) -> bool {
+    pub(super) fn save<T: Record>(&mut self, record: &T) -> bool {
         let Some(directory) = &self.directory else { return false };
         let saved = directory.save(record);
         if let Some(error) = saved.as_ref().err().filter(|_| !self.complained) {
@@ -320,6 +320,7 @@ impl Client {
             let unix = self.unix();
             let at = self.boot.raise_floor(unix.saturating_sub(bound));
             let boot = self.clock.is_machines().then(now::boot_id).flatten();
+            self.boot.vouched = boot.is_some();
             self.store.save(&LastTime::new(UnixTime { seconds: at, nanos: 0 }, boot));
             self.store.save_absences(&self.roll);
             self.store.save_places();

@@ -50,6 +50,10 @@ impl Bench {
     }
 
     fn with_state(text: &str, state: Option<Arc<StateDirectory>>) -> Self {
+        Self::of(text, state, KNOWN)
+    }
+
+    fn of(text: &str, state: Option<Arc<StateDirectory>>, known: Known) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let guard = runtime.enter();
         let config = Config::parse("test", text).unwrap();
@@ -60,7 +64,7 @@ impl Bench {
             resolver,
             status: Arc::new(StatusCell::default()),
             state,
-            known: KNOWN,
+            known,
             precision: -20,
             seed: [1; 32],
         };

@@ -1,9 +1,9 @@
 //! When the clock is left alone, and whom the bootstrap is told of.
 
-use ntp_proto::bootstrap::{Alarm, Judgement, Signatures, State, Window};
+use ntp_proto::bootstrap::{Alarm, Judgement, Signatures, Standing, State, Window};
 
 use super::*;
-use crate::observe::report::TimeReport;
+use crate::{observe::report::TimeReport, state::LastTime};
 
 const PLAIN: &str = "[[server]]\naddress = \"127.0.0.1\"\nnts = \"off\"\n";
 const AUTO: &str = "[[server]]\naddress = \"ke.one.test\"\n";
@@ -102,7 +102,7 @@ fn a_machine_that_was_put_back_begins_anew() {
     assert_eq!(bench.sources(), [], "keys are those of whoever was copied, too");
     assert!(held(&bench));
     let why = bench.client.bootstrap_report().unwrap().standing;
-    assert_eq!(why, ntp_proto::bootstrap::Standing::Untrusted(ntp_proto::bootstrap::Distrust::Restored));
+    assert_eq!(why, Standing::Untrusted(ntp_proto::bootstrap::Distrust::Restored));
     // A clock that is not held is measured anew.
     let mut bench = Bench::new(PLAIN);
     bench.with(Client::handle_restored);
@@ -203,4 +203,31 @@ fn a_lone_operator_of_a_machine_without_a_clock_is_told_what_helps() {
                 .contains("; missing: servers whose certificates are valid by this clock: 0 of 1 needed; only one"),
         "{obstacles}"
     );
+}
+
+#[test]
+fn a_clock_that_plain_sources_keep_is_no_more_the_one_that_was_verified() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = Arc::new(StateDirectory::open(directory.path()).unwrap());
+    let seconds = now::unix().seconds - 60;
+    let since = |state: &StateDirectory| {
+        let last = state.load::<LastTime>().value.unwrap();
+        (last.time().seconds, last.is_since(Some("this")))
+    };
+    state.save(&LastTime::new(UnixTime { seconds, nanos: 0 }, Some("this".to_owned()))).unwrap();
+    let clock = ClockFacts { synchronized: true, verified: true, ..KNOWN.clock };
+    let known = Known { clock, verified: Some(seconds), ..KNOWN };
+
+    let mut bench = Bench::of(SERVER, Some(state.clone()), known);
+    assert_eq!(bench.client.bootstrap_report().unwrap().standing, Standing::Trusted);
+    assert_eq!(since(&state), (seconds, true));
+    for (text, standing) in [(PLAIN, None), (SERVER, Some(Standing::Plausible))] {
+        bench.with(|client| {
+            let config = Config::parse("test", text).unwrap();
+            let exchanger = KeyExchanger::new(&config.trust, Resolver::new(&config.trust).unwrap()).unwrap();
+            client.reconfigure(&config, &[], exchanger, false);
+        });
+        assert_eq!(bench.client.bootstrap_report().map(|report| report.standing), standing);
+        assert_eq!(since(&state), (seconds, false), "nor is it after a restart");
+    }
 }
