@@ -2,6 +2,7 @@
 
     SCRIPT            all cases
     SCRIPT WORD ...   those whose name contains all words
+    SCRIPT 1/2        every second one, from the first on; they wait more than they work, so two parts may run at a time
 """
 
 import os
@@ -33,10 +34,12 @@ def main(world=Lab, **needed):
     """Runs the cases that the command line names, whatever happens to others, and ends with what came of them.
 
     No case says anything if one of the programs needed, by their names, is not here."""
+    words = [word for word in sys.argv[1:] if "/" not in word]
+    part, parts = next((map(int, word.split("/")) for word in sys.argv[1:] if "/" in word), (1, 1))
     missing = ", ".join(name for name, program in needed.items() if not program)
     passed, failed, skipped = 0, 0, 0
-    for function in CASES:
-        if not all(word in function.__name__ for word in sys.argv[1:]):
+    for function in CASES[part - 1::parts]:
+        if not all(word in function.__name__ for word in words):
             continue
         begun = time.monotonic()
         try:
