@@ -8,7 +8,7 @@ use super::{
 /// How many servers confirm a clock that was verified before, since the machine started.
 const TRUSTED_BY: usize = 2;
 /// How far a clock can be off that the kernel calls synchronized, in seconds: at this error bound it no longer does
-/// (`ntp_adjtime(2)`, `NTP_PHASE_LIMIT`).
+/// (`NTP_PHASE_LIMIT` in the kernel's `linux/timex.h`).
 const KEPT_WITHIN: f64 = 16.0;
 
 impl Bootstrap {

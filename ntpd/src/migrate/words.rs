@@ -71,6 +71,14 @@ pub(super) fn has_form(form: &str, words: &[&str]) -> Result<(), String> {
     if words.next().is_some() { Err("too many arguments".to_owned()) } else { Ok(()) }
 }
 
+/// The only argument.
+pub(super) fn one<'w>(words: &[&'w str]) -> Result<&'w str, String> {
+    match words {
+        [word] => Ok(*word),
+        _ => Err("one argument is needed".to_owned()),
+    }
+}
+
 /// A range of addresses: those of chrony may be short, as 10.1 for 10.1.0.0/16. `None` is a name.
 pub(super) fn subnet(word: &str) -> Result<Option<IpNet>, String> {
     let (address, length) = match word.split_once('/') {

@@ -37,7 +37,7 @@ impl Session {
             "ntpdata" => self.ntp_data(arguments.first().copied()),
             "activity" => self.activity(),
             "serverstats" => self.server_stats(),
-            "clients" => self.clients(arguments.contains(&"-k")),
+            "clients" => return Some(self.clients(arguments.contains(&"-k"))),
             "sourcename" => match arguments.first().and_then(|text| text.parse().ok()) {
                 Some(ip) => self.name_of(Address::Ip(ip)).map(|name| format!("{name}\n")),
                 None => return Some(Outcome::Misused("Could not parse address\n".to_owned())),
@@ -342,7 +342,7 @@ impl Session {
         })
     }
 
-    fn clients(&mut self, key_exchange: bool) -> Shown {
+    fn clients(&mut self, key_exchange: bool) -> Outcome {
         let columns = if key_exchange { " NTS-KE" } else { "    Cmd" };
         let title = format!("Hostname                      NTP   Drop Int IntL Last {columns}   Drop Int  Last");
         let mut text = self.head(&title, 79);
@@ -351,11 +351,8 @@ impl Session {
             let body = ClientsBody { first, count: 8, min_hits: 0, reset: 0 };
             let page: ClientsData = match self.ask(&requests::CLIENTS, &body) {
                 Ok(page) => page,
-                // The head is printed before.
-                Err(failure) => {
-                    print!("{text}");
-                    return Err(failure);
-                }
+                // The head comes before it, as with chronyc.
+                Err(failure) => return Outcome::Failed(format!("{text}{failure}\n")),
             };
             for client in page.clients.iter().take(usize::try_from(page.count).unwrap_or(0)) {
                 let name = if self.csv { address(client.address) } else { cut(&address(client.address), NARROW) };
@@ -388,7 +385,7 @@ impl Session {
                 };
             }
             if page.next <= first || page.next >= page.table_size || page.count < 8 {
-                return Ok(text);
+                return Outcome::Text(text);
             }
             first = page.next;
         }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::migrate::{
     access::{Rules, everybody, words as entries},
     plan::{Directive, Plan, list, quote},
-    words::{port, subnet},
+    words::{one, port, subnet},
 };
 
 /// The directives that are read here.
@@ -51,16 +51,12 @@ impl Commands {
         directive: &Directive,
         plan: &mut Plan,
     ) -> Result<(), String> {
-        let one = || match words {
-            [word] => Ok(*word),
-            _ => Err("one argument is needed".to_owned()),
-        };
         match name {
             "cmdport" => {
-                self.port = port(one()?)?;
+                self.port = port(one(words)?)?;
                 self.place = Some(directive.clone());
             }
-            "bindcmdaddress" => match one()? {
+            "bindcmdaddress" => match one(words)? {
                 "/" => self.no_socket = Some(directive.clone()),
                 path if path.starts_with('/') => plan.set(directive, "control", "chronyc-socket", quote(path)),
                 address => {

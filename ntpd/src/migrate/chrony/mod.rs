@@ -12,7 +12,7 @@ use super::{
     plan::{Directive, Plan},
     settle::{Keys, Roots},
     source::canonical,
-    words,
+    words::{self, one},
 };
 
 mod commands;
@@ -152,12 +152,8 @@ impl Chrony<'_> {
     }
 
     fn directive(&mut self, name: &str, words: &[&str], directive: &Directive, depth: usize) -> Result<(), String> {
-        let one = || match words {
-            [word] => Ok(*word),
-            _ => Err("one argument is needed".to_owned()),
-        };
         match name {
-            "include" => self.include(one()?, directive, depth),
+            "include" => self.include(one(words)?, directive, depth),
             "confdir" | "sourcedir" => self.directories(name, words, directive, depth),
             "driftfile" => {
                 let [file, rest @ ..] = words else { return Err("the name of a file is missing".to_owned()) };
@@ -171,7 +167,7 @@ impl Chrony<'_> {
                 Ok(())
             }
             "keyfile" => {
-                let file = one()?.to_owned();
+                let file = one(words)?.to_owned();
                 self.keys = Some(Keys { directive: directive.clone(), file, dialect: Dialect::Chrony, trusted: None });
                 Ok(())
             }

@@ -8,7 +8,7 @@ use crate::{
         access::{Rules, everybody, words},
         plan::{Directive, Plan, judge},
         serving::{Serving, ServingNts},
-        words::{number, port, subnet},
+        words::{number, one, port, subnet},
     },
 };
 
@@ -69,35 +69,31 @@ impl Access {
         directive: &Directive,
         plan: &mut Plan,
     ) -> Result<(), String> {
-        let one = || match words {
-            [word] => Ok((*word).to_owned()),
-            _ => Err("one argument is needed".to_owned()),
-        };
         match name {
             "allow" | "deny" => return self.rule(name == "allow", words, directive, plan),
             "bindaddress" => {
-                let address: IpAddr = one()?.parse().map_err(|_| "an address is needed")?;
+                let address: IpAddr = one(words)?.parse().map_err(|_| "an address is needed")?;
                 let [v4, v6] = &mut self.bound;
                 *(if address.is_ipv4() { v4 } else { v6 }) = Some(address);
                 self.others.push(directive.clone());
             }
             "binddevice" => {
-                let device = one()?;
+                let device = one(words)?;
                 let why = format!("what is served cannot be kept to the interface {device}");
                 self.serving.blocked.push((directive.clone(), why));
             }
             "port" => {
-                self.port = Some(port(&one()?)?);
+                self.port = Some(port(one(words)?)?);
                 self.others.push(directive.clone());
             }
             "ratelimit" => self.limit(words, directive, plan)?,
             "ntsport" => {
-                self.nts_port = port(&one()?)?;
+                self.nts_port = port(one(words)?)?;
                 self.others.push(directive.clone());
             }
-            "ntsservercert" => self.certificates.push((directive.clone(), one()?)),
-            "ntsserverkey" => self.private_keys.push((directive.clone(), one()?)),
-            _ => self.ntp_server = Some((directive.clone(), one()?)),
+            "ntsservercert" => self.certificates.push((directive.clone(), one(words)?.to_owned())),
+            "ntsserverkey" => self.private_keys.push((directive.clone(), one(words)?.to_owned())),
+            _ => self.ntp_server = Some((directive.clone(), one(words)?.to_owned())),
         }
         Ok(())
     }

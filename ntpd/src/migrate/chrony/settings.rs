@@ -3,7 +3,7 @@
 use crate::migrate::{
     plan::{Directive, Plan, quote},
     source::Protection,
-    words::{duration, float, number},
+    words::{duration, float, number, one},
 };
 
 /// The directives that are read here.
@@ -42,30 +42,26 @@ impl Settings {
         directive: &Directive,
         plan: &mut Plan,
     ) -> Result<(), String> {
-        let one = || match words {
-            [word] => Ok(*word),
-            _ => Err("one argument is needed".to_owned()),
-        };
         match name {
             "makestep" => return self.step(words, directive, plan),
             "initstepslew" => {
                 let [threshold, ..] = words else { return Err("a number is missing".to_owned()) };
                 self.initstepslew = Some((directive.clone(), number(threshold)?));
             }
-            "maxslewrate" => plan.set(directive, "clock", "max-slew-rate", float(number(one()?)?)),
-            "maxdrift" => plan.set(directive, "clock", "max-frequency", float(number(one()?)?)),
-            "maxdistance" => seconds(plan, directive, "max-distance", number(one()?)?),
-            "maxjitter" => seconds(plan, directive, "max-jitter", number(one()?)?),
+            "maxslewrate" => plan.set(directive, "clock", "max-slew-rate", float(number(one(words)?)?)),
+            "maxdrift" => plan.set(directive, "clock", "max-frequency", float(number(one(words)?)?)),
+            "maxdistance" => seconds(plan, directive, "max-distance", number(one(words)?)?),
+            "maxjitter" => seconds(plan, directive, "max-jitter", number(one(words)?)?),
             "minsources" => {
-                let count: i64 = one()?.parse().map_err(|_| "a whole number is needed")?;
+                let count: i64 = one(words)?.parse().map_err(|_| "a whole number is needed")?;
                 plan.set(directive, "clock", "min-sources", count.to_string());
             }
-            "leapsecmode" => match one()?.to_ascii_lowercase().as_str() {
+            "leapsecmode" => match one(words)?.to_ascii_lowercase().as_str() {
                 mode @ ("system" | "ignore") => plan.set(directive, "clock", "leap", quote(mode)),
                 "step" | "slew" => plan.drop(directive, "accepted: system, ignore; the kernel inserts leap seconds"),
                 mode => return Err(format!("unknown mode `{mode}`")),
             },
-            "authselectmode" => self.authentic(one()?, directive, plan)?,
+            "authselectmode" => self.authentic(one(words)?, directive, plan)?,
             _ => aeads(words, directive, plan)?,
         }
         Ok(())

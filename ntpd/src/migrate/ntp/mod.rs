@@ -10,7 +10,7 @@ use super::{
     serving::{Serving, ServingNts},
     settle::{Keys, Roots},
     source::canonical,
-    words::{duration, number},
+    words::{duration, number, one},
 };
 
 mod restrict;
@@ -131,10 +131,6 @@ impl Ntp<'_> {
     }
 
     fn directive(&mut self, name: &str, words: &[&str], directive: &Directive, depth: usize) -> Result<(), String> {
-        let one = || match words {
-            [word] => Ok((*word).to_owned()),
-            _ => Err("one argument is needed".to_owned()),
-        };
         match name {
             "server" | "pool" | "peer" => {
                 let mut host = words.iter().filter(|word| !word.starts_with('-'));
@@ -147,9 +143,9 @@ impl Ntp<'_> {
                 }
                 sources::read(&mut self.plan, self.input, directive, name, words)
             }
-            "includefile" => self.include(&one()?, directive, depth),
+            "includefile" => self.include(one(words)?, directive, depth),
             "keys" => {
-                self.keys = Some((directive.clone(), one()?));
+                self.keys = Some((directive.clone(), one(words)?.to_owned()));
                 Ok(())
             }
             "trustedkey" => self.trust(words, directive),
