@@ -109,6 +109,15 @@ fn expired_keys_of_a_majority_are_worth_nothing_where_the_clock_is_good() {
 }
 
 #[test]
+fn what_two_others_have_signed_defeats_expired_keys_of_a_majority() {
+    let cases = UNTRUSTED.iter().chain(&PLAUSIBLE).map(|(what, machine)| {
+        // Two are no majority either.
+        ((*what).to_owned(), *machine, operators(3, Operator::Honest), false)
+    });
+    boots(cases.collect());
+}
+
+#[test]
 fn a_time_from_a_majority_is_confirmed_with_keys_that_are_exchanged_again() {
     block_on(async {
         let mut world = World::new(UNTRUSTED[0].1, &operators(0, Operator::Honest), "");
