@@ -12,6 +12,7 @@ use nts_ke::{client::ClientConfig, server::ServerConfig};
 use tokio::sync::mpsc;
 
 pub mod assign;
+pub mod cli;
 pub mod config;
 mod connection;
 pub mod control;

@@ -2,14 +2,19 @@
 
 use std::{
     io::{self, IsTerminal as _},
-    net::{IpAddr, TcpListener},
-    path::PathBuf,
+    net::TcpListener,
     process::ExitCode,
 };
 
-use clap::{Parser, Subcommand};
+use clap::Parser as _;
 use listenfd::ListenFd;
-use pool_lb::balance::{Balancer, StartError, config, config::Config, control, identity};
+use pool_lb::balance::{
+    Balancer, StartError,
+    cli::{Arguments, Task},
+    config,
+    config::Config,
+    control, identity,
+};
 use pool_srv::directory;
 use tokio::{
     runtime::Builder,
@@ -23,50 +28,6 @@ const FAILED: u8 = 1;
 
 /// The files or the command line are wrong.
 const WRONG: u8 = 2;
-
-/// The key-exchange load balancer of an NTS pool.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct Arguments {
-    /// Configuration file.
-    #[arg(
-        short,
-        long = "config",
-        value_name = "FILE",
-        default_value = "/etc/nts-pool/nts-pool-lb.toml",
-        global = true
-    )]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Option<Task>,
-}
-
-#[derive(Debug, Subcommand)]
-enum Task {
-    /// Read all files, say what is wrong with them, and end.
-    Check,
-    /// Show the members and how they are.
-    List,
-    /// Show whom a client gets, and why.
-    Why {
-        /// The client's address.
-        client: IpAddr,
-    },
-    /// Give a member no new users.
-    Drain {
-        /// Its name in the directory.
-        member: String,
-    },
-    /// Take a drained member in again.
-    Undrain {
-        /// Its name in the directory.
-        member: String,
-    },
-    /// Read members, certificates and keys again.
-    Reload,
-    /// Probe members and publish the verdict, without serving users.
-    Monitor,
-}
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();

@@ -10,7 +10,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, CommandFactory as _, Parser};
 
 use super::FAILED;
 use crate::observe::chronyc::client::{Failure, Peer, Talker};
@@ -82,6 +82,12 @@ struct Args {
 #[must_use]
 pub fn is_meant(program: &OsStr) -> bool {
     Path::new(program).file_name() == Some(OsStr::new(NAME))
+}
+
+/// Its options, for its manual page.
+#[must_use]
+pub fn options() -> clap::Command {
+    Args::command()
 }
 
 /// Does what the command line asks for.
@@ -198,7 +204,8 @@ impl Session {
     }
 }
 
-const HELP: &str = "\
+/// What `help` prints: commands, each with what it does in two columns.
+pub const HELP: &str = "\
 tracking                    State of the clock
 sources [-a]                Sources in one glance
 sourcestats [-a]            What the measurements of each source say together
