@@ -85,7 +85,7 @@ fn limits_are_those_of_the_code_and_are_tested() {
 fn programs_services_and_documents_agree_on_the_folder_of_a_pool() {
     let read = |name: &str| fs::read_to_string(root().join(name)).expect(name);
     for (name, needed) in [
-        ("pool-lb/src/bin/nts-pool-lb.rs", "\"/etc/nts-pool/nts-pool-lb.toml\""),
+        ("pool-lb/src/balance/cli.rs", "\"/etc/nts-pool/nts-pool-lb.toml\""),
         ("pool-srv/src/publish/config.rs", "\"/etc/nts-pool/nts-pool-srv.toml\""),
         ("packaging/systemd/nts-pool-lb.service", "-c /etc/nts-pool/nts-pool-lb.toml"),
         ("packaging/pool/nts-pool-lb.toml", "members = \"/etc/nts-pool/members.toml\""),
