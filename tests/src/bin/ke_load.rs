@@ -20,20 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::time::{ClockId, clock_gettime};
-use ntp_proto::{
-    bootstrap::Judgement,
-    nts::AeadAlgorithm,
-    time::{Monotonic, UnixTime},
-};
-use nts_ke::{
-    client::{ClientConfig, ClientSession, Established, Order, Output},
-    verify::TrustRoots,
-};
+use ntpd_tests::exchange::{exchange, quantiles};
+use nts_ke::{client::ClientConfig, verify::TrustRoots};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     sync::Semaphore,
     task::{JoinSet, LocalSet},
     time::{sleep_until, timeout},
@@ -41,8 +31,6 @@ use tokio::{
 
 /// How long a user waits: longer than the balancer looks for a member.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// Octets read at a time.
-const PIECE: usize = 4_096;
 /// Failures that are told one by one.
 const MAX_TOLD: usize = 64;
 /// Most exchanges of one run.
@@ -167,10 +155,6 @@ impl Load {
         self.start.elapsed().as_secs_f64()
     }
 
-    fn monotonic(&self) -> Monotonic {
-        Monotonic::from_nanos(0) + self.start.elapsed()
-    }
-
     async fn user(&self, number: usize) {
         let began = self.seconds();
         let servers = &self.options.servers;
@@ -178,7 +162,7 @@ impl Load {
         let mut tries = 0;
         for place in number..number + servers.len() {
             let Some(server) = servers.get(place % servers.len()) else { break };
-            let exchanged = timeout(PATIENCE, self.exchange(*server)).await;
+            let exchanged = timeout(PATIENCE, exchange(&self.config, *server, &self.options.name, PATIENCE)).await;
             result = exchanged.unwrap_or_else(|_| Err("no end within 6 s".to_owned()));
             tries += 1;
             if result.is_ok() {
@@ -207,38 +191,6 @@ impl Load {
         }
     }
 
-    async fn exchange(&self, server: SocketAddr) -> Result<Box<Established>, String> {
-        let mut stream = TcpStream::connect(server).await.map_err(|error| format!("connect: {error}"))?;
-        stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let order = Order {
-            server: &self.options.name,
-            algorithms: &[AeadAlgorithm::AesSivCmac256],
-            denied: &[],
-            judgement: Judgement::At(time_of_day()),
-            deadline: self.monotonic() + PATIENCE,
-            tlsa: &[],
-        };
-        let mut session = ClientSession::new(&self.config, &order).map_err(|error| error.to_string())?;
-        let mut piece = [0; PIECE];
-        // Ends: the session has a deadline, and takes a bounded amount of data.
-        loop {
-            match session.poll_output() {
-                Output::Transmit(bytes) => {
-                    stream.write_all(&bytes).await.map_err(|error| format!("write: {error}"))?;
-                    continue;
-                }
-                Output::Done(established) => return Ok(established),
-                Output::Failed(error, _) => return Err(error.to_string()),
-                Output::Timeout(..) => {}
-            }
-            match stream.read(&mut piece).await {
-                Ok(0) => session.handle_eof(self.monotonic()),
-                Ok(length) => session.handle_input(self.monotonic(), piece.get(..length).unwrap_or_default()),
-                Err(error) => return Err(format!("read: {error}")),
-            }
-        }
-    }
-
     fn json(&self) -> String {
         let mut tally = self.tally.borrow_mut();
         let failed: u32 = tally.failures.values().sum();
@@ -262,18 +214,6 @@ impl Load {
     }
 }
 
-/// Some of a distribution in seconds, as JSON.
-fn quantiles(values: &mut [f64]) -> String {
-    values.sort_by(f64::total_cmp);
-    let quantile = |of_thousand: usize| {
-        let place = values.len().saturating_sub(1) * of_thousand / 1_000;
-        values.get(place).copied().unwrap_or_default()
-    };
-    let named = [("p50", 500), ("p99", 990), ("p999", 999), ("max", 1_000)];
-    let all = named.map(|(name, of_thousand)| format!("\"{name}\": {:.6}", quantile(of_thousand)));
-    format!("{{{}}}", all.join(", "))
-}
-
 fn joined(items: impl Iterator<Item = String>) -> String {
     items.collect::<Vec<_>>().join(", ")
 }
@@ -290,10 +230,4 @@ fn quoted(text: &str) -> String {
     }
     out.push('"');
     out
-}
-
-/// Certificates are judged by this machine's clock.
-fn time_of_day() -> UnixTime {
-    let now = clock_gettime(ClockId::CLOCK_REALTIME).expect("every Linux has this clock");
-    UnixTime { seconds: now.tv_sec(), nanos: u32::try_from(now.tv_nsec()).unwrap_or_default() }
 }
