@@ -73,6 +73,13 @@ impl fmt::Debug for Token {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegionId(u16);
 
+impl RegionId {
+    /// Its place among the regions of the directory.
+    pub(crate) fn number(self) -> usize {
+        self.0.into()
+    }
+}
+
 /// What a certificate of a member must match: the data of a TLSA record (RFC 6698 section 2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tlsa {
@@ -230,6 +237,11 @@ impl Directory {
     #[must_use]
     pub fn is_regional(&self) -> bool {
         !self.places.is_empty()
+    }
+
+    /// How many regions there are.
+    pub(crate) fn region_count(&self) -> usize {
+        self.regions.len()
     }
 
     /// How a region is called.

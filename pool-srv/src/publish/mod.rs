@@ -6,6 +6,7 @@ pub mod cli;
 mod config;
 mod cookie;
 mod counters;
+mod draws;
 mod export;
 mod limit;
 mod loader;
