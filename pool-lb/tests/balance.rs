@@ -13,6 +13,7 @@ mod nodes;
 mod probes;
 mod scene;
 mod wire;
+mod zone;
 
 use std::{
     fs,

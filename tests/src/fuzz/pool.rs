@@ -35,6 +35,8 @@ fn responder() -> Responder {
         ttl: 300,
         negative_ttl: 60,
         cds: true,
+        list: false,
+        transfer_key: None,
         members: "members.toml".into(),
     };
     let directory = parse(Path::new("members.toml"), MEMBERS).expect("a directory");

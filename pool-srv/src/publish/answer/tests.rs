@@ -55,6 +55,8 @@ fn settings(name: &str, targets: usize) -> ZoneSettings {
         ttl: 300,
         negative_ttl: 60,
         cds: true,
+        list: false,
+        transfer_key: None,
         members: "members.toml".into(),
     }
 }

@@ -26,6 +26,8 @@ fn zone(members: &str) -> (Zone, Candidates) {
         ttl: 300,
         negative_ttl: 60,
         cds: false,
+        list: false,
+        transfer_key: None,
         members: "m".into(),
     };
     let directory = parse(Path::new("m"), members).unwrap();
