@@ -13,7 +13,7 @@ import time
 
 from cases import case, expect, main
 from lab import OURS, match, sh, wait_for
-from names import SERVICE, ZONE, PoolDns, bare_zone, bind, knot, tool, tsig, unbound
+from names import SERVICE, ZONE, PoolDns, bare_zone, bind_primary, knot_primary, tool, tsig, unbound
 
 HASH = "ab" * 32
 
@@ -250,14 +250,14 @@ def publishes(lab, tag, key, refused):
 @case
 def bind_takes_updates(lab):
     key, reader = tsig(lab.b, "bind", "update-key"), tsig(lab.b, "reader", "reader")
-    bind(lab.b, bare_zone(lab.b, "bind"), key, reader)
+    bind_primary(lab.b, bare_zone(lab.b, "bind"), key, reader)
     publishes(lab, "bind", key, "REFUSED")
 
 
 @case
 def knot_takes_updates(lab):
     key, reader = tsig(lab.b, "knot", "update-key"), tsig(lab.b, "reader", "reader")
-    knot(lab.b, bare_zone(lab.b, "knot"), key, reader)
+    knot_primary(lab.b, bare_zone(lab.b, "knot"), key, reader)
     publishes(lab, "knot", key, "or must not update time.test")
 
 

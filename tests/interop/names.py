@@ -84,7 +84,7 @@ ns1.{ZONE}. IN A {host.v4}
 {more}""", 0o644)
 
 
-def bind(host, zone, update, transfer, *others):
+def bind_primary(host, zone, update, transfer, *others):
     """A BIND at port 5300 with this zone: one key may update it, another transfer it, others are known and may nothing."""
     lab = host.lab
     folder = lab.dir / "named"
@@ -105,7 +105,7 @@ zone "{ZONE}" {{
     return start(host, "named", "-g", "-c", config, log="named.log")
 
 
-def knot(host, zone, update, transfer, *others):
+def knot_primary(host, zone, update, transfer, *others):
     """The same with Knot."""
     lab = host.lab
     folder = lab.dir / "knot"

@@ -3,7 +3,7 @@
 
 from cases import case, expect, main
 from lab import Lab, wait_for
-from names import SERVICE, ZONE, PoolDns, bare_zone, bind, knot, tool, tsig
+from names import SERVICE, ZONE, PoolDns, bare_zone, bind_primary, knot_primary, tool, tsig
 from peers import CHRONYD, NTPD_RS, NTPSEC, ChronyUser, NtpdRsUser, NtpsecUser, OurUser, authentic, stop
 from scene import Balancer, directory, start_members
 
@@ -82,7 +82,8 @@ list = "{host.name}.list"
 
     def users_get(member):
         for host in (lab.balancer, lab.second):
-            lab.user.write_etc("hosts", f"{host.v4} {POOL}\n" + "".join(f"{getattr(lab, m).v4} {m}.test {m}.test.\n" for m in MEMBERS))
+            hosts = "".join(f"{getattr(lab, make).v4} {make}.test {make}.test.\n" for make in MEMBERS)
+            lab.user.write_etc("hosts", f"{hosts}{host.v4} {POOL}\n")
             users = [ChronyUser(lab.user, f"{host.name}-{member}-{n}", f"server {POOL} nts iburst minpoll 1 maxpoll 1")
                      for n in range(3)]
             for user in users:
@@ -117,12 +118,12 @@ list = "{host.name}.list"
 
 @case
 def balancers_share_members_by_a_zone_at_knot(lab):
-    share_a_zone(lab, knot)
+    share_a_zone(lab, knot_primary)
 
 
 @case
 def balancers_share_members_by_a_zone_at_bind(lab):
-    share_a_zone(lab, bind)
+    share_a_zone(lab, bind_primary)
 
 
 if __name__ == "__main__":

@@ -178,8 +178,9 @@ impl Incoming {
         }
         let is_signed = self.verifier.handle_message(bytes, message.signature().is_some());
         let is_signed = is_signed.map_err(TransferError::Untrusted)?;
+        let before = self.records.len();
         self.records.extend(message.answers);
-        let is_whole = self.is_whole()?;
+        let is_whole = self.is_whole(before)?;
         if is_whole && !is_signed {
             return Err(untrusted("the last message is not signed"));
         }
@@ -187,7 +188,8 @@ impl Incoming {
     }
 
     /// Whether all has come: one start of authority, or for a whole zone the same again at its end (RFC 5936 section 2.2).
-    fn is_whole(&self) -> Result<bool, TransferError> {
+    /// That it is not before so many records is known.
+    fn is_whole(&self, before: usize) -> Result<bool, TransferError> {
         let wrong = |what: &str| TransferError::Untrusted(what.to_owned());
         let is_start = |record: &Record| record.name == self.zone && record.record_type() == RecordType::SOA;
         let Some(first) = self.records.first() else {
@@ -199,7 +201,7 @@ impl Incoming {
         if self.kind != RecordType::AXFR {
             return Ok(true);
         }
-        let mut later = self.records.iter().enumerate().skip(1).filter(|(_, record)| is_start(record));
+        let mut later = self.records.iter().enumerate().skip(before.max(1)).filter(|(_, record)| is_start(record));
         match later.next() {
             None => Ok(false),
             Some((place, last)) if place + 1 == self.records.len() && last.data == first.data => Ok(true),
@@ -208,11 +210,10 @@ impl Incoming {
     }
 
     fn serial(&self) -> Result<u32, TransferError> {
-        let soa = self.records.first().and_then(|record| match &record.data {
-            RData::SOA(soa) => Some(soa.serial),
-            _ => None,
-        });
-        soa.ok_or_else(|| TransferError::Untrusted("it has no start of authority".to_owned()))
+        let Some(Record { data: RData::SOA(soa), .. }) = self.records.first() else {
+            return Err(TransferError::Untrusted("it has no start of authority".to_owned()));
+        };
+        Ok(soa.serial)
     }
 
     /// What a refusal means, and where to look.

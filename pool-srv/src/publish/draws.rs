@@ -47,30 +47,23 @@ impl DrawSecret {
     /// Whose turn it is for a client at a time in seconds since 1970. A client is an IPv4 address or an IPv6 /64: a host has
     /// one answer by whatever way it asks. The draws of a region change one after the other.
     pub(super) fn turn(&self, client: IpAddr, now: u64) -> Turn {
-        let number = self.hash(&[b"client", &host(client)]) % DRAWS;
+        let number = match client.to_canonical() {
+            IpAddr::V4(address) => self.hashing.hash_parts(&[b"client", &address.octets()]),
+            IpAddr::V6(address) => {
+                self.hashing.hash_parts(&[b"client", address.octets().first_chunk::<8>().map_or(&[], |net| net)])
+            }
+        } % DRAWS;
         let life = DRAW_LIFE.as_secs();
         let slot = now.saturating_mul(DRAWS).saturating_add(number.saturating_mul(life)) / life.saturating_mul(DRAWS);
         Turn { number, slot }
     }
 
     /// The chance of a draw: for all clients of a region, or of a single client, which have different names.
-    pub(super) fn random(&self, zone: &WireName, turn: Turn, whose: &[u8]) -> ChaCha12Rng {
-        let numbers = [turn.number.to_be_bytes(), turn.slot.to_be_bytes()].concat();
+    pub(super) fn random(&self, zone: &WireName, turn: Turn, whose: &str) -> ChaCha12Rng {
+        let (number, slot) = (turn.number.to_be_bytes(), turn.slot.to_be_bytes());
         let mut random = ChaCha12Rng::from_seed(self.seed);
-        random.set_stream(self.hash(&[b"draw", &numbers, zone.as_wire(), whose]));
+        random.set_stream(self.hashing.hash_parts(&[b"draw", &number, &slot, zone.as_wire(), whose.as_bytes()]));
         random
-    }
-
-    fn hash(&self, parts: &[&[u8]]) -> u64 {
-        self.hashing.hash(&parts.concat())
-    }
-}
-
-/// What of an address is one host's.
-pub(super) fn host(client: IpAddr) -> Vec<u8> {
-    match client.to_canonical() {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().iter().take(8).copied().collect(),
     }
 }
 
@@ -141,7 +134,7 @@ mod tests {
         let zone = |name| WireName::of(&ntp_proto::pool::Name::parse(name).unwrap());
         let (a, b) = (zone("a.example"), zone("b.example"));
         let first = |secret: &DrawSecret, zone, number, slot, whose: &str| {
-            secret.random(zone, Turn { number, slot }, whose.as_bytes()).next_u64()
+            secret.random(zone, Turn { number, slot }, whose).next_u64()
         };
         let same = first(&secret, &a, 1, 2, "");
         assert_eq!(same, first(&self::secret(), &a, 1, 2, ""));

@@ -8,7 +8,7 @@ use prefix_trie::PrefixSet;
 use rand_core::Rng;
 
 use super::{
-    draws::{DrawSecret, Kept, host},
+    draws::{DrawSecret, Kept},
     name::WireName,
     query::HEADER,
     record::{Data, FIXED},
@@ -170,22 +170,21 @@ impl Draws {
         unix: u64,
     ) -> Option<Arc<(u64, RrSet)>> {
         let turn = self.secret.turn(client, unix);
-        let drawn = |secret: &DrawSecret, whose: &[u8]| {
+        let drawn = |secret: &DrawSecret, whose: &str| {
             let mut random = secret.random(&zone.origin, turn, whose);
             let targets = candidates.draw(Some(client), zone.settings.targets, &mut random);
             RrSet::new(zone.settings.ttl, &fitting(&zone.service, zone.signer.rrsig_len(), targets))
         };
         if candidates.is_reserved(client) {
-            let whose = [b"client ".as_slice(), &host(client)].concat();
-            return self.may_single(now).then(|| Arc::new((0, drawn(&self.secret, &whose))));
+            let whose = || format!("client {}", client.to_canonical());
+            return self.may_single(now).then(|| Arc::new((0, drawn(&self.secret, &whose()))));
         }
         let region = candidates.directory.regions_of(client).first().copied();
-        let (number, name) = region.map_or((0, String::new()), |region| {
-            let name = candidates.directory.region_name(region);
-            (region.number().saturating_add(1), format!("region {name}"))
-        });
+        let number = region.map_or(0, |region| region.number().saturating_add(1));
+        let name =
+            || region.map_or_else(String::new, |region| format!("region {}", candidates.directory.region_name(region)));
         // What is drawn for one client outside all reserved prefixes holds for all of its region that are so.
-        Some(candidates.kept.draw(number, turn, || drawn(&self.secret, name.as_bytes())))
+        Some(candidates.kept.draw(number, turn, || drawn(&self.secret, &name())))
     }
 
     fn may_single(&mut self, now: Monotonic) -> bool {

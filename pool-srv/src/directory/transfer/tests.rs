@@ -82,7 +82,7 @@ fn a_transfer_ends_with_its_second_start_of_authority() {
     let whole = |records: &[Record], kind| {
         let mut incoming = Incoming::new(&source(), kind, 7, NOW).unwrap();
         incoming.records = records.to_vec();
-        incoming.is_whole().ok()
+        incoming.is_whole(0).ok()
     };
     let member = || listed("a._members.time.example.", "a.example.", 1);
     for (records, wanted) in [
