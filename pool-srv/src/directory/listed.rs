@@ -114,7 +114,8 @@ fn write_member(
         let texts: std::collections::BTreeSet<String> = texts.map(|text| format!("\"{text}\"")).collect();
         texts.into_iter().collect::<Vec<_>>().join(", ")
     };
-    // A comment holds no line end: a name's text form escapes what cannot be printed.
+    // Whatever a label holds, the comment has no line end.
+    let owner: String = owner.to_ascii().chars().filter(char::is_ascii_graphic).collect();
     write!(text, "# {owner}\n[[member]]\nname = \"{name}\"\nport = {}\npriority = {}\n", srv.port, srv.priority)?;
     match srv.weight {
         0 => writeln!(text, "drain = true")?,

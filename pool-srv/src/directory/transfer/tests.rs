@@ -42,6 +42,11 @@ fn names_below_the_list_are_members_and_nothing_else_is() {
         listed("a.x._MEMBERS.time.example.", "a.example.", 0),
         listed("a._members.example.", "elsewhere.example.", 1),
     ];
+    // Labels may hold anything, and say nothing.
+    let mut records = records.to_vec();
+    let label = &b"x\n[[member]]\nname = \"c.example\"\n#"[..];
+    let labels = [label, b"_members", b"time", b"example"];
+    records[3].name = Name::from_labels(labels).unwrap();
     let listed = list(&records).unwrap();
     let directory = super::super::parse(std::path::Path::new("list"), &listed.text).unwrap();
     let members: Vec<_> = directory.members().iter().map(|member| (member.name.as_str(), member.drain)).collect();
