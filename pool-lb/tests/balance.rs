@@ -13,6 +13,7 @@ mod nodes;
 mod probes;
 mod scene;
 mod wire;
+mod zone;
 
 use std::{
     fs,
@@ -63,6 +64,33 @@ fn members_that_fail_before_they_have_keys_cost_nobody_an_exchange() {
         assert!(["m1.test", "m6.test"].contains(&scene.owner(&established).name.as_str()));
     }
     assert_eq!(scene.all_keys(), 12);
+}
+
+#[test]
+fn members_have_certificates_of_authorities_of_their_own() {
+    let scene = Scene::new(&[Manner::Good, Manner::OtherAuthority, Manner::StrangeAuthority]);
+    let member = |number: usize| &scene.members[number];
+    // Two that the balancer trusts, none of which vouches for the other's member.
+    scene::wait_until("both in use, and the third tried", || {
+        let owner = scene.owner(&scene.user().unwrap()).name.clone();
+        assert_ne!(owner, member(2).name);
+        [0, 1].into_iter().all(|number| !member(number).keys.lock().unwrap().is_empty())
+            && !scene.health(2).1.is_empty()
+    });
+    assert_eq!(
+        [scene.health(0), scene.health(1)],
+        [("up".to_owned(), String::new()), ("up".to_owned(), String::new())]
+    );
+    let (state, reason) = scene.health(2);
+    assert!(state != "up" && reason.contains("certificate"), "{state}: {reason}");
+    assert!(member(2).keys.lock().unwrap().is_empty(), "nobody vouches for it, so it gets no keys");
+    // It is in use as soon as its authority is trusted, and not before.
+    scene.set_members(&scene.members[2..]);
+    assert_eq!(scene.user().unwrap_err(), FAILED);
+    fs::write(scene.path("ca.pem"), &scene.stranger).unwrap();
+    scene.command("reload").unwrap();
+    scene::wait_until("a user of it", || scene.user().is_ok_and(|user| scene.owner(&user).name == member(2).name));
+    scene.all_keys();
 }
 
 #[test]

@@ -22,11 +22,18 @@ pub mod directory;
 pub mod files;
 #[cfg(feature = "operator")]
 pub mod publish;
+#[cfg(feature = "operator")]
+pub mod tsig;
 
 pub use ntp_proto::pool::order::{MAX_TARGETS, order};
 
 /// The service that is asked for, in front of the name (RFC 8915 section 7.2 registers `ntske`).
 const SERVICE: &str = "_ntske._tcp";
+
+/// Below it a zone lists all members, one name for each, for balancers that transfer it. What is at [`SERVICE`] is for
+/// clients: a draw.
+#[cfg(feature = "operator")]
+const LIST: &str = "_members";
 
 /// The owner of a pool's service records.
 ///

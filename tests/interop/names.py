@@ -69,6 +69,78 @@ addresses = [{quoted}]
         return match(rf"^({ZONE}\.\tIN\tDS\t.*)$", self.ours("ds")).group(1)
 
 
+def tsig(host, tag, name):
+    """A key as tsig-keygen makes it."""
+    return host.lab.write(f"tsig-{tag}", tool(host, "tsig-keygen", "-a", "hmac-sha256", name))
+
+
+def bare_zone(host, tag, more=""):
+    """A pool's zone as another server has it before anything is published there, with `more` records."""
+    return host.lab.write(f"bare-{tag}.zone", f"""$TTL 60
+{ZONE}. IN SOA ns1.{ZONE}. hostmaster.{ZONE}. 1 3600 600 86400 60
+{ZONE}. IN NS ns1.{ZONE}.
+ns1.{ZONE}. IN A {host.v4}
+{SERVICE}. IN SRV 0 0 1 old.example.
+{more}""", 0o644)
+
+
+def bind_primary(host, zone, update, transfer, *others):
+    """A BIND at port 5300 with this zone: one key may update it, another transfer it, others are known and may nothing."""
+    lab = host.lab
+    folder = lab.dir / "named"
+    folder.mkdir()
+    name = lambda key: match(r'key "(.*?)"', key.read_text()).group(1)
+    included = "".join(f'include "{key}";\n' for key in (update, transfer, *others))
+    config = lab.write("named.conf", f"""
+{included}
+options {{
+  directory "{folder}"; listen-on port 5300 {{ {host.v4}; }}; listen-on-v6 {{ none; }}; pid-file none;
+  session-keyfile none; recursion no; dnssec-validation no;
+}};
+controls {{ }};
+zone "{ZONE}" {{
+  type primary; file "{zone}"; update-policy {{ grant {name(update)} zonesub ANY; }}; allow-transfer {{ key {name(transfer)}; }};
+}};
+""", 0o644)
+    return start(host, "named", "-g", "-c", config, log="named.log")
+
+
+def knot_primary(host, zone, update, transfer, *others):
+    """The same with Knot."""
+    lab = host.lab
+    folder = lab.dir / "knot"
+    folder.mkdir()
+    of = lambda what, key: match(rf'{what} "(.*?)"', key.read_text()).group(1)
+    keys = "".join(f"  - id: {of('key', key)}\n    algorithm: hmac-sha256\n    secret: {of('secret', key)}\n"
+                   for key in (update, transfer, *others))
+    config = lab.write("knot.conf", f"""
+server:
+  listen: {host.v4}@5300
+  rundir: {folder}
+database:
+  storage: {folder}
+log:
+  - target: stderr
+    any: info
+key:
+{keys}
+acl:
+  - id: update
+    key: {of("key", update)}
+    action: update
+  - id: transfer
+    key: {of("key", transfer)}
+    action: transfer
+zone:
+  - domain: {ZONE}
+    file: {zone}
+    acl: [update, transfer]
+    zonefile-sync: -1
+    journal-content: all
+""", 0o644)
+    return start(host, "knotd", "-c", config, log="knot.log")
+
+
 def root(host, pool, more=""):
     """A signed root with all hosts of the lab in it, and `more` records, which leads to the zone of a pool, at a Knot of its own.
 

@@ -39,11 +39,14 @@ def directory(lab, *makes, with_addresses=False):
 class Balancer:
     """`nts-pool-lb` under a name."""
 
-    def __init__(self, host, name, members):
+    def __init__(self, host, name, members, more="", probed=None):
+        """With `more` settings; `probed` of the members belong to the pool, all that have a token unless that is said."""
         self.host = host
         lab = host.lab
-        lab.certify("pool", name)
-        self.members = lab.write("lb-members.toml", members)
+        self.tag = f"lb-{host.name}"
+        lab.certify(self.tag, name)
+        self.members = lab.write(f"{self.tag}-members.toml", members)
+        self.more, self.probed = more, members.count("token") if probed is None else probed
         self.process = None
         self.start("name")
 
@@ -53,25 +56,26 @@ class Balancer:
             self.process.terminate()
             self.process.wait(10)
         host, lab, tls = self.host, self.host.lab, self.host.lab.certificates
-        self.config = lab.write("lb.toml", f"""
+        self.config = lab.write(f"{self.tag}.toml", f"""
 listen = ["0.0.0.0:4460", "[::]:4460"]
-certificate = "{tls}/pool.pem"
-private-key = "{tls}/pool.key"
+certificate = "{tls}/{self.tag}.pem"
+private-key = "{tls}/{self.tag}.key"
 members = "{self.members}"
 trust = "file"
 trust-file = "{tls}/ca.pem"
 allow-private = true
 hand-out = "{hand_out}"
-control-socket = "{lab.dir}/lb.sock"
+control-socket = "{lab.dir}/{self.tag}.sock"
 metrics = "{host.v4}:9460"
 [probe]
 interval = 2
 max-offset = 1.0
+{self.more}
 """)
-        self.process = host.start(OURS / "nts-pool-lb", "-c", self.config, log="lb.log", env={"RUST_LOG": "debug"})
+        self.process = host.start(OURS / "nts-pool-lb", "-c", self.config, log=f"{self.tag}.log", env={"RUST_LOG": "debug"})
         # Offsets are shown with their sign once they are measured.
         wait_for("probes of all members", lambda: sum(" +0." in line or " -0." in line for line in self.list().splitlines())
-                 >= self.members.read_text().count("token"), 40)
+                 >= self.probed, 40)
 
     def command(self, *words, **options):
         return self.host.run(OURS / "nts-pool-lb", "-c", self.config, *words, **options)

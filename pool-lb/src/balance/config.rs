@@ -1,15 +1,19 @@
 //! The balancer's own file.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use ipnet::IpNet;
+use ntp_proto::pool::Name;
 use ntp_proto::time::UnixTime;
 use nts_ke::admission::Limits;
-use pool_srv::directory::{Problem, read_toml};
+use pool_srv::{
+    directory::{MAX_SERVERS, Problem, ZoneSource, read_toml},
+    tsig::TsigKey,
+};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -20,6 +24,9 @@ pub const MAX_WORKERS: usize = 64;
 
 /// Most connections of users at a time that can be asked for.
 const MAX_CONNECTIONS: usize = 1 << 20;
+
+/// Where the last list of a zone is kept, unless the configuration says so: the unit may write nothing else that stays.
+const STATE_FOLDER: &str = "/var/lib/nts-pool-lb";
 
 /// Where roots of trust for members come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -54,6 +61,31 @@ pub struct Probing {
     pub max_offset: f64,
 }
 
+/// A zone that says who belongs to the pool.
+#[derive(Clone, Debug)]
+pub struct ZoneMembers {
+    /// The zone.
+    pub name: Name,
+    /// Its name servers.
+    pub servers: Vec<SocketAddr>,
+    /// The key that it is transferred with.
+    pub tsig_key: PathBuf,
+    /// The file that keeps the last list.
+    pub list: PathBuf,
+}
+
+impl ZoneMembers {
+    /// Where it is had from, with the key as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`Problem`] of the key's file.
+    pub fn source(&self) -> Result<ZoneSource, Problem> {
+        let key = TsigKey::load(&self.tsig_key)?;
+        Ok(ZoneSource { name: self.name.clone(), servers: self.servers.clone(), key })
+    }
+}
+
 /// What the balancer is to do.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -65,6 +97,8 @@ pub struct Config {
     pub private_key: PathBuf,
     /// The member directory.
     pub members: PathBuf,
+    /// Who says which of them belong to the pool, if that is not the file itself.
+    pub zone: Option<ZoneMembers>,
     /// Who vouches for members.
     pub trust: Trust,
     /// Certificates of that.
@@ -109,6 +143,7 @@ struct Raw {
     certificate: PathBuf,
     private_key: PathBuf,
     members: PathBuf,
+    zone: Option<RawZone>,
     #[serde(default)]
     trust: Trust,
     trust_file: Option<Spanned<PathBuf>>,
@@ -129,6 +164,15 @@ struct Raw {
     probe: RawProbe,
     control_socket: Option<PathBuf>,
     metrics: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct RawZone {
+    name: Spanned<String>,
+    servers: Spanned<Vec<Spanned<String>>>,
+    tsig_key: PathBuf,
+    list: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -232,6 +276,7 @@ impl Reader<'_> {
             certificate: self.file(&raw.certificate),
             private_key: self.file(&raw.private_key),
             members: self.file(&raw.members),
+            zone: raw.zone.as_ref().map(|zone| self.zone(zone)).transpose()?,
             trust: raw.trust,
             trust_file: raw.trust_file.as_ref().map(|file| self.file(file.get_ref())),
             workers,
@@ -248,6 +293,29 @@ impl Reader<'_> {
             metrics,
             time_of_day: now::unix,
         })
+    }
+
+    fn zone(&self, raw: &RawZone) -> Result<ZoneMembers, Problem> {
+        let name = Name::parse(raw.name.get_ref()).ok().filter(|name| name.address().is_none()).ok_or_else(|| {
+            let what = format!("name: {:?} is not a name; accepted: such as \"time.example\"", raw.name.get_ref());
+            self.wrong(&raw.name, what)
+        })?;
+        let server = |text: &Spanned<String>| {
+            let given = text.get_ref();
+            let alone = given.parse::<IpAddr>().ok().map(|address| (address, 53).into());
+            let accepted = "accepted: such as \"192.0.2.53\" or \"[2001:db8::53]:5300\"";
+            let what = || format!("servers: {given:?} is no address; {accepted}");
+            given.parse().ok().or(alone).ok_or_else(|| self.wrong(text, what()))
+        };
+        let servers = raw.servers.get_ref();
+        if servers.is_empty() || servers.len() > MAX_SERVERS {
+            let what = format!("servers: {} addresses; accepted: 1 to {MAX_SERVERS}", servers.len());
+            return Err(self.wrong(&raw.servers, what));
+        }
+        let servers = servers.iter().map(server).collect::<Result<_, _>>()?;
+        let kept = || Path::new(STATE_FOLDER).join(format!("{name}.members"));
+        let list = raw.list.as_ref().map_or_else(kept, |list| self.file(list));
+        Ok(ZoneMembers { name, servers, tsig_key: self.file(&raw.tsig_key), list })
     }
 
     fn limits(&self, raw: &RawLimits, workers: usize) -> Result<Limits, Problem> {

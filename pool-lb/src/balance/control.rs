@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{config::Config, keeper::Keeper, keeper::StartError, now};
+use super::{config::Config, keeper::Keeper, keeper::StartError, now, zone::Standing};
 use crate::acceptor;
 
 /// What comes of a command: a text, or what is wrong with it.
@@ -253,6 +253,14 @@ fn list(keeper: &Keeper) -> String {
     if keeper.judge.is_common_mode() {
         out.push_str("most members fail at once: the fault is taken for ours, and nobody is brought down\n");
     }
+    if let Some((name, standing)) = keeper.zone_standing() {
+        let serial =
+            standing.serial.map_or_else(|| "not had in this run".to_owned(), |serial| format!("serial {serial}"));
+        let age =
+            standing.confirmed.map_or_else(String::new, |at| format!(", confirmed {}s ago", now.saturating_sub(at)));
+        let problem = standing.problem.map_or_else(String::new, |problem| format!("; last attempt: {problem}"));
+        let _ = writeln!(out, "members are those of the zone {name}: {serial}{age}{problem}");
+    }
     out
 }
 
@@ -337,6 +345,9 @@ fn metrics(keeper: &Keeper) -> String {
             "# HELP {name} When the pool's certificate ends, in seconds since 1970.\n# TYPE {name} gauge\n{name} {end}\n"
         );
     }
+    if let Some((_, standing)) = keeper.zone_standing() {
+        zone_metrics(&mut out, &standing);
+    }
     let offsets = "nts_pool_lb_member_offset_seconds";
     let _ = write!(out, "# HELP {offsets} A member's clock minus ours.\n# TYPE {offsets} gauge\n");
     for (name, health) in keeper.judge.report(now::seconds(), 0).members {
@@ -345,6 +356,22 @@ fn metrics(keeper: &Keeper) -> String {
         }
     }
     out
+}
+
+/// Of the zone that says who belongs to the pool.
+fn zone_metrics(out: &mut String, standing: &Standing) {
+    let serial = standing.serial.map(u64::from);
+    for (name, kind, help, value) in [
+        ("zone_serial", "gauge", "Serial number of the zone that lists the members.", serial),
+        ("zone_confirmed_seconds", "gauge", "When that was last confirmed, in seconds since 1970.", standing.confirmed),
+        ("zone_failures_total", "counter", "Attempts to have the zone that failed.", Some(standing.failures)),
+    ] {
+        let Some(value) = value else { continue };
+        let _ = write!(
+            out,
+            "# HELP nts_pool_lb_{name} {help}\n# TYPE nts_pool_lb_{name} {kind}\nnts_pool_lb_{name} {value}\n"
+        );
+    }
 }
 
 #[cfg(test)]

@@ -11,12 +11,13 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use ntp_proto::pool::Name;
 use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, Watched};
 use pool_srv::files::{Look, look};
 use socket2::SockRef;
 use tokio::{
     runtime::Builder,
-    sync::{mpsc, oneshot, watch},
+    sync::{Notify, mpsc, oneshot, watch},
     task::LocalSet,
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -34,6 +35,7 @@ use super::{
     now, probe,
     round::Round,
     serve,
+    zone::{self, Standing},
 };
 use crate::acceptor::{Complaint, bind};
 
@@ -122,7 +124,7 @@ impl Balancer {
     }
 
     fn launch(config: Config, held: Option<Vec<TcpListener>>) -> Result<Self, StartError> {
-        let watched = Watched::open(&config.members).map_err(StartError::Directory)?;
+        let watched = zone::open(&config).map_err(StartError::Directory)?;
         let serves = held.is_some();
         let server = serves.then(|| identity::server_config(&config)).transpose().map_err(StartError::File)?;
         let client = identity::client_config(&config).map_err(StartError::File)?;
@@ -264,6 +266,8 @@ pub(super) struct Keeper {
     epoch: u64,
     published: Option<Instant>,
     dirty: bool,
+    /// How it is with the zone that says who belongs to the pool, and what has it looked at at once.
+    zone: (watch::Sender<Standing>, Arc<Notify>),
 }
 
 impl Keeper {
@@ -271,7 +275,8 @@ impl Keeper {
         let others = shared.config.health_from.iter().map(|path| (path.clone(), None)).collect();
         let looks = looks(&shared.config);
         let epoch = identity::ticket_epoch(&shared.config);
-        Self { shared, watched, judge, drained: BTreeSet::new(), others, looks, epoch, published: None, dirty: false }
+        let (drained, zone) = (BTreeSet::new(), (watch::Sender::default(), Arc::default()));
+        Self { shared, watched, judge, drained, others, looks, epoch, published: None, dirty: false, zone }
     }
 
     async fn run(
@@ -281,6 +286,8 @@ impl Keeper {
         mut stopped: watch::Receiver<bool>,
     ) {
         tokio::task::spawn_local(probe::probe_forever(self.shared.clone()));
+        let (standing, poked) = self.zone.clone();
+        tokio::task::spawn_local(zone::follow(self.shared.clone(), poked, standing));
         let mut judging = interval(JUDGING);
         let mut looking = interval(LOOKING);
         judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -335,6 +342,7 @@ impl Keeper {
 
     /// Reads all files again.
     pub(super) fn reload(&mut self) -> Reply {
+        self.zone.1.notify_one();
         self.watched.reload().map_err(|problem| problem.to_string())?;
         self.take_directory();
         self.rejudge(true);
@@ -361,6 +369,12 @@ impl Keeper {
         self.shared.client.store(Arc::new(client));
         info!("certificates and keys are read again");
         Ok(())
+    }
+
+    /// How it is with the zone, if one says who belongs to the pool.
+    pub(super) fn zone_standing(&self) -> Option<(&Name, Standing)> {
+        let zone = self.shared.config.zone.as_ref()?;
+        Some((&zone.name, self.zone.0.borrow().clone()))
     }
 
     pub(super) fn directory(&self) -> &Arc<Directory> {

@@ -31,6 +31,7 @@ mod serve;
 mod trouble;
 mod upstream;
 mod user;
+mod zone;
 
 pub use keeper::{Balancer, StartError};
 

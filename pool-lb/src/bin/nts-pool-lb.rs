@@ -12,10 +12,10 @@ use pool_lb::balance::{
     Balancer, StartError,
     cli::{Arguments, Task},
     config,
-    config::Config,
+    config::{Config, ZoneMembers},
     control, identity,
 };
-use pool_srv::directory;
+use pool_srv::directory::Watched;
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -59,18 +59,33 @@ fn fail(code: u8, what: &dyn std::fmt::Display) -> ExitCode {
 }
 
 fn check(config: &Config) -> ExitCode {
-    let directory = match directory::load(&config.members) {
-        Ok(directory) => directory,
-        Err(problem) => return fail(WRONG, &problem),
+    let listed = config.zone.as_ref().filter(|zone| zone.list.exists());
+    let opened = match listed {
+        Some(zone) => Watched::open_listed(&config.members, &zone.list),
+        None => Watched::open(&config.members),
+    };
+    let directory = match &opened {
+        Ok(watched) => watched.current(),
+        Err(problem) => return fail(WRONG, problem),
     };
     if let Err(error) =
         identity::server_config(config).map(drop).and_then(|()| identity::client_config(config).map(drop))
     {
         return fail(WRONG, &error);
     }
+    if let Some(Err(problem)) = config.zone.as_ref().map(ZoneMembers::source) {
+        return fail(WRONG, &problem);
+    }
     let members = directory.members();
     let without = members.iter().filter(|member| member.token.is_none()).count();
     println!("{} members, {without} of them without token (for DNS clients alone)", members.len());
+    if let Some(zone) = &config.zone {
+        let name = &zone.name;
+        match listed {
+            Some(zone) => println!("members are those of the zone {name}, as {} has it", zone.list.display()),
+            None => println!("members will be those of the zone {name}, which was not transferred yet"),
+        }
+    }
     ExitCode::SUCCESS
 }
 

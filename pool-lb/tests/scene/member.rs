@@ -38,6 +38,10 @@ pub(crate) enum Manner {
     Pinned,
     /// The directory's TLSA record is of another certificate.
     Mispinned,
+    /// Has a certificate of another authority, which the balancer trusts too.
+    OtherAuthority,
+    /// Has a certificate of an authority that the balancer does not trust.
+    StrangeAuthority,
     /// Takes connections and says nothing.
     Silent,
     /// Shows the certificate of somebody else.
@@ -72,12 +76,14 @@ pub(crate) enum Manner {
 }
 
 impl Manner {
-    pub(crate) const ALL: [Self; 25] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::Good,
         Self::Limited,
         Self::Absent,
         Self::Pinned,
         Self::Mispinned,
+        Self::OtherAuthority,
+        Self::StrangeAuthority,
         Self::Silent,
         Self::OtherName,
         Self::RubbishSupport,
@@ -105,7 +111,7 @@ impl Manner {
 #[derive(Clone)]
 pub(crate) struct Member {
     pub(crate) name: String,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     alive: Arc<AtomicBool>,
     started: Instant,
     /// Whether late answers may go.
@@ -130,10 +136,21 @@ pub(crate) struct Member {
 }
 
 impl Member {
-    pub(super) fn start(pki: &Pki, name: &str, manner: Manner, algorithms: &[u16], alias: Option<&str>) -> Self {
+    pub(super) fn start(
+        [pki, other, stranger]: &[Pki; 3],
+        name: &str,
+        manner: Manner,
+        algorithms: &[u16],
+        alias: Option<&str>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shown = if manner == Manner::OtherName { "somebody.test" } else { name };
-        let (leaf, key) = if manner == Manner::Pinned { Pki::new().leaf(shown) } else { pki.leaf(shown) };
+        let (leaf, key) = match manner {
+            Manner::Pinned => Pki::new().leaf(shown),
+            Manner::StrangeAuthority => stranger.leaf(shown),
+            Manner::OtherAuthority => other.leaf(shown),
+            _ => pki.leaf(shown),
+        };
         let certificate: String = leaf.der().iter().map(|octet| format!("{octet:02x}")).collect();
         let tlsa = match manner {
             Manner::Pinned => Some(format!("3 0 0 {certificate}")),

@@ -93,6 +93,8 @@ pub(crate) struct Scene {
     pub(crate) members: Vec<Member>,
     pub(crate) balancer: Option<Balancer>,
     pub(crate) address: SocketAddr,
+    /// The certificate of an authority that the balancer does not trust.
+    pub(crate) stranger: String,
     folder: tempfile::TempDir,
     started: Instant,
 }
@@ -112,25 +114,28 @@ impl Scene {
 
     /// With a clock of its own.
     pub(crate) fn at(clock: fn() -> UnixTime, wanted: &[Wanted<'_>], settings: &str) -> Self {
-        let pki = Pki::new();
+        let authorities = [Pki::new(), Pki::new(), Pki::new()];
         let members = wanted.iter().zip(1..).map(|((manner, algorithms, alias), number)| {
-            Member::start(&pki, &format!("m{number}.test"), *manner, algorithms, *alias)
+            Member::start(&authorities, &format!("m{number}.test"), *manner, algorithms, *alias)
         });
         let members: Vec<_> = members.collect();
         let folder = tempfile::tempdir().unwrap();
+        let [pki, other, stranger] = authorities;
+        let roots = [pki.pem.as_str(), &other.pem].concat();
         let (leaf, key) = pki.leaf(POOL);
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("cert.pem", &leaf.pem());
         write("key.pem", &key.serialize_pem());
         fs::set_permissions(folder.path().join("key.pem"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
             .unwrap();
-        write("ca.pem", &pki.pem);
+        write("ca.pem", &roots);
         write("members.toml", &directory(&members));
         fs::set_permissions(folder.path().join("members.toml"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
             .unwrap();
         let balancer = node(folder.path(), "lb", clock, settings);
         let address = balancer.addresses()[0];
-        Self { pki, members, balancer: Some(balancer), address, folder, started: Instant::now() }
+        let stranger = stranger.pem;
+        Self { pki, members, balancer: Some(balancer), address, stranger, folder, started: Instant::now() }
     }
 
     /// Another balancer for the same members.

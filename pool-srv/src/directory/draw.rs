@@ -50,6 +50,8 @@ struct Area {
     members: Vec<usize>,
     /// Each member's weight and those before it.
     sums: Vec<u64>,
+    /// The largest weights, the largest first: as many as a draw can have.
+    heaviest: Vec<u64>,
 }
 
 impl Area {
@@ -57,6 +59,19 @@ impl Area {
         let before = self.sums.last().copied().unwrap_or(0);
         self.members.push(member);
         self.sums.push(before.saturating_add(weight));
+    }
+
+    fn weights(&self) -> impl Iterator<Item = u64> {
+        let before = core::iter::once(0).chain(self.sums.iter().copied());
+        self.sums.iter().zip(before).map(|(sum, before)| sum.saturating_sub(before))
+    }
+
+    /// To be called when all members are there.
+    fn finish(&mut self) {
+        let mut weights: Vec<u64> = self.weights().collect();
+        weights.sort_unstable_by(|a, b| b.cmp(a));
+        weights.truncate(MAX_DRAW);
+        self.heaviest = weights;
     }
 
     fn one(&self, random: &mut impl Rng) -> Option<usize> {
@@ -74,12 +89,10 @@ impl Area {
         }
         // Few are left: exactly those, so that no wish is forgotten by chance.
         let mut rest = Self::default();
-        let mut before = 0;
-        for (member, sum) in self.members.iter().zip(&self.sums) {
+        for (member, weight) in self.members.iter().zip(self.weights()) {
             if accepted(*member) {
-                rest.push(*member, sum.saturating_sub(before));
+                rest.push(*member, weight);
             }
-            before = *sum;
         }
         rest.one(random)
     }
@@ -159,6 +172,7 @@ impl Roster {
                 }
             }
         }
+        areas.iter_mut().for_each(Area::finish);
         areas
     }
 
@@ -202,12 +216,8 @@ impl Roster {
     /// Members above this weight are in nearly each draw of `count`; those below, in proportion to their weight.
     fn fair_weight(&self, region: Option<RegionId>, count: usize) -> u64 {
         let Some(area) = self.area(region) else { return 0 };
-        let before = core::iter::once(0).chain(area.sums.iter().copied());
-        let mut weights: Vec<u64> =
-            area.sums.iter().zip(before).map(|(sum, before)| sum.saturating_sub(before)).collect();
-        weights.sort_unstable_by(|a, b| b.cmp(a));
         let mut rest = area.sums.last().copied().unwrap_or(0);
-        for (index, weight) in weights.iter().enumerate().take(count.min(MAX_DRAW)) {
+        for (index, weight) in area.heaviest.iter().enumerate().take(count) {
             let seats = u64::try_from(count.saturating_sub(index)).unwrap_or(u64::MAX);
             // The heaviest that are left do not fill a seat each: the seats are shared by weight.
             if weight.saturating_mul(seats) < rest {

@@ -194,7 +194,11 @@ fn tag_file(file: &Path) -> PathBuf {
 }
 
 /// Puts a text in the place of a file as a whole, readable by its owner and group.
-pub(crate) fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+///
+/// # Errors
+///
+/// If it cannot be written; the file is as it was then.
+pub fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     let mut name = file.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);

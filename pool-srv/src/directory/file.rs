@@ -29,7 +29,7 @@ use zeroize::Zeroizing;
 use super::{
     Builder, DEFAULT_WEIGHT, Directory, KE_PORT, MAX_NESTING, Member, Place, Problem, RegionId, Tlsa, Token, mapped,
 };
-use crate::files::{self, Fault, Look, look};
+use crate::files::{self, Fault};
 
 /// Most members of one directory.
 pub const MAX_MEMBERS: usize = 20_000;
@@ -132,6 +132,16 @@ fn text(bytes: &[u8]) -> Result<String, Fault> {
 pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
     let (text, exposed) = read_with_mode(path).map_err(|fault| Problem::unreadable(path, &fault))?;
     parse_with(path, &text, true, !exposed)
+}
+
+/// Reads a directory that another machine made: it may name no files of this one.
+///
+/// # Errors
+///
+/// [`Problem`] with the line of the first mistake.
+pub(super) fn load_foreign(path: &Path) -> Result<Arc<Directory>, Problem> {
+    let text = read(path).map_err(|fault| Problem::unreadable(path, &fault))?;
+    parse_foreign(path, &text)
 }
 
 /// Takes a directory from its text; `path` is for messages, and for the files that it names.
@@ -335,61 +345,6 @@ impl Reader<'_> {
             }
             (Some(token), Some(_)) => Err(self.wrong(token, "token and token-file exclude each other".to_owned())),
         }
-    }
-}
-
-/// A directory file that is read again when it changes. The last good state stays in force.
-#[derive(Debug)]
-pub struct Watched {
-    path: PathBuf,
-    look: Look,
-    current: Arc<Directory>,
-}
-
-impl Watched {
-    /// Reads the file for the first time.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem`] with the line of the first mistake.
-    pub fn open(path: &Path) -> Result<Self, Problem> {
-        let look = look(path);
-        Ok(Self { path: path.to_owned(), look, current: load(path)? })
-    }
-
-    /// The last good state.
-    #[must_use]
-    pub fn current(&self) -> &Arc<Directory> {
-        &self.current
-    }
-
-    /// Reads the file again if it looks changed. Each change is tried until it could be read: one with a mistake is told
-    /// once, what the system had no file for at the time is not lost.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem`]; the last good state stays in force then.
-    pub fn refresh(&mut self) -> Result<Option<&Arc<Directory>>, Problem> {
-        let look = look(&self.path);
-        if look == self.look {
-            return Ok(None);
-        }
-        let outcome = load(&self.path);
-        if outcome.as_ref().err().is_none_or(|problem| !problem.is_passing) {
-            self.look = look;
-        }
-        self.current = outcome?;
-        Ok(Some(&self.current))
-    }
-
-    /// Reads the file again. Token files are read too, which [`refresh`](Self::refresh) does not watch.
-    ///
-    /// # Errors
-    ///
-    /// [`Problem`]; the last good state stays in force then.
-    pub fn reload(&mut self) -> Result<&Arc<Directory>, Problem> {
-        self.current = load(&self.path)?;
-        Ok(&self.current)
     }
 }
 

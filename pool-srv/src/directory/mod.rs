@@ -19,15 +19,21 @@ mod draw;
 mod fetch;
 mod file;
 mod health;
+mod listed;
 mod problem;
+mod transfer;
+mod watched;
 
 pub use draw::{MAX_DRAW, Roster, Wish};
-pub(crate) use fetch::replace;
-pub use fetch::{Check, Credential, Fetcher, InvalidUrl, check_directory, check_report};
-pub use file::{MAX_BYTES, MAX_MEMBERS, Watched, load, parse, parse_foreign, read_toml};
+pub use fetch::{Check, Credential, Fetcher, InvalidUrl, check_directory, check_report, replace};
+use file::load_foreign;
+pub use file::{MAX_BYTES, MAX_MEMBERS, load, parse, parse_foreign, read_toml};
 pub(crate) use file::{from_toml, read, read_secret};
 pub use health::{Health, HealthReport, MAX_REPORT_AGE, MemberHealth};
+pub use listed::Listed;
 pub use problem::{Place, Problem};
+pub use transfer::{MAX_SERVERS, TransferError, Transferred, ZoneSource};
+pub use watched::Watched;
 
 /// The port of NTS key exchange (RFC 8915 section 7.1).
 pub const KE_PORT: u16 = 4460;
@@ -72,6 +78,13 @@ impl fmt::Debug for Token {
 /// A part of the world that members and clients may be in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RegionId(u16);
+
+impl RegionId {
+    /// Its place among the regions of the directory.
+    pub(crate) fn number(self) -> usize {
+        self.0.into()
+    }
+}
 
 /// What a certificate of a member must match: the data of a TLSA record (RFC 6698 section 2.1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,6 +243,11 @@ impl Directory {
     #[must_use]
     pub fn is_regional(&self) -> bool {
         !self.places.is_empty()
+    }
+
+    /// How many regions there are.
+    pub(crate) fn region_count(&self) -> usize {
+        self.regions.len()
     }
 
     /// How a region is called.

@@ -2,12 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc};
 
-use chacha20::ChaCha12Rng;
 use ntp_proto::time::Monotonic;
 
 use super::{
     cookie::CookieSecrets,
     counters::{Count, Counters},
+    draws::DrawSecret,
     limit::{Grant, LimitSettings, Limiter},
     name::{WireName, sort_key},
     query::{Asked, Code, Edns, Fault, Query, read},
@@ -72,13 +72,12 @@ pub struct Moment {
 #[derive(Debug)]
 pub struct Responder {
     state: Arc<State>,
-    draws: Vec<Draws>,
+    draws: Draws,
     limit: LimitSettings,
     limiter: Limiter,
     tables: usize,
     secrets: CookieSecrets,
     counters: Arc<Counters>,
-    random: ChaCha12Rng,
     /// The key of a name, and where those of the names above it end.
     key: Vec<u8>,
 }
@@ -114,13 +113,11 @@ impl Responder {
         tables: usize,
         secrets: impl Into<CookieSecrets>,
         counters: Arc<Counters>,
-        random: ChaCha12Rng,
     ) -> Self {
         let secrets = secrets.into();
         let limiter = Limiter::new(limit, tables, secrets.hashing());
-        let (draws, key) = (Vec::new(), Vec::new());
-        let mut responder =
-            Self { state: Arc::default(), draws, limit, limiter, tables, secrets, counters, random, key };
+        let (draws, key) = (Draws::new(DrawSecret::new(secrets.hashing())), Vec::new());
+        let mut responder = Self { state: Arc::default(), draws, limit, limiter, tables, secrets, counters, key };
         responder.set_state(state);
         responder
     }
@@ -130,14 +127,13 @@ impl Responder {
         let Rules { limit, secrets } = &state.rules;
         if let Some(secrets) = secrets {
             self.secrets = secrets.clone();
+            self.draws = Draws::new(DrawSecret::new(secrets.hashing()));
         }
         // What everybody has used up is forgotten with the old limit.
         if let Some(limit) = limit.filter(|limit| *limit != self.limit) {
             self.limit = limit;
             self.limiter = Limiter::new(limit, self.tables, self.secrets.hashing());
         }
-        self.draws.clear();
-        self.draws.resize_with(state.zones.len(), Draws::default);
         self.state = state;
     }
 
@@ -223,7 +219,7 @@ impl Responder {
         let state = Arc::clone(&self.state);
         let transfer = [kind::AXFR, kind::IXFR].contains(&query.kind);
         let found = if query.class == IN && !transfer { zone_of(&state, &query.name) } else { None };
-        let Some((number, start, served)) = found else {
+        let Some((start, served)) = found else {
             self.counters.add(Count::Refused);
             return Outcome::of(Code::Refused);
         };
@@ -236,7 +232,7 @@ impl Responder {
             (0..key.len().saturating_sub(1)).rev().filter(|at| *at == 0 || key.get(at.wrapping_sub(1)) == Some(&0));
         let found = zone.find(&key, parents.filter_map(|end| key.get(..end)));
         let outcome = match found {
-            Found::Node(node) => self.node(query, context, served, node, number, reply),
+            Found::Node(node) => self.node(query, context, served, node, reply),
             Found::Empty(before) => {
                 self.absent(zone, reply, &[before]);
                 Outcome::of(Code::NoError)
@@ -256,7 +252,6 @@ impl Responder {
         context: &Context,
         served: &Served,
         node: &Node,
-        number: usize,
         reply: &mut Reply<'_>,
     ) -> Outcome {
         let Served { zone, candidates } = served;
@@ -268,11 +263,10 @@ impl Responder {
         if node.is_service && wanted == kind::SRV {
             let subnet = query.edns.and_then(|edns| edns.subnet).filter(|subnet| subnet.source > 0);
             let (client, known) = subnet.map_or((context.peer, 0), |subnet| (subnet.address, subnet.source));
-            let Some(draws) = self.draws.get_mut(number) else { return Outcome::of(Code::ServFail) };
-            let now = context.moment.monotonic;
-            return match draws.targets(zone, candidates, client, now, &mut self.random) {
-                Some(set) => {
-                    reply.answer(set, &node.owner, &zone.signer, signatures_alone);
+            let Moment { monotonic, unix } = context.moment;
+            return match self.draws.targets(zone, candidates, client, monotonic, unix) {
+                Some(drawn) => {
+                    reply.answer(&drawn.1, &node.owner, &zone.signer, signatures_alone);
                     self.counters.add(Count::Answered);
                     Outcome { scope: candidates.scope(client, known), ..Outcome::of(Code::NoError) }
                 }
@@ -343,13 +337,13 @@ fn limit(query: &Query<'_>, transport: Transport) -> usize {
     }
 }
 
-/// The smallest zone that a name lies in: its number, and where its name begins in that name.
-fn zone_of<'s>(state: &'s State, name: &Asked) -> Option<(usize, usize, &'s Served)> {
+/// The smallest zone that a name lies in, and where its name begins in that name.
+fn zone_of<'s>(state: &'s State, name: &Asked) -> Option<(usize, &'s Served)> {
     let wire = name.wire();
     name.label_starts().find_map(|start| {
         let above = wire.get(start..)?;
-        let is = |(_, served): &(usize, &Served)| served.zone.origin.as_wire() == above;
-        state.zones.iter().enumerate().find(is).map(|(number, served)| (number, start, served))
+        let is = |served: &&Served| served.zone.origin.as_wire() == above;
+        state.zones.iter().find(is).map(|served| (start, served))
     })
 }
 

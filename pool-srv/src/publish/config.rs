@@ -11,10 +11,13 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{
-    answer::MAX_ZONES, cookie::CookieSecrets, limit::LimitSettings, name::WireName, targets::TARGETS, tsig::TsigKey,
+    answer::MAX_ZONES, cookie::CookieSecrets, limit::LimitSettings, name::WireName, targets::TARGETS,
     zone::ZoneSettings,
 };
-use crate::directory::{Problem, from_toml, read, read_secret};
+use crate::{
+    directory::{Problem, from_toml, read, read_secret},
+    tsig::TsigKey,
+};
 
 /// The file that is read if none is named.
 pub const DEFAULT_FILE: &str = "/etc/nts-pool/nts-pool-srv.toml";
@@ -70,6 +73,9 @@ struct RawZone {
     ttl: Option<Spanned<String>>,
     negative_ttl: Option<Spanned<String>>,
     cds: Option<bool>,
+    #[serde(default)]
+    list: bool,
+    transfer_key: Option<Spanned<PathBuf>>,
     #[serde(default)]
     signatures: RawSignatures,
     publish: Option<RawPublish>,
@@ -321,6 +327,10 @@ impl Reader<'_> {
         if let Some(beyond) = raw.standby_keys.get(MAX_KEYS - 1) {
             return Err(self.wrong(beyond, format!("more than {} standby-keys", MAX_KEYS - 1)));
         }
+        if let (None, Some(file)) = (&raw.key, &raw.transfer_key) {
+            let accepted = "accepted: together with key";
+            return Err(self.wrong(file, format!("transfer-key: zone {name} is not served here; {accepted}")));
+        }
         let targets = match &raw.targets {
             None => 6,
             Some(targets) if TARGETS.contains(targets.get_ref()) => *targets.get_ref(),
@@ -340,6 +350,9 @@ impl Reader<'_> {
             ttl: seconds(self.span(raw.ttl.as_ref(), 300, (30, day))?),
             negative_ttl: seconds(self.span(raw.negative_ttl.as_ref(), 60, (10, 3_600))?),
             cds: raw.cds.unwrap_or(true),
+            // Without the list there is nothing to transfer it for.
+            list: raw.list || raw.transfer_key.is_some(),
+            transfer_key: raw.transfer_key.as_ref().map(|file| self.tsig_key(file)).transpose()?,
             members: self.file(&raw.members),
         };
         let publish = match &raw.publish {
@@ -350,8 +363,7 @@ impl Reader<'_> {
                     None => Path::new(STATE_FOLDER).join(format!("{}.published", settings.name)),
                 },
                 server: self.socket(&publish.server, 53)?,
-                key: TsigKey::load(&self.file(publish.tsig_key.get_ref()))
-                    .map_err(|problem| self.wrong(&publish.tsig_key, problem.to_string()))?,
+                key: self.tsig_key(&publish.tsig_key)?,
             }),
         };
         Ok(ZoneConfig {
@@ -363,6 +375,10 @@ impl Reader<'_> {
             backdated: self.span(raw.signatures.backdated.as_ref(), 2 * day, (3_600, 30 * day))?,
             publish,
         })
+    }
+
+    fn tsig_key(&self, file: &Spanned<PathBuf>) -> Result<TsigKey, Problem> {
+        TsigKey::load(&self.file(file.get_ref())).map_err(|problem| self.wrong(file, problem.to_string()))
     }
 
     fn host(&self, zone: &WireName, host: &Spanned<RawHost>) -> Result<(Name, Vec<IpAddr>), Problem> {

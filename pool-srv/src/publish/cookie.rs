@@ -60,7 +60,12 @@ impl CookieSecret {
 
     /// A hash that strangers cannot foresee.
     pub(super) fn hash(&self, octets: &[u8]) -> u64 {
-        siphash(&self.0, &[octets])
+        self.hash_parts(&[octets])
+    }
+
+    /// The same of parts put together.
+    pub(super) fn hash_parts(&self, parts: &[&[u8]]) -> u64 {
+        siphash(&self.0, parts)
     }
 }
 

@@ -44,8 +44,8 @@ pub enum Count {
     LimitedDropped,
     /// Queries with a good cookie.
     GoodCookie,
-    /// Draws of targets.
-    Draws,
+    /// Zones, or their serial numbers, given to who has their key.
+    Transfers,
     /// Files read again.
     Reloads,
     /// Files that could not be used.
@@ -72,7 +72,7 @@ const NAMES: [(&str, &str, &str); 21] = [
     ("limited", "outcome=\"short\"", "Answers that were withheld because a prefix had too many."),
     ("limited", "outcome=\"dropped\"", ""),
     ("cookies", "", "Queries with a good cookie."),
-    ("draws", "", "Draws of targets."),
+    ("transfers", "", "Zones, or their serial numbers, given to who has their key."),
     ("reloads", "outcome=\"done\"", "Files read again."),
     ("reloads", "outcome=\"failed\"", ""),
 ];

@@ -6,6 +6,7 @@ pub mod cli;
 mod config;
 mod cookie;
 mod counters;
+mod draws;
 mod export;
 mod limit;
 mod loader;
@@ -18,7 +19,7 @@ mod reply;
 mod serve;
 mod sign;
 mod targets;
-mod tsig;
+mod transfer;
 mod update;
 mod zone;
 
@@ -34,13 +35,12 @@ pub use record::Data;
 pub use serve::Server;
 pub use sign::{Signer, Window, ZoneKey};
 pub use targets::{Candidates, MAX_PLAIN, MAX_UDP, TARGETS};
-pub use tsig::TsigKey;
 pub use update::{Publisher, UpdateError};
 pub use zone::{Record, Zone, ZoneSettings, member_records, plain_records};
 
 /// Writes a file that is its owner's alone.
 #[cfg(test)]
-fn private(path: &std::path::Path, text: &str) {
+pub(crate) fn private(path: &std::path::Path, text: &str) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -1,7 +1,6 @@
-//! The targets in an answer: drawn anew every so often for each region, signed once for many clients.
+//! The targets in an answer: drawn by weight for each region, signed once for many clients.
 
-use core::time::Duration;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use ntp_proto::time::Monotonic;
@@ -9,12 +8,13 @@ use prefix_trie::PrefixSet;
 use rand_core::Rng;
 
 use super::{
+    draws::{DrawSecret, Kept},
     name::WireName,
     query::HEADER,
     record::{Data, FIXED},
     zone::{RrSet, Zone},
 };
-use crate::directory::{Directory, Health, Member, RegionId, Roster, Wish, mapped};
+use crate::directory::{Directory, Health, Member, Roster, Wish, mapped};
 
 /// Fewest and most targets of an answer.
 pub const TARGETS: core::ops::RangeInclusive<usize> = 4..=8;
@@ -37,12 +37,6 @@ const POINTER: usize = 2;
 /// Octets of SRV data in front of the target.
 const SRV_FIXED: usize = 6;
 
-/// Draws that are kept for each region; one of them is taken by chance.
-const DRAWS: usize = 16;
-
-/// How long a draw is used.
-const DRAW_LIFE: Duration = Duration::from_secs(20);
-
 /// Draws a second for single clients, which cost a signature each: beyond, they get what others get.
 const SINGLE_RATE: u64 = 500;
 
@@ -54,6 +48,7 @@ pub struct Candidates {
     directory: Arc<Directory>,
     /// Where members are that are only for some.
     reserved: PrefixSet<ipnet::Ipv6Net>,
+    kept: Kept,
 }
 
 impl Candidates {
@@ -65,6 +60,8 @@ impl Candidates {
             tiers: Roster::by_priority(directory, health),
             directory: Arc::clone(directory),
             reserved: prefixes.map(mapped).collect(),
+            // One more for clients that are in none.
+            kept: Kept::new(directory.region_count().saturating_add(1)),
         }
     }
 
@@ -149,41 +146,45 @@ pub(super) fn fitting(service: &WireName, rrsig_len: usize, targets: Vec<Data>) 
     kept
 }
 
-/// The draws of one zone that one thread keeps.
-#[derive(Debug, Default)]
+/// What draws follow from, and how many of them for single clients one thread may still make.
+#[derive(Debug)]
 pub(super) struct Draws {
-    /// By the smallest region of clients; there are as many as the directory has, and one for all others.
-    kept: BTreeMap<Option<RegionId>, [Option<(Monotonic, RrSet)>; DRAWS]>,
-    single: Option<RrSet>,
+    secret: DrawSecret,
     /// When what may be drawn for single clients is used up, in nanoseconds.
     single_until: u64,
 }
 
 impl Draws {
-    /// Targets for a client; `None` if too many were drawn for single clients lately.
+    pub(super) fn new(secret: DrawSecret) -> Self {
+        Self { secret, single_until: 0 }
+    }
+
+    /// The targets for a client, with their turn; `None` if too many were drawn for single clients lately. `unix` is the
+    /// time in seconds since 1970, and `now` that on the machine's own clock.
     pub(super) fn targets(
         &mut self,
         zone: &Zone,
         candidates: &Candidates,
         client: IpAddr,
         now: Monotonic,
-        random: &mut impl Rng,
-    ) -> Option<&RrSet> {
+        unix: u64,
+    ) -> Option<Arc<(u64, RrSet)>> {
+        let turn = self.secret.turn(client, unix);
+        let drawn = |secret: &DrawSecret, whose: &str| {
+            let mut random = secret.random(&zone.origin, turn, whose);
+            let targets = candidates.draw(Some(client), zone.settings.targets, &mut random);
+            RrSet::new(zone.settings.ttl, &fitting(&zone.service, zone.signer.rrsig_len(), targets))
+        };
         if candidates.is_reserved(client) {
-            return self
-                .may_single(now)
-                .then(|| self.single.insert(drawn(zone, candidates, client, random)))
-                .map(|set| &*set);
+            let whose = || format!("client {}", client.to_canonical());
+            return self.may_single(now).then(|| Arc::new((0, drawn(&self.secret, &whose()))));
         }
         let region = candidates.directory.regions_of(client).first().copied();
-        let draws = self.kept.entry(region).or_default();
-        let number = usize::try_from(random.next_u64() % DRAWS as u64).unwrap_or(0);
-        let place = draws.get_mut(number)?;
-        if place.as_ref().is_some_and(|(made, _)| now.since(*made) >= DRAW_LIFE) {
-            *place = None;
-        }
+        let number = region.map_or(0, |region| region.number().saturating_add(1));
+        let name =
+            || region.map_or_else(String::new, |region| format!("region {}", candidates.directory.region_name(region)));
         // What is drawn for one client outside all reserved prefixes holds for all of its region that are so.
-        Some(&place.get_or_insert_with(|| (now, drawn(zone, candidates, client, random))).1)
+        Some(candidates.kept.draw(number, turn, || drawn(&self.secret, &name())))
     }
 
     fn may_single(&mut self, now: Monotonic) -> bool {
@@ -197,7 +198,5 @@ impl Draws {
     }
 }
 
-fn drawn(zone: &Zone, candidates: &Candidates, client: IpAddr, random: &mut impl Rng) -> RrSet {
-    let targets = candidates.draw(Some(client), zone.settings.targets, random);
-    RrSet::new(zone.settings.ttl, &fitting(&zone.service, zone.signer.rrsig_len(), targets))
-}
+#[cfg(test)]
+mod tests;

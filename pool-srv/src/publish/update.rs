@@ -9,11 +9,8 @@ use std::{
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode, UpdateMessage as _},
     rr::{
-        DNSClass, Name, RData, Record as Sent, RecordType, TSigner,
-        rdata::{
-            NULL,
-            tsig::{TsigAlgorithm, TsigError},
-        },
+        DNSClass, Name, RData, Record as Sent, RecordType,
+        rdata::{NULL, tsig::TsigError},
     },
 };
 use rand_core::Rng;
@@ -34,7 +31,10 @@ use super::{
     targets::Candidates,
     zone::{Record, member_records},
 };
-use crate::directory::{Directory, Member, Problem};
+use crate::{
+    directory::{Directory, Member, Problem},
+    tsig::{FUDGE, Verifier},
+};
 
 /// Most records in one message.
 const MAX_RECORDS: usize = 400;
@@ -45,9 +45,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often an update is tried when the server does not answer, and the pause after the first time.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// Seconds that clocks may differ (RFC 8945 section 10).
-const FUDGE: u16 = 300;
 
 /// Why an update did not happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,14 +210,11 @@ impl Publisher {
         }
     }
 
-    async fn exchange(&self, mut message: Message) -> Result<(), UpdateError> {
+    async fn exchange(&self, message: Message) -> Result<(), UpdateError> {
         let PublishSettings { server, key, .. } = &self.publish;
         let ours = |error: String| UpdateError::Ours(error);
-        let key_name = Name::from_ascii(key.name.as_str()).map_err(|error| ours(error.to_string()))?;
-        let signer = TSigner::new(key.reveal().to_vec(), TsigAlgorithm::HmacSha256, key_name, FUDGE);
-        let signer = signer.map_err(|error| ours(error.to_string()))?;
-        let verifier = message.finalize(&signer, now::unix()).map_err(|error| ours(error.to_string()))?;
-        let request = message.to_vec().map_err(|error| ours(error.to_string()))?;
+        let id = message.id;
+        let (request, mut verifier) = Verifier::sign(key, message, now::unix()).map_err(ours)?;
         let length = u16::try_from(request.len()).map_err(|_| ours("too long".to_owned()))?;
         let broken = |error: std::io::Error| UpdateError::Unreachable(format!("{server}: {error}"));
         let mut stream = TcpStream::connect(server).await.map_err(broken)?;
@@ -229,18 +223,13 @@ impl Publisher {
         let mut answer = vec![0; length.into()];
         stream.read_exact(&mut answer).await.map_err(broken)?;
         let parsed = Message::from_vec(&answer).map_err(|error| UpdateError::Untrusted(error.to_string()))?;
-        if parsed.id != message.id {
+        if parsed.id != id {
             return Err(UpdateError::Untrusted("it answers something else".to_owned()));
         }
         if parsed.response_code != ResponseCode::NoError {
             return Err(refusal(&parsed, self.config.settings.name.as_str(), key.name.as_str()));
         }
-        let verified = verifier.map(|mut verifier| verifier.verify(&answer));
-        match verified {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(error)) => Err(UpdateError::Untrusted(error.to_string())),
-            None => Err(UpdateError::Untrusted("it is not signed".to_owned())),
-        }
+        verifier.handle_message(&answer, parsed.signature().is_some()).map(drop).map_err(UpdateError::Untrusted)
     }
 }
 

@@ -16,8 +16,9 @@ use super::{
     sign::{Signer, ZoneKey},
 };
 use crate::{
-    SERVICE,
+    LIST, SERVICE,
     directory::{Directory, Member, Problem},
+    tsig::TsigKey,
 };
 
 /// Most octets of a set of records with its signature: far below what a message over TCP may hold.
@@ -45,6 +46,10 @@ pub struct ZoneSettings {
     pub negative_ttl: u32,
     /// Whether CDS and CDNSKEY records tell the parent what its DS record should be.
     pub cds: bool,
+    /// Whether all members are listed in it, for balancers that transfer it.
+    pub list: bool,
+    /// Who may transfer it from this server.
+    pub transfer_key: Option<TsigKey>,
     /// The file that lists the members, for messages.
     pub members: PathBuf,
 }
@@ -84,7 +89,8 @@ fn addresses(owner: &WireName, ttl: u32, addresses: &[IpAddr], records: &mut Vec
     }
 }
 
-/// The records of the members that lie within the zone: addresses, and what their certificates are pinned to.
+/// The records of the members that lie within the zone (addresses, and what their certificates are pinned to), and the list
+/// of all, if there is to be one.
 ///
 /// # Errors
 ///
@@ -98,8 +104,12 @@ pub fn member_records(settings: &ZoneSettings, directory: &Directory) -> Result<
             return Err(wrong(format!("member {} is an address; accepted for SRV records: host names", member.name)));
         }
         let name = WireName::of(&member.name);
+        if settings.list {
+            records.extend(listed(settings, member, &name)?);
+        }
         let Some(front) = name.relative_to(&origin) else { continue };
-        if front.is_empty() || settings.service().is_some_and(|service| name.relative_to(&service).is_some()) {
+        let mut own = [settings.service(), origin.below(LIST)].into_iter().flatten();
+        if front.is_empty() || own.any(|own| name.relative_to(&own).is_some()) {
             return Err(wrong(format!(
                 "member {} has a name that the zone {} needs itself",
                 member.name, settings.name
@@ -118,6 +128,18 @@ pub fn member_records(settings: &ZoneSettings, directory: &Directory) -> Result<
         }
     }
     Ok(records)
+}
+
+/// The record that lists a member, whether it can be drawn or not; none for those that are for some clients only.
+fn listed(settings: &ZoneSettings, member: &Member, name: &WireName) -> Result<Option<Record>, Problem> {
+    let owner = settings.origin().below(&format!("{}.{LIST}", member.name)).ok_or_else(|| {
+        let what = format!("the name of member {} is too long for the list in the zone {}", member.name, settings.name);
+        Problem::in_line(&settings.members, member.line, what)
+    })?;
+    // No other member has the weight 0: what drains is listed with it.
+    let weight = if member.drain { 0 } else { member.weight };
+    let data = Data::Srv { priority: member.priority, weight, port: member.port, target: name.clone() };
+    Ok(member.prefixes.is_empty().then_some(Record { owner, ttl: settings.ttl, data }))
 }
 
 /// What members say of their certificates and the zone cannot: their names lie in others.
@@ -296,6 +318,11 @@ impl Zone {
         let nsec = RrSet::new(settings.negative_ttl, &[Data::Wire(kind::NSEC, data.into())]);
         let sets = sets.into_values().map(|(ttl, data)| RrSet::new(ttl, &data)).collect();
         Node { owner, sets, is_service, nsec }
+    }
+
+    /// All names that have something, in canonical order.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
     }
 
     /// The node of the zone's own name.

@@ -2,7 +2,6 @@
 
 use std::{cell::RefCell, net::IpAddr, path::Path, sync::Arc};
 
-use chacha20::ChaCha12Rng;
 use ntp_proto::{pool::Name, time::Monotonic};
 use nts_ke::{
     pool::{FixedKeys, Lists, Support, parse_grant},
@@ -16,7 +15,6 @@ use pool_srv::{
         State, Transport, Window, Zone, ZoneKey, ZoneSettings,
     },
 };
-use rand_core::SeedableRng as _;
 
 const NOW: u64 = 1_800_000_000;
 /// Octets of a query's header.
@@ -37,6 +35,8 @@ fn responder() -> Responder {
         ttl: 300,
         negative_ttl: 60,
         cds: true,
+        list: false,
+        transfer_key: None,
         members: "members.toml".into(),
     };
     let directory = parse(Path::new("members.toml"), MEMBERS).expect("a directory");
@@ -48,8 +48,7 @@ fn responder() -> Responder {
     let candidates = Arc::new(Candidates::new(&directory, |_| Health::Up));
     let state = Arc::new(State { zones: vec![Served { zone: Arc::new(zone), candidates }], ..State::default() });
     let limit = LimitSettings { rate: 0, slip: 0 };
-    let random = ChaCha12Rng::from_seed([5; 32]);
-    Responder::new(state, limit, 1, CookieSecret::new([3; 16]), Arc::new(Counters::default()), random)
+    Responder::new(state, limit, 1, CookieSecret::new([3; 16]), Arc::new(Counters::default()))
 }
 
 thread_local! {

@@ -26,6 +26,18 @@ fn three_lines_are_enough() {
 }
 
 #[test]
+fn a_zone_may_say_who_the_members_are() {
+    let more =
+        "[zone]\nname = \"Time.example\"\nservers = [\"192.0.2.53\", \"2001:db8::53\", \"[2001:db8::54]:5300\"]\n";
+    let zone = load_text(&format!("{LEAST}{more}tsig-key = \"/lists.key\"\n")).unwrap().zone.unwrap();
+    assert_eq!(zone.name.as_str(), "time.example");
+    let servers: Vec<_> = zone.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::54]:5300"]);
+    assert_eq!(zone.list, Path::new("/var/lib/nts-pool-lb/time.example.members"));
+    assert!(zone.source().unwrap_err().to_string().starts_with("/lists.key: "));
+}
+
+#[test]
 fn the_packaged_file_is_right() {
     let text = include_str!("../../../../packaging/pool/nts-pool-lb.toml");
     let config = load_text(text).unwrap();
@@ -51,6 +63,19 @@ fn mistakes_are_told_with_place_and_what_is_accepted() {
         ("metrics = \"9\"", ":4:11: metrics: \"9\""),
         ("[limits]\nburst = 0", ":5:9: burst = 0 is out of range"),
         ("[probe]\nmax-offset = nan", ":5:14: max-offset = NaN is out of range; accepted: 0.001 to 10"),
+        (
+            "[zone]\nname = \"192.0.2.1\"\nservers = [\"192.0.2.53\"]\ntsig-key = \"k\"",
+            ":5:8: name: \"192.0.2.1\" is not a name; accepted: such as \"time.example\"",
+        ),
+        (
+            "[zone]\nname = \"a.example\"\nservers = []\ntsig-key = \"k\"",
+            ":6:11: servers: 0 addresses; accepted: 1 to 8",
+        ),
+        (
+            "[zone]\nname = \"a.example\"\nservers = [\"ns1\"]\ntsig-key = \"k\"",
+            ":6:12: servers: \"ns1\" is no address; accepted: such as \"192.0.2.53\"",
+        ),
+        ("[zone]\nname = \"a.example\"\nservers = [\"192.0.2.53\"]", ":4:1: missing field `tsig-key`"),
         ("[probe]\ninterval = -1.0", ":5:12: interval = -1"),
     ] {
         let text = load_text(&format!("{LEAST}{line}\n")).unwrap_err().to_string();

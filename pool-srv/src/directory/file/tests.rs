@@ -1,6 +1,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::*;
+use crate::directory::Watched;
 
 const GOOD: &str = r#"
 [[region]]

@@ -39,6 +39,7 @@ fn a_file_is_read_with_its_defaults() {
     assert_eq!((settings.name.as_str(), settings.contact.as_str()), ("time.example", "hostmaster.example"));
     assert_eq!((settings.targets, settings.ttl, settings.negative_ttl, settings.cds), (6, 300, 60, true));
     assert_eq!(settings.members, Path::new("/etc/pool/members.toml"));
+    assert!(!settings.list && settings.transfer_key.is_none());
     let shortest = parsed("[[zone]]\nname = \"time.example\"\nmembers = \"m\"\n").unwrap();
     assert_eq!(shortest.listen.len(), 2);
     assert_eq!(shortest.zones[0].key, None);
@@ -80,6 +81,8 @@ fn mistakes_are_told_with_their_place_and_what_is_accepted() {
         ),
         ("\"ns.example\"", "\"time.example\"", "name server time.example is the zone itself"),
         ("[limit]", "[cookies]\nsecret-file = \"none\"\n[limit]", "/etc/pool/none: No such file"),
+        ("key = \"time.key\"", "transfer-key = \"none\"", "6:16: transfer-key: zone time.example is not served here"),
+        ("ttl = \"5m\"", "transfer-key = \"none\"", "11:16: /etc/pool/none: No such"),
         (
             "[limit]",
             "[zone.publish]\nserver = \"192.0.2.1\"\ntsig-key = \"none\"\n[limit]",

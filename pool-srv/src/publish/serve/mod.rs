@@ -8,8 +8,6 @@ use std::{
     sync::Arc,
 };
 
-use chacha20::ChaCha12Rng;
-use rand_core::SeedableRng as _;
 use tokio::{
     net::{TcpListener, UdpSocket},
     signal::unix::{SignalKind, signal},
@@ -60,11 +58,10 @@ struct Maker {
 }
 
 impl Maker {
-    fn responder(&self) -> io::Result<Responder> {
+    fn responder(&self) -> Responder {
         let state = Arc::clone(&self.states.borrow());
-        let random = ChaCha12Rng::from_seed(random()?);
         let counters = Arc::clone(&self.counters);
-        Ok(Responder::new(state, self.config.limit, self.tables, self.secrets.clone(), counters, random))
+        Responder::new(state, self.config.limit, self.tables, self.secrets.clone(), counters)
     }
 }
 
@@ -202,14 +199,12 @@ async fn listen(maker: &Maker, threads: usize) -> Result<Vec<SocketAddr>, String
         for _ in 0..threads {
             let socket = udp::bind(*address).map_err(|error| told(*address, "UDP", error))?;
             let socket = UdpSocket::from_std(socket.into()).map_err(|error| told(*address, "UDP", error))?;
-            let responder = maker.responder().map_err(|error| told(*address, "UDP", error))?;
-            tokio::spawn(udp::answer(socket, responder, maker.states.clone()));
+            tokio::spawn(udp::answer(socket, maker.responder(), maker.states.clone()));
         }
         listeners.push(listener);
         info!("answering at {address}");
     }
-    let responder = maker.responder().map_err(|error| error.to_string())?;
-    let shared = Arc::new(tcp::Shared::new(responder, maker.states.clone(), maker.config.tcp, &maker.counters));
+    let shared = Arc::new(tcp::Shared::new(maker.responder(), maker.states.clone(), maker.config.tcp, &maker.counters));
     let each = maker.config.tcp.connections.div_ceil(listeners.len().max(1));
     for listener in listeners {
         tokio::spawn(tcp::accept(listener, Arc::clone(&shared), each));

@@ -24,6 +24,7 @@ use crate::publish::{
     config::TcpSettings,
     counters::{Count, Counters},
     now,
+    transfer::{self, Outcome},
 };
 
 /// The part of all connections that one prefix may have.
@@ -45,22 +46,32 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Shared {
     responder: Mutex<(Responder, States)>,
+    states: States,
     settings: TcpSettings,
     counters: Arc<Counters>,
 }
 
 impl Shared {
     pub(super) fn new(responder: Responder, states: States, settings: TcpSettings, counters: &Arc<Counters>) -> Self {
-        Self { responder: Mutex::new((responder, states)), settings, counters: Arc::clone(counters) }
+        let responder = Mutex::new((responder, states.clone()));
+        Self { responder, states, settings, counters: Arc::clone(counters) }
     }
 
-    async fn respond(&self, message: &[u8], peer: IpAddr) -> Option<Vec<u8>> {
+    /// The answer to a message: one, or several if a zone is handed over; none to what is no query.
+    async fn respond(&self, message: &[u8], peer: IpAddr) -> Vec<Vec<u8>> {
+        let moment = now::moment();
+        let state = Arc::clone(&self.states.borrow());
+        if let Some((outcome, messages)) = transfer::answer(&state, message, moment.unix) {
+            self.counters.add(Count::Tcp);
+            self.counters.add(if outcome == Outcome::Handed { Count::Transfers } else { Count::Refused });
+            return messages;
+        }
         let mut out = Vec::new();
         let (responder, states) = &mut *self.responder.lock().await;
         if states.has_changed().unwrap_or(false) {
             responder.set_state(Arc::clone(&states.borrow_and_update()));
         }
-        responder.respond(message, peer, Transport::Tcp, now::moment(), &mut out).then_some(out)
+        if responder.respond(message, peer, Transport::Tcp, moment, &mut out) { vec![out] } else { vec![] }
     }
 }
 
@@ -140,9 +151,14 @@ async fn talk(mut stream: TcpStream, peer: IpAddr, shared: &Shared, idle: Durati
         };
         let mut message = vec![0; length.into()];
         timeout(idle, stream.read_exact(&mut message)).await.map_err(late)??;
-        let Some(answer) = shared.respond(&message, peer).await else { return Ok(()) };
-        let length = u16::try_from(answer.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
-        let answer = [&length.to_be_bytes(), answer.as_slice()].concat();
-        timeout(idle, stream.write_all(&answer)).await.map_err(late)??;
+        let answers = shared.respond(&message, peer).await;
+        if answers.is_empty() {
+            return Ok(());
+        }
+        for answer in answers {
+            let length = u16::try_from(answer.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+            let answer = [&length.to_be_bytes(), answer.as_slice()].concat();
+            timeout(idle, stream.write_all(&answer)).await.map_err(late)??;
+        }
     }
 }

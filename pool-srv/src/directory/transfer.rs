@@ -1,0 +1,236 @@
+//! The members of a pool from its zone: a name server hands it over whole (AXFR, RFC 5936) to whoever has a key (TSIG,
+//! RFC 8945), and says by its serial number whether it is another. Every message has to be signed with that key, or the next
+//! that is.
+
+use core::{fmt, time::Duration};
+use std::{io, net::SocketAddr};
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    rr::{Name, RData, Record, RecordType, rdata::tsig::TsigError},
+};
+use ntp_proto::pool;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{MAX_BYTES, listed::Listed};
+use crate::tsig::{FUDGE, TsigKey, Verifier};
+
+/// How long a name server may take for everything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Most name servers of a zone.
+pub const MAX_SERVERS: usize = 8;
+
+/// Where the list of members is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ZoneSource {
+    /// The zone.
+    pub name: pool::Name,
+    /// Its name servers; the first that answers is believed.
+    pub servers: Vec<SocketAddr>,
+    /// What shows them who asks, and us who answers.
+    pub key: TsigKey,
+}
+
+/// Why a zone was not transferred.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TransferError {
+    /// The server cannot be reached, or does not answer.
+    Unreachable(String),
+    /// The server refuses.
+    Refused(String),
+    /// What it says is not signed, or not whole.
+    Untrusted(String),
+    /// The zone holds no list that can be used.
+    Unusable(String),
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable(why) => write!(f, "cannot be reached: {why}"),
+            Self::Refused(why) => write!(f, "refuses: {why}"),
+            Self::Untrusted(why) => write!(f, "cannot be trusted: {why}"),
+            Self::Unusable(why) => why.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for TransferError {}
+
+/// What a zone came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Transferred {
+    /// It is what is known.
+    Same,
+    /// It is another.
+    New {
+        /// Its serial number.
+        serial: u32,
+        /// The list.
+        listed: Listed,
+    },
+}
+
+impl ZoneSource {
+    /// Asks for the zone once, each server in turn until one answers. `known` is the serial number of what is known; `now` the
+    /// time in seconds since 1970, and `id` makes numbers for messages. Takes 20 seconds for each server at most.
+    ///
+    /// # Errors
+    ///
+    /// What each server said.
+    pub async fn transfer(
+        &self,
+        known: Option<u32>,
+        now: u64,
+        mut id: impl FnMut() -> u16,
+    ) -> Result<Transferred, String> {
+        let mut told = Vec::new();
+        for server in &self.servers {
+            let asked = timeout(PATIENCE, self.ask(*server, known, now, &mut id)).await;
+            let late = |_| Err(TransferError::Unreachable(format!("no answer within {PATIENCE:?}")));
+            match asked.unwrap_or_else(late) {
+                Ok(transferred) => return Ok(transferred),
+                Err(error) => told.push(format!("name server {server} {error}")),
+            }
+        }
+        Err(format!("zone {}: {}", self.name, told.join("; ")))
+    }
+
+    async fn ask(
+        &self,
+        server: SocketAddr,
+        known: Option<u32>,
+        now: u64,
+        id: &mut impl FnMut() -> u16,
+    ) -> Result<Transferred, TransferError> {
+        let broken = |error: io::Error| TransferError::Unreachable(error.to_string());
+        let mut stream = TcpStream::connect(server).await.map_err(broken)?;
+        if let Some(known) = known {
+            let mut soa = Incoming::new(self, RecordType::SOA, id(), now)?;
+            exchange(&mut stream, &mut soa).await?;
+            if soa.serial()? == known {
+                return Ok(Transferred::Same);
+            }
+        }
+        let mut zone = Incoming::new(self, RecordType::AXFR, id(), now)?;
+        exchange(&mut stream, &mut zone).await?;
+        let serial = zone.serial()?;
+        let listed = Listed::read(&self.name, &zone.records).map_err(TransferError::Unusable)?;
+        Ok(Transferred::New { serial, listed })
+    }
+}
+
+/// Sends a request, and takes messages until all that belongs to it has come.
+async fn exchange(stream: &mut TcpStream, incoming: &mut Incoming) -> Result<(), TransferError> {
+    let broken = |error: io::Error| TransferError::Unreachable(error.to_string());
+    let length = u16::try_from(incoming.request.len()).unwrap_or(0);
+    stream.write_all(&[&length.to_be_bytes(), incoming.request.as_slice()].concat()).await.map_err(broken)?;
+    let mut left = MAX_BYTES;
+    loop {
+        let length = stream.read_u16().await.map_err(broken)?;
+        left = left.checked_sub(length.into()).ok_or_else(|| {
+            TransferError::Unusable(format!("the zone is longer than {MAX_BYTES} octets, which is too long"))
+        })?;
+        let mut message = vec![0; length.into()];
+        stream.read_exact(&mut message).await.map_err(broken)?;
+        if incoming.handle_message(&message)? {
+            return Ok(());
+        }
+    }
+}
+
+/// The answer to one request: its messages in their order, and whether they are the server's.
+struct Incoming {
+    zone: Name,
+    key: String,
+    kind: RecordType,
+    id: u16,
+    request: Vec<u8>,
+    verifier: Verifier,
+    records: Vec<Record>,
+}
+
+impl Incoming {
+    fn new(source: &ZoneSource, kind: RecordType, id: u16, now: u64) -> Result<Self, TransferError> {
+        let ours = |error: String| TransferError::Unusable(error);
+        let zone = Name::from_ascii(format!("{}.", source.name)).map_err(|error| ours(error.to_string()))?;
+        let mut message = Message::new(id, MessageType::Query, OpCode::Query);
+        message.add_query(Query::query(zone.clone(), kind));
+        let (request, verifier) = Verifier::sign(&source.key, message, now).map_err(ours)?;
+        Ok(Self { zone, key: source.key.name.to_string(), kind, id, request, verifier, records: Vec::new() })
+    }
+
+    /// Takes a message; whether it was the last.
+    fn handle_message(&mut self, bytes: &[u8]) -> Result<bool, TransferError> {
+        let untrusted = |what: &str| TransferError::Untrusted(what.to_owned());
+        // What cannot be read to its end is not looked at in another way.
+        let message = Message::from_vec(bytes).map_err(|error| TransferError::Untrusted(error.to_string()))?;
+        if message.id != self.id || message.message_type != MessageType::Response {
+            return Err(untrusted("it answers something else"));
+        }
+        if message.response_code != ResponseCode::NoError {
+            return Err(self.refusal(&message));
+        }
+        let is_signed = self.verifier.handle_message(bytes, message.signature().is_some());
+        let is_signed = is_signed.map_err(TransferError::Untrusted)?;
+        let before = self.records.len();
+        self.records.extend(message.answers);
+        let is_whole = self.is_whole(before)?;
+        if is_whole && !is_signed {
+            return Err(untrusted("the last message is not signed"));
+        }
+        Ok(is_whole)
+    }
+
+    /// Whether all has come: one start of authority, or for a whole zone the same again at its end (RFC 5936 section 2.2).
+    /// That it is not before so many records is known.
+    fn is_whole(&self, before: usize) -> Result<bool, TransferError> {
+        let wrong = |what: &str| TransferError::Untrusted(what.to_owned());
+        let is_start = |record: &Record| record.name == self.zone && record.record_type() == RecordType::SOA;
+        let Some(first) = self.records.first() else {
+            return if self.kind == RecordType::AXFR { Ok(false) } else { Err(wrong("it has no start of authority")) };
+        };
+        if !is_start(first) {
+            return Err(wrong("it does not begin with the start of authority"));
+        }
+        if self.kind != RecordType::AXFR {
+            return Ok(true);
+        }
+        let mut later = self.records.iter().enumerate().skip(before.max(1)).filter(|(_, record)| is_start(record));
+        match later.next() {
+            None => Ok(false),
+            Some((place, last)) if place + 1 == self.records.len() && last.data == first.data => Ok(true),
+            Some(_) => Err(wrong("the zone does not end as it began")),
+        }
+    }
+
+    fn serial(&self) -> Result<u32, TransferError> {
+        let Some(Record { data: RData::SOA(soa), .. }) = self.records.first() else {
+            return Err(TransferError::Untrusted("it has no start of authority".to_owned()));
+        };
+        Ok(soa.serial)
+    }
+
+    /// What a refusal means, and where to look.
+    fn refusal(&self, answer: &Message) -> TransferError {
+        let Self { zone, key, .. } = self;
+        let tsig = answer.signature().and_then(|record| record.data.error);
+        let why = match (tsig, answer.response_code) {
+            (Some(TsigError::BadKey), _) => format!("BADKEY: it has no key {key} with hmac-sha256"),
+            (Some(TsigError::BadSig), _) => format!("BADSIG: its secret of key {key} is another"),
+            (Some(TsigError::BadTime), _) => format!("BADTIME: its clock and ours differ by more than {FUDGE} s"),
+            (_, ResponseCode::NotAuth) => format!("NOTAUTH: it does not serve {zone}, or does not know key {key}"),
+            (_, ResponseCode::Refused) => format!("REFUSED: key {key} must not transfer {zone} there"),
+            (_, code) => format!("{code}"),
+        };
+        TransferError::Refused(why)
+    }
+}
+
+#[cfg(test)]
+mod tests;

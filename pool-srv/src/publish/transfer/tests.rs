@@ -1,0 +1,190 @@
+use std::{path::Path, sync::Arc};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
+
+use super::{
+    super::{
+        config::Config,
+        sign::{Signer, Window, ZoneKey},
+        targets::Candidates,
+        zone::{Zone, ZoneSettings},
+    },
+    *,
+};
+use crate::{
+    directory::{Health, Listed, Transferred, ZoneSource, parse, parse_foreign},
+    tsig::TsigKey,
+};
+
+const NOW: u64 = 1_800_000_000;
+
+fn key(name: &str, secret: &str) -> TsigKey {
+    TsigKey::parse(&format!("key {name} {{ algorithm hmac-sha256; secret {secret}; }};")).unwrap()
+}
+
+fn ours() -> TsigKey {
+    key("lists.example", "AAECAwQFBgcICQoLDA0ODw==")
+}
+
+/// The zone of a pool with these members, and a list of them.
+fn state(members: &str, serial: u32) -> State {
+    state_with("list = true", members, serial, Some(ours()))
+}
+
+fn state_with(more: &str, members: &str, serial: u32, transfer_key: Option<TsigKey>) -> State {
+    let text = format!(
+        "[[zone]]\nname = \"time.example\"\nmembers = \"m\"\nttl = \"2m\"\n\
+         name-servers = [{{ name = \"ns1.time.example\", addresses = [\"192.0.2.53\"] }}]\n{more}\n"
+    );
+    let settings = Config::parse(Path::new("c"), &text).unwrap().zones.remove(0).settings;
+    let settings = ZoneSettings { transfer_key, ..settings };
+    let directory = parse(Path::new("m"), members).unwrap();
+    let zone_key = ZoneKey::generate().unwrap();
+    let zone_key = Arc::new(ZoneKey::from_pem(Path::new("key"), zone_key.as_bytes()).unwrap());
+    let window = Window { inception: NOW - 1, expiration: NOW + 1 };
+    let signer = Signer::new(Arc::clone(&zone_key), settings.origin(), window);
+    let zone = Zone::build(&settings, &directory, &[zone_key], signer, serial).unwrap();
+    let candidates = Candidates::new(&directory, |_| Health::Down);
+    State { zones: vec![Served { zone: Arc::new(zone), candidates: Arc::new(candidates) }], ..State::default() }
+}
+
+type Change = fn(Vec<Vec<u8>>) -> Vec<Vec<u8>>;
+
+/// Asks a server of this state, which changes its answers so.
+fn transfer(state: &State, key: TsigKey, known: Option<u32>, change: Change) -> Result<Transferred, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // One that nobody answers at comes first.
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let servers = vec![nobody, listener.local_addr().unwrap()];
+        let source = ZoneSource { name: ntp_proto::pool::Name::parse("time.example").unwrap(), servers, key };
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            while let Ok(length) = stream.read_u16().await {
+                let mut query = vec![0; length.into()];
+                stream.read_exact(&mut query).await.unwrap();
+                let Some((_, messages)) = answer(state, &query, NOW) else { break };
+                let whole = messages.len();
+                let messages = change(messages);
+                let is_cut = messages.len() < whole;
+                for message in messages {
+                    // A client that has heard enough is gone.
+                    let _ = stream.write_u16(message.len().try_into().unwrap()).await;
+                    let _ = stream.write_all(&message).await;
+                }
+                if is_cut {
+                    break;
+                }
+            }
+            drop(stream);
+            core::future::pending::<()>().await;
+        };
+        tokio::select! {
+            transferred = source.transfer(known, NOW, || 7) => transferred,
+            () = serve => unreachable!(),
+        }
+    })
+}
+
+fn new(transferred: Result<Transferred, String>) -> (u32, Listed) {
+    let Ok(Transferred::New { serial, listed }) = transferred else { panic!("{transferred:?}") };
+    (serial, listed)
+}
+
+fn many(count: usize) -> String {
+    (0..count).map(|n| format!("[[member]]\nname = \"ntp{n:05}.example.net\"\nweight = {}\n", n % 100 + 1)).collect()
+}
+
+const MEMBERS: &str = "[[region]]\nname = \"lab\"\nprefixes = [\"192.0.2.0/24\"]\n\
+    [[member]]\nname = \"ke1.time.example\"\nport = 4446\nweight = 30\nregions = [\"lab\"]\n\
+    addresses = [\"192.0.2.1\", \"2001:db8::1\"]\ntoken = \"0123456789abcdef012345\"\n\
+    tlsa = [\"3 1 1 abababababababababababababababababababababababababababababababab\"]\n\
+    [[member]]\nname = \"zoo.example\"\npriority = 5\ndrain = true\n\
+    [[member]]\nname = \"campus.example\"\nprefixes = [\"198.51.100.0/24\"]\n";
+
+#[test]
+fn a_zone_gives_its_list_to_who_has_the_key() {
+    let (serial, listed) = new(transfer(&state(MEMBERS, 12), ours(), None, |messages| messages));
+    assert_eq!((serial, listed.members, listed.look_after.as_secs()), (12, 2, 120));
+    assert!(!listed.text.contains("0123456789"), "tokens are in no zone");
+    let directory = parse_foreign(Path::new("list"), &listed.text).unwrap();
+    let [ke1, zoo] = directory.members() else { panic!("{}", listed.text) };
+    // All are down, and that says nothing of who belongs to the pool.
+    assert_eq!(
+        (ke1.name.as_str(), ke1.port, ke1.priority, ke1.weight, ke1.drain),
+        ("ke1.time.example", 4446, 0, 30, false)
+    );
+    assert_eq!(ke1.addresses.len(), 2);
+    assert_eq!(ke1.tlsa[0].to_string(), format!("3 1 1 {}", "ab".repeat(32)));
+    assert_eq!((zoo.name.as_str(), zoo.port, zoo.priority, zoo.drain), ("zoo.example", 4460, 5, true));
+    // The same serial number is the same zone.
+    assert_eq!(transfer(&state(MEMBERS, 12), ours(), Some(12), |messages| messages), Ok(Transferred::Same));
+    assert_eq!(new(transfer(&state(MEMBERS, 13), ours(), Some(12), |messages| messages)).0, 13);
+}
+
+#[test]
+fn a_list_is_whole_however_long_it_is() {
+    let state = state(&many(20_000), 1);
+    let (_, listed) = new(transfer(&state, ours(), None, |messages| {
+        assert!(messages.len() > 20 && messages.iter().all(|message| message.len() < 65_536), "{}", messages.len());
+        messages
+    }));
+    assert_eq!(listed.members, 20_000);
+    let changes: [(Change, &str); 4] = [
+        (|mut messages| messages.drain(..5).collect(), "cannot be reached"),
+        (
+            |mut messages| {
+                messages.remove(5);
+                messages
+            },
+            "its signature is wrong",
+        ),
+        (
+            |mut messages| {
+                messages.swap(5, 6);
+                messages
+            },
+            "its signature is wrong",
+        ),
+        (
+            |mut messages| {
+                messages.iter_mut().for_each(|message| message[1] ^= 1);
+                messages
+            },
+            "it answers something else",
+        ),
+    ];
+    for (change, wanted) in changes {
+        let told = transfer(&state, ours(), None, change).unwrap_err();
+        assert!(told.contains(wanted), "{told}");
+    }
+}
+
+#[test]
+fn others_get_nothing_and_are_told_why() {
+    let state = state(MEMBERS, 1);
+    let told = |key| transfer(&state, key, None, |messages| messages).unwrap_err();
+    let other_name = told(key("other.example", "AAECAwQFBgcICQoLDA0ODw=="));
+    assert!(other_name.contains("refuses: BADKEY: it has no key other.example"), "{other_name}");
+    assert!(other_name.starts_with("zone time.example: name server 127.0.0.1:"), "{other_name}");
+    let other_secret = told(key("lists.example", "AAECAwQFBgcICQoLDA0ODg=="));
+    assert!(other_secret.contains("refuses: BADSIG: its secret of key lists.example is another"), "{other_secret}");
+    // Queries without a signature, of another kind or broken are none of this.
+    let unsigned = Message::from_vec(&[0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).unwrap().to_vec().unwrap();
+    assert_eq!(answer(&state, &unsigned, NOW), None);
+    // A zone without a key is nobody's.
+    let keyless = state_with("list = true", MEMBERS, 1, None);
+    let told = transfer(&keyless, ours(), None, |messages| messages).unwrap_err();
+    assert!(told.contains("BADKEY"), "{told}");
+}
+
+#[test]
+fn a_zone_without_a_list_has_no_members() {
+    // What clients ask for is a draw, and is not taken for one.
+    let told = transfer(&state_with("", MEMBERS, 1, Some(ours())), ours(), None, |messages| messages).unwrap_err();
+    assert!(told.contains("lists no members: it has no SRV records below _members.time.example."), "{told}");
+}
