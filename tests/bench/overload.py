@@ -9,6 +9,8 @@ times what another can take.
 
   load      exchanges begin at 0.5, 1, 2 and 3 times the rate that the balancer reaches with as many users as it likes
   workers   what one worker and two reach, ECDSA, with everybody on the same two processors
+  ntp       NTP requests, plain and with NTS, at the same shares of what each server answers at most: our ntpd and, if CHRONYD
+            names it, chronyd, in turns. Each has one thread and half of a processor, so that another can offer three times as many
   loss      200 users a second over a link that loses none, 1 % and 5 % of packets each way; as root, with /dev/net/tun
 """
 
@@ -18,13 +20,16 @@ import os
 import statistics
 import subprocess
 import threading
+import time
 from pathlib import Path
 
-from pool_drill import POOL, USERS, Pool, cpu_seconds, sh
+from pool_drill import BIN, POOL, USERS, Pool, cpu_seconds, sh
 
 SHARES = (0.5, 1, 2, 3)
 LOSSES = (0, 0.01, 0.05)
 LOSSY_RATE = 200
+# Requests a second that no server answers all of.
+MOST = 400_000
 
 
 class Apart(Pool):
@@ -164,12 +169,100 @@ def loss_inside(options):
     return out
 
 
-KNOWN = {"load": load, "workers": workers, "loss": loss, "loss-inside": loss_inside}
+class Servers(Apart):
+    """One NTP server at a time, in the place of the pool, with a program beside it that takes half of its processor."""
+
+    def __enter__(self):
+        self._certificates(["m1.test"])
+        self.start(["taskset", "-c", "1", "sh", "-c", "while :; do :; done"], "beside.log")
+        return self
+
+    def start(self, words, log):
+        return self._start(words, log)
+
+    def start_ours(self):
+        ntp, ke = self.port + 1, self.port + 2
+        config = self._write("ours.toml", f"""
+[serve]
+listen = ["127.0.0.1:{ntp}"]
+allow = ["127.0.0.0/8"]
+rate-limit = false
+threads = 1
+[serve.nts]
+listen = ["127.0.0.1:{ke}"]
+certificate = "{self.dir}/m1.test.pem"
+private-key = "{self.dir}/m1.test.key"
+[state]
+directory = "{self.dir}/state"
+[control]
+socket = "{self.dir}/control.sock"
+""")
+        return self.start([*GUARDED, BIN / "ntpd", "-x", "-c", config], "ours.log"), ntp, ke
+
+    def start_chronyd(self):
+        ntp, ke = self.port + 3, self.port + 4
+        self.dir.chmod(0o755)
+        config = self._write("chrony.conf", f"""
+local stratum 3
+allow all
+bindaddress 127.0.0.1
+port {ntp}
+cmdport 0
+bindcmdaddress /
+pidfile /
+ntsport {ke}
+ntsprocesses 0
+ntsserverkey {self.dir}/m1.test.key
+ntsservercert {self.dir}/m1.test.pem
+""")
+        return self.start([*GUARDED, os.environ["CHRONYD"], "-x", "-d", "-u", "root", "-F", "0", "-f", config], "chrony.log"), ntp, ke
+
+    def offer(self, ntp, ke, rate, nts):
+        words = ["--ke", f"127.0.0.1:{ke}", "--name", "m1.test", "--roots", self.dir / "ca.pem"] if nts else []
+        return json.loads(sh("taskset", "-c", "0", BIN / "ntp_load", "--server", f"127.0.0.1:{ntp}", "--rate", rate,
+                             "--seconds", self.options.seconds, *words))
+
+
+GUARDED = ["taskset", "-c", "1", "setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time"]
+
+
+def ntp(options):
+    with Servers(options) as servers:
+        running = {"ntpd": servers.start_ours()}
+        if os.environ.get("CHRONYD"):
+            running["chronyd"] = servers.start_chronyd()
+        time.sleep(3)
+        out = {}
+        for nts in (False, True):
+            for number in range(options.rounds):
+                for name, (process, port, ke) in running.items():
+                    # More than any can answer shows how many it can.
+                    told = servers.offer(port, ke, MOST, nts)
+                    capacity = told["answered"] / told["seconds"]
+                    levels = {"capacity": round(capacity)}
+                    for share in SHARES:
+                        before = cpu_seconds(process)
+                        told = servers.offer(port, ke, share * capacity, nts)
+                        took = cpu_seconds(process) - before
+                        levels[share] = {
+                            "offered-a-second": round(told["sent"] / told["seconds"]),
+                            "answered-a-second": round(told["answered"] / told["seconds"]),
+                            "ms": {which: round(1000 * value, 2) for which, value in told["wait"].items()},
+                            "us-of-its-processor": round(1e6 * took / max(1, told["answered"]), 2),
+                            "memory-MiB": round(resident(process), 1)}
+                    key = f"{name}, {'NTS' if nts else 'plain'}"
+                    out.setdefault(key, []).append(levels)
+                    print(key, json.dumps(levels), flush=True)
+        return {key: {"goodput-3-to-1": [round(each[3]["answered-a-second"] / each[1]["answered-a-second"], 3) for each in rounds]}
+                for key, rounds in out.items()}
+
+
+KNOWN = {"load": load, "workers": workers, "ntp": ntp, "loss": loss, "loss-inside": loss_inside}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("what", nargs="*", default=["load", "workers", "loss"], help=", ".join(list(KNOWN)[:3]))
+    parser.add_argument("what", nargs="*", default=["load", "workers", "ntp", "loss"], help=", ".join(list(KNOWN)[:4]))
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--port", type=int, default=24460)
@@ -178,7 +271,7 @@ def main():
     options.debug = False
     for what in options.what:
         if what not in KNOWN:
-            parser.error(f"{what}: accepted: {', '.join(list(KNOWN)[:3])}")
+            parser.error(f"{what}: accepted: {', '.join(list(KNOWN)[:4])}")
         print(json.dumps({what: KNOWN[what](options)}, indent=1), flush=True)
 
 

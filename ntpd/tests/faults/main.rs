@@ -7,6 +7,7 @@ mod configuration;
 mod control;
 mod exchange;
 mod first_boot;
+mod mutations;
 mod oneshot;
 mod replies;
 mod restart;
