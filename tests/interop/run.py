@@ -658,6 +658,34 @@ ke-port = {4460 + n}
         difflib.unified_diff(shape(file.read_text()).splitlines(), shape(text).splitlines(), lineterm="")))
 
 
+@case
+def a_full_disk_and_one_that_is_only_read_stop_nothing(lab):
+    chrony_server(lab.a, "served")
+    text = f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}'
+    for what, spoil, told in (
+        ("full", "dd if=/dev/zero of=$0/fill bs=4k 2>/dev/null; true", "No space left on device"),
+        ("read", "mount -o remount,ro $0", "Read-only file system"),
+    ):
+        state = lab.dir / what
+        state.mkdir(mode=0o700)
+        config = lab.write(f"{what}.toml", f"""{text}
+[state]
+directory = "{state}"
+[control]
+socket = "{lab.dir}/{what}.sock"
+""")
+        script = f'set -e; mount -t tmpfs -o size=16k,mode=700 tmpfs $0; {spoil}; exec "$@"'
+        words = ["unshare", "-m", "sh", "-c", script, state, OURS / "ntpd", "-x", "-c", config]
+        daemon = lab.b.start(*words, log=f"{what}.log", shim=False)
+        daemon.socket = lab.dir / f"{what}.sock"
+        synchronized = lambda: (report(lab.b, daemon, "tracking") or {}).get("synchronized")
+        wait_for("a clock that is synchronized all the same", synchronized)
+        daemon.terminate()
+        expect(daemon.wait(10) == 0, "it ends as always", lab.log(f"{what}.log"))
+        saved = [line for line in lab.log(f"{what}.log").splitlines() if "state not saved" in line]
+        expect(len(saved) == 1 and told in saved[0], "it says once that nothing is kept", lab.log(f"{what}.log"))
+
+
 if __name__ == "__main__":
     if not CHRONYD:
         sys.exit("chronyd is not here: run tests/run as root")
