@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    discipline::MAX_UPDATE_SKEW,
     ids::{Leap, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
@@ -10,6 +11,8 @@ use crate::{
     time::PollInterval,
     wire::Header,
 };
+
+mod orphan;
 
 fn at(seconds: f64) -> NtpTimestamp {
     NtpTimestamp::from_bits(4_000_000_000 << 32) + NtpDuration::from_seconds(seconds)
@@ -26,6 +29,9 @@ fn config() -> EngineConfig {
         step_limit: StepLimit::Updates(3),
         max_slew: Rate::from_ppm(80_000.0),
         max_frequency: Rate::from_ppm(500.0),
+        max_update_skew: MAX_UPDATE_SKEW,
+        change_limit: None,
+        notable_offset: 1.0,
         pass_leap: true,
         applied: Rate::ZERO,
         saved_frequency: None,

@@ -20,6 +20,7 @@ use crate::{
 
 mod access;
 mod interleave;
+mod local;
 mod rate;
 mod reply;
 mod request;
@@ -31,6 +32,7 @@ use request::{NtsFields, Protection};
 
 pub use access::{Access, AccessTable, Prefix, TooManyRules};
 pub use interleave::{InterleaveSlot, InterleaveTable, TransmitToken};
+pub use local::{LOCAL_REFERENCE, LocalConfig, LocalReference};
 pub use rate::{RateLimit, RateTable};
 pub use verdict::{DropReason, ReplyClass, Verdict};
 
@@ -218,7 +220,7 @@ impl<'t> Responder<'t> {
         out: &mut [u8],
     ) -> Result<Reply, DropReason> {
         let permit = self.permit(Subject::Address(incoming.meta.peer), incoming.meta.monotonic)?;
-        let stamped = self.stamp(permit, incoming, now);
+        let stamped = self.stamp(permit, incoming, now)?;
         reply::put_header(out, &stamped.header).ok_or(DropReason::NoSpace)?;
         Ok(Reply { len: Header::LEN, class: class(permit, ReplyClass::Plain), stamped })
     }
@@ -239,7 +241,7 @@ impl<'t> Responder<'t> {
             return Err(DropReason::Key);
         }
         let permit = self.permit(Subject::Key(incoming.meta.peer, key_id), incoming.meta.monotonic)?;
-        let stamped = self.stamp(permit, incoming, now);
+        let stamped = self.stamp(permit, incoming, now)?;
         reply::put_header(out, &stamped.header).ok_or(DropReason::NoSpace)?;
         let len = self.keys[at].append_cut(out, Header::LEN, digest.len()).map_err(|_| DropReason::NoSpace)?;
         Ok(Reply { len, class: class(permit, ReplyClass::Symmetric), stamped })
@@ -272,7 +274,7 @@ impl<'t> Responder<'t> {
         let keyring = self.keyring.as_ref().ok_or(DropReason::Nts)?;
         let draft =
             NtsDraft::new(out, unique_id, keyring, &keys, fields.cookies, &mut self.rng).ok_or(DropReason::NoSpace)?;
-        let stamped = self.stamp(permit, incoming, now);
+        let stamped = self.stamp(permit, incoming, now)?;
         reply::put_header(out, &stamped.header).ok_or(DropReason::NoSpace)?;
         let len = draft.seal(out, &keys.s2c, &mut self.rng).ok_or(DropReason::NoSpace)?;
         self.counters.cookies += draft.cookies as u64;
@@ -318,10 +320,15 @@ impl<'t> Responder<'t> {
         Err(DropReason::Rate)
     }
 
-    fn stamp(&self, permit: Permit, incoming: &Incoming<'_>, now: impl FnOnce() -> NtpTimestamp) -> Stamped {
+    fn stamp(
+        &self,
+        permit: Permit,
+        incoming: &Incoming<'_>,
+        now: impl FnOnce() -> NtpTimestamp,
+    ) -> Result<Stamped, DropReason> {
         match permit {
-            Permit::Answer => incoming.time(self.interleave.as_ref(), now),
-            Permit::Kiss => incoming.kiss(Kiss::Rate),
+            Permit::Answer => incoming.time(self.interleave.as_ref(), now).ok_or(DropReason::Leap),
+            Permit::Kiss => Ok(incoming.kiss(Kiss::Rate)),
         }
     }
 
@@ -341,6 +348,7 @@ impl<'t> Responder<'t> {
             Err(DropReason::Nts) => &mut counters.dropped_nts,
             Err(DropReason::Rate) => &mut counters.dropped_rate,
             Err(DropReason::NoSpace) => &mut counters.dropped_no_space,
+            Err(DropReason::Leap) => &mut counters.dropped_leap,
             Ok(reply) => {
                 counters.interleaved += u64::from(reply.stamped.interleaved);
                 match reply.class {
