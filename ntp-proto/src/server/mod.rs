@@ -19,6 +19,7 @@ use crate::{
 };
 
 mod access;
+mod clients;
 mod interleave;
 mod local;
 mod rate;
@@ -31,6 +32,7 @@ use reply::{Incoming, NtsDraft, Stamped};
 use request::{NtsFields, Protection};
 
 pub use access::{Access, AccessTable, Prefix, TooManyRules};
+pub use clients::{Asked, ClientRow, ClientSlot, ClientTable, Requests};
 pub use interleave::{InterleaveSlot, InterleaveTable, TransmitToken};
 pub use local::{LOCAL_REFERENCE, LocalConfig, LocalReference};
 pub use rate::{RateLimit, RateTable};
@@ -74,6 +76,7 @@ pub struct Responder<'t> {
     keyring: Option<Keyring>,
     rate: Option<RateTable<'t>>,
     interleave: Option<InterleaveTable<'t>>,
+    clients: Option<ClientTable<'t>>,
     rng: ChaCha12Rng,
     counters: ServerCounters,
 }
@@ -109,6 +112,7 @@ impl<'t> Responder<'t> {
             keyring: None,
             rate: None,
             interleave: None,
+            clients: None,
             rng: ChaCha12Rng::from_seed(seed),
             counters: ServerCounters::default(),
         }
@@ -146,6 +150,11 @@ impl<'t> Responder<'t> {
         self.interleave = table;
     }
 
+    /// Takes note of who asks, or does not.
+    pub fn set_client_table(&mut self, table: Option<ClientTable<'t>>) {
+        self.clients = table;
+    }
+
     /// What was counted since the start.
     #[must_use]
     pub const fn counters(&self) -> &ServerCounters {
@@ -176,6 +185,7 @@ impl<'t> Responder<'t> {
         let room = out.len().min(request.len());
         let outcome = self.decide(request, meta, status, now, &mut out[..room]);
         self.count(meta, &outcome);
+        self.note(meta, &outcome);
         match outcome {
             Ok(Reply { len, class, stamped }) => Verdict::Reply {
                 len,
@@ -332,6 +342,17 @@ impl<'t> Responder<'t> {
         }
     }
 
+    /// Takes note of whoever is served at all.
+    fn note(&self, meta: &RxMeta, outcome: &Result<Reply, DropReason>) {
+        let Some(table) = &self.clients else { return };
+        let is_answered = match outcome {
+            Err(DropReason::Malformed | DropReason::Mode | DropReason::Access) => return,
+            Err(DropReason::Key | DropReason::Nts | DropReason::Rate | DropReason::NoSpace | DropReason::Leap) => false,
+            Ok(_) => true,
+        };
+        table.note(meta.peer, meta.monotonic, Asked::Ntp, is_answered);
+    }
+
     fn count(&mut self, meta: &RxMeta, outcome: &Result<Reply, DropReason>) {
         let counters = &mut self.counters;
         counters.received += 1;
@@ -371,6 +392,7 @@ impl fmt::Debug for Responder<'_> {
             .field("keyring", &self.keyring)
             .field("rate", &self.rate)
             .field("interleave", &self.interleave)
+            .field("clients", &self.clients)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }

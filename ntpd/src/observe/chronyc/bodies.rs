@@ -7,6 +7,9 @@ use super::codec::{Address, Timespec, body};
 /// Number for an age that is not known.
 pub(crate) const NEVER: u32 = u32::MAX;
 
+/// Stands for an interval that is not known.
+pub(crate) const NO_INTERVAL: i8 = i8::MAX;
+
 /// Clients in one reply.
 pub(crate) const CLIENTS: usize = 8;
 
@@ -357,6 +360,26 @@ body! {
         ke_age_seconds: u32,
         command_age_seconds: u32,
     }
+}
+
+impl ClientEntry {
+    /// A place without a client.
+    pub(crate) const NONE: Self = Self {
+        address: Address::Unspecified,
+        ntp_hits: 0,
+        ke_hits: 0,
+        command_hits: 0,
+        ntp_drops: 0,
+        ke_drops: 0,
+        command_drops: 0,
+        ntp_interval: NO_INTERVAL,
+        ke_interval: NO_INTERVAL,
+        command_interval: NO_INTERVAL,
+        ntp_timeout_interval: NO_INTERVAL,
+        ntp_age_seconds: NEVER,
+        ke_age_seconds: NEVER,
+        command_age_seconds: NEVER,
+    };
 }
 
 body! {
