@@ -41,10 +41,11 @@ def a_clock_that_follows_nobody_is_served_if_it_is_to_be(lab):
     wait_for("chronyd to follow", lambda: follows(lab.b, client, 7))
     told = our_chronyc(lab, "-c", "tracking").strip().split(",")
     expect(told[0] == "7F7F0101" and told[2] == "7" and told[-1] == "Normal", "our own tracking", told)
-    ours_told = report(lab.a, served, "tracking")["tracking"]
+    ours_told = report(lab.a, served, "tracking")
     expect(ours_told["local-stratum"] == 7 and not ours_told["synchronized"], "ntpctl tracking", ours_told)
     # Programs of others change it, and ours.
-    expect("200 OK" in our_chronyc(lab, "local stratum 4"), "chronyc local")
+    told = our_chronyc(lab, "local stratum 4")
+    expect("200 OK" in told, "chronyc local", told)
     wait_for("the other stratum", lambda: follows(lab.b, client, 4))
     ntpctl(lab.a, served, "local", "off")
     expect(our_chronyc(lab, "-c", "tracking").startswith("00000000,"), "nobody is followed")
@@ -59,11 +60,11 @@ def of_orphans_all_follow_one(lab):
                      for host, other in ((lab.a, lab.b), (lab.b, lab.a)))
     third = chrony(lab.c, f"server {lab.a.v4} minpoll 0 maxpoll 0\nserver {lab.b.v4} minpoll 0 maxpoll 0\n"
                           "local stratum 10 orphan\nallow all", "third")
-    stratum = lambda host, daemon: report(host, daemon, "tracking")["tracking"]["stratum"]
+    stratum = lambda host, daemon: (report(host, daemon, "tracking") or {}).get("stratum")
     # 10.89.7.1 comes first.
     wait_for("the second to follow the first", lambda: stratum(lab.b, second) == 11)
     wait_for("chronyd to follow the first", lambda: follows(lab.c, third, 10))
-    local_stratum = lambda host, daemon: report(host, daemon, "tracking")["tracking"]["local-stratum"]
+    local_stratum = lambda host, daemon: report(host, daemon, "tracking")["local-stratum"]
     expect(local_stratum(lab.a, first) == 10 and local_stratum(lab.b, second) is None, "who serves its own clock")
 
 
@@ -121,10 +122,11 @@ write = ["measurements", "statistics", "tracking", "selection"]
     daemon.socket = lab.dir / "full.sock"
     complaint = "log file not written"
     wait_for("the disk to be full", lambda: complaint in lab.log("full.log"), 120)
-    updates = lambda: report(lab.a, daemon, "tracking")["tracking"]["updates"]
+    updates = lambda: report(lab.a, daemon, "tracking")["updates"]
     before = updates()
     wait_for("the clock to be kept", lambda: updates() > before + 5)
-    expect(lab.log("full.log").count(complaint) == 1, "it is said once", lab.log("full.log"))
+    said = [re.search(r"file=(\S+)", line)[1] for line in lab.log("full.log").splitlines() if complaint in line]
+    expect(len(said) == len(set(said)), "it is said once of each file", lab.log("full.log"))
 
 
 @case
@@ -134,11 +136,11 @@ def a_file_of_leap_seconds_is_read_and_its_end_told(lab):
     daemon = ours(lab.a, f'{server(lab.b)}[clock]\nleap-file = "{leaps}"\n', "leaps")
     expired = lambda: "expired" in lab.log("ours-leaps.log")
     wait_for("a warning", expired)
-    told = report(lab.a, daemon, "tracking")["tracking"]["leap-file"]
+    told = report(lab.a, daemon, "tracking")["leap-file"]
     expect(told["expired"] and told["expires-unix-seconds"] == 3900000000 - 2208988800, "ntpctl tracking", told)
     lab.write("leap-seconds.list", "#@ 4200000000\n3644697600 36\n3692217600 37\n", 0o644)
     ntpctl(lab.a, daemon, "reload")
-    told = report(lab.a, daemon, "tracking")["tracking"]["leap-file"]
+    told = report(lab.a, daemon, "tracking")["leap-file"]
     expect(not told["expired"], "after a reload", told)
     expect(lab.log("ours-leaps.log").count("has expired") == 1, "it is said once")
 
@@ -149,13 +151,14 @@ def who_asks_is_known_if_it_is_to_be(lab):
     served = ours(lab.a, '[serve]\nallow = "all"\nlocal = true\nclient-log = 100\n', "served", control)
     client = chrony(lab.b, f"server {lab.a.v4} minpoll 0 maxpoll 0 iburst", "client")
     wait_for("chronyd to follow", lambda: follows(lab.b, client, 10))
-    rows = report(lab.a, served, "clients")["clients"]["clients"]
+    rows = report(lab.a, served, "clients")["clients"]
     expect([row["address"] for row in rows] == [lab.b.v4] and rows[0]["ntp"]["requests"] > 2, "ntpctl clients", rows)
     told = our_chronyc(lab, "-c", "clients").strip().split(",")
     expect(told[0] == lab.b.v4 and int(told[1]) >= rows[0]["ntp"]["requests"], "chronyc clients", told)
     our_chronyc(lab, "clients", "-r")
-    expect(report(lab.a, served, "clients")["clients"]["clients"][0]["ntp"]["requests"] < 5, "counts begin anew")
-    expect("not permitted" in ntpctl_as_nobody(lab, served), "only for those who may change something")
+    expect(report(lab.a, served, "clients")["clients"][0]["ntp"]["requests"] < 5, "counts begin anew")
+    refused = ntpctl_as_nobody(lab, served)
+    expect("client-log" not in refused and lab.b.v4 not in refused, "only for those who may change something", refused)
     stop(served)
 
 

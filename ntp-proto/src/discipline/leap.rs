@@ -80,7 +80,7 @@ impl LeapRule {
         let midnight = (now.seconds + DAY / 2).div_euclid(DAY) * DAY;
         let near = match coming {
             Leap::Insert | Leap::Delete if now.seconds < midnight => Some((midnight, coming)),
-            _ => None,
+            Leap::Insert | Leap::Delete | Leap::None | Leap::Unsynchronized => None,
         };
         let passed = || {
             self.last.filter(|_| self.passes).or_else(|| {

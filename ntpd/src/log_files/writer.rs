@@ -49,9 +49,8 @@ impl LogWriter {
         let dropped = Arc::new(AtomicU64::new(0));
         let mut desk = Desk {
             settings: settings.clone(),
-            files: Kind::ALL.map(|kind| Open { kind, file: None, entries: 0 }),
+            files: Kind::ALL.map(|kind| Open { kind, file: None, entries: 0, lost: 0 }),
             dropped: Arc::clone(&dropped),
-            told: None,
         };
         thread::Builder::new().name("log-files".to_owned()).spawn(move || {
             let _alive = alive;
@@ -97,6 +96,8 @@ struct Open {
     file: Option<File>,
     /// Since it was opened.
     entries: u64,
+    /// Lines that were lost since it could last be written to.
+    lost: u64,
 }
 
 struct Desk {
@@ -104,8 +105,6 @@ struct Desk {
     files: [Open; Kind::ALL.len()],
     /// Lines that were not written.
     dropped: Arc<AtomicU64>,
-    /// What was said of lines that were dropped before this many; a disk that stays full is told of once.
-    told: Option<u64>,
 }
 
 impl Desk {
@@ -130,32 +129,28 @@ impl Desk {
     }
 
     fn write(&mut self, lines: &mut [Vec<String>; Kind::ALL.len()]) {
-        let (mut fault, mut is_written) = (None, false);
         for (open, lines) in self.files.iter_mut().zip(lines) {
             let lines = std::mem::take(lines);
             if lines.is_empty() {
                 continue;
             }
-            match open.write(&self.settings, &lines) {
-                Ok(()) => is_written = true,
-                Err(error) => {
+            let file = self.settings.directory.join(open.kind.file_name());
+            let file = file.display();
+            match (open.write(&self.settings, &lines), open.lost) {
+                (Ok(()), 0) => {}
+                (Ok(()), lost) => {
+                    tracing::warn!(%file, lost, "log file is written again");
+                    open.lost = 0;
+                }
+                (Err(error), lost) => {
+                    // A disk that stays full is told of once.
+                    if lost == 0 {
+                        tracing::error!(%file, %error, "log file not written; what belongs there is lost");
+                    }
+                    open.lost += lines.len() as u64;
                     self.dropped.fetch_add(lines.len() as u64, Relaxed);
-                    fault = Some((open.kind, error));
                 }
             }
-        }
-        let dropped = self.dropped.load(Relaxed);
-        match (fault, self.told) {
-            (Some((kind, error)), None) => {
-                let file = self.settings.directory.join(kind.file_name());
-                tracing::error!(file = %file.display(), %error, "log file not written; what belongs there is lost");
-                self.told = Some(dropped);
-            }
-            (None, Some(_)) if is_written => {
-                tracing::warn!(lost = dropped, "log files are written again");
-                self.told = None;
-            }
-            (Some(_) | None, _) => {}
         }
     }
 }
@@ -269,7 +264,7 @@ mod tests {
     #[test]
     fn what_was_half_written_is_taken_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut open = Open { kind: Kind::Tracking, file: None, entries: 0 };
+        let mut open = Open { kind: Kind::Tracking, file: None, entries: 0, lost: 0 };
         let settings = settings(folder.path(), 0);
         open.write(&settings, &["a".to_owned()]).unwrap();
         // A descriptor that cannot be written to stands for a disk that became full.

@@ -10,8 +10,8 @@ use ntp_proto::{
 use super::{
     add,
     bodies::{
-        AuthData, BurstBody, CLIENTS, ClientEntry, ClientsBody, ClientsData, LocalBody, MANUAL_ENTRIES, MakeStepBody,
-        ManualEntry, ManualListData, SourceCount, SourceNameData, Subnet,
+        AuthData, BurstBody, CLIENTS, ClientEntry, ClientsBody, ClientsData, LocalBody, LocalBody45, LocalBody46,
+        MANUAL_ENTRIES, MakeStepBody, ManualEntry, ManualListData, SourceCount, SourceNameData, Subnet,
     },
     codec::{Address, Field},
     packet::{NULL_REPLY, Status},
@@ -199,6 +199,11 @@ impl<H: Host> Asking<'_, H> {
             }
             table::MAXUPDATESKEW => Change::MaxUpdateSkew(skew(self.get()?)?),
             table::LOCAL => Change::Local(local(&self.get()?)?),
+            table::LOCAL_4_6 => {
+                let LocalBody46 { old, activate_seconds } = self.get()?;
+                Change::Local(local(&LocalBody { activate_seconds, ..old.into() })?)
+            }
+            table::LOCAL_4_5 => Change::Local(local(&self.get::<LocalBody45>()?.into())?),
             table::REFRESH => Change::Refresh { source: all },
             table::RELOAD => Change::Reload,
             // Symmetric keys are read with the rest.

@@ -105,6 +105,40 @@ body! {
 }
 
 body! {
+    /// The same of chrony 4.6.
+    LocalBody46 {
+        old: LocalBody45,
+        activate_seconds: f64,
+    }
+}
+
+body! {
+    /// The same of older ones.
+    LocalBody45 {
+        on: i32,
+        stratum: i32,
+        distance_seconds: f64,
+        orphan: i32,
+    }
+}
+
+impl From<LocalBody45> for LocalBody {
+    /// These versions of chrony do not wait.
+    fn from(old: LocalBody45) -> Self {
+        let LocalBody45 { on, stratum, distance_seconds, orphan } = old;
+        Self {
+            on,
+            stratum,
+            distance_seconds,
+            orphan,
+            activate_seconds: 0.0,
+            wait_synced_seconds: 0.0,
+            wait_unsynced_seconds: 0.0,
+        }
+    }
+}
+
+body! {
     /// Which clients are wanted.
     ClientsBody {
         first: u32,
