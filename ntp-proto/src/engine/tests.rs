@@ -12,6 +12,7 @@ use crate::{
     wire::Header,
 };
 
+mod cookies;
 mod orphan;
 
 fn at(seconds: f64) -> NtpTimestamp {
@@ -663,21 +664,4 @@ fn old_keys_are_wanted_anew_and_used_meanwhile() {
         bench.next_request();
         assert_eq!(bench.report().source.counts().sent, sent + 1, "the old keys stay in use");
     }
-}
-
-#[test]
-fn a_source_out_of_cookies_is_missed_and_lost() {
-    let mut bench = nts(None, 1);
-    bench.wait(24.0 * 3600.0);
-    let report = bench.report();
-    assert_eq!(report.state, SourceState::NoKeys);
-    assert_eq!(report.verdict, Verdict::Unreachable);
-    assert_eq!(report.source.counts().sent, 1);
-    assert_eq!(bench.lost().first(), Some(&Loss::Unreachable));
-    let before = bench.wishes();
-    // Wishes back off, until somebody asks.
-    assert!(before <= 14);
-    bench.engine.refresh_source(now(bench.seconds).monotonic, bench.id, false);
-    bench.wait(1.0);
-    assert_eq!(bench.wishes(), before + 1);
 }

@@ -77,6 +77,22 @@ impl Serving {
         !self.allow.is_empty() && self.blocked.is_empty()
     }
 
+    /// Hands over what is served besides the time of sources.
+    fn besides(&mut self, plan: &mut Plan) {
+        if let Some((directive, local)) = self.local.take() {
+            match judge(&format!("[serve]\nallow = \"all\"\nlocal = {local}\n")) {
+                Ok(_) => plan.put("serve", "local", local, directive.comments),
+                Err(wrong) => plan.drop(&directive, wrong),
+            }
+        }
+        if let Some((directive, clients)) = self.client_log.take() {
+            plan.put("serve", "client-log", clients, directive.comments);
+        }
+        if let Some(directive) = self.smear.take() {
+            plan.put("serve", "smear", "true".to_owned(), directive.comments);
+        }
+    }
+
     /// Hands it over.
     pub(super) fn finish(mut self, plan: &mut Plan) {
         if self.allow.is_empty() {
@@ -117,22 +133,11 @@ impl Serving {
         if !self.listen.is_empty() {
             plan.put("serve", "listen", list(&self.listen), Vec::new());
         }
-        plan.put("serve", "allow", list(&self.allow), self.comments);
+        plan.put("serve", "allow", list(&self.allow), std::mem::take(&mut self.comments));
         if !self.deny.is_empty() {
             plan.put("serve", "deny", list(&self.deny), Vec::new());
         }
-        if let Some((directive, local)) = self.local {
-            match judge(&format!("[serve]\nallow = \"all\"\nlocal = {local}\n")) {
-                Ok(_) => plan.put("serve", "local", local, directive.comments),
-                Err(wrong) => plan.drop(&directive, wrong),
-            }
-        }
-        if let Some((directive, clients)) = self.client_log {
-            plan.put("serve", "client-log", clients, directive.comments);
-        }
-        if let Some(directive) = self.smear {
-            plan.put("serve", "smear", "true".to_owned(), directive.comments);
-        }
+        self.besides(plan);
         if let Some(limit) = self.rate_limit {
             plan.put("serve", "rate-limit", limit, self.rate_comments);
         }
