@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use clock_control::Temperature;
 use ntp_proto::{
-    discipline::LeapTable,
+    discipline::{ChangeLimit, LeapTable},
     engine::SourceState,
     ids::Leap,
     select::Verdict,
@@ -527,6 +527,23 @@ fn a_list_of_leap_seconds_counts_before_what_servers_say() {
         world.run_until(7.0 * HOUR);
         assert_eq!(world.steps(client), 0);
         assert_eq!(world.kernel_status(client).expect("the kernel was told").tai_offset, tai[1]);
+    }
+}
+
+#[test]
+fn what_cannot_be_true_is_ignored_after_the_first_updates() {
+    for (start, moves) in [(1, false), (1_000_000, true)] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec::default());
+        let change_limit = Some(ChangeLimit { offset: 1.0, start, ignore: None });
+        let source = SourceSpec::new(server, Path::lan());
+        let client = world.add_client(ClientSpec { change_limit, offset: 100.0, ..ClientSpec::new(vec![source]) });
+        world.run_until(HOUR);
+        assert!(world.trace(client).max(60.0) < 1e-3, "the first update may correct anything");
+        world.server_mut(server).error = 5.0;
+        world.run_until(2.0 * HOUR);
+        let moved = world.trace(client).max(1.5 * HOUR) > 1.0;
+        assert_eq!(moved, moves);
     }
 }
 

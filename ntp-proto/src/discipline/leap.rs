@@ -73,22 +73,19 @@ impl LeapRule {
         self.last = Some(((at.seconds + DAY / 2).div_euclid(DAY) * DAY, leap));
     }
 
-    /// The midnight of the leap second that is less than half a day away, and what it is; `coming` is what comes at the end
-    /// of the day of `now`.
+    /// The midnight of the leap second of the day of `now`, which is `coming`, or of one that was less than half a day ago;
+    /// and what it is.
     #[must_use]
     pub fn near(&self, now: UnixTime, coming: Leap) -> Option<(UnixTime, Leap)> {
-        let midnight = (now.seconds + DAY / 2).div_euclid(DAY) * DAY;
-        let near = match coming {
-            Leap::Insert | Leap::Delete if now.seconds < midnight => Some((midnight, coming)),
-            Leap::Insert | Leap::Delete | Leap::None | Leap::Unsynchronized => None,
+        let nearest = (now.seconds + DAY / 2).div_euclid(DAY) * DAY;
+        let (at, leap) = match coming {
+            Leap::Insert | Leap::Delete => ((now.seconds.div_euclid(DAY) + 1) * DAY, coming),
+            Leap::None | Leap::Unsynchronized if !self.passes => return None,
+            Leap::None | Leap::Unsynchronized => self.last.filter(|(last, _)| *last == nearest).or_else(|| {
+                let evening = UnixTime { seconds: nearest - 1, nanos: 0 };
+                Some((nearest, self.table.as_ref()?.at_end_of_day(evening)?))
+            })?,
         };
-        let passed = || {
-            self.last.filter(|_| self.passes).or_else(|| {
-                let evening = UnixTime { seconds: midnight - 1, nanos: 0 };
-                Some((midnight, self.table.as_ref().filter(|_| self.passes)?.at_end_of_day(evening)?))
-            })
-        };
-        let (at, leap) = near.or_else(passed).filter(|(at, _)| *at == midnight)?;
         matches!(leap, Leap::Insert | Leap::Delete).then_some((UnixTime { seconds: at, nanos: 0 }, leap))
     }
 
@@ -227,14 +224,15 @@ mod tests {
     }
 
     #[test]
-    fn a_leap_second_is_near_from_noon_to_noon() {
+    fn a_leap_second_is_near_on_its_day_and_for_half_a_day_after() {
         let mut listed = LeapRule::new(true);
         listed.set_table(Some(list(MIDNIGHT + 365 * DAY)));
         let mut told = LeapRule::new(true);
         let near =
             |rule: &LeapRule, after: i64, coming| rule.near(day(MIDNIGHT + after), coming).map(|(at, _)| at.seconds);
         for (after, coming, is_near) in [
-            (-DAY / 2 - 1, Leap::Insert, false),
+            (-DAY - 1, Leap::None, false),
+            (-DAY, Leap::Insert, true),
             (-DAY / 2, Leap::Insert, true),
             (-1, Leap::Insert, true),
             (0, Leap::None, true),

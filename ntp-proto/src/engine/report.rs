@@ -115,7 +115,8 @@ impl Engine {
         self.era
     }
 
-    /// The leap second that is less than half a day away, as servers spread it over the day.
+    /// The leap second of today, or one that was less than half a day ago, as servers spread it from noon to noon. They have it
+    /// before that begins, so that it begins in time, and so that they announce nothing.
     #[must_use]
     pub fn smear(&self, now: Now) -> Option<Smear> {
         let unix = self.timeline.at(now.clock).to_unix(self.era);
