@@ -1,6 +1,6 @@
 //! Files of measurements in the columns of chronyd's, so that what reads those reads these.
 //!
-//! [`rows`] puts values into columns, [`LogWriter`] writes lines without making anybody wait.
+//! `rows.rs` puts values into columns, `writer.rs` writes lines without making anybody wait.
 
 use std::path::PathBuf;
 
