@@ -66,7 +66,7 @@ pub enum CtlCommand {
     Serverstats,
     /// Count the sources that are asked
     Activity,
-    /// Show who was served (`client-log` of [serve])
+    /// Show who was served, where `client-log` has note taken of that
     Clients,
     /// Show the pools and their members
     Pools(PoolsArgs),
