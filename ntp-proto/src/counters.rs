@@ -62,6 +62,8 @@ counters! {
     dropped_rate,
     /// Dropped: the reply did not fit into the caller's buffer.
     dropped_no_space,
+    /// Dropped: in a leap second that is smeared, when the clock reads the same twice.
+    dropped_leap,
 
     /// Replies without authentication.
     replies_plain,
@@ -90,6 +92,7 @@ impl ServerCounters {
             + self.dropped_nts
             + self.dropped_rate
             + self.dropped_no_space
+            + self.dropped_leap
     }
 
     /// Packets that got one.

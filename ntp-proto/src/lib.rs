@@ -6,7 +6,7 @@
 //!
 //! Layers, each using only itself and the ones above it in this list:
 //!
-//! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`counters`], [`error`]
+//! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`smear`], [`counters`], [`error`]
 //! 1. bytes: [`wire`]
 //! 2. NTS fields: [`nts`]
 //! 3. the client: `source`, `sample`, `filter`, `select`, `discipline`, `engine`, and `bootstrap` beside it (feature `std`)
@@ -35,6 +35,7 @@ mod secret;
 #[cfg(feature = "std")]
 pub mod select;
 pub mod server;
+pub mod smear;
 #[cfg(feature = "std")]
 pub mod source;
 pub mod status;

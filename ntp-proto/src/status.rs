@@ -2,6 +2,7 @@
 
 use crate::{
     ids::{Leap, ReferenceId},
+    smear::Smear,
     time::{ClockMap, NtpDuration, NtpTimestamp, Rate},
 };
 
@@ -27,8 +28,10 @@ pub struct Status {
     pub reference_id: ReferenceId,
     /// When the clock was last corrected, on the served timescale.
     pub reference_time: NtpTimestamp,
-    /// From the kernel's clock, in which packets are stamped, to the time we serve.
+    /// From the kernel's clock, in which packets are stamped, to the time we keep.
     pub from_kernel: ClockMap,
+    /// The leap second that is kept from clients, if one is near.
+    pub smear: Option<Smear>,
 }
 
 impl Status {
@@ -44,6 +47,7 @@ impl Status {
         reference_id: ReferenceId([0; 4]),
         reference_time: NtpTimestamp::ZERO,
         from_kernel: ClockMap::IDENTITY,
+        smear: None,
     };
 
     /// The error bound at `now` on the served timescale (RFC 5905 section 11.2: it grows with the time since the last
@@ -54,10 +58,21 @@ impl Status {
         self.root_dispersion + NtpDuration::from_seconds(age * self.dispersion_rate.get())
     }
 
+    /// What is served when the kernel's clock reads `kernel`; `None` where that cannot be told.
+    #[must_use]
+    pub fn served(&self, kernel: NtpTimestamp) -> Option<NtpTimestamp> {
+        smeared(self.smear, self.from_kernel.apply(kernel))
+    }
+
     /// Whether the clock may still be called synchronized at `now` on the served timescale.
     #[must_use]
     pub fn synchronized_at(&self, now: NtpTimestamp) -> bool {
         let distance = self.root_dispersion_at(now).to_seconds() + self.root_delay.to_seconds() / 2.0;
         self.leap != Leap::Unsynchronized && self.stratum < 16 && distance <= self.max_distance.to_seconds()
     }
+}
+
+/// What is served at `time`.
+pub(crate) fn smeared(smear: Option<Smear>, time: NtpTimestamp) -> Option<NtpTimestamp> {
+    smear.map_or(Some(time), |smear| smear.apply(time))
 }

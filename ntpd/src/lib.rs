@@ -10,7 +10,9 @@ pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod ke;
+pub mod leap_file;
 pub mod log;
+pub mod log_files;
 pub mod lookup;
 pub mod migrate;
 pub mod net;

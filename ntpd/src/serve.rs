@@ -26,6 +26,7 @@ use ntp_proto::{
 };
 
 mod bind;
+mod client_log;
 pub mod keys;
 mod outstanding;
 mod published;
@@ -35,6 +36,7 @@ mod status;
 mod thread;
 
 pub use bind::ListenError;
+pub use client_log::ClientLog;
 pub use published::SendCounters;
 pub use settings::{Settings, SettingsError};
 pub use status::StatusCell;
@@ -101,6 +103,7 @@ struct Shared {
     rate: Vec<AtomicU64>,
     rate_key: [u8; 16],
     interleave: Vec<InterleaveSlot>,
+    clients: Option<Arc<ClientLog>>,
     /// One for each thread.
     published: Vec<Published>,
 }
@@ -186,6 +189,7 @@ impl Server {
         let sockets = bind::bind(listen, held, threads)?;
         let local = |socket: &ServerSocket| socket.local_addr().ok();
         let shared = Arc::new(Shared {
+            clients: settings.client_log().cloned(),
             settings: ArcSwap::from_pointee(settings),
             status,
             stopping: AtomicBool::new(false),

@@ -14,7 +14,7 @@ use crate::{
     },
     now,
     observe::KeCounters,
-    serve::{Ready, Server, Settings, StatusCell, keys::CookieKeys},
+    serve::{ClientLog, Ready, Server, Settings, StatusCell, keys::CookieKeys},
     start::StartError,
     state::StateDirectory,
 };
@@ -32,6 +32,7 @@ pub struct Serving {
     cookies: Option<CookieKeys>,
     config: Option<Serve>,
     server: Option<Server>,
+    clients: Option<Arc<ClientLog>>,
     exchange: Option<KeServer>,
     next_tending: Monotonic,
 }
@@ -43,6 +44,7 @@ pub struct Prepared {
     settings: Option<Settings>,
     /// Servers for addresses that were not served before; `None` keeps those that run.
     server: Option<Ready>,
+    clients: Option<Arc<ClientLog>>,
     exchange: Option<PreparedExchange>,
     cookies: Option<CookieKeys>,
 }
@@ -69,8 +71,16 @@ impl Serving {
         status: Arc<StatusCell>,
     ) -> Result<Self, StartError> {
         let next_tending = now::monotonic();
-        let mut serving =
-            Self { status, state, cookies: None, config: None, server: None, exchange: None, next_tending };
+        let mut serving = Self {
+            status,
+            state,
+            cookies: None,
+            config: None,
+            server: None,
+            clients: None,
+            exchange: None,
+            next_tending,
+        };
         let prepared = serving.prepare(config, keys)?;
         serving.commit(prepared);
         Ok(serving)
@@ -83,7 +93,14 @@ impl Serving {
     /// [`StartError`]; nothing has changed then.
     pub fn prepare(&self, config: &Config, keys: &[SymmetricKey]) -> Result<Prepared, StartError> {
         let Some(serve) = &config.serve else {
-            return Ok(Prepared { config: None, settings: None, server: None, exchange: None, cookies: None });
+            return Ok(Prepared {
+                config: None,
+                settings: None,
+                server: None,
+                clients: None,
+                exchange: None,
+                cookies: None,
+            });
         };
         let credentials = serve.nts.as_ref().map(|nts| {
             // Not judged by a date: the time may not be known yet. Clients judge it anyhow.
@@ -103,7 +120,14 @@ impl Serving {
             (Some(_) | None, _, _) => None,
         };
         // Last, since requests already wait in sockets that are bound beside those of a server that runs.
-        let same_place = |old: &Serve| old.listen == serve.listen && old.threads == serve.threads;
+        let same_clients = |old: &Serve| old.client_log == serve.client_log;
+        let clients = if self.config.as_ref().is_some_and(same_clients) {
+            self.clients.clone()
+        } else {
+            ClientLog::new(serve.client_log).map_err(StartError::new)?
+        };
+        let settings = settings.with_client_log(clients.clone());
+        let same_place = |old: &Serve| old.listen == serve.listen && old.threads == serve.threads && same_clients(old);
         let server = if self.config.as_ref().is_some_and(same_place) {
             None
         } else {
@@ -112,7 +136,7 @@ impl Serving {
             let server = Server::ready(held, &serve.listen, serve.threads, settings.clone(), status);
             Some(server.map_err(StartError::new)?)
         };
-        Ok(Prepared { config: Some(serve.clone()), settings: Some(settings), server, exchange, cookies })
+        Ok(Prepared { config: Some(serve.clone()), settings: Some(settings), server, clients, exchange, cookies })
     }
 
     /// Addresses for key exchange, unless they are those that are served.
@@ -149,7 +173,8 @@ impl Serving {
     /// Puts a prepared state in force; nothing of it can fail. Requests under way are answered, and key exchanges under
     /// way come to their end.
     pub fn commit(&mut self, prepared: Prepared) {
-        let Prepared { config, settings, server, exchange, cookies } = prepared;
+        let Prepared { config, settings, server, clients, exchange, cookies } = prepared;
+        self.clients = clients;
         if cookies.is_some() {
             self.cookies = cookies;
         }
@@ -159,6 +184,7 @@ impl Serving {
             (None, None) => self.server = None,
         }
         self.commit_exchange(exchange);
+        self.exchange.iter().for_each(|exchange| exchange.set_client_log(self.clients.clone()));
         self.spread_keyring();
         if let Some(exchange) = &self.exchange {
             let (validity, now) = (exchange.validity(), now::unix());
@@ -252,6 +278,12 @@ impl Serving {
     #[must_use]
     pub fn counters(&self) -> Option<ServerCounters> {
         self.server.as_ref().map(Server::counters)
+    }
+
+    /// Who was served, if note is taken of that.
+    #[must_use]
+    pub const fn clients(&self) -> Option<&Arc<ClientLog>> {
+        self.clients.as_ref()
     }
 
     /// What the key-exchange server has counted.

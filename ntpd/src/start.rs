@@ -27,7 +27,7 @@ use crate::{
     },
     privilege::{self, Dropped},
     resolve::Resolver,
-    serve::StatusCell,
+    serve::{ClientLog, StatusCell},
     serving::Serving,
     state::{LastTime, StateDirectory},
 };
@@ -192,6 +192,9 @@ impl Daemon {
             if let Some(folder) = config.control_socket.parent() {
                 privilege::make_directory(folder, uid, gid);
             }
+            if let Some(files) = &config.log_files {
+                privilege::make_directory(&files.directory, uid, gid);
+            }
             let chronyc = config.chronyc.as_ref().and_then(|chronyc| chronyc.socket.as_ref()?.parent());
             if let Some(folder) = chronyc {
                 privilege::make_directory(folder, uid, gid);
@@ -246,7 +249,7 @@ impl Daemon {
         let mut interrupt = on(SignalKind::interrupt())?;
         notify(&[sd_notify::NotifyState::Ready]);
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "running");
-        while !self.ending {
+        while !self.ending && !self.client.has_given_up() {
             tokio::select! {
                 () = self.client.step() => {}
                 () = tokio::time::sleep_until(Instant::now() + self.serving.next_tending().since(now::monotonic())) => {
@@ -277,6 +280,9 @@ impl Daemon {
         }
         self.control.abort();
         let _ = (&mut self.control).await;
+        if self.client.has_given_up() {
+            return Err(StartError("an offset above clock.max-change came once too often".to_owned()));
+        }
         Ok(())
     }
 
@@ -292,6 +298,7 @@ impl Daemon {
     fn report(&mut self, show: &Show) -> Result<Reply, ControlError> {
         let counted = Counted {
             server: self.serving.counters(),
+            clients: self.serving.clients().cloned(),
             key_exchange: self.serving.key_exchange_counters(),
             control: self.control_counts.get(),
         };
@@ -316,6 +323,10 @@ impl Daemon {
                 done("ending")
             }
             Change::MakeStep
+            | Change::Steps { .. }
+            | Change::MaxUpdateSkew(_)
+            | Change::Local(_)
+            | Change::CycleLogs
             | Change::Burst { .. }
             | Change::Online { .. }
             | Change::Offline { .. }
@@ -405,6 +416,10 @@ impl chronyc::Host for Daemon {
         self.config.serve.as_ref().is_some_and(|serve| serve.serves(address))
     }
 
+    fn clients(&self) -> Option<&ClientLog> {
+        self.serving.clients().map(AsRef::as_ref)
+    }
+
     fn commands(&self) -> (u64, u64) {
         self.chronyc_counts.get()
     }
@@ -418,6 +433,9 @@ fn changed_with_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("clock.step", step),
         ("clock.max-slew-rate", was.max_slew_rate != is.max_slew_rate),
         ("clock.max-frequency", was.max_frequency != is.max_frequency),
+        ("clock.max-update-skew", was.max_update_skew != is.max_update_skew),
+        ("clock.max-change", was.max_change != is.max_change),
+        ("clock.log-change", was.log_change != is.log_change),
         ("clock.leap", was.leap != is.leap),
         ("control", old.chronyc != new.chronyc),
         ("trust.bootstrap", old.trust.first_boot != new.trust.first_boot),

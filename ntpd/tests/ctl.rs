@@ -39,6 +39,8 @@ fn tracking(updates: u64) -> TrackingReport {
         leap: LeapWord::NotSynchronized,
         reason: None,
         time: None,
+        local_stratum: None,
+        leap_file: None,
     }
 }
 

@@ -12,8 +12,8 @@ use ntp_proto::{
     ids::{KeyId, Leap, ReferenceId, StampKind},
     nts::{AeadAlgorithm, AeadKey, Keyring, SealRequest, SessionKeys, seal_request},
     server::{
-        Access, AccessTable, DropReason, InterleaveSlot, InterleaveTable, Prefix, RateLimit, RateTable, ReplyClass,
-        Responder, RxMeta, Verdict,
+        Access, AccessTable, ClientSlot, ClientTable, DropReason, InterleaveSlot, InterleaveTable, Prefix, RateLimit,
+        RateTable, ReplyClass, Responder, RxMeta, Verdict,
     },
     status::Status,
     time::{Monotonic, NtpDuration, NtpTimestamp},
@@ -162,9 +162,13 @@ fn replies_allocate_nothing() {
     let mut responder = responder();
     responder.set_rate_table(Some(RateTable::new(&rates, RateLimit::DEFAULT, &[6; 16])));
     responder.set_interleave_table(Some(InterleaveTable::new(&pairs)));
+    let clients: Vec<_> = (0..1 << 6).map(|_| ClientSlot::default()).collect();
+    let clients = ClientTable::new(&clients, &[6; 16]);
+    responder.set_client_table(Some(clients.clone()));
     flood(&mut responder, &plain(), is(ReplyClass::Plain));
     flood(&mut responder, &symmetric(), is(ReplyClass::Symmetric));
     flood(&mut responder, &changed(nts(AeadAlgorithm::AesSivCmac256, 7), 100), is(ReplyClass::NtsNak));
+    assert!((0..clients.capacity()).any(|index| clients.row(index, Monotonic::default()).is_some()));
 }
 
 #[test]

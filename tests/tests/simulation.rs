@@ -4,6 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use clock_control::Temperature;
 use ntp_proto::{
+    discipline::{ChangeLimit, LeapTable},
     engine::SourceState,
     ids::Leap,
     select::Verdict,
@@ -486,6 +487,64 @@ fn an_inserted_second_is_one_jump_and_nothing_else() {
     assert!(worst < 1e-3, "{worst}");
     assert_eq!(world.steps(client), 0);
     assert_eq!(world.kernel_status(client).expect("the kernel was told").leap, Leap::None);
+}
+
+#[test]
+fn a_list_of_leap_seconds_counts_before_what_servers_say() {
+    // Six hours before the end of 2026.
+    const MIDNIGHT: i64 = 1_798_761_600;
+    let table = |steps, days: i64| {
+        let expires = UnixTime { seconds: MIDNIGHT + days * 86_400, nanos: 0 };
+        Some(LeapTable::new(steps, expires).expect("a list that can be"))
+    };
+    let (with, without) = (vec![(MIDNIGHT - 184 * 86_400, 37), (MIDNIGHT, 38)], vec![(MIDNIGHT - 184 * 86_400, 37)]);
+    for (leap_table, announced, expected, tai) in [
+        (table(with.clone(), 100), Leap::None, Leap::Insert, [Some(37), Some(38)]),
+        (table(without.clone(), 100), Leap::Insert, Leap::None, [Some(37), Some(37)]),
+        // Too old to tell, but what it lists it lists.
+        (table(without, -100), Leap::Insert, Leap::Insert, [None, None]),
+        (table(with, -100), Leap::None, Leap::Insert, [None, None]),
+    ] {
+        let mut world = World::starting_at(1, UnixTime { seconds: MIDNIGHT - 6 * 3600, nanos: 0 });
+        let sources = lan_sources(&mut world, &[0.0, 0.0, 0.0]);
+        for source in &sources {
+            world.server_mut(source.server).leap = announced;
+        }
+        let client = world.add_client(ClientSpec { leap_table, ..ClientSpec::new(sources.clone()) });
+        world.run_until(6.0 * HOUR);
+        let told = world.kernel_status(client).expect("the kernel was told");
+        assert_eq!((told.leap, told.tai_offset), (expected, tai[0]));
+        if expected == Leap::Insert {
+            for source in &sources {
+                // They go on to announce it while it lasts.
+                world.server_mut(source.server).error = -1.0;
+            }
+            world.jump(client, -1.0, true);
+            world.run_until(6.0 * HOUR + 0.9);
+            let told = world.kernel_status(client).expect("the kernel was told");
+            assert_eq!((told.leap, told.tai_offset), (Leap::None, tai[1]), "it is not inserted again");
+        }
+        world.run_until(7.0 * HOUR);
+        assert_eq!(world.steps(client), 0);
+        assert_eq!(world.kernel_status(client).expect("the kernel was told").tai_offset, tai[1]);
+    }
+}
+
+#[test]
+fn what_cannot_be_true_is_ignored_after_the_first_updates() {
+    for (start, moves) in [(1, false), (1_000_000, true)] {
+        let mut world = World::new(1);
+        let server = world.add_server(ServerSpec::default());
+        let change_limit = Some(ChangeLimit { offset: 1.0, start, ignore: None });
+        let source = SourceSpec::new(server, Path::lan());
+        let client = world.add_client(ClientSpec { change_limit, offset: 100.0, ..ClientSpec::new(vec![source]) });
+        world.run_until(HOUR);
+        assert!(world.trace(client).max(60.0) < 1e-3, "the first update may correct anything");
+        world.server_mut(server).error = 5.0;
+        world.run_until(2.0 * HOUR);
+        let moved = world.trace(client).max(1.5 * HOUR) > 1.0;
+        assert_eq!(moved, moves);
+    }
 }
 
 #[test]

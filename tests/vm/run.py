@@ -150,6 +150,30 @@ def the_kernel_inserts_the_leap_second_that_is_announced(said):
     expect(not said.logged("falseticker") and not said.logged("no source"), "the source stays in use", said.lines("log"))
 
 
+@case(f"""
+truth_is 1798761574 1798761600
+clock set 1798761574
+printf '#@ 4102444800\\n3692217600 37\\n4007750400 38\\n' >/run/leap-seconds.list
+start_daemon '[clock]
+leap-file = "/run/leap-seconds.list"'
+report first clock wait {RIGHT} 20
+report night clock watch 32
+report after clock wait {RIGHT} 10
+report tracking ntpctl tracking
+end_daemon
+""")
+def a_list_of_leap_seconds_tells_the_kernel_of_tai_too(said):
+    night = said.clocks("night")
+    expect(any(clock["state"] == "INS" and clock["tai"] == 37 for clock in night), "armed, with TAI as it was", night)
+    expect(not any(clock["state"] in ("WAIT", "OK") and clock["tai"] != 38 and clock["unix"] >= 1798761600 for clock in night),
+           "TAI goes on as it did", night)
+    after = said.clock("after")
+    expect_good(after, "after")
+    expect(after["tai"] == 38, "the kernel knows how far TAI is ahead", after)
+    expect(any("good until" in line for line in said.lines("tracking")), "ntpctl tells of the file", said.lines("tracking"))
+    expect(not said.logged("stepping the clock") and not said.logged("made the clock jump"), "nobody stepped", said.lines("log"))
+
+
 ROLLOVER = 2_085_978_496
 END_OF_32_BITS = 2_147_483_648
 

@@ -33,6 +33,7 @@ pub trait Discipline {
 #[derive(Clone, Copy, Debug)]
 pub struct Controller {
     max_slew: Rate,
+    max_update_skew: f64,
     skew: f64,
     residual: f64,
     deviation: f64,
@@ -41,8 +42,8 @@ pub struct Controller {
 
 /// Weight of the frequency we have against a new one: how many times its squared skew counts.
 const MEMORY: f64 = 3.0;
-/// A new frequency with a skew above this is not used, s/s.
-const MAX_UPDATE_SKEW: f64 = 1e-3;
+/// A new frequency with a skew above this is not used, unless another limit is set.
+pub const MAX_UPDATE_SKEW: Rate = Rate::new(1e-3);
 /// An offset as large as its own deviation is made up for in this many update intervals.
 const CORRECTION_TIME_RATIO: f64 = 1.5;
 /// Shortest slew, in seconds.
@@ -56,7 +57,19 @@ impl Controller {
     /// Starts with a frequency known to within `skew` s/s (`None`: not at all); slews are limited to `max_slew`.
     #[must_use]
     pub fn new(skew: Option<f64>, max_slew: Rate) -> Self {
-        Self { max_slew, skew: skew.unwrap_or(UNKNOWN_SKEW), residual: 0.0, deviation: 0.0, interval: 1.0 }
+        Self {
+            max_slew,
+            max_update_skew: MAX_UPDATE_SKEW.get(),
+            skew: skew.unwrap_or(UNKNOWN_SKEW),
+            residual: 0.0,
+            deviation: 0.0,
+            interval: 1.0,
+        }
+    }
+
+    /// Uses no new frequency whose own error bound is larger than this.
+    pub const fn set_max_update_skew(&mut self, limit: Rate) {
+        self.max_update_skew = limit.get();
     }
 }
 
@@ -64,7 +77,7 @@ impl Discipline for Controller {
     fn handle_combined(&mut self, combined: &Combined, interval: f64) -> Correction {
         let (old, new) = (self.skew, combined.skew);
         let known = MEMORY * old.powi(2);
-        let gain = if new > MAX_UPDATE_SKEW { 0.0 } else { known / (known + new.powi(2)) };
+        let gain = if new > self.max_update_skew { 0.0 } else { known / (known + new.powi(2)) };
         let frequency = gain * combined.frequency;
         self.residual = combined.frequency - frequency;
         if gain > 0.0 {
@@ -117,6 +130,17 @@ mod tests {
         let correction = controller.handle_combined(&combined(0.0, 40e-6, 1e-7), 64.0);
         assert!((correction.frequency - 40e-6).abs() < 1e-9);
         assert!(controller.skew() < 2e-7);
+    }
+
+    #[test]
+    fn a_frequency_that_is_too_uncertain_is_not_used_at_all() {
+        let mut controller = Controller::new(None, Rate::from_ppm(500.0));
+        controller.set_max_update_skew(Rate::from_ppm(100.0));
+        let before = controller.skew();
+        let correction = controller.handle_combined(&combined(1e-3, 40e-6, 101e-6), 64.0);
+        assert_eq!((correction.frequency, correction.offset), (0.0, 1e-3), "the offset counts nevertheless");
+        assert_eq!((controller.residual_frequency(), controller.skew()), (40e-6, before));
+        assert!(controller.handle_combined(&combined(0.0, 40e-6, 99e-6), 64.0).frequency > 39e-6);
     }
 
     #[test]

@@ -1,9 +1,19 @@
 //! Whether a leap second is coming.
 
+use super::LeapTable;
 use crate::{
     ids::Leap,
     time::{NtpDuration, UnixTime},
 };
+
+/// Which leap seconds are passed on: those of a list, and where that is too old to tell, those that most sources announce.
+#[derive(Clone, Debug, Default)]
+pub struct LeapRule {
+    passes: bool,
+    table: Option<LeapTable>,
+    /// The midnight of the last one, in Unix seconds, and what it was: a clock that was set back by it does not come to another.
+    last: Option<(i64, Leap)>,
+}
 
 /// Counts what the sources say about a leap second.
 #[derive(Clone, Copy, Debug, Default)]
@@ -13,11 +23,77 @@ pub struct LeapVote {
 }
 
 /// Seconds in a day.
-const DAY: i64 = 86_400;
-/// An inserted second is a jump back by one second to within this, in seconds.
+pub(super) const DAY: i64 = 86_400;
+/// A leap second is a jump by one second to within this, in seconds.
 const TOLERANCE: f64 = 0.1;
 /// Seconds after midnight in which the jump may be noticed at last.
 const NOTICED_WITHIN: i64 = 64;
+
+impl LeapRule {
+    /// Passes leap seconds on, or none.
+    #[must_use]
+    pub const fn new(passes: bool) -> Self {
+        Self { passes, table: None, last: None }
+    }
+
+    /// Changes the list.
+    pub fn set_table(&mut self, table: Option<LeapTable>) {
+        self.table = table;
+    }
+
+    /// The list.
+    #[must_use]
+    pub const fn table(&self) -> Option<&LeapTable> {
+        self.table.as_ref()
+    }
+
+    /// What comes at the end of the day of `now`, by the list, or by the sources where that cannot tell.
+    #[must_use]
+    pub fn outcome(&self, now: UnixTime, vote: &LeapVote) -> Leap {
+        self.listed(now).unwrap_or_else(|| if self.is_open(now) { vote.outcome(now) } else { Leap::None })
+    }
+
+    /// What comes at the end of the day of `now`, if the list can tell.
+    #[must_use]
+    pub fn listed(&self, now: UnixTime) -> Option<Leap> {
+        let listed = self.table.as_ref()?.at_end_of_day(now)?;
+        Some(if self.is_open(now) { listed } else { Leap::None })
+    }
+
+    /// How far TAI is ahead of UTC, in seconds, if the list can tell.
+    #[must_use]
+    pub fn tai_offset(&self, now: UnixTime) -> Option<i16> {
+        // In an inserted second the clock reads once more what it read before.
+        let seconds = self.last.map_or(now.seconds, |(last, _)| now.seconds.max(last));
+        self.table.as_ref()?.tai_offset(UnixTime { seconds, ..now })
+    }
+
+    /// Takes word of a leap second, noticed when the clock would have read `at` without it.
+    pub const fn handle_leap(&mut self, at: UnixTime, leap: Leap) {
+        self.last = Some(((at.seconds + DAY / 2).div_euclid(DAY) * DAY, leap));
+    }
+
+    /// The midnight of the leap second of the day of `now`, which is `coming`, or of one that was less than half a day ago;
+    /// and what it is.
+    #[must_use]
+    pub fn near(&self, now: UnixTime, coming: Leap) -> Option<(UnixTime, Leap)> {
+        let nearest = (now.seconds + DAY / 2).div_euclid(DAY) * DAY;
+        let (at, leap) = match coming {
+            Leap::Insert | Leap::Delete => ((now.seconds.div_euclid(DAY) + 1) * DAY, coming),
+            Leap::None | Leap::Unsynchronized if !self.passes => return None,
+            Leap::None | Leap::Unsynchronized => self.last.filter(|(last, _)| *last == nearest).or_else(|| {
+                let evening = UnixTime { seconds: nearest - 1, nanos: 0 };
+                Some((nearest, self.table.as_ref()?.at_end_of_day(evening)?))
+            })?,
+        };
+        matches!(leap, Leap::Insert | Leap::Delete).then_some((UnixTime { seconds: at, nanos: 0 }, leap))
+    }
+
+    fn is_open(&self, now: UnixTime) -> bool {
+        let is_over = |last: i64| !(last - DAY..last).contains(&now.seconds);
+        self.passes && self.last.is_none_or(|(last, _)| is_over(last))
+    }
+}
 
 impl LeapVote {
     /// Takes the warning of one source that is used.
@@ -38,12 +114,18 @@ impl LeapVote {
     }
 }
 
-/// Whether a jump by `by`, noticed when the clock read `at` without it, is the second that is inserted at midnight.
+/// Whether a jump by `by`, noticed when the clock would have read `at` without it, is the leap second that was to come at
+/// midnight.
 #[must_use]
-pub fn is_inserted_second(at: UnixTime, by: NtpDuration) -> bool {
-    // A clock that is a little slow jumps a little early.
-    let since_midnight = (at.seconds + 1).rem_euclid(DAY) - 1;
-    (by.to_seconds() + 1.0).abs() < TOLERANCE && since_midnight <= NOTICED_WITHIN
+pub fn is_leap_second(announced: Leap, at: UnixTime, by: NtpDuration) -> bool {
+    let expected = match announced {
+        Leap::Insert => -1.0,
+        Leap::Delete => 1.0,
+        Leap::None | Leap::Unsynchronized => return false,
+    };
+    // A clock that is a little slow jumps a little early, and a second is deleted before midnight.
+    let since_midnight = (at.seconds + 2).rem_euclid(DAY) - 2;
+    (by.to_seconds() - expected).abs() < TOLERANCE && since_midnight <= NOTICED_WITHIN
 }
 
 /// Whether `now` lies in 30 June or 31 December (UTC).
@@ -53,7 +135,7 @@ fn is_leap_day(now: UnixTime) -> bool {
 }
 
 /// Month (1 to 12) and day of the month of a day counted from 1970-01-01, in the proleptic Gregorian calendar.
-fn month_and_day(day: i64) -> (i64, i64) {
+pub(super) fn month_and_day(day: i64) -> (i64, i64) {
     // Years are counted from March, so that the leap day comes last; 719 468 days lie between 0000-03-01 and 1970-01-01.
     let from_march_0000 = day + 719_468;
     let day_of_era = from_march_0000.rem_euclid(146_097);
@@ -67,6 +149,9 @@ fn month_and_day(day: i64) -> (i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// After the last leap second so far: 2017-01-01.
+    const MIDNIGHT: i64 = 1_483_228_800;
 
     fn day(seconds: i64) -> UnixTime {
         UnixTime { seconds, nanos: 0 }
@@ -95,14 +180,92 @@ mod tests {
     }
 
     #[test]
-    fn only_a_second_at_midnight_is_inserted() {
-        let back = |seconds: f64| NtpDuration::from_seconds(-seconds);
-        for (after, by, expected) in
-            [(0, 1.0, true), (-1, 1.0, true), (30, 1.01, true), (3600, 1.0, false), (-60, 1.0, false), (0, 2.0, false)]
-        {
-            assert_eq!(is_inserted_second(day(1_483_228_800 + after), back(by)), expected, "{after} s, {by} s");
+    fn only_a_second_at_midnight_is_a_leap_second() {
+        let by = |seconds: f64| NtpDuration::from_seconds(seconds);
+        for (after, jump, inserted, deleted) in [
+            (0, -1.0, true, false),
+            (-1, -1.0, true, false),
+            (30, -1.01, true, false),
+            (3600, -1.0, false, false),
+            (-60, -1.0, false, false),
+            (0, -2.0, false, false),
+            (-1, 1.0, false, true),
+            (-2, 1.0, false, true),
+            (30, 0.99, false, true),
+            (-60, 1.0, false, false),
+        ] {
+            let at = day(MIDNIGHT + after);
+            assert_eq!(is_leap_second(Leap::Insert, at, by(jump)), inserted, "{after} s, {jump} s");
+            assert_eq!(is_leap_second(Leap::Delete, at, by(jump)), deleted, "{after} s, {jump} s");
+            assert!(!is_leap_second(Leap::None, at, by(jump)) && !is_leap_second(Leap::Unsynchronized, at, by(jump)));
         }
-        assert!(!is_inserted_second(day(1_483_228_800), back(-1.0)));
+    }
+
+    fn list(expires: i64) -> LeapTable {
+        LeapTable::new(vec![(MIDNIGHT - 184 * DAY, 36), (MIDNIGHT, 37)], day(expires)).unwrap()
+    }
+
+    #[test]
+    fn the_list_comes_before_the_sources() {
+        let (eve, other) = (day(MIDNIGHT - DAY / 2), day(MIDNIGHT + 181 * DAY - DAY / 2));
+        let (mut for_it, mut against) = (LeapVote::default(), LeapVote::default());
+        for_it.add(Leap::Insert);
+        against.add(Leap::None);
+        let mut rule = LeapRule::new(true);
+        assert_eq!((rule.outcome(eve, &for_it), rule.outcome(eve, &against)), (Leap::Insert, Leap::None));
+        rule.set_table(Some(list(MIDNIGHT + 365 * DAY)));
+        assert_eq!(rule.outcome(eve, &against), Leap::Insert);
+        assert_eq!(rule.outcome(other, &for_it), Leap::None, "the list is newer than that day and does not have it");
+        rule.set_table(Some(list(MIDNIGHT + 100 * DAY)));
+        assert_eq!(rule.outcome(other, &for_it), Leap::Insert, "it is too old to tell");
+        let mut none = LeapRule::new(false);
+        none.set_table(Some(list(MIDNIGHT + 365 * DAY)));
+        assert_eq!(none.outcome(eve, &for_it), Leap::None);
+    }
+
+    #[test]
+    fn a_leap_second_is_near_on_its_day_and_for_half_a_day_after() {
+        let mut listed = LeapRule::new(true);
+        listed.set_table(Some(list(MIDNIGHT + 365 * DAY)));
+        let mut told = LeapRule::new(true);
+        let near =
+            |rule: &LeapRule, after: i64, coming| rule.near(day(MIDNIGHT + after), coming).map(|(at, _)| at.seconds);
+        for (after, coming, is_near) in [
+            (-DAY - 1, Leap::None, false),
+            (-DAY, Leap::Insert, true),
+            (-DAY / 2, Leap::Insert, true),
+            (-1, Leap::Insert, true),
+            (0, Leap::None, true),
+            (DAY / 2 - 1, Leap::None, true),
+            (DAY / 2, Leap::None, false),
+        ] {
+            let expected = is_near.then_some(MIDNIGHT);
+            assert_eq!(near(&listed, after, coming), expected, "{after}");
+            if after == 0 {
+                told.handle_leap(day(MIDNIGHT), Leap::Insert);
+            }
+            assert_eq!(near(&told, after, coming), expected, "{after}");
+        }
+        assert_eq!(near(&told, -1, Leap::None), Some(MIDNIGHT), "the second that comes once more");
+        assert_eq!(near(&LeapRule::new(true), 0, Leap::None), None);
+    }
+
+    #[test]
+    fn an_inserted_second_is_not_inserted_again() {
+        let mut rule = LeapRule::new(true);
+        rule.set_table(Some(list(MIDNIGHT + 365 * DAY)));
+        let mut vote = LeapVote::default();
+        vote.add(Leap::Insert);
+        assert_eq!(rule.tai_offset(day(MIDNIGHT - 1)), Some(36));
+        for noticed in [-1, 0, 30] {
+            rule.handle_leap(day(MIDNIGHT + noticed), Leap::Insert);
+            assert_eq!(rule.outcome(day(MIDNIGHT - 1), &vote), Leap::None);
+            assert_eq!(rule.tai_offset(day(MIDNIGHT - 1)), Some(37), "the kernel has counted it already");
+            assert_eq!(rule.outcome(day(MIDNIGHT), &vote), Leap::None);
+        }
+        rule.set_table(None);
+        let other = day(MIDNIGHT + 181 * DAY - DAY / 2);
+        assert_eq!(rule.outcome(other, &vote), Leap::Insert, "the next one is another");
     }
 
     #[test]

@@ -43,9 +43,61 @@ impl StepPolicy {
     }
 }
 
+/// The rule for offsets that are too large to be true: after the first updates they are ignored, and in the end given up on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ChangeLimit {
+    /// Largest offset, in seconds.
+    pub offset: f64,
+    /// Updates that may be larger.
+    pub start: u64,
+    /// How many are ignored before it is given up; `None` ignores all.
+    pub ignore: Option<u32>,
+}
+
+/// What becomes of an offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is corrected.
+    Correct,
+    /// It is ignored.
+    Ignore,
+    /// There were too many of these.
+    GiveUp,
+}
+
+impl ChangeLimit {
+    /// Judges an offset, in seconds, after so many updates; counts those that are ignored.
+    pub fn judge(&mut self, offset: f64, updates: u64) -> Change {
+        if updates < self.start || offset.abs() <= self.offset {
+            return Change::Correct;
+        }
+        match &mut self.ignore {
+            None => Change::Ignore,
+            Some(0) => Change::GiveUp,
+            Some(left) => {
+                *left -= 1;
+                Change::Ignore
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn large_offsets_are_ignored_and_then_given_up_on() {
+        let mut limit = ChangeLimit { offset: 1000.0, start: 1, ignore: Some(2) };
+        assert_eq!(limit.judge(1e6, 0), Change::Correct, "the first may be");
+        assert_eq!(limit.judge(-1000.0, 1), Change::Correct);
+        assert_eq!(limit.judge(-1000.1, 1), Change::Ignore);
+        assert_eq!(limit.judge(0.1, 1), Change::Correct);
+        assert_eq!(limit.judge(1e6, 2), Change::Ignore);
+        assert_eq!((limit.judge(1e6, 2), limit.judge(1e6, 2)), (Change::GiveUp, Change::GiveUp));
+        let mut limit = ChangeLimit { ignore: None, ..limit };
+        assert!((0..100).all(|updates| limit.judge(1e6, 1 + updates) == Change::Ignore));
+    }
 
     #[test]
     fn only_the_first_updates_step() {

@@ -10,7 +10,7 @@ use chacha20::ChaCha12Rng;
 use rand_core::{Rng as _, SeedableRng};
 
 use crate::{
-    discipline::{Controller, StepLimit, StepPolicy, Timeline, is_inserted_second},
+    discipline::{ChangeLimit, Controller, LeapRule, LeapTable, StepLimit, StepPolicy, Timeline, is_leap_second},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     select::{SelectConfig, Verdict},
     source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, TxToken},
@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod hold;
+mod orphan;
 mod report;
 mod timers;
 mod update;
@@ -55,6 +56,12 @@ pub struct EngineConfig {
     pub max_slew: Rate,
     /// Largest frequency that the oscillator may need, either way.
     pub max_frequency: Rate,
+    /// Largest error bound of a new frequency that is used.
+    pub max_update_skew: Rate,
+    /// Offsets that are too large to be true, if there are any.
+    pub change_limit: Option<ChangeLimit>,
+    /// Offset from which on a correction is told about, in seconds.
+    pub notable_offset: f64,
     /// Whether leap seconds are passed on, to the kernel and to clients.
     pub pass_leap: bool,
     /// Frequency the clock runs at now, relative to its oscillator.
@@ -119,6 +126,10 @@ pub enum Notice {
     Step(NtpDuration),
     /// The clock is wrong by this much and will be slewed.
     Wrong(NtpDuration),
+    /// Sources say together that the clock is wrong by this much, which is too much to be true and ignored.
+    Ignored(NtpDuration),
+    /// They have said so too often: the clock should be left to an administrator.
+    GaveUp(NtpDuration),
     /// The error bound grew so large that the clock no longer counts as synchronized.
     Unsynchronized,
     /// Somebody else made the clock jump.
@@ -130,7 +141,9 @@ pub enum Notice {
 pub struct Engine {
     select: SelectConfig,
     authentication_expected: bool,
-    pass_leap: bool,
+    leaps: LeapRule,
+    /// Sources of this stratum or above may serve no more than their own clocks.
+    orphan_stratum: Option<u8>,
     /// The clock is left alone, whatever sources say.
     held: bool,
     era: UnixTime,
@@ -142,6 +155,8 @@ pub struct Engine {
     timeline: Timeline,
     discipline: Controller,
     step_policy: StepPolicy,
+    change_limit: Option<ChangeLimit>,
+    notable_offset: f64,
     outputs: VecDeque<Output>,
     slew_end: Option<Monotonic>,
     refresh: Option<Monotonic>,
@@ -184,10 +199,13 @@ impl Engine {
             outputs.push_back(Output::Steer(Steer::Frequency(timeline.natural())));
             skew
         });
+        let mut discipline = Controller::new(skew, config.max_slew);
+        discipline.set_max_update_skew(config.max_update_skew);
         Self {
             select: config.select,
             authentication_expected: false,
-            pass_leap: config.pass_leap,
+            leaps: LeapRule::new(config.pass_leap),
+            orphan_stratum: None,
             held: false,
             era: config.era,
             rng: ChaCha12Rng::from_seed(config.seed),
@@ -196,8 +214,10 @@ impl Engine {
             verdicts: BTreeMap::new(),
             next_id: 1,
             timeline,
-            discipline: Controller::new(skew, config.max_slew),
+            discipline,
             step_policy: StepPolicy::new(config.step_threshold, config.step_limit),
+            change_limit: config.change_limit,
+            notable_offset: config.notable_offset,
             outputs,
             slew_end: None,
             refresh: None,
@@ -281,6 +301,32 @@ impl Engine {
         self.reselect(now, None);
     }
 
+    /// Says from which stratum on sources may serve no more than their own clocks, as this machine does. They are used only
+    /// while there is no other: of those with just this stratum the one with the smallest identifier, if that is smaller
+    /// than our own, so that all who ask each other come to follow one.
+    pub fn set_orphan_stratum(&mut self, now: Now, stratum: Option<u8>) {
+        if self.orphan_stratum != stratum {
+            self.orphan_stratum = stratum;
+            self.reselect(now, None);
+        }
+    }
+
+    /// Changes the list of leap seconds, which counts before what sources announce.
+    pub fn set_leap_table(&mut self, now: Now, table: Option<LeapTable>) {
+        self.leaps.set_table(table);
+        self.publish(now);
+    }
+
+    /// Changes when the clock is stepped: offsets of at least `threshold` seconds, in the next updates that `limit` allows.
+    pub const fn set_steps(&mut self, threshold: f64, limit: StepLimit) {
+        self.step_policy = StepPolicy::new(threshold, limit);
+    }
+
+    /// Uses no new frequency whose own error bound is larger than this.
+    pub const fn set_max_update_skew(&mut self, limit: Rate) {
+        self.discipline.set_max_update_skew(limit);
+    }
+
     /// Makes up for what the clock is behind by one step, at once, unless it is held.
     pub fn step_now(&mut self, now: Now) {
         if !self.held {
@@ -334,6 +380,7 @@ impl Engine {
     pub fn handle_jump(&mut self, now: Now, at: NtpTimestamp, by: NtpDuration) {
         if self.is_leap(at, by) {
             self.timeline.handle_leap(at, by);
+            self.leaps.handle_leap(at.to_unix(self.era), self.status.leap);
             self.status.leap = Leap::None;
             self.status.reference_time = self.status.reference_time + by;
             self.sources.values_mut().for_each(|source| source.handle_leap(by));
@@ -352,7 +399,7 @@ impl Engine {
     /// Whether a jump by `by`, noticed when the clock read `at`, is the leap second that was announced: the kernel inserts
     /// it, and so does everybody else.
     fn is_leap(&self, at: NtpTimestamp, by: NtpDuration) -> bool {
-        self.status.leap == Leap::Insert && is_inserted_second(at.to_unix(self.era), by)
+        is_leap_second(self.status.leap, at.to_unix(self.era), by)
     }
 
     /// Takes word that the machine slept or moved, so that nothing measured before holds, nor what was said of the clock.

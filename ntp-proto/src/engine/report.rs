@@ -2,13 +2,14 @@
 
 use super::{Engine, Now};
 use crate::{
-    discipline::Discipline,
+    discipline::{Discipline, LeapTable},
     filter::{Estimate, Filter},
-    ids::SourceId,
+    ids::{Leap, SourceId},
     select::Verdict,
+    smear::Smear,
     source::Source,
     status::Status,
-    time::{ClockMap, NtpDuration, Rate, UnixTime},
+    time::{ClockMap, NtpDuration, NtpTimestamp, Rate, UnixTime},
 };
 
 /// The state of the clock; the terms are those of chronyc's `tracking`.
@@ -24,6 +25,8 @@ pub struct Tracking {
     pub pending: NtpDuration,
     /// The last correction, in seconds.
     pub last_offset: f64,
+    /// How well that was known: its standard deviation, in seconds.
+    pub offset_deviation: f64,
     /// Long-term root mean square of corrections, in seconds.
     pub rms_offset: f64,
     /// Rate at which the clock is corrected; positive if the oscillator is slow.
@@ -80,6 +83,7 @@ impl Engine {
             selected: self.selected,
             pending: self.timeline.pending(now.clock),
             last_offset: self.history.last_offset,
+            offset_deviation: self.history.deviation,
             rms_offset: self.history.mean_square.unwrap_or(0.0).sqrt(),
             frequency: self.timeline.natural(),
             residual_frequency: self.discipline.residual_frequency(),
@@ -109,6 +113,21 @@ impl Engine {
     #[must_use]
     pub const fn era(&self) -> UnixTime {
         self.era
+    }
+
+    /// The leap second of today, or one that was less than half a day ago, as servers spread it from noon to noon. They have it
+    /// before that begins, so that it begins in time, and so that they announce nothing.
+    #[must_use]
+    pub fn smear(&self, now: Now) -> Option<Smear> {
+        let unix = self.timeline.at(now.clock).to_unix(self.era);
+        let (midnight, leap) = self.leaps.near(unix, self.status.leap)?;
+        Some(Smear { midnight: NtpTimestamp::from_unix(midnight), inserts: leap == Leap::Insert })
+    }
+
+    /// The list of leap seconds.
+    #[must_use]
+    pub const fn leap_table(&self) -> Option<&LeapTable> {
+        self.leaps.table()
     }
 
     /// One source.

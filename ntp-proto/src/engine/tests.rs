@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    discipline::MAX_UPDATE_SKEW,
     ids::{Leap, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
@@ -10,6 +11,9 @@ use crate::{
     time::PollInterval,
     wire::Header,
 };
+
+mod cookies;
+mod orphan;
 
 fn at(seconds: f64) -> NtpTimestamp {
     NtpTimestamp::from_bits(4_000_000_000 << 32) + NtpDuration::from_seconds(seconds)
@@ -26,6 +30,9 @@ fn config() -> EngineConfig {
         step_limit: StepLimit::Updates(3),
         max_slew: Rate::from_ppm(80_000.0),
         max_frequency: Rate::from_ppm(500.0),
+        max_update_skew: MAX_UPDATE_SKEW,
+        change_limit: None,
+        notable_offset: 1.0,
         pass_leap: true,
         applied: Rate::ZERO,
         saved_frequency: None,
@@ -657,21 +664,4 @@ fn old_keys_are_wanted_anew_and_used_meanwhile() {
         bench.next_request();
         assert_eq!(bench.report().source.counts().sent, sent + 1, "the old keys stay in use");
     }
-}
-
-#[test]
-fn a_source_out_of_cookies_is_missed_and_lost() {
-    let mut bench = nts(None, 1);
-    bench.wait(24.0 * 3600.0);
-    let report = bench.report();
-    assert_eq!(report.state, SourceState::NoKeys);
-    assert_eq!(report.verdict, Verdict::Unreachable);
-    assert_eq!(report.source.counts().sent, 1);
-    assert_eq!(bench.lost().first(), Some(&Loss::Unreachable));
-    let before = bench.wishes();
-    // Wishes back off, until somebody asks.
-    assert!(before <= 14);
-    bench.engine.refresh_source(now(bench.seconds).monotonic, bench.id, false);
-    bench.wait(1.0);
-    assert_eq!(bench.wishes(), before + 1);
 }

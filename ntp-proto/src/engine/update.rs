@@ -4,11 +4,11 @@ use core::time::Duration;
 
 use super::{Engine, Notice, Now, Output, Standing};
 use crate::{
-    discipline::{Discipline, LeapVote},
+    discipline::{Change, Discipline, LeapVote},
     filter::Filter,
     ids::{Leap, SourceId, Trust},
     sample::{FREQUENCY_TOLERANCE, MAX_CLOCK_ERROR},
-    select::{Candidate, Circumstances, Combined, Selection, Verdict, select},
+    select::{Candidate, Circumstances, Combined, Selection, Verdict},
     source::{Loss, Source},
     status::Status,
     steer::{ClockStatus, Steer},
@@ -17,8 +17,6 @@ use crate::{
 
 /// Requests without an answer after which a source that never answered is called silent.
 const SILENT_FROM_START: u32 = 4;
-/// An offset above this is told about, in seconds.
-const NOTABLE_OFFSET: f64 = 1.0;
 /// Answers in a row with a bad verdict after which a source is worth replacing.
 const BAD_UPDATES: u8 = 8;
 /// The kernel lets its own error bound grow by 500 ppm, and calls the clock unsynchronized at 16 s: the bound is told anew
@@ -86,7 +84,7 @@ impl Engine {
             configured_voters: self.sources.values().filter(|s| votes(s)).count(),
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
         };
-        let selection = select(&candidates, &circumstances, &self.select);
+        let selection = self.choose(&candidates, &circumstances);
         let ids: Vec<SourceId> = self.sources.keys().copied().collect();
         for id in ids {
             let judged = candidates.iter().position(|c| c.id == id).and_then(|i| selection.verdicts.get(i).copied());
@@ -118,6 +116,10 @@ impl Engine {
 
     /// Corrects the timeline, and has the clock follow.
     fn apply(&mut self, now: Now, best: SourceId, combined: &Combined) {
+        if !self.believes(combined.offset) {
+            self.publish(now);
+            return;
+        }
         let interval = self.history.last.map_or(1.0, |last| now.monotonic.since(last).as_secs_f64());
         let correction = self.discipline.handle_combined(combined, interval);
         let shift = self.timeline.correct(now.clock, correction.offset, correction.frequency);
@@ -136,21 +138,34 @@ impl Engine {
             None => 0.0,
         });
         self.describe(now, best, combined, (combined.frequency - shift.rate).abs());
-        self.follow(now);
+        if !self.follow(now) && offset.abs() >= self.notable_offset {
+            self.outputs.push_back(Output::Notice(Notice::Wrong(NtpDuration::from_seconds(offset))));
+        }
         self.publish(now);
     }
 
-    /// Makes the clock follow the timeline: by a step where that is allowed, by a slew otherwise.
-    pub(super) fn follow(&mut self, now: Now) {
+    /// Whether an offset can be true; it is told if not.
+    fn believes(&mut self, offset: f64) -> bool {
+        let Some(limit) = &mut self.change_limit else { return true };
+        let told = NtpDuration::from_seconds(offset);
+        self.outputs.push_back(Output::Notice(match limit.judge(offset, self.history.updates) {
+            Change::Correct => return true,
+            Change::Ignore => Notice::Ignored(told),
+            Change::GiveUp => Notice::GaveUp(told),
+        }));
+        false
+    }
+
+    /// Makes the clock follow the timeline: by a step where that is allowed, by a slew otherwise. Whether it was a step.
+    pub(super) fn follow(&mut self, now: Now) -> bool {
         let pending = self.timeline.pending(now.clock);
-        if self.step_policy.decide(pending.to_seconds()) {
-            self.step(pending);
-            return;
+        let is_step = self.step_policy.decide(pending.to_seconds());
+        if is_step {
+            self.step(pending)
+        } else {
+            self.slew(now)
         }
-        if pending.to_seconds().abs() >= NOTABLE_OFFSET {
-            self.outputs.push_back(Output::Notice(Notice::Wrong(pending)));
-        }
-        self.slew(now);
+        is_step
     }
 
     /// Starts to make up for what the clock is behind.
@@ -185,7 +200,7 @@ impl Engine {
         let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
         let growth = self.discipline.skew() + unbelieved + MAX_CLOCK_ERROR;
         self.status = Status {
-            leap: if self.pass_leap { vote.outcome(reference_time.to_unix(self.era)) } else { Leap::None },
+            leap: self.leaps.outcome(reference_time.to_unix(self.era), &vote),
             stratum: stratum.saturating_add(1),
             root_delay: NtpDuration::from_seconds(combined.root_delay),
             root_dispersion: NtpDuration::from_seconds(combined.root_dispersion + combined.offset_deviation),
@@ -203,7 +218,13 @@ impl Engine {
             // Counted from the last update, as in RFC 5905 section 11.2.
             self.status.dispersion_rate = Rate::new(self.status.dispersion_rate.get().max(FREQUENCY_TOLERANCE));
         }
-        let synchronized = self.status.synchronized_at(self.timeline.at(now.clock));
+        let at = self.timeline.at(now.clock);
+        // A list knows without asking anybody.
+        if let (Some(leap), true) = (self.leaps.listed(at.to_unix(self.era)), self.status.leap != Leap::Unsynchronized)
+        {
+            self.status.leap = leap;
+        }
+        let synchronized = self.status.synchronized_at(at);
         if self.history.synchronized && !synchronized {
             self.outputs.push_back(Output::Notice(Notice::Unsynchronized));
         }
@@ -226,7 +247,7 @@ impl Engine {
             leap: if synchronized { self.status.leap } else { Leap::Unsynchronized },
             max_error,
             estimated_error: (NtpDuration::from_seconds(expected) + behind).min(max_error),
-            tai_offset: None,
+            tai_offset: if synchronized { self.leaps.tai_offset(at.to_unix(self.era)) } else { None },
         })));
     }
 }

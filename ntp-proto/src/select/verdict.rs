@@ -21,6 +21,8 @@ pub enum Verdict {
     Denied,
     /// It follows us.
     Loop,
+    /// It may serve no more than its own clock, as this machine does, and better ones are there, or this one comes first.
+    Orphan,
     /// There is no majority that agrees on a time.
     NoMajority,
     /// It disagrees with the majority.
@@ -51,6 +53,7 @@ impl Verdict {
             Self::NoSamples | Self::Unreachable => 'M',
             Self::NotSelectable => 'N',
             Self::Unsynchronized | Self::Denied | Self::Loop => 's',
+            Self::Orphan => 'O',
             Self::Distant => 'd',
             Self::Jittery => '~',
             Self::NoMajority | Self::Falseticker => 'x',
@@ -84,7 +87,8 @@ impl Verdict {
             | Self::Unsynchronized
             | Self::Distant
             | Self::Denied
-            | Self::Loop => '?',
+            | Self::Loop
+            | Self::Orphan => '?',
         }
     }
 
@@ -100,6 +104,7 @@ impl Verdict {
             Self::Jittery => "jittery",
             Self::Denied => "denied",
             Self::Loop => "loop",
+            Self::Orphan => "orphan",
             Self::NoMajority => "no-majority",
             Self::Falseticker => "falseticker",
             Self::Untrusted => "untrusted",
@@ -140,6 +145,7 @@ impl fmt::Display for Verdict {
             Self::Jittery => "measurements spread too widely",
             Self::Denied => "refuses to serve us",
             Self::Loop => "follows us",
+            Self::Orphan => "may serve its own clock (serve.local)",
             Self::NoMajority => "no majority agrees on a time",
             Self::Falseticker => "disagrees with the majority",
             Self::Untrusted => "not authenticated and not confirmed by authenticated sources",

@@ -17,7 +17,11 @@ use core::{
     },
 };
 
-use crate::time::{ClockMap, NtpTimestamp};
+use crate::{
+    smear::Smear,
+    status::smeared,
+    time::{ClockMap, NtpTimestamp},
+};
 
 /// A slot that holds nothing.
 const EMPTY: u64 = 0;
@@ -90,6 +94,7 @@ pub struct TransmitToken {
     receive: u64,
     peer: Peer,
     from_kernel: ClockMap,
+    smear: Option<Smear>,
 }
 
 /// The pairs of timestamps. Copies share the same slots.
@@ -151,8 +156,13 @@ impl<'t> InterleaveTable<'t> {
     }
 
     /// Names the pair kept under `receive` for [`Self::amend`]; transmit timestamps will be mapped as the reply's were.
-    pub(super) fn token(receive: NtpTimestamp, peer: IpAddr, from_kernel: ClockMap) -> TransmitToken {
-        TransmitToken { receive: receive.to_bits(), peer: Peer::new(peer), from_kernel }
+    pub(super) fn token(
+        receive: NtpTimestamp,
+        peer: IpAddr,
+        from_kernel: ClockMap,
+        smear: Option<Smear>,
+    ) -> TransmitToken {
+        TransmitToken { receive: receive.to_bits(), peer: Peer::new(peer), from_kernel, smear }
     }
 
     /// Replaces the transmit timestamp of a pair by a better one on the kernel's clock, if the pair is still there.
@@ -163,8 +173,10 @@ impl<'t> InterleaveTable<'t> {
         if !slot.claim(token.receive) {
             return;
         }
-        if slot.belongs_to(token.peer) {
-            slot.transmit.store(even(token.from_kernel.apply(transmit)).to_bits(), Relaxed);
+        if let (true, Some(transmit)) =
+            (slot.belongs_to(token.peer), smeared(token.smear, token.from_kernel.apply(transmit)))
+        {
+            slot.transmit.store(even(transmit).to_bits(), Relaxed);
         }
         slot.release(token.receive);
     }
@@ -240,7 +252,7 @@ mod tests {
         let table = InterleaveTable::new(&slots);
         let ahead = ClockMap { offset: crate::time::NtpDuration::from_bits(100), ..ClockMap::IDENTITY };
         let key = table.put(at(1_000), at(2_000), peer(1)).unwrap();
-        let token = InterleaveTable::token(key, peer(1), ahead);
+        let token = InterleaveTable::token(key, peer(1), ahead, None);
         table.amend(&token, at(2_500));
         assert_eq!(table.take(key, peer(1)), Some(at(2_600)));
         table.amend(&token, at(9_000));

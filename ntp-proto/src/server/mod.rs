@@ -19,7 +19,9 @@ use crate::{
 };
 
 mod access;
+mod clients;
 mod interleave;
+mod local;
 mod rate;
 mod reply;
 mod request;
@@ -30,7 +32,9 @@ use reply::{Incoming, NtsDraft, Stamped};
 use request::{NtsFields, Protection};
 
 pub use access::{Access, AccessTable, Prefix, TooManyRules};
+pub use clients::{Asked, ClientRow, ClientSlot, ClientTable, Requests};
 pub use interleave::{InterleaveSlot, InterleaveTable, TransmitToken};
+pub use local::{LOCAL_REFERENCE, LocalConfig, LocalReference};
 pub use rate::{RateLimit, RateTable};
 pub use verdict::{DropReason, ReplyClass, Verdict};
 
@@ -72,6 +76,7 @@ pub struct Responder<'t> {
     keyring: Option<Keyring>,
     rate: Option<RateTable<'t>>,
     interleave: Option<InterleaveTable<'t>>,
+    clients: Option<ClientTable<'t>>,
     rng: ChaCha12Rng,
     counters: ServerCounters,
 }
@@ -107,6 +112,7 @@ impl<'t> Responder<'t> {
             keyring: None,
             rate: None,
             interleave: None,
+            clients: None,
             rng: ChaCha12Rng::from_seed(seed),
             counters: ServerCounters::default(),
         }
@@ -144,6 +150,11 @@ impl<'t> Responder<'t> {
         self.interleave = table;
     }
 
+    /// Takes note of who asks, or does not.
+    pub fn set_client_table(&mut self, table: Option<ClientTable<'t>>) {
+        self.clients = table;
+    }
+
     /// What was counted since the start.
     #[must_use]
     pub const fn counters(&self) -> &ServerCounters {
@@ -174,6 +185,7 @@ impl<'t> Responder<'t> {
         let room = out.len().min(request.len());
         let outcome = self.decide(request, meta, status, now, &mut out[..room]);
         self.count(meta, &outcome);
+        self.note(meta, &outcome);
         match outcome {
             Ok(Reply { len, class, stamped }) => Verdict::Reply {
                 len,
@@ -218,7 +230,7 @@ impl<'t> Responder<'t> {
         out: &mut [u8],
     ) -> Result<Reply, DropReason> {
         let permit = self.permit(Subject::Address(incoming.meta.peer), incoming.meta.monotonic)?;
-        let stamped = self.stamp(permit, incoming, now);
+        let stamped = self.stamp(permit, incoming, now)?;
         reply::put_header(out, &stamped.header).ok_or(DropReason::NoSpace)?;
         Ok(Reply { len: Header::LEN, class: class(permit, ReplyClass::Plain), stamped })
     }
@@ -239,7 +251,7 @@ impl<'t> Responder<'t> {
             return Err(DropReason::Key);
         }
         let permit = self.permit(Subject::Key(incoming.meta.peer, key_id), incoming.meta.monotonic)?;
-        let stamped = self.stamp(permit, incoming, now);
+        let stamped = self.stamp(permit, incoming, now)?;
         reply::put_header(out, &stamped.header).ok_or(DropReason::NoSpace)?;
         let len = self.keys[at].append_cut(out, Header::LEN, digest.len()).map_err(|_| DropReason::NoSpace)?;
         Ok(Reply { len, class: class(permit, ReplyClass::Symmetric), stamped })
@@ -272,7 +284,7 @@ impl<'t> Responder<'t> {
         let keyring = self.keyring.as_ref().ok_or(DropReason::Nts)?;
         let draft =
             NtsDraft::new(out, unique_id, keyring, &keys, fields.cookies, &mut self.rng).ok_or(DropReason::NoSpace)?;
-        let stamped = self.stamp(permit, incoming, now);
+        let stamped = self.stamp(permit, incoming, now)?;
         reply::put_header(out, &stamped.header).ok_or(DropReason::NoSpace)?;
         let len = draft.seal(out, &keys.s2c, &mut self.rng).ok_or(DropReason::NoSpace)?;
         self.counters.cookies += draft.cookies as u64;
@@ -318,11 +330,27 @@ impl<'t> Responder<'t> {
         Err(DropReason::Rate)
     }
 
-    fn stamp(&self, permit: Permit, incoming: &Incoming<'_>, now: impl FnOnce() -> NtpTimestamp) -> Stamped {
+    fn stamp(
+        &self,
+        permit: Permit,
+        incoming: &Incoming<'_>,
+        now: impl FnOnce() -> NtpTimestamp,
+    ) -> Result<Stamped, DropReason> {
         match permit {
-            Permit::Answer => incoming.time(self.interleave.as_ref(), now),
-            Permit::Kiss => incoming.kiss(Kiss::Rate),
+            Permit::Answer => incoming.time(self.interleave.as_ref(), now).ok_or(DropReason::Leap),
+            Permit::Kiss => Ok(incoming.kiss(Kiss::Rate)),
         }
+    }
+
+    /// Takes note of whoever is served at all.
+    fn note(&self, meta: &RxMeta, outcome: &Result<Reply, DropReason>) {
+        let Some(table) = &self.clients else { return };
+        let is_answered = match outcome {
+            Err(DropReason::Malformed | DropReason::Mode | DropReason::Access) => return,
+            Err(DropReason::Key | DropReason::Nts | DropReason::Rate | DropReason::NoSpace | DropReason::Leap) => false,
+            Ok(_) => true,
+        };
+        table.note(meta.peer, meta.monotonic, Asked::Ntp, is_answered);
     }
 
     fn count(&mut self, meta: &RxMeta, outcome: &Result<Reply, DropReason>) {
@@ -341,6 +369,7 @@ impl<'t> Responder<'t> {
             Err(DropReason::Nts) => &mut counters.dropped_nts,
             Err(DropReason::Rate) => &mut counters.dropped_rate,
             Err(DropReason::NoSpace) => &mut counters.dropped_no_space,
+            Err(DropReason::Leap) => &mut counters.dropped_leap,
             Ok(reply) => {
                 counters.interleaved += u64::from(reply.stamped.interleaved);
                 match reply.class {
@@ -363,6 +392,7 @@ impl fmt::Debug for Responder<'_> {
             .field("keyring", &self.keyring)
             .field("rate", &self.rate)
             .field("interleave", &self.interleave)
+            .field("clients", &self.clients)
             .field("counters", &self.counters)
             .finish_non_exhaustive()
     }

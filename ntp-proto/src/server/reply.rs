@@ -10,7 +10,7 @@ use super::{
 use crate::{
     ids::{Leap, ReferenceId},
     nts::{AeadKey, Keyring, SessionKeys, authenticator},
-    status::Status,
+    status::{Status, smeared},
     time::{NtpShort, NtpTimestamp},
     wire::{Header, Kiss, MIN_FIELD, MIN_LAST_FIELD, Mode, Writer, field},
 };
@@ -38,29 +38,34 @@ pub(super) struct Stamped {
 }
 
 impl Incoming<'_> {
-    /// The time, read from `now` as late as can be.
-    pub(super) fn time(&self, table: Option<&InterleaveTable<'_>>, now: impl FnOnce() -> NtpTimestamp) -> Stamped {
+    /// The time, read from `now` as late as can be; `None` where it cannot be told.
+    pub(super) fn time(
+        &self,
+        table: Option<&InterleaveTable<'_>>,
+        now: impl FnOnce() -> NtpTimestamp,
+    ) -> Option<Stamped> {
         let Self { header: request, meta, status } = self;
-        let receive = status.from_kernel.apply(meta.received);
+        let receive = status.served(meta.received)?;
         // RFC 9769 section 2: the origin timestamp is a receive timestamp of ours, and the request's own two differ.
         let asks_interleaved =
             request.version == 4 && is_key(request.origin.to_bits()) && request.receive != request.transmit;
         let previous = table.filter(|_| asks_interleaved).and_then(|table| table.take(request.origin, meta.peer));
-        let transmit = even(status.from_kernel.apply(now()));
+        let kept_time = status.from_kernel.apply(now());
+        let transmit = even(smeared(status.smear, kept_time)?);
         let kept = table.and_then(|table| table.put(receive, transmit, meta.peer));
         let header = Header {
             origin: if previous.is_some() { request.receive } else { request.transmit },
             receive: kept.unwrap_or_else(|| even(receive)),
             transmit: previous.unwrap_or(transmit),
-            ..self.about_us(transmit)
+            ..self.about_us(kept_time)
         };
-        Stamped {
+        Some(Stamped {
             header,
             interleaved: previous.is_some(),
             want_transmit_stamp: kept
                 .filter(|_| asks_interleaved)
-                .map(|receive| InterleaveTable::token(receive, meta.peer, status.from_kernel)),
-        }
+                .map(|receive| InterleaveTable::token(receive, meta.peer, status.from_kernel, status.smear)),
+        })
     }
 
     /// No time, but a kiss code (RFC 5905 section 7.4).
@@ -84,11 +89,13 @@ impl Incoming<'_> {
         Stamped { header, interleaved: false, want_transmit_stamp: None }
     }
 
-    /// What we say about our clock at `now`; timestamps of the exchange are left out.
+    /// What we say about our clock when the time we keep is `now`; timestamps of the exchange are left out.
     fn about_us(&self, now: NtpTimestamp) -> Header {
         let status = self.status;
         let (leap, stratum, reference_id) = if status.synchronized_at(now) {
-            (status.leap, status.stratum, status.reference_id)
+            // What is smeared is not to be applied once more.
+            let leap = if status.smear.is_some() { Leap::None } else { status.leap };
+            (leap, status.stratum, status.reference_id)
         } else {
             (Leap::Unsynchronized, STRATUM_UNSYNCHRONIZED, ReferenceId::default())
         };
@@ -102,7 +109,7 @@ impl Incoming<'_> {
             root_delay: NtpShort::at_least(status.root_delay),
             root_dispersion: NtpShort::at_least(status.root_dispersion_at(now)),
             reference_id,
-            reference: status.reference_time,
+            reference: smeared(status.smear, status.reference_time).unwrap_or(status.reference_time),
             origin: NtpTimestamp::ZERO,
             receive: NtpTimestamp::ZERO,
             transmit: NtpTimestamp::ZERO,

@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     ids::{Leap, ReferenceId},
     nts::{AeadAlgorithm, AeadKey, OpenReplyError, SealRequest, SessionKeys, open_reply, seal_request},
+    smear::Smear,
     time::{ClockMap, NtpDuration, NtpShort, PollInterval, Rate},
     wire::{MacAlgorithm, Mode, Packet},
 };
@@ -31,6 +32,7 @@ fn status() -> Status {
         reference_id: ReferenceId([192, 0, 2, 7]),
         reference_time: at(-100.0),
         from_kernel: ClockMap::IDENTITY,
+        smear: None,
     }
 }
 
@@ -159,6 +161,22 @@ fn timestamps_are_moved_from_the_kernel_s_clock_to_the_served_time() {
     let (reply, ..) = ask_at(&mut responder(), &plain(4), &meta(), &status).unwrap();
     let header = Header::read(&reply).unwrap();
     assert_eq!((header.receive, header.transmit), (at(3.5), at(3.75)));
+}
+
+#[test]
+fn a_smeared_leap_second_is_in_all_timestamps_and_not_announced() {
+    let at_noon = Smear { midnight: at(1.0 + 43_200.0), inserts: true };
+    let in_it = Smear { midnight: at(1.5), inserts: true };
+    let ends_with_the_reply = Smear { midnight: at(2.25 - 1e-6), inserts: true };
+    let status = |smear| Status { leap: Leap::Insert, smear: Some(smear), ..status() };
+    let ask = |smear| ask_at(&mut responder(), &plain(4), &meta(), &status(smear));
+    let header = Header::read(&ask(at_noon).unwrap().0).unwrap();
+    assert_eq!(header.leap, Leap::None);
+    let behind = |served: NtpTimestamp, kept: f64| (at(kept) - served).to_seconds();
+    assert!(behind(header.receive, 1.0).abs() < 1e-9);
+    assert!((behind(header.transmit, 1.25) - 0.25 / 86_401.0).abs() < 1e-9);
+    assert_eq!(ask(in_it).unwrap_err(), DropReason::Leap);
+    assert_eq!(ask(ends_with_the_reply).unwrap_err(), DropReason::Leap, "it came before and would leave within");
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub enum DropReason {
     Rate,
     /// The caller's buffer is too small for the reply.
     NoSpace,
+    /// The time cannot be told: in a leap second that is smeared the clock reads the same twice.
+    Leap,
 }
 
 impl fmt::Display for DropReason {
@@ -34,6 +36,7 @@ impl fmt::Display for DropReason {
             Self::Nts => "malformed NTS fields",
             Self::Rate => "rate limit",
             Self::NoSpace => "no space for the reply",
+            Self::Leap => "leap second",
         })
     }
 }

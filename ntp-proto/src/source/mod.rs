@@ -176,6 +176,8 @@ pub struct Source {
     last: Option<LastReply>,
     unsynchronized: bool,
     looping: bool,
+    /// How this machine would be named by whoever follows it on the way that the last reply came.
+    own_reference: Option<ReferenceId>,
     denials: u8,
     counts: PacketCounts,
     refusals: RefusalCounts,
@@ -200,6 +202,7 @@ impl Source {
             last: None,
             unsynchronized: false,
             looping: false,
+            own_reference: None,
             denials: 0,
             counts: PacketCounts::default(),
             refusals: RefusalCounts::default(),
@@ -473,6 +476,12 @@ impl Source {
     #[must_use]
     pub const fn is_looping(&self) -> bool {
         self.looping
+    }
+
+    /// How this machine would be named by whoever follows it, on the way that the last good reply came.
+    #[must_use]
+    pub(crate) const fn own_reference(&self) -> Option<ReferenceId> {
+        self.own_reference
     }
 
     /// Whether it told us to stay away.

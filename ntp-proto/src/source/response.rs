@@ -188,6 +188,7 @@ impl Source {
         // From here on the server is alive and synchronized, whatever this one reply is worth.
         self.reach.handle_reply();
         self.unsynchronized = false;
+        self.own_reference = Some(arrival.own_reference);
         let sent = sent.ok_or(Refusal::NoStamp)?;
         self.looping = header.stratum > 1 && header.reference_id == arrival.own_reference;
         if self.looping {

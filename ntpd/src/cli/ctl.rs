@@ -17,7 +17,7 @@ use super::FAILED;
 use crate::{
     lookup,
     observe::{
-        control::{AskError, Change, Command, Reply, Show, ask},
+        control::{AskError, Change, Command, Reply, Show, ask, setting},
         report::{TimeState, TrackingReport},
         table,
     },
@@ -66,14 +66,20 @@ pub enum CtlCommand {
     Serverstats,
     /// Count the sources that are asked
     Activity,
+    /// Show who was served, where `client-log` has note taken of that
+    Clients,
     /// Show the pools and their members
     Pools(PoolsArgs),
     /// Find out what a name offers; needs no daemon
     Lookup(LookupArgs),
     /// Wait until the clock is synchronized, by verified time where sources are authenticated
     Waitsync(WaitArgs),
-    /// Step the clock now instead of slewing it
-    Makestep,
+    /// Step the clock now instead of slewing it, or say when it is stepped from now on
+    Makestep(Setting),
+    /// Use no new frequency whose error bound is larger than this many ppm
+    Maxupdateskew(Setting),
+    /// Serve the local clock where sources do not tell the time: `local stratum 10 orphan`, `local off`
+    Local(Setting),
     /// Read the configuration again and apply it, all or nothing
     Reload,
     /// Ask several times in a row
@@ -86,6 +92,8 @@ pub enum CtlCommand {
     Refresh(OneSource),
     /// Make a new key for the cookies of the NTS server
     Rekey,
+    /// Open files of measurements anew, after they were moved away
+    Cyclelogs,
     /// Change what is believed of the time before it is verified
     Bootstrap(BootstrapArgs),
 }
@@ -96,6 +104,14 @@ pub struct OneSource {
     /// Name, address or pool; all sources without it
     #[arg(value_name = "SOURCE")]
     pub source: Option<String>,
+}
+
+/// Words as chrony has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct Setting {
+    /// In the words of chrony
+    #[arg(value_name = "WORD", allow_hyphen_values = true)]
+    pub words: Vec<String>,
 }
 
 /// Arguments of `lookup`.
@@ -172,10 +188,10 @@ fn limit(text: &str) -> Result<f64, String> {
 }
 
 impl CtlCommand {
-    /// What to ask the daemon; `None` for what takes more than one question.
-    fn request(&self) -> Option<Command> {
+    /// What to ask the daemon; `None` for what takes more than one question, `Err` for what makes no sense.
+    fn request(&self) -> Result<Option<Command>, String> {
         let source = |one: &OneSource| one.source.clone();
-        Some(match self {
+        Ok(Some(match self {
             Self::Tracking => Command::Show(Show::Tracking),
             Self::Sources => Command::Show(Show::Sources),
             Self::Sourcestats => Command::Show(Show::SourceStats),
@@ -184,29 +200,46 @@ impl CtlCommand {
             Self::Ntpdata(one) => Command::Show(Show::NtpData { source: source(one) }),
             Self::Serverstats => Command::Show(Show::ServerStats),
             Self::Activity => Command::Show(Show::Activity),
+            Self::Clients => Command::Show(Show::Clients),
             Self::Pools(PoolsArgs { change: None }) => Command::Show(Show::Pools),
             Self::Pools(PoolsArgs { change: Some(PoolsChange::Forget { name }) }) => {
                 Command::Change(Change::PoolsForget { name: name.clone() })
             }
-            Self::Makestep => Command::Change(Change::MakeStep),
+            Self::Makestep(Setting { words }) if words.is_empty() => Command::Change(Change::MakeStep),
+            Self::Makestep(Setting { words }) => {
+                let (threshold, limit) = setting::parse_steps(&words.join(" "))?;
+                Command::Change(Change::Steps { threshold, limit })
+            }
+            Self::Maxupdateskew(Setting { words }) => {
+                Command::Change(Change::MaxUpdateSkew(setting::parse_skew(&words.join(" "))?))
+            }
+            Self::Local(Setting { words }) => Command::Change(Change::Local(setting::parse_local(&words.join(" "))?)),
             Self::Reload => Command::Change(Change::Reload),
             Self::Burst(one) => Command::Change(Change::Burst { source: source(one) }),
             Self::Online(one) => Command::Change(Change::Online { source: source(one) }),
             Self::Offline(one) => Command::Change(Change::Offline { source: source(one) }),
             Self::Refresh(one) => Command::Change(Change::Refresh { source: source(one) }),
+            Self::Cyclelogs => Command::Change(Change::CycleLogs),
             Self::Rekey => Command::Change(Change::Rekey),
             Self::Bootstrap(BootstrapArgs { change: BootstrapChange::ResetFloor }) => {
                 Command::Change(Change::ResetFloor)
             }
-            Self::Lookup(_) | Self::Waitsync(_) => return None,
-        })
+            Self::Lookup(_) | Self::Waitsync(_) => return Ok(None),
+        }))
     }
 }
 
 /// Does what the command line asks for.
 #[must_use]
 pub fn run(ctl: &Ctl) -> ExitCode {
-    let result = match (&ctl.command, ctl.command.request()) {
+    let request = match ctl.command.request() {
+        Ok(request) => request,
+        Err(wrong) => {
+            eprintln!("ntpctl: {}", table::printable(&wrong));
+            return ExitCode::from(USAGE);
+        }
+    };
+    let result = match (&ctl.command, request) {
         (CtlCommand::Waitsync(wait), _) => return wait_for_sync(ctl, wait),
         (CtlCommand::Lookup(args), _) => return look_up(ctl, args),
         (_, Some(command)) => ask(&ctl.socket, &command),
@@ -362,16 +395,23 @@ mod tests {
             "offline",
             "refresh",
             "rekey",
+            "cyclelogs",
+            "local",
         ] {
             let ctl = parse(&format!("ntpctl --json {word}"));
-            assert_eq!(ctl.command.request().unwrap().word(), word);
+            assert_eq!(ctl.command.request().unwrap().unwrap().word(), word);
             assert!(ctl.json && ctl.socket.ends_with("control.sock"));
         }
-        let forget = parse("ntpctl pools forget time.example --socket /a").command.request();
+        let forget = parse("ntpctl pools forget time.example --socket /a").command.request().unwrap();
         assert_eq!(forget, Some(Command::Change(Change::PoolsForget { name: "time.example".to_owned() })));
-        let reset = parse("ntpctl bootstrap reset-floor").command.request();
+        let steps = parse("ntpctl makestep 0.5 -1").command.request().unwrap();
+        assert_eq!(steps.map(|command| command.word()), Some("makestep-config"));
+        let off = parse("ntpctl local off").command.request().unwrap();
+        assert_eq!(off, Some(Command::Change(Change::Local(None))));
+        assert!(parse("ntpctl local stratum 16").command.request().unwrap_err().contains("stratum 1 to 15"));
+        let reset = parse("ntpctl bootstrap reset-floor").command.request().unwrap();
         assert_eq!(reset.map(|command| command.word()), Some("bootstrap-reset-floor"));
-        let one = parse("ntpctl ntpdata 192.0.2.1 -n").command.request();
+        let one = parse("ntpctl ntpdata 192.0.2.1 -n").command.request().unwrap();
         assert_eq!(one, Some(Command::Show(Show::NtpData { source: Some("192.0.2.1".to_owned()) })));
     }
 
@@ -422,6 +462,8 @@ mod tests {
             wait
         };
         let mut report = TrackingReport {
+            local_stratum: None,
+            leap_file: None,
             synchronized: true,
             reference_id: "7F7F0101".to_owned(),
             reference: None,

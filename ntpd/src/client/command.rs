@@ -1,6 +1,9 @@
 //! What `ntpctl` asks of the client side.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket},
+    sync::Arc,
+};
 
 use ntp_proto::{counters::ServerCounters, engine::SourceState, ids::SourceId, pool::auto::Route};
 
@@ -13,13 +16,16 @@ use crate::{
         find,
         report::SourcesReport,
     },
+    serve::ClientLog,
 };
 
 /// What others have counted, for a report.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Counted {
     /// The NTP server.
     pub server: Option<ServerCounters>,
+    /// Who was served, if note is taken of that.
+    pub clients: Option<Arc<ClientLog>>,
     /// The key-exchange server.
     pub key_exchange: Option<KeCounters>,
     /// The control socket.
@@ -43,14 +49,18 @@ impl Client {
 
     fn view<T>(&mut self, counted: &Counted, look: impl FnOnce(&View<'_>) -> T) -> T {
         let (pools, unresolved) = (self.pools(), self.unresolved());
+        let leap_file = self.leap_file_info();
         look(&View {
             now: self.clock.now(),
             engine: &self.engine,
             bootstrap: self.boot.report(),
+            local_stratum: self.local_stratum(),
+            leap_file: leap_file.as_ref(),
             sources: &self.info,
             unresolved: &unresolved,
             pools: &pools,
             server: counted.server,
+            clients: counted.clients.as_deref(),
             key_exchange: counted.key_exchange,
             control: counted.control,
         })
@@ -115,6 +125,10 @@ impl Client {
                 }
                 self.restart_group(name);
             }
+            Change::Steps { threshold, limit } => self.engine.set_steps(*threshold, *limit),
+            Change::MaxUpdateSkew(limit) => self.engine.set_max_update_skew(*limit),
+            Change::Local(config) => self.set_local(*config),
+            Change::CycleLogs => self.cycle_logs(),
             Change::Reselect => {
                 let present = self.clock.now();
                 self.engine.choose_again(present);

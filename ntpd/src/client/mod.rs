@@ -7,6 +7,7 @@ use chacha20::ChaCha12Rng;
 use ntp_proto::{
     engine::{Engine, EngineConfig, KEY_AGE, Notice, Output, RxInfo, SourceReport, SourceState},
     ids::{ReferenceId, SourceId, StampKind},
+    server::LocalReference,
     source::TxToken,
     steer::Steer,
     time::{Monotonic, NtpTimestamp, UnixTime},
@@ -19,10 +20,13 @@ mod absent;
 mod boot;
 mod command;
 mod join;
+mod leaps;
+mod local;
 mod losses;
 mod members;
 mod netlink;
 mod network;
+mod record;
 mod refused;
 mod request;
 mod restore;
@@ -36,8 +40,10 @@ use absent::Roll;
 use boot::Boot;
 pub use boot::Known;
 pub use command::Counted;
+use leaps::LeapFile;
 use members::{Answered, Group};
 use network::Addresses;
+use record::Recorder;
 use request::{Received, Waiting};
 use restore::Restores;
 use steps::OwnSteps;
@@ -112,6 +118,11 @@ pub struct Client {
     exchanger: KeyExchanger,
     status: Arc<StatusCell>,
     store: saved::Store,
+    leap_file: Option<LeapFile>,
+    recorder: Option<Recorder>,
+    local: Option<LocalReference>,
+    /// Leap seconds are kept from clients.
+    smears: bool,
     boot: Boot,
     /// Who answers, and who has not for how long.
     roll: Roll,
@@ -131,6 +142,7 @@ pub struct Client {
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
     steering_failed: bool,
+    gave_up: bool,
 }
 
 /// When this version was last worked on, in Unix seconds.
@@ -169,6 +181,9 @@ impl Client {
             step_limit: config.clock.step_limit,
             max_slew: config.clock.max_slew_rate,
             max_frequency: config.clock.max_frequency,
+            max_update_skew: config.clock.max_update_skew,
+            change_limit: config.clock.max_change,
+            notable_offset: config.clock.log_change.as_secs_f64(),
             pass_leap: config.clock.leap == LeapUse::System,
             applied: parts.clock.rate(),
             saved_frequency: store.drift(),
@@ -186,6 +201,10 @@ impl Client {
             status: parts.status,
             roll: store.absences(),
             store,
+            leap_file: None,
+            recorder: None,
+            local: None,
+            smears: config.serve.as_ref().is_some_and(|serve| serve.smear),
             boot: Boot::new(parts.known, config.trust.first_boot),
             groups: BTreeMap::new(),
             next_group: 0,
@@ -202,7 +221,11 @@ impl Client {
             events,
             inbox,
             steering_failed: false,
+            gave_up: false,
         };
+        client.set_leap_file(config.clock.leap_file.as_ref());
+        client.set_log_files(config.log_files.as_ref());
+        client.set_local(config.serve.as_ref().and_then(|serve| serve.local));
         client.add_groups(config, keys);
         client.drain();
         client
@@ -223,7 +246,9 @@ impl Client {
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
                 let present = self.clock.now();
+                let before = self.before(present, None);
                 self.engine.handle_timeout(present);
+                self.record(present, before);
                 self.handle_pool_timeouts();
                 self.look_for_network();
             }
@@ -231,6 +256,7 @@ impl Client {
         self.update_boot();
         self.ask_again_if_due();
         self.call_roll();
+        self.look_at_leap_file();
         self.drain();
         self.save_if_due();
     }
@@ -246,6 +272,13 @@ impl Client {
         }
         let present = self.clock.now();
         self.engine.set_select(present, config.clock.select);
+        self.set_leap_file(config.clock.leap_file.as_ref());
+        self.set_log_files(config.log_files.as_ref());
+        self.smears = config.serve.as_ref().is_some_and(|serve| serve.smear);
+        let local = config.serve.as_ref().and_then(|serve| serve.local);
+        if self.local.as_ref().map(LocalReference::config) != local.as_ref() {
+            self.set_local(local);
+        }
         self.set_sources(config, keys);
     }
 
@@ -260,6 +293,12 @@ impl Client {
         self.save_all();
         self.engine.handle_shutdown();
         self.drain();
+    }
+
+    /// Whether sources said too often what cannot be true, so that the clock is to be left to an administrator.
+    #[must_use]
+    pub const fn has_given_up(&self) -> bool {
+        self.gave_up
     }
 
     /// Whether sources agree on a time, whoever vouches for them.
@@ -332,7 +371,9 @@ impl Client {
                     own_reference: ReferenceId::of_address(received.local),
                 };
                 let present = self.clock.now();
+                let before = self.before(present, Some(received.source));
                 self.engine.handle_datagram(present, received.source, &info, &mut received.bytes);
+                self.record(present, before);
                 self.handle_heard(received.source);
             }
             Event::Answered { group, answered } => self.handle_answered(group, answered),
@@ -409,12 +450,6 @@ impl Client {
         }
     }
 
-    fn publish(&mut self) {
-        let mut status = self.engine.status();
-        status.from_kernel = self.clock.from_kernel().then(&status.from_kernel);
-        self.status.publish(status);
-    }
-
     fn look_at_clocks(&mut self) {
         match self.watch.check() {
             Some(Disturbance::Jump(at, by)) if self.clock.follows_kernel() => {
@@ -435,15 +470,20 @@ impl Client {
         self.info.get(&id).map_or_else(|| format!("source {}", id.0), ToString::to_string)
     }
 
-    fn tell(&self, notice: Notice) {
+    fn tell(&mut self, notice: Notice) {
         match notice {
             Notice::Selected(id) => tracing::info!(source = self.name(id), "selected source"),
             Notice::NoSelection => tracing::warn!("no source can be used; keeping the last frequency"),
             Notice::Falseticker(id) => tracing::warn!(source = self.name(id), "source disagrees with the majority"),
             Notice::Kiss(id, code) => tracing::warn!(source = self.name(id), %code, "server sent a kiss code"),
             Notice::Step(by) => tracing::warn!(seconds = by.to_seconds(), "stepping the clock"),
-            Notice::Wrong(by) => {
-                tracing::warn!(seconds = by.to_seconds(), "clock is wrong; slewing, since no step is allowed any more");
+            Notice::Wrong(by) => tracing::warn!(seconds = by.to_seconds(), "clock is wrong; slewing it"),
+            Notice::Ignored(by) => {
+                tracing::warn!(seconds = by.to_seconds(), "offset above clock.max-change ignored");
+            }
+            Notice::GaveUp(by) => {
+                self.gave_up = true;
+                tracing::error!(seconds = by.to_seconds(), "offset above clock.max-change once too often; giving up");
             }
             Notice::Unsynchronized => tracing::warn!("error bound too large: the clock is no longer synchronized"),
             Notice::Jump(by) => tracing::warn!(seconds = by.to_seconds(), "somebody else made the clock jump"),

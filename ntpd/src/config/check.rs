@@ -10,15 +10,12 @@ use std::{
 
 use ipnet::IpNet;
 use ntp_proto::{
-    discipline::StepLimit,
-    select::SelectConfig,
     server::{AccessTable, RateLimit},
-    time::Rate,
     wire::mac::SymmetricKey,
 };
 
 use super::{
-    ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, Serve, ServeNts, Server, control, files, keys,
+    Config, Serve, ServeNts, Server, clock, control, files, keys, local, logging,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -26,12 +23,8 @@ use super::{
 };
 use crate::serve::default_threads;
 
-const MICROSECOND: Duration = Duration::from_micros(1);
-const MILLISECOND: Duration = Duration::from_millis(1);
 /// Shortest and longest life of a cookie key that servers share.
 const COOKIE_PERIODS: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(30 * 86_400);
-const HOUR: Duration = Duration::from_secs(3_600);
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
 /// Most addresses to listen on.
 const MAX_LISTEN: usize = 16;
@@ -42,42 +35,13 @@ const MAX_PREFIXES: usize = AccessTable::CAPACITY;
 /// Largest power of two in `leak`: one in so many refused requests is as good as none.
 const MAX_LEAK: u8 = 8;
 
+/// Most clients that are remembered, 56 bytes each.
+const MAX_CLIENT_LOG: usize = 1 << 24;
+
 /// Longest path of a socket (`sun_path` of unix(7), with its final zero).
 const MAX_SOCKET_PATH: usize = 107;
 
-/// Most updates after start that may step.
-const MAX_STEPS: i64 = 1_000_000;
-
-const DEFAULT_STEP_THRESHOLD: Duration = Duration::from_secs(1);
-const DEFAULT_STEPS: StepLimit = StepLimit::Updates(3);
-
-/// Fastest slew, as in chrony: a twelfth of a second a second.
-const DEFAULT_MAX_SLEW: Rate = Rate::from_ppm(83_333.333);
-
-/// Largest frequency error of an oscillator (MAXFREQ of RFC 5905).
-const DEFAULT_MAX_FREQUENCY: Rate = Rate::from_ppm(500.0);
-
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/ntpd";
-
-/// Words for [`LeapUse`].
-pub(super) const LEAP: &[(&str, LeapUse)] = &[("system", LeapUse::System), ("ignore", LeapUse::Ignore)];
-
-/// Words for [`LogLevel`].
-pub(super) const LEVELS: &[(&str, LogLevel)] = &[
-    ("error", LogLevel::Error),
-    ("warn", LogLevel::Warn),
-    ("info", LogLevel::Info),
-    ("debug", LogLevel::Debug),
-    ("trace", LogLevel::Trace),
-];
-
-/// Words for [`LogFormat`].
-pub(super) const FORMATS: &[(&str, LogFormat)] = &[
-    ("auto", LogFormat::Auto),
-    ("text", LogFormat::Text),
-    ("json", LogFormat::Json),
-    ("journald", LogFormat::Journald),
-];
 
 /// Checks a whole configuration; where something is wrong, what is returned means nothing.
 pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Vec<SymmetricKey>) {
@@ -87,15 +51,21 @@ pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Ve
     let (key_file, keys) = root.section("keys").map_or((None, None), |section| key_file(section, report));
     check_keys_of(&servers, key_file.is_some(), keys.as_deref(), report);
     let (control_socket, chronyc) = control::control(root.section("control"));
+    let clock = clock::clock(root.section("clock"));
+    let serve = root.section("serve").map(serve);
+    let trust = trust::trust(root.section("trust"));
+    let state_directory = single(root.section("state"), "directory", path_text, DEFAULT_STATE_DIRECTORY);
+    let (log, log_files) = logging::log(root.section("log"));
     let config = Config {
-        clock: clock(root.section("clock")),
-        serve: root.section("serve").map(serve),
-        trust: trust::trust(root.section("trust")),
+        clock,
+        serve,
+        trust,
         key_file,
-        state_directory: single(root.section("state"), "directory", path_text, DEFAULT_STATE_DIRECTORY),
+        state_directory,
         control_socket,
         chronyc,
-        log: log(root.section("log")),
+        log,
+        log_files,
         pools,
         servers: servers.into_iter().map(|found| found.value).collect(),
     };
@@ -174,54 +144,6 @@ fn check_keys_of(servers: &[Found<Server>], file_given: bool, keys: Option<&[Sym
     }
 }
 
-fn clock(section: Option<Section<'_>>) -> ClockSettings {
-    let limits = SelectConfig::default();
-    let mut settings = ClockSettings {
-        step_threshold: DEFAULT_STEP_THRESHOLD,
-        step_limit: DEFAULT_STEPS,
-        max_slew_rate: DEFAULT_MAX_SLEW,
-        max_frequency: DEFAULT_MAX_FREQUENCY,
-        select: limits,
-        leap: LeapUse::System,
-    };
-    let Some(mut section) = section else { return settings };
-    if let Some(mut step) = section.section("step") {
-        let threshold = step.field("threshold", values::duration(MICROSECOND..=YEAR));
-        settings.step_threshold = threshold.map_or(DEFAULT_STEP_THRESHOLD, |found| found.value);
-        settings.step_limit = step.field("updates", step_limit).map_or(DEFAULT_STEPS, |found| found.value);
-        step.finish();
-    }
-    let mut rate = |key, default| section.field(key, values::ppm(1.0..=100_000.0)).map_or(default, |rate| rate.value);
-    settings.max_slew_rate = rate("max-slew-rate", DEFAULT_MAX_SLEW);
-    settings.max_frequency = rate("max-frequency", DEFAULT_MAX_FREQUENCY);
-    let mut seconds = |key, default| {
-        let found = section.field(key, values::duration(MILLISECOND..=HOUR));
-        found.map_or(default, |found: Found<Duration>| found.value.as_secs_f64())
-    };
-    settings.select.max_distance = seconds("max-distance", limits.max_distance);
-    settings.select.max_jitter = seconds("max-jitter", limits.max_jitter);
-    let min_sources = section.field("min-sources", values::integer(1..=16_u8));
-    settings.select.min_sources = min_sources.map_or(limits.min_sources, |found| found.value.into());
-    settings.leap = section.field("leap", values::word(LEAP)).map_or(LeapUse::System, |found| found.value);
-    section.finish();
-    settings
-}
-
-fn step_limit(data: &Data) -> Result<StepLimit, Wrong> {
-    let accepted = |wrong: Wrong| wrong.accepted(format!("0 to {MAX_STEPS}, or \"always\""));
-    match data {
-        Data::String(word) if word == "always" => Ok(StepLimit::Always),
-        Data::Integer(updates) if (0..=MAX_STEPS).contains(updates) => {
-            Ok(StepLimit::Updates(u32::try_from(*updates).unwrap_or_default()))
-        }
-        Data::Integer(updates) => Err(accepted(Wrong::new(format!("{updates} is out of range")))),
-        Data::String(word) => Err(accepted(Wrong::new(format!("unknown value `{word}`")))),
-        Data::Float(_) | Data::Boolean(_) | Data::Datetime | Data::Array(_) | Data::Table(_) => {
-            Err(accepted(Wrong::new(format!("expected an integer, found {}", data.kind()))))
-        }
-    }
-}
-
 fn serve(mut section: Section<'_>) -> Serve {
     let listen = listen(&mut section, super::NTP_PORT);
     let allow = prefixes(&mut section, "allow");
@@ -235,13 +157,16 @@ fn serve(mut section: Section<'_>) -> Serve {
         let what = "no client is allowed, so none will be answered";
         section.warning(&section.place().clone(), "allow", Wrong::new(what).accepted("prefixes, or \"all\""));
     }
+    let local = local::local(&mut section);
+    let smear = section.field("smear", values::boolean).is_some_and(|smear| smear.value);
     let rate_limit = rate_limit(&mut section);
+    let client_log = section.field("client-log", values::integer(0..=MAX_CLIENT_LOG)).map_or(0, |found| found.value);
     let threads = section
         .field("threads", values::integer(1..=64_u8))
         .map_or_else(default_threads, |threads| threads.value.into());
     let nts = section.section("nts").and_then(serve_nts);
     section.finish();
-    Serve { listen, allow, deny, rate_limit, threads, nts }
+    Serve { listen, allow, deny, local, smear, rate_limit, client_log, threads, nts }
 }
 
 fn listen(section: &mut Section<'_>, default_port: u16) -> Vec<SocketAddr> {
@@ -332,13 +257,4 @@ fn serve_nts(mut section: Section<'_>) -> Option<ServeNts> {
     let (certificate, private_key) = (certificate?.value, private_key?.value);
     let pool_tokens = pool_tokens.map(|file| file.value);
     Some(ServeNts { listen, certificate, private_key, ntp_server, ntp_port, pool_tokens, cookie_secret, cookie_period })
-}
-
-fn log(section: Option<Section<'_>>) -> LogSettings {
-    let mut settings = LogSettings { level: LogLevel::Info, format: LogFormat::Auto };
-    let Some(mut section) = section else { return settings };
-    settings.level = section.field("level", values::word(LEVELS)).map_or(settings.level, |found| found.value);
-    settings.format = section.field("format", values::word(FORMATS)).map_or(settings.format, |found| found.value);
-    section.finish();
-    settings
 }

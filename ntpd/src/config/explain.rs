@@ -6,11 +6,15 @@ use std::{
     time::Duration,
 };
 
-use ntp_proto::{discipline::StepLimit, time::Rate};
+use ntp_proto::{
+    discipline::{ChangeLimit, StepLimit},
+    server::LocalConfig,
+    time::{NtpDuration, Rate},
+};
 
 use super::{
-    ChronycSettings, ClockSettings, Config, Host, Pool, Serve, ServeNts, Server, SourceOptions, check, control,
-    sources, trust,
+    ChronycSettings, ClockSettings, Config, Host, Pool, Serve, ServeNts, Server, SourceOptions, clock, control,
+    logging, sources, trust,
     values::{show_duration, word_for},
 };
 
@@ -57,8 +61,14 @@ pub(super) fn explain(config: &Config) -> String {
     out.path("socket", &config.control_socket);
     explain_chronyc(config.chronyc.as_ref(), &mut out);
     out.head("[log]");
-    out.string("level", word_for(check::LEVELS, &config.log.level));
-    out.string("format", word_for(check::FORMATS, &config.log.format));
+    out.string("level", word_for(logging::LEVELS, &config.log.level));
+    out.string("format", word_for(logging::FORMATS, &config.log.format));
+    if let Some(files) = &config.log_files {
+        out.head("[log.files]");
+        out.path("directory", &files.directory);
+        out.list("write", logging::written(files));
+        out.plain("banner", files.banner);
+    }
     out.0
 }
 
@@ -157,20 +167,30 @@ fn explain_options(options: &SourceOptions, out: &mut Out) {
     out.list("select", sources::select_words(options.select));
 }
 
-fn explain_clock(clock: &ClockSettings, out: &mut Out) {
+fn explain_clock(settings: &ClockSettings, out: &mut Out) {
     out.head("[clock]");
-    let updates = match clock.step_limit {
+    let updates = match settings.step_limit {
         StepLimit::Always => quote("always"),
         StepLimit::Updates(updates) => updates.to_string(),
     };
-    let threshold = quote(&show_duration(clock.step_threshold));
+    let threshold = quote(&show_duration(settings.step_threshold));
     out.plain("step", format_args!("{{ threshold = {threshold}, updates = {updates} }}"));
-    out.plain("max-slew-rate", ppm(clock.max_slew_rate));
-    out.plain("max-frequency", ppm(clock.max_frequency));
-    out.string("max-distance", show_duration(Duration::from_secs_f64(clock.select.max_distance)));
-    out.string("max-jitter", show_duration(Duration::from_secs_f64(clock.select.max_jitter)));
-    out.plain("min-sources", clock.select.min_sources);
-    out.string("leap", word_for(check::LEAP, &clock.leap));
+    out.plain("max-slew-rate", ppm(settings.max_slew_rate));
+    out.plain("max-frequency", ppm(settings.max_frequency));
+    out.plain("max-update-skew", ppm(settings.max_update_skew));
+    if let Some(ChangeLimit { offset, start, ignore }) = settings.max_change {
+        let offset = quote(&show_duration(Duration::from_secs_f64(offset)));
+        let ignore = ignore.map_or_else(|| quote("always"), |ignore| ignore.to_string());
+        out.plain("max-change", format_args!("{{ offset = {offset}, start = {start}, ignore = {ignore} }}"));
+    }
+    out.string("log-change", show_duration(settings.log_change));
+    out.string("max-distance", show_duration(Duration::from_secs_f64(settings.select.max_distance)));
+    out.string("max-jitter", show_duration(Duration::from_secs_f64(settings.select.max_jitter)));
+    out.plain("min-sources", settings.select.min_sources);
+    out.string("leap", word_for(clock::LEAP, &settings.leap));
+    if let Some(file) = &settings.leap_file {
+        out.path("leap-file", file);
+    }
 }
 
 fn explain_serve(serve: &Serve, out: &mut Out) {
@@ -178,6 +198,11 @@ fn explain_serve(serve: &Serve, out: &mut Out) {
     out.list("listen", &serve.listen);
     out.list("allow", &serve.allow);
     out.list("deny", &serve.deny);
+    match &serve.local {
+        None => out.plain("local", false),
+        Some(local) => out.plain("local", explain_local(local)),
+    }
+    out.plain("smear", serve.smear);
     match &serve.rate_limit {
         None => out.plain("rate-limit", false),
         Some(limit) => {
@@ -187,10 +212,25 @@ fn explain_serve(serve: &Serve, out: &mut Out) {
             out.plain("rate-limit", table);
         }
     }
+    out.plain("client-log", serve.client_log);
     out.plain("threads", serve.threads);
     if let Some(nts) = &serve.nts {
         explain_serve_nts(nts, out);
     }
+}
+
+fn explain_local(local: &LocalConfig) -> String {
+    let time = |duration| quote(&show_duration(duration));
+    let span = |span: NtpDuration| time(Duration::from_nanos(u64::try_from(span.to_nanos()).unwrap_or_default()));
+    format!(
+        "{{ stratum = {}, distance = {}, activate = {}, orphan = {}, wait-synced = {}, wait-unsynced = {} }}",
+        local.stratum,
+        span(local.distance),
+        span(local.activate),
+        local.orphan,
+        time(local.wait_synced),
+        time(local.wait_unsynced)
+    )
 }
 
 fn explain_serve_nts(nts: &ServeNts, out: &mut Out) {

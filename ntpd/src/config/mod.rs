@@ -13,22 +13,25 @@ use std::{
 use ipnet::IpNet;
 use ntp_proto::{
     bootstrap::Policy,
-    discipline::StepLimit,
+    discipline::{ChangeLimit, StepLimit},
     ids::{KeyId, Trust},
     nts::AeadAlgorithm,
     pool::Name,
     select::{SelectConfig, SelectOptions},
-    server::RateLimit,
+    server::{LocalConfig, RateLimit},
     time::{PollInterval, Rate},
     wire::mac::SymmetricKey,
 };
 
 mod amend;
 mod check;
+mod clock;
 mod control;
 mod explain;
 mod files;
 mod keys;
+mod local;
+mod logging;
 mod problem;
 mod raw;
 mod section;
@@ -39,7 +42,7 @@ mod tests;
 mod trust;
 mod values;
 
-use crate::observe::chronyc::Access;
+use crate::{log_files::LogFiles, observe::chronyc::Access};
 
 pub use amend::{AddFault, Added, Amendments};
 pub use files::{Origin, load, standard_exists};
@@ -91,6 +94,8 @@ pub struct Config {
     pub chronyc: Option<ChronycSettings>,
     /// What is logged, and how.
     pub log: LogSettings,
+    /// What measurements are written to files, if any are.
+    pub log_files: Option<LogFiles>,
 }
 
 /// A valid configuration and what came with it.
@@ -256,10 +261,18 @@ pub struct ClockSettings {
     pub max_slew_rate: Rate,
     /// Largest frequency error believed of this machine's oscillator.
     pub max_frequency: Rate,
+    /// Largest error bound of a new frequency that is used.
+    pub max_update_skew: Rate,
+    /// Offsets that are too large to be true, if there are any.
+    pub max_change: Option<ChangeLimit>,
+    /// Offset from which on a correction is logged.
+    pub log_change: Duration,
     /// Limits of selection.
     pub select: SelectConfig,
     /// Whether leap seconds are passed on to the kernel.
     pub leap: LeapUse,
+    /// The file that says when they come; sources do without it, and where it has expired.
+    pub leap_file: Option<PathBuf>,
 }
 
 /// What happens at a leap second.
@@ -280,8 +293,14 @@ pub struct Serve {
     pub allow: Vec<IpNet>,
     /// Who is not, as an exception from `allow`; the longer prefix counts.
     pub deny: Vec<IpNet>,
+    /// When the local clock is served because no source tells the time; `None`: never.
+    pub local: Option<LocalConfig>,
+    /// Whether leap seconds are kept from clients, and spread over a day.
+    pub smear: bool,
     /// Limit on each client.
     pub rate_limit: Option<RateLimit>,
+    /// How many clients are remembered, with how often they ask; 0 is none.
+    pub client_log: usize,
     /// Server threads, 1 to 64; [`default_threads`](crate::serve::default_threads) unless the file says otherwise.
     pub threads: usize,
     /// The NTS server, if there is to be one.

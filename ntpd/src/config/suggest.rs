@@ -6,7 +6,7 @@ use strsim::damerau_levenshtein;
 const LATER: [&str; 2] = ["refclock", "observe"];
 
 /// Directives of chrony.conf, and the keys that do the same.
-const CHRONY: [(&str, &str); 15] = [
+const CHRONY: [(&str, &str); 25] = [
     ("makestep", "clock.step"),
     ("maxslewrate", "clock.max-slew-rate"),
     ("maxdrift", "clock.max-frequency"),
@@ -14,6 +14,16 @@ const CHRONY: [(&str, &str); 15] = [
     ("maxjitter", "clock.max-jitter"),
     ("minsources", "clock.min-sources"),
     ("leapsecmode", "clock.leap"),
+    ("leapsectz", "clock.leap-file"),
+    ("leapseclist", "clock.leap-file"),
+    ("maxupdateskew", "clock.max-update-skew"),
+    ("maxchange", "clock.max-change"),
+    ("logchange", "clock.log-change"),
+    ("logdir", "log.files.directory"),
+    ("logbanner", "log.files.banner"),
+    ("log", "log.files.write"),
+    ("local", "serve.local"),
+    ("smoothtime", "serve.smear"),
     ("driftfile", "state.directory"),
     ("ntsdumpdir", "state.directory"),
     ("keyfile", "keys.file"),

@@ -7,7 +7,7 @@ use std::{
 
 use ntp_proto::{
     bootstrap::Policy,
-    discipline::StepLimit,
+    discipline::{ChangeLimit, StepLimit},
     ids::KeyId,
     pool::Name,
     select::{SelectConfig, SelectOptions},
@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
+use crate::log_files::LogFile;
 
 /// A directory of configuration files.
 struct Etc(TempDir);
@@ -181,7 +182,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[clock]\nstep = { updates = -1 }", "ntpd.toml:2:20: clock.step.updates: -1 is out of range; accepted: 0 to 1000000, or \"always\"".into()),
         ("[clock]\nmax-slew-rate = 1e6", "ntpd.toml:2:17: clock.max-slew-rate: 1000000 is out of range; accepted: 1 to 100000 (parts per million)".into()),
         ("[clock]\nmax-slew-rate = nan", "ntpd.toml:2:17: clock.max-slew-rate: NaN is out of range; accepted: 1 to 100000 (parts per million)".into()),
-        ("[clock]\nmakestep = 1", "ntpd.toml:2:1: clock.makestep: unknown key (did you mean `clock.step`?); accepted: leap, max-distance, max-frequency, max-jitter, max-slew-rate, min-sources, step".into()),
+        ("[clock]\nmakestep = 1", "ntpd.toml:2:1: clock.makestep: unknown key (did you mean `clock.step`?); accepted: leap, leap-file, log-change, max-change, max-distance, max-frequency, max-jitter, max-slew-rate, max-update-skew, min-sources, step".into()),
         ("clock = 3", "ntpd.toml:1:9: clock: expected a table, found an integer".into()),
         ("[serve]\nallow = \"all\"\nlisten = \"0.0.0.0\"", "ntpd.toml:3:10: serve.listen: `0.0.0.0` cannot be listened on; accepted: an address with a port, such as \"0.0.0.0:123\" or \"[::]:123\"".into()),
         ("[serve]\nallow = \"all\"\nlisten = [\"[::]:123\", \"[::]:123\"]", "ntpd.toml:3:23: serve.listen: `[::]:123` was given before".into()),
@@ -479,7 +480,16 @@ fn arb_clock() -> impl Strategy<Value = ClockSettings> {
         any::<bool>(),
     )
         .prop_map(|((threshold, step_limit), (slew, frequency), (distance, jitter), min_sources, ignore)| {
+            let offset = Duration::from_millis(distance).as_secs_f64();
             ClockSettings {
+                max_update_skew: Rate::from_ppm(f64::from(slew)),
+                max_change: ignore.then(|| ChangeLimit {
+                    offset,
+                    start: jitter % 1000,
+                    ignore: (slew > 50_000).then_some(slew),
+                }),
+                log_change: Duration::from_millis(jitter),
+                leap_file: ignore.then(|| "/nonexistent/leap \"list\"".into()),
                 step_threshold: Duration::from_nanos(threshold),
                 step_limit,
                 max_slew_rate: Rate::from_ppm(f64::from(slew)),
@@ -531,6 +541,9 @@ proptest! {
             clock,
             serve: with_serve.then(|| Serve {
                 listen: vec!["0.0.0.0:123".parse().unwrap(), "[fe80::1%2]:123".parse().unwrap()],
+                local: limited.then(|| LocalConfig { stratum: threads % 15 + 1, orphan: strict, wait_synced: Duration::from_millis(threads.into()), ..LocalConfig::DEFAULT }),
+                smear: strict,
+                client_log: usize::from(threads) * 99,
                 allow: vec!["10.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()],
                 deny: vec!["10.1.0.0/16".parse().unwrap()],
                 rate_limit: limited.then_some(RateLimit { interval: PollInterval::new(-3).unwrap(), burst: 9, leak_log2: None, kiss: true }),
@@ -543,6 +556,7 @@ proptest! {
             control_socket: "/run/ntpd/control.sock".into(),
             chronyc: limited.then(|| ChronycSettings { listen: vec!["127.0.0.1:1323".parse().unwrap()], allow: vec!["10.0.0.0/8".parse().unwrap()], open: vec![], ..ChronycSettings::default() }),
             log: LogSettings { level: LogLevel::Debug, format: LogFormat::Json },
+            log_files: strict.then(|| LogFiles { directory: "/var/log/a b".into(), write: vec![LogFile::Measurements, LogFile::Tracking], banner: 0 }),
         };
         let explained = config.explain();
         let read = etc.with("ntpd.toml", &explained).load();

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ntp_proto::{nts::Keyring, time::UnixTime};
 use nts_ke::{
     cert_time::Validity,
@@ -25,7 +25,10 @@ use super::{
     admission::{Admission, Decision, Limits, Refusal},
     pair::{Credentials, Identity, IdentityError, Look},
 };
-use crate::{now, serve::ListenError};
+use crate::{
+    now,
+    serve::{ClientLog, ListenError},
+};
 
 mod session;
 
@@ -95,6 +98,7 @@ struct Shared {
     pressure: Mutex<Pressure>,
     complaint: Complaint,
     counters: Mutex<KeCounters>,
+    clients: ArcSwapOption<ClientLog>,
 }
 
 impl Shared {
@@ -184,6 +188,7 @@ impl KeServer {
             pressure: Mutex::default(),
             complaint: Complaint::default(),
             counters: Mutex::new(KeCounters::default()),
+            clients: ArcSwapOption::empty(),
         });
         let places = limits.total;
         let crowd = Crowd { shared: Arc::clone(&shared), tasks: JoinSet::new(), handles: Handles::default(), places };
@@ -244,6 +249,11 @@ impl KeServer {
     /// Sets other limits. Connections that are open stay.
     pub fn set_limits(&self, limits: Limits) {
         self.shared.admission().set_limits(limits);
+    }
+
+    /// Takes note of who asks, or no more.
+    pub fn set_client_log(&self, clients: Option<Arc<ClientLog>>) {
+        self.shared.clients.store(clients);
     }
 
     fn identity(&self) -> MutexGuard<'_, (Identity, Look)> {
@@ -377,10 +387,17 @@ impl Crowd {
         relieved(&evicted).await;
     }
 
+    fn note(&self, peer: IpAddr, is_answered: bool) {
+        if let Some(clients) = &*self.shared.clients.load() {
+            clients.note_key_exchange(peer, is_answered);
+        }
+    }
+
     fn admit(&mut self, stream: TcpStream, peer: IpAddr) {
         while self.tasks.try_join_next().is_some() {}
         if self.shared.pressure().is_too_high() {
             self.shared.counters().refused_busy += 1;
+            self.note(peer, false);
             return refuse(stream);
         }
         let decision = self.shared.admission().handle_connection(now::monotonic(), peer);
@@ -392,6 +409,7 @@ impl Crowd {
                 admitted
             }
             Decision::Refuse(refusal) => {
+                self.note(peer, false);
                 debug!("NTS key exchange with {peer} refused: {refusal:?}");
                 let mut counters = self.shared.counters();
                 match refusal {
@@ -402,6 +420,7 @@ impl Crowd {
             }
         };
         self.shared.counters().accepted += 1;
+        self.note(peer, true);
         let waiting = Some(self.shared.pressure().handle_admitted(now::monotonic()));
         let place = Place { shared: Arc::clone(&self.shared), id, waiting };
         let handle = self.tasks.spawn(attend(place, stream, peer));

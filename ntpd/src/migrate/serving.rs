@@ -20,6 +20,12 @@ pub(super) struct Serving {
     pub(super) rate_limit: Option<String>,
     /// Comments of the directives about it.
     pub(super) rate_comments: Vec<String>,
+    /// When the local clock is served: the last directive, and the value of `local`.
+    pub(super) local: Option<(Directive, String)>,
+    /// Leap seconds are kept from clients.
+    pub(super) smear: Option<Directive>,
+    /// Of how many clients note is taken.
+    pub(super) client_log: Option<(Directive, String)>,
     /// A server of keys.
     pub(super) nts: Option<ServingNts>,
     /// Restrictions that cannot be carried over: without them nobody is to be served.
@@ -71,10 +77,31 @@ impl Serving {
         !self.allow.is_empty() && self.blocked.is_empty()
     }
 
+    /// Hands over what is served besides the time of sources.
+    fn besides(&mut self, plan: &mut Plan) {
+        if let Some((directive, local)) = self.local.take() {
+            match judge(&format!("[serve]\nallow = \"all\"\nlocal = {local}\n")) {
+                Ok(_) => plan.put("serve", "local", local, directive.comments),
+                Err(wrong) => plan.drop(&directive, wrong),
+            }
+        }
+        if let Some((directive, clients)) = self.client_log.take() {
+            plan.put("serve", "client-log", clients, directive.comments);
+        }
+        if let Some(directive) = self.smear.take() {
+            plan.put("serve", "smear", "true".to_owned(), directive.comments);
+        }
+    }
+
     /// Hands it over.
     pub(super) fn finish(mut self, plan: &mut Plan) {
         if self.allow.is_empty() {
             for (directive, _) in &self.blocked {
+                plan.note(directive, "nobody is served");
+            }
+            for directive in
+                self.local.iter().chain(&self.client_log).map(|(directive, _)| directive).chain(&self.smear)
+            {
                 plan.note(directive, "nobody is served");
             }
             if let Some(directive) = self.nts.and_then(|nts| nts.directive) {
@@ -93,6 +120,11 @@ impl Serving {
         }
         if !self.blocked.is_empty() {
             plan.block(self.comments);
+            for directive in
+                self.local.iter().chain(&self.client_log).map(|(directive, _)| directive).chain(&self.smear)
+            {
+                plan.note(directive, "nobody is served");
+            }
             for (directive, why) in self.blocked {
                 plan.drop(&directive, format!("{why}; so that no more are served than before, nobody is"));
             }
@@ -101,10 +133,11 @@ impl Serving {
         if !self.listen.is_empty() {
             plan.put("serve", "listen", list(&self.listen), Vec::new());
         }
-        plan.put("serve", "allow", list(&self.allow), self.comments);
+        plan.put("serve", "allow", list(&self.allow), std::mem::take(&mut self.comments));
         if !self.deny.is_empty() {
             plan.put("serve", "deny", list(&self.deny), Vec::new());
         }
+        self.besides(plan);
         if let Some(limit) = self.rate_limit {
             plan.put("serve", "rate-limit", limit, self.rate_comments);
         }

@@ -8,6 +8,7 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
 };
 
 use ntp_proto::{
@@ -15,9 +16,11 @@ use ntp_proto::{
     counters::ServerCounters,
     engine::{Engine, Now},
     ids::SourceId,
-    time::Monotonic,
+    time::{Monotonic, UnixTime},
 };
 use serde::{Deserialize, Serialize};
+
+use crate::serve::ClientLog;
 
 pub mod chronyc;
 pub mod control;
@@ -127,6 +130,17 @@ pub struct ControlCounters {
     pub refused: u64,
 }
 
+/// What the daemon knows of its file of leap seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeapFileInfo {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Until when what it says is complete; none if it was never read.
+    pub expires: Option<UnixTime>,
+    /// Why it could not be read, or not again.
+    pub fault: Option<String>,
+}
+
 /// The state of the daemon, lent for one report.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
@@ -136,6 +150,10 @@ pub struct View<'a> {
     pub now: Now,
     /// What is known of the time, where authenticated sources are expected to tell it.
     pub bootstrap: Option<Report>,
+    /// The stratum of the local clock, while that is served.
+    pub local_stratum: Option<u8>,
+    /// The file of leap seconds, if one is configured.
+    pub leap_file: Option<&'a LeapFileInfo>,
     /// The engine's sources by another name.
     pub sources: &'a BTreeMap<SourceId, SourceInfo>,
     /// Servers that are no sources yet.
@@ -144,6 +162,8 @@ pub struct View<'a> {
     pub pools: &'a [PoolInfo],
     /// What the server threads have counted together; `None` if nothing is served.
     pub server: Option<ServerCounters>,
+    /// Who was served, if note is taken of that.
+    pub clients: Option<&'a ClientLog>,
     /// What the NTS-KE server has counted; `None` if there is none.
     pub key_exchange: Option<KeCounters>,
     /// What the control socket has counted.

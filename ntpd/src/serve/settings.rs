@@ -1,6 +1,6 @@
 //! What may change while the server runs.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use ntp_proto::{
     nts::Keyring,
@@ -8,6 +8,7 @@ use ntp_proto::{
     wire::SymmetricKey,
 };
 
+use super::ClientLog;
 use crate::config;
 
 /// Whom the server answers and with which keys. The threads take one of these as a whole, so that a change is made
@@ -18,6 +19,7 @@ pub struct Settings {
     keys: Vec<SymmetricKey>,
     keyring: Option<Keyring>,
     rate_limit: Option<RateLimit>,
+    client_log: Option<Arc<ClientLog>>,
 }
 
 /// Settings that the server cannot use.
@@ -56,7 +58,7 @@ impl Settings {
     /// Plain NTP for whom `access` allows, without a rate limit.
     #[must_use]
     pub const fn new(access: AccessTable) -> Self {
-        Self { access, keys: Vec::new(), keyring: None, rate_limit: None }
+        Self { access, keys: Vec::new(), keyring: None, rate_limit: None, client_log: None }
     }
 
     /// What a configuration says.
@@ -106,6 +108,17 @@ impl Settings {
         Self { rate_limit, ..self }
     }
 
+    /// Has a server that is started with these take note of who asks; one that runs goes on as it did.
+    #[must_use]
+    pub fn with_client_log(self, client_log: Option<Arc<ClientLog>>) -> Self {
+        Self { client_log, ..self }
+    }
+
+    /// Where a server that is started with these takes note of who asks.
+    pub(super) const fn client_log(&self) -> Option<&Arc<ClientLog>> {
+        self.client_log.as_ref()
+    }
+
     /// The rate limit.
     #[must_use]
     pub const fn rate_limit(&self) -> Option<RateLimit> {
@@ -139,6 +152,9 @@ mod tests {
             listen: Vec::new(),
             allow: ranges(allow),
             deny: ranges(deny),
+            local: None,
+            smear: false,
+            client_log: 0,
             rate_limit: None,
             threads: 1,
             nts: None,

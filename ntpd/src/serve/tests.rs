@@ -35,6 +35,7 @@ fn status() -> Status {
         reference_id: ReferenceId([192, 0, 2, 9]),
         reference_time: now::kernel() + NtpDuration::from_seconds(AHEAD),
         from_kernel: ClockMap { since: now::kernel(), offset: NtpDuration::from_seconds(AHEAD), rate: Rate::ZERO },
+        smear: None,
     }
 }
 

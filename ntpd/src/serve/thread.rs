@@ -20,7 +20,7 @@ use ntp_proto::{
 };
 
 use super::{
-    Settings, Shared,
+    ClientLog, Settings, Shared,
     outstanding::Outstanding,
     published::{Published, SendCounters},
 };
@@ -101,6 +101,7 @@ impl<'t> Desk<'t> {
         let mut responder = Responder::new(AccessTable::new(), seed);
         responder.set_interleave_table(Some(InterleaveTable::new(&shared.interleave)));
         responder.set_rate_table(rate_table(&applied, shared));
+        responder.set_client_table(shared.clients.as_deref().map(ClientLog::table));
         applied.apply(&mut responder);
         Self {
             shared,

@@ -9,7 +9,7 @@ use std::{
 
 use clock_control::{Clock as _, Oscillator, SimClock};
 use ntp_proto::{
-    discipline::StepLimit,
+    discipline::{ChangeLimit, LeapTable, MAX_UPDATE_SKEW, StepLimit},
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
@@ -121,6 +121,10 @@ pub struct ClientSpec {
     pub late: f64,
     /// Its key exchanges give another set of keys to be tried after a NAK, which the server does not accept.
     pub fallback_keys: bool,
+    /// Offsets that it does not believe.
+    pub change_limit: Option<ChangeLimit>,
+    /// Its list of leap seconds.
+    pub leap_table: Option<LeapTable>,
 }
 
 impl ClientSpec {
@@ -137,6 +141,8 @@ impl ClientSpec {
             saved_frequency: None,
             late: 0.0,
             fallback_keys: false,
+            change_limit: None,
+            leap_table: None,
         }
     }
 }
@@ -299,6 +305,7 @@ impl World {
         clock.advance_to(self.monotonic());
         let now = now_of(&clock, self.monotonic());
         let mut engine = Engine::new(engine_config(&spec, self.start, self.random.seed()), now);
+        engine.set_leap_table(now, spec.leap_table.clone());
         let mut sources = BTreeMap::new();
         for (index, source) in spec.sources.iter().enumerate() {
             let config = source_config(source);
@@ -697,6 +704,9 @@ fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineCo
         step_limit: spec.steps,
         max_slew: Rate::from_ppm(80_000.0),
         max_frequency: Rate::from_ppm(500.0),
+        max_update_skew: MAX_UPDATE_SKEW,
+        change_limit: spec.change_limit,
+        notable_offset: 1.0,
         pass_leap: true,
         applied: Rate::ZERO,
         saved_frequency: spec.saved_frequency,

@@ -6,14 +6,17 @@ use std::{
     time::Duration,
 };
 
+use ntp_proto::server::LocalConfig;
+
 use super::{Outcome, Session, format::cut};
 use crate::observe::chronyc::{
     client::{
-        AddSourceBody, Address, Body, BurstBody, Entry, Failure, MakeStepBody, NAME_LEN, NumberBody, SettingBody,
-        Status, Subnet, TrackingData, flags,
+        AddSourceBody, Address, Body, BurstBody, Entry, Failure, LocalBody, MakeStepBody, NAME_LEN, NumberBody,
+        SettingBody, Status, Subnet, TrackingData, flags,
     },
     table as requests,
 };
+use crate::observe::control::setting::parse_local;
 
 /// The reference identifier of a daemon that follows nobody but itself.
 const LOCAL_REFERENCE: u32 = 0x7f7f_0101;
@@ -34,6 +37,10 @@ impl Session {
                     self.tell(&requests::MAKESTEP_CONFIG, &MakeStepBody { limit, threshold_seconds })
                 }
                 _ => invalid(name),
+            },
+            ("local", words) => match parse_local(&words.join(" ")) {
+                Ok(config) => self.tell(&requests::LOCAL, &local(config.as_ref())),
+                Err(_) => invalid(name),
             },
             ("online" | "offline", [] | [_]) => match subnet(arguments.first().copied()) {
                 Some(subnet) => {
@@ -188,6 +195,21 @@ fn bare(name: &str, arguments: &[&str]) -> Option<Entry> {
         ("writertc", _) => requests::WRITERTC,
         _ => return None,
     })
+}
+
+/// What chronyc sends.
+fn local(config: Option<&LocalConfig>) -> LocalBody {
+    let is_on = config.is_some();
+    let config = config.unwrap_or(&LocalConfig::DEFAULT);
+    LocalBody {
+        on: is_on.into(),
+        stratum: config.stratum.into(),
+        distance_seconds: config.distance.to_seconds(),
+        orphan: config.orphan.into(),
+        activate_seconds: config.activate.to_seconds(),
+        wait_synced_seconds: config.wait_synced.as_secs_f64(),
+        wait_unsynced_seconds: config.wait_unsynced.as_secs_f64(),
+    }
 }
 
 fn invalid(name: &str) -> Outcome {

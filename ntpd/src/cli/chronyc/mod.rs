@@ -219,7 +219,9 @@ clients                     Who was served
 accheck ADDRESS             Whether this address is served
 waitsync [TRIES [CORRECTION [SKEW [INTERVAL]]]]
                             Wait until the clock is synchronized
-makestep                    Step the clock now
+makestep [THRESHOLD LIMIT]  Step the clock now, or say when it is stepped
+maxupdateskew PPM           Use no frequency with a larger error bound
+local [OPTIONS], local off  Serve the local clock where sources do not tell the time
 online [[MASK/]ADDRESS]     Ask sources again
 offline [[MASK/]ADDRESS]    Ask sources no more
 onoffline                   Ask the sources to which there is a route
@@ -232,7 +234,8 @@ refresh                     Look names up again
 reload sources              Read the configuration again
 reselect                    Choose among the sources anew
 rekey                       Make new keys for cookies, or read keys again
-cyclelogs, dump             Accepted
+cyclelogs                   Open files of measurements anew
+dump                        Accepted
 shutdown                    End the daemon
 exit, quit                  Leave
 ";

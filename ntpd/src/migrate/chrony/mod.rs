@@ -9,13 +9,15 @@ use super::{
     Parts,
     input::{Comments, Fault, Input, Line, Place, lines},
     keys::Dialect,
-    plan::{Directive, Plan},
+    plan::{Directive, Plan, quote},
     settle::{Keys, Roots},
     source::canonical,
     words::{self, one},
 };
+use crate::leap_file;
 
 mod commands;
+mod logs;
 mod serve;
 mod settings;
 mod sources;
@@ -43,6 +45,7 @@ pub(super) struct Chrony<'i> {
     access: serve::Access,
     settings: settings::Settings,
     commands: commands::Commands,
+    logs: logs::Logs,
     roots: Roots,
     keys: Option<Keys>,
     drift: Option<(Directive, String)>,
@@ -63,6 +66,7 @@ pub(super) fn read(input: &mut Input, files: &[(String, String)]) -> Result<Part
         access: serve::Access::default(),
         settings: settings::Settings::default(),
         commands: commands::Commands::default(),
+        logs: logs::Logs::default(),
         roots: Roots::default(),
         keys: None,
         drift: None,
@@ -75,10 +79,11 @@ pub(super) fn read(input: &mut Input, files: &[(String, String)]) -> Result<Part
     if !chrony.faults.is_empty() {
         return Err(chrony.faults);
     }
-    let Chrony { mut plan, access, settings, commands, roots, keys, drift, protected, .. } = chrony;
+    let Chrony { mut plan, access, settings, commands, logs, roots, keys, drift, protected, .. } = chrony;
     let serving = access.finish(&mut plan);
     settings.finish(&mut plan);
     commands.finish(&mut plan);
+    logs.finish(&mut plan);
     Ok(Parts { plan, serving, roots, keys, drift, protected })
 }
 
@@ -171,6 +176,15 @@ impl Chrony<'_> {
                 self.keys = Some(Keys { directive: directive.clone(), file, dialect: Dialect::Chrony, trusted: None });
                 Ok(())
             }
+            "leapseclist" => {
+                self.plan.set(directive, "clock", "leap-file", quote(one(words)?));
+                Ok(())
+            }
+            "leapsectz" => {
+                one(words)?;
+                self.leap_zone(directive);
+                Ok(())
+            }
             "ntstrustedcerts" => self.trusted(words, directive),
             "nosystemcert" => {
                 words::has_form("", words)?;
@@ -179,9 +193,22 @@ impl Chrony<'_> {
             }
             _ if serve::KNOWN.contains(&name) => self.access.read(name, words, directive, &mut self.plan),
             _ if settings::KNOWN.contains(&name) => self.settings.read(name, words, directive, &mut self.plan),
+            _ if logs::KNOWN.contains(&name) => self.logs.read(name, words, directive, &mut self.plan),
             _ if commands::KNOWN.contains(&name) => self.commands.read(name, words, directive, &mut self.plan),
             _ => self.plan.simple(DIRECTIVES, name, words, directive),
         }
+    }
+
+    /// A time zone with leap seconds holds what a file beside it says.
+    fn leap_zone(&mut self, directive: &Directive) {
+        if !self.input.locate(leap_file::STANDARD).is_file() {
+            let why =
+                format!("tzdata has no {} here; leap seconds are those that servers announce", leap_file::STANDARD);
+            return self.plan.drop(directive, why);
+        }
+        let mut directive = directive.clone();
+        directive.comments.push(format!("{}: the same leap seconds, from the file of tzdata.", directive.text));
+        self.plan.set(&directive, "clock", "leap-file", quote(leap_file::STANDARD));
     }
 
     fn trusted(&mut self, words: &[&str], directive: &Directive) -> Result<(), String> {

@@ -6,18 +6,22 @@ use crate::{
     config::{Host, NTP_PORT, NTS_KE_PORT},
     migrate::{
         access::{Rules, everybody, words},
-        plan::{Directive, Plan, judge},
+        plan::{Directive, Plan, judge, quote},
         serving::{Serving, ServingNts},
-        words::{number, one, port, subnet},
+        words::{duration, has_form, number, one, port, subnet},
     },
 };
 
 /// The directives that are read here.
-pub(super) const KNOWN: [&str; 10] = [
+pub(super) const KNOWN: [&str; 14] = [
     "allow",
     "deny",
     "bindaddress",
     "binddevice",
+    "clientloglimit",
+    "noclientlog",
+    "local",
+    "smoothtime",
     "port",
     "ratelimit",
     "ntsport",
@@ -25,6 +29,12 @@ pub(super) const KNOWN: [&str; 10] = [
     "ntsserverkey",
     "ntsntpserver",
 ];
+
+/// Bytes that chronyd counts for a client, of which it has as many as of timestamps.
+const CLIENT_BYTES: f64 = 128.0;
+
+/// As many clients as can be remembered.
+const MAX_CLIENTS: f64 = 16_777_216.0;
 
 /// What the directives say.
 pub(super) struct Access {
@@ -82,6 +92,17 @@ impl Access {
                 let why = format!("what is served cannot be kept to the interface {device}");
                 self.serving.blocked.push((directive.clone(), why));
             }
+            "local" => self.serving.local = Some((directive.clone(), local(words)?)),
+            "clientloglimit" => {
+                let clients = (number(one(words)?)? / CLIENT_BYTES).clamp(1.0, MAX_CLIENTS);
+                self.serving.client_log = Some((directive.clone(), format!("{clients:.0}")));
+            }
+            "noclientlog" => {
+                has_form("", words)?;
+                self.serving.client_log = None;
+                plan.note(directive, "no note is taken of clients without client-log of [serve]");
+            }
+            "smoothtime" => self.smear(words, directive, plan)?,
             "port" => {
                 self.port = Some(port(one(words)?)?);
                 self.others.push(directive.clone());
@@ -153,6 +174,23 @@ impl Access {
                 self.serving.rate_limit = Some("true".to_owned());
                 plan.drop(directive, wrong);
             }
+        }
+        Ok(())
+    }
+
+    fn smear(&mut self, words: &[&str], directive: &Directive, plan: &mut Plan) -> Result<(), String> {
+        let [frequency, wander, rest @ ..] = words else { return Err("two numbers are needed".to_owned()) };
+        number(frequency)?;
+        number(wander)?;
+        match rest {
+            [] => plan.drop(directive, "served time is not smoothed; leap seconds alone can be: `smear` of [serve]"),
+            [word] if word.eq_ignore_ascii_case("leaponly") => {
+                let mut directive = directive.clone();
+                let text = format!("{}: here a leap second is spread evenly from noon to noon.", directive.text);
+                directive.comments.push(text);
+                self.serving.smear = Some(directive);
+            }
+            _ => return Err("after the numbers only `leaponly` may stand".to_owned()),
         }
         Ok(())
     }
@@ -231,4 +269,34 @@ impl Access {
         }
         Some(nts)
     }
+}
+
+/// The value of `local`.
+fn local(words: &[&str]) -> Result<String, String> {
+    let mut keys = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let word = word.to_ascii_lowercase();
+        let key = match word.as_str() {
+            "orphan" => {
+                keys.retain(|known: &String| known != "orphan = true");
+                keys.push("orphan = true".to_owned());
+                continue;
+            }
+            "stratum" | "distance" | "activate" => word.as_str(),
+            "waitsynced" => "wait-synced",
+            "waitunsynced" => "wait-unsynced",
+            _ => return Err(format!("unknown option `{word}`")),
+        };
+        let value = words.next().ok_or_else(|| format!("a number is missing after `{word}`"))?;
+        let seconds = number(value)?;
+        let value = if key == "stratum" {
+            value.parse::<i64>().map_err(|_| format!("`{value}` is not a whole number"))?.to_string()
+        } else {
+            quote(&duration(seconds).ok_or_else(|| format!("`{value}` is out of range"))?)
+        };
+        keys.retain(|known: &String| !known.starts_with(&format!("{key} =")));
+        keys.push(format!("{key} = {value}"));
+    }
+    Ok(if keys.is_empty() { "true".to_owned() } else { format!("{{ {} }}", keys.join(", ")) })
 }

@@ -7,11 +7,14 @@ use crate::migrate::{
 };
 
 /// The directives that are read here.
-pub(super) const KNOWN: [&str; 10] = [
+pub(super) const KNOWN: [&str; 13] = [
     "makestep",
     "initstepslew",
     "maxslewrate",
     "maxdrift",
+    "maxupdateskew",
+    "maxchange",
+    "logchange",
     "maxdistance",
     "maxjitter",
     "minsources",
@@ -50,6 +53,9 @@ impl Settings {
             }
             "maxslewrate" => plan.set(directive, "clock", "max-slew-rate", float(number(one(words)?)?)),
             "maxdrift" => plan.set(directive, "clock", "max-frequency", float(number(one(words)?)?)),
+            "maxupdateskew" => plan.set(directive, "clock", "max-update-skew", float(number(one(words)?)?)),
+            "maxchange" => max_change(words, directive, plan)?,
+            "logchange" => seconds(plan, directive, "log-change", number(one(words)?)?),
             "maxdistance" => seconds(plan, directive, "max-distance", number(one(words)?)?),
             "maxjitter" => seconds(plan, directive, "max-jitter", number(one(words)?)?),
             "minsources" => {
@@ -126,6 +132,21 @@ impl Settings {
 
 fn step(threshold: &str, updates: &str) -> String {
     format!("{{ threshold = {}, updates = {updates} }}", quote(threshold))
+}
+
+fn max_change(words: &[&str], directive: &Directive, plan: &mut Plan) -> Result<(), String> {
+    let [offset, start, ignore] = words else { return Err("an offset and two numbers are needed".to_owned()) };
+    let whole = |word: &str| word.parse::<i64>().map_err(|_| format!("`{word}` is not a whole number"));
+    let (offset, start, ignore) = (number(offset)?, whole(start)?, whole(ignore)?);
+    let ignore = if ignore < 0 { quote("always") } else { ignore.to_string() };
+    match duration(offset) {
+        Some(offset) => {
+            let limit = format!("{{ offset = {}, start = {start}, ignore = {ignore} }}", quote(&offset));
+            plan.set(directive, "clock", "max-change", limit);
+        }
+        None => plan.drop(directive, "the offset is out of range"),
+    }
+    Ok(())
 }
 
 fn seconds(plan: &mut Plan, directive: &Directive, key: &'static str, value: f64) {

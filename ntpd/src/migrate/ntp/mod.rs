@@ -143,6 +143,23 @@ impl Ntp<'_> {
                 }
                 sources::read(&mut self.plan, self.input, directive, name, words)
             }
+            "leapfile" => {
+                // Behind it may stand whether its hash is checked. It is.
+                let file = words.first().ok_or("the name of a file is missing")?;
+                self.plan.set(directive, "clock", "leap-file", quote(file));
+                Ok(())
+            }
+            "leapsmearinterval" => {
+                let seconds = number(one(words)?)?;
+                if (seconds - 86_400.0).abs() < 0.5 {
+                    self.access.serving.smear = Some(directive.clone());
+                } else if seconds > 0.0 {
+                    self.plan.drop(directive, "leap seconds are spread from noon to noon, or not: `smear` of [serve]");
+                } else {
+                    self.plan.note(directive, "the default");
+                }
+                Ok(())
+            }
             "includefile" => self.include(one(words)?, directive, depth),
             "keys" => {
                 self.keys = Some((directive.clone(), one(words)?.to_owned()));
@@ -210,6 +227,10 @@ impl Ntp<'_> {
                     Some(text) => self.plan.set(&part, "clock", "max-distance", quote(&text)),
                     None => self.plan.drop(&part, "out of range"),
                 },
+                "orphan" if (1.0..=15.0).contains(&value) => {
+                    let local = format!("{{ stratum = {value:.0}, orphan = true }}");
+                    self.access.serving.local = Some((part, local));
+                }
                 "maxclock" => self.plan.drop(&part, "`count` of each pool says how many servers it has"),
                 _ => self.plan.drop(&part, "it cannot be set"),
             }

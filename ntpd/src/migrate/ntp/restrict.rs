@@ -20,7 +20,7 @@ const UNKNOWN: [&str; 4] = ["version", "mssntp", "flake", "fuzz"];
 /// What the directives say. Without any, everybody is answered.
 pub(super) struct Access {
     rules: Rules,
-    serving: Serving,
+    pub(super) serving: Serving,
     limited: bool,
     kiss: bool,
     interfaces: Vec<(Directive, String, String)>,

@@ -7,7 +7,7 @@ use crate::migrate::words::{
 
 const REFCLOCK: &str = "reference clocks are not supported by this version";
 const CAST: &str = "time is asked of servers only: no broadcast, multicast or manycast";
-const FILES: &str = "measurements are not written to files; `ntpctl` shows them";
+const FILES: &str = "`write` of [log.files] says which files are written, in the columns of chronyd";
 const AUTOKEY: &str = "Autokey is not supported; NTS takes its place";
 const COMMANDS: &str = "`ntpctl` uses a socket of the file system";
 
@@ -26,12 +26,10 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("driftfile", "s*", Needless("kept in state.directory")),
     ("dscp", "n", Dropped("packets are not marked")),
     ("extra", "*", Dropped("`listen` of [serve] names all ports")),
-    ("filegen", "s*", Needless("measurements are not written to files")),
+    ("filegen", "s*", Needless("files of measurements are rotated by logrotate")),
     ("fudge", "s*", Dropped(REFCLOCK)),
     ("ident", "s*", Dropped(AUTOKEY)),
     ("keysdir", "s", Needless(AUTOKEY)),
-    ("leapfile", "s*", Dropped("leap seconds are those that servers announce; no file is read")),
-    ("leapsmearinterval", "n", Dropped("leap seconds are not smeared")),
     ("limit", "*", Dropped("`rate-limit` of [serve] says how often clients may ask")),
     ("logconfig", "*", Needless("`level` of [log] says what is logged")),
     ("logfile", "s", Dropped("messages go to the journal, or to standard error")),
@@ -54,7 +52,7 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("setvar", "*", Dropped(COMMANDS)),
     ("simulate", "*", Dropped("there is no such simulation")),
     ("statistics", "s*", Dropped(FILES)),
-    ("statsdir", "s", Needless("measurements are not written to files")),
+    ("statsdir", "s", Needless("measurements are not written to files without [log.files]")),
     ("tick", "n", Dropped("the length of a tick is not changed")),
     ("trap", "*", Dropped(COMMANDS)),
     ("ttl", "*", Needless(CAST)),

@@ -1,10 +1,18 @@
 //! From a request to its answer.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
+
+use ntp_proto::{
+    server::{ClientRow, LocalConfig},
+    time::{NtpDuration, Rate},
+};
 
 use super::{
     add,
-    bodies::{AuthData, BurstBody, MANUAL_ENTRIES, ManualEntry, ManualListData, SourceCount, SourceNameData, Subnet},
+    bodies::{
+        AuthData, BurstBody, CLIENTS, ClientEntry, ClientsBody, ClientsData, LocalBody, LocalBody45, LocalBody46,
+        MANUAL_ENTRIES, MakeStepBody, ManualEntry, ManualListData, SourceCount, SourceNameData, Subnet,
+    },
     codec::{Address, Field},
     packet::{NULL_REPLY, Status},
     rows,
@@ -13,9 +21,10 @@ use super::{
 use crate::{
     config::{AddFault, Added},
     observe::{
-        control::{Change, ControlError, ErrorKind, Reply, Show},
+        control::{Change, ControlError, ErrorKind, Reply, Show, setting::steps},
         report::{SourceName, SourceRow},
     },
+    serve::ClientLog,
 };
 
 /// Who is asked.
@@ -46,6 +55,9 @@ pub trait Host {
 
     /// Whether a host with this address is served.
     fn is_served(&self, address: IpAddr) -> bool;
+
+    /// Who was served, if note is taken of that.
+    fn clients(&self) -> Option<&ClientLog>;
 
     /// Requests of this protocol so far, and how many of them were not answered.
     fn commands(&self) -> (u64, u64);
@@ -160,7 +172,7 @@ impl<H: Host> Asking<'_, H> {
             table::SMOOTHING | table::SMOOTHTIME | table::SETTIME | table::MANUAL | table::MANUAL_DELETE => {
                 Err(Status::NotEnabled)
             }
-            table::CLIENTS => Err(Status::Inactive),
+            table::CLIENTS => self.clients(),
             table::ACCHECK => match self.get::<Address>()? {
                 Address::Ip(address) if self.host.is_served(address) => Err(Status::AccessAllowed),
                 Address::Ip(_) => Err(Status::AccessDenied),
@@ -181,6 +193,17 @@ impl<H: Host> Asking<'_, H> {
         let all = None;
         let change = match *self.entry {
             table::MAKESTEP => Change::MakeStep,
+            table::MAKESTEP_CONFIG => {
+                let MakeStepBody { limit, threshold_seconds } = self.get()?;
+                Change::Steps { threshold: threshold_seconds, limit: steps(limit.into()) }
+            }
+            table::MAXUPDATESKEW => Change::MaxUpdateSkew(skew(self.get()?)?),
+            table::LOCAL => Change::Local(local(&self.get()?)?),
+            table::LOCAL_4_6 => {
+                let LocalBody46 { old, activate_seconds } = self.get()?;
+                Change::Local(local(&LocalBody { activate_seconds, ..old.into() })?)
+            }
+            table::LOCAL_4_5 => Change::Local(local(&self.get::<LocalBody45>()?.into())?),
             table::REFRESH => Change::Refresh { source: all },
             table::RELOAD => Change::Reload,
             // Symmetric keys are read with the rest.
@@ -192,8 +215,9 @@ impl<H: Host> Asking<'_, H> {
             table::ONLINE | table::OFFLINE | table::BURST => return self.of_subnet(),
             table::ADD_SOURCE => return self.add(),
             table::DELETE => return self.delete(),
-            // There is nothing to be opened anew, and nothing that is not kept at the end.
-            table::CYCLELOGS | table::DUMP => return Ok(Status::Success.into()),
+            table::CYCLELOGS => Change::CycleLogs,
+            // There is nothing that is not kept at the end.
+            table::DUMP => return Ok(Status::Success.into()),
             _ => return Err(Status::Failed),
         };
         self.host.change(&change)?;
@@ -217,6 +241,30 @@ impl<H: Host> Asking<'_, H> {
         let source = self.by_address(wanted)?;
         let is_removed = source.pool.is_none() && self.host.remove(&source.name);
         if is_removed { Ok(Status::Success.into()) } else { Err(Status::Failed) }
+    }
+
+    /// A page of clients, by their places in the table.
+    fn clients(&mut self) -> Result<Answer, Status> {
+        let ClientsBody { first, count, min_hits, reset } = self.get()?;
+        let log = self.host.clients().ok_or(Status::Inactive)?;
+        let size = u32::try_from(log.capacity()).unwrap_or(u32::MAX);
+        let first = usize::try_from(first).map_err(|_| Status::Failed)?;
+        let most = usize::try_from(count).unwrap_or(CLIENTS).min(CLIENTS);
+        let is_wanted = |(_, row): &(usize, ClientRow)| row.ntp.hits.max(row.key_exchange.hits) >= min_hits;
+        let found: Vec<_> = log.rows(first).filter(is_wanted).take(most).collect();
+        let next = match found.last() {
+            Some((last, _)) if found.len() == most => u32::try_from(last + 1).unwrap_or(size),
+            Some(_) | None => size,
+        };
+        let mut clients = [ClientEntry::NONE; CLIENTS];
+        for (place, (index, row)) in clients.iter_mut().zip(&found) {
+            *place = rows::client(row);
+            if reset != 0 {
+                log.reset(*index);
+            }
+        }
+        let count = u32::try_from(found.len()).unwrap_or(0);
+        self.with(&ClientsData { table_size: size, next, count, clients })
     }
 
     fn get<T: Field>(&mut self) -> Result<T, Status> {
@@ -300,6 +348,29 @@ impl<H: Host> Asking<'_, H> {
         }
         Ok(Status::Success.into())
     }
+}
+
+/// An error bound that may be had, in ppm.
+fn skew(ppm: f64) -> Result<Rate, Status> {
+    if ppm > 0.0 && ppm <= 1e6 { Ok(Rate::from_ppm(ppm)) } else { Err(Status::Failed) }
+}
+
+/// What is served where sources do not tell the time.
+fn local(body: &LocalBody) -> Result<Option<LocalConfig>, Status> {
+    if body.on == 0 {
+        return Ok(None);
+    }
+    let time = |seconds: f64| Duration::try_from_secs_f64(seconds).map_err(|_| Status::Failed);
+    let distance = |seconds: f64| time(seconds).map(|time| NtpDuration::from_seconds(time.as_secs_f64()));
+    let stratum = u8::try_from(body.stratum).ok().filter(|stratum| (1..=15).contains(stratum));
+    Ok(Some(LocalConfig {
+        stratum: stratum.ok_or(Status::Failed)?,
+        distance: distance(body.distance_seconds)?,
+        activate: distance(body.activate_seconds)?,
+        orphan: body.orphan != 0,
+        wait_synced: time(body.wait_synced_seconds)?,
+        wait_unsynced: time(body.wait_unsynced_seconds)?,
+    }))
 }
 
 /// Whether an address is on a network.

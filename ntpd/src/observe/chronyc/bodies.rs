@@ -4,8 +4,15 @@
 
 use super::codec::{Address, Timespec, body};
 
+mod served;
+
+pub(crate) use served::{ClientEntry, ClientsBody, ClientsData, LocalBody, LocalBody45, LocalBody46};
+
 /// Number for an age that is not known.
 pub(crate) const NEVER: u32 = u32::MAX;
+
+/// Stands for an interval that is not known.
+pub(crate) const NO_INTERVAL: i8 = i8::MAX;
 
 /// Clients in one reply.
 pub(crate) const CLIENTS: usize = 8;
@@ -85,29 +92,6 @@ body! {
         address: Address,
         reference_id: u32,
         offset_seconds: f64,
-    }
-}
-
-body! {
-    /// Whether time is served without sources.
-    LocalBody {
-        on: i32,
-        stratum: i32,
-        distance_seconds: f64,
-        orphan: i32,
-        activate_seconds: f64,
-        wait_synced_seconds: f64,
-        wait_unsynced_seconds: f64,
-    }
-}
-
-body! {
-    /// Which clients are wanted.
-    ClientsBody {
-        first: u32,
-        count: u32,
-        min_hits: u32,
-        reset: u32,
     }
 }
 
@@ -337,36 +321,6 @@ impl AuthData {
         naks: 0,
         reserved: 0,
     };
-}
-
-body! {
-    /// What a client asked.
-    ClientEntry {
-        address: Address,
-        ntp_hits: u32,
-        ke_hits: u32,
-        command_hits: u32,
-        ntp_drops: u32,
-        ke_drops: u32,
-        command_drops: u32,
-        ntp_interval: i8,
-        ke_interval: i8,
-        command_interval: i8,
-        ntp_timeout_interval: i8,
-        ntp_age_seconds: u32,
-        ke_age_seconds: u32,
-        command_age_seconds: u32,
-    }
-}
-
-body! {
-    /// A part of the table of clients.
-    ClientsData {
-        table_size: u32,
-        next: u32,
-        count: u32,
-        clients: [ClientEntry; CLIENTS],
-    }
 }
 
 body! {

@@ -2,10 +2,12 @@
 
 use std::net::IpAddr;
 
+use ntp_proto::server::{ClientRow, LOCAL_REFERENCE};
+
 use super::{
     bodies::{
-        ActivityData, AuthData, NAME_LEN, NEVER, NtpData, NtpReplyData, OldNtpData, OldServerStatsData, SelectData,
-        ServerStatsData, SourceData, SourceStatsData, TrackingData, ntp_flags, options,
+        ActivityData, AuthData, ClientEntry, NAME_LEN, NEVER, NO_INTERVAL, NtpData, NtpReplyData, OldNtpData,
+        OldServerStatsData, SelectData, ServerStatsData, SourceData, SourceStatsData, TrackingData, ntp_flags, options,
     },
     codec::{Address, Timespec},
 };
@@ -65,12 +67,23 @@ fn reference_id(digits: &str) -> u32 {
 
 pub(super) fn tracking(report: &TrackingReport) -> TrackingData {
     let ever = report.reference_time_unix_seconds;
+    let local = report.local_stratum;
     TrackingData {
-        reference_id: if ever.is_some() { reference_id(&report.reference_id) } else { 0 },
-        address: report.reference.as_ref().map_or(Address::Unspecified, address),
+        reference_id: if local.is_some() {
+            u32::from_be_bytes(LOCAL_REFERENCE.0)
+        } else if ever.is_some() {
+            reference_id(&report.reference_id)
+        } else {
+            0
+        },
+        address: report.reference.as_ref().filter(|_| local.is_none()).map_or(Address::Unspecified, address),
         // chronyd shows stratum 0 before the first update.
-        stratum: if ever.is_some() && report.stratum < 16 { report.stratum.into() } else { 0 },
-        leap: leap(report.leap).into(),
+        stratum: match local {
+            Some(stratum) => stratum.into(),
+            None if ever.is_some() && report.stratum < 16 => report.stratum.into(),
+            None => 0,
+        },
+        leap: leap(if local.is_some() { LeapWord::Normal } else { report.leap }).into(),
         reference_time: ever.map(Timespec::from_seconds).unwrap_or_default(),
         correction_seconds: report.pending_seconds,
         last_offset_seconds: -report.last_offset_seconds,
@@ -227,6 +240,22 @@ fn ntp_reply(row: &NtpDataRow) -> Option<NtpReplyData> {
 
 fn canonical(address: IpAddr) -> Address {
     Address::Ip(address.to_canonical())
+}
+
+pub(super) fn client(row: &ClientRow) -> ClientEntry {
+    ClientEntry {
+        address: canonical(row.address),
+        ntp_hits: row.ntp.hits,
+        ke_hits: row.key_exchange.hits,
+        ntp_drops: row.ntp.drops,
+        ke_drops: row.key_exchange.drops,
+        ntp_interval: row.ntp.interval.unwrap_or(NO_INTERVAL),
+        ke_interval: row.key_exchange.interval.unwrap_or(NO_INTERVAL),
+        ntp_age_seconds: row.ntp.age_seconds.unwrap_or(NEVER),
+        ke_age_seconds: row.key_exchange.age_seconds.unwrap_or(NEVER),
+        // Requests of chronyc are not told apart by who sent them.
+        ..ClientEntry::NONE
+    }
 }
 
 pub(super) fn activity(report: &ActivityReport) -> ActivityData {

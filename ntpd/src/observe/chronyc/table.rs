@@ -161,6 +161,10 @@ requests! {
     SELECTOPTS = change::<bodies::SelectOptionsBody>(72);
     OFFSET = change::<bodies::OffsetBody>(73);
     LOCAL = change::<bodies::LocalBody>(74);
+    // chrony 4.6.
+    LOCAL_4_6 = change::<bodies::LocalBody46>(74);
+    // Up to chrony 4.5.
+    LOCAL_4_5 = change::<bodies::LocalBody45>(56);
 }
 
 /// The request with this number that a datagram of this length is. Since it is as long as its longest reply, its length
@@ -181,7 +185,7 @@ mod tests {
     use crate::observe::chronyc::packet::MAX_REQUEST;
 
     /// Lengths of datagrams as chronyc sends them.
-    const OBSERVED: [(u16, usize); 60] = [
+    const OBSERVED: [(u16, usize); 61] = [
         (1, 60),
         (2, 60),
         (3, 68),
@@ -228,6 +232,7 @@ mod tests {
         (52, 28),
         (53, 28),
         (54, 196),
+        (56, 36),
         (57, 172),
         (62, 28),
         (63, 28),
@@ -254,6 +259,7 @@ mod tests {
         assert_eq!(numbers.len(), OBSERVED.len());
         assert_eq!([find(10, 860), find(75, 860)], [Err(Status::Invalid); 2]);
         assert_eq!(find(33, 103), Err(Status::BadLength));
+        assert_eq!(find(74, 40), Ok(&LOCAL_4_6));
         // As those of Debian 12 send them.
         for (command, len, reply) in [(54, 72, 24), (54, 195, 24), (57, 152, 16), (57, 172, 26)] {
             assert_eq!(find(command, len).map(|entry| entry.reply), Ok(reply), "{command} {len}");

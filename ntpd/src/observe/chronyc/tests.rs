@@ -1,4 +1,4 @@
-use std::{cell::RefCell, net::IpAddr};
+use std::{cell::RefCell, net::IpAddr, sync::Arc};
 
 use proptest::prelude::*;
 
@@ -6,7 +6,8 @@ use super::{
     Host,
     answer::answer,
     bodies::{
-        ActivityData, AuthData, NtpData, OldNtpData, SelectData, SourceData, SourceStatsData, Subnet, TrackingData,
+        ActivityData, AuthData, ClientsBody, ClientsData, LocalBody, MakeStepBody, NtpData, OldNtpData, SelectData,
+        SourceData, SourceStatsData, Subnet, TrackingData,
     },
     codec::{Address, Field},
     packet::{Incoming, MAX_REQUEST, NULL_REPLY, Status, read_reply, read_request, write_reply, write_request},
@@ -18,6 +19,7 @@ use crate::{
         control::{Change, ControlError, ErrorKind, Reply, Show},
         report::{Asked, Judged, SourceName, SourceRow, SourcesReport},
     },
+    serve::ClientLog,
 };
 
 const SEQUENCE: u32 = 0x1234_5678;
@@ -27,6 +29,7 @@ const SEQUENCE: u32 = 0x1234_5678;
 struct Told {
     sources: Vec<(&'static str, Option<&'static str>)>,
     changes: RefCell<Vec<String>>,
+    clients: Option<Arc<ClientLog>>,
 }
 
 impl Host for Told {
@@ -62,6 +65,7 @@ impl Host for Told {
             | Show::NtpData { .. }
             | Show::ServerStats
             | Show::Activity
+            | Show::Clients
             | Show::Pools => Err(ControlError::new(ErrorKind::Failed, "not here")),
         }
     }
@@ -83,6 +87,10 @@ impl Host for Told {
 
     fn is_served(&self, address: IpAddr) -> bool {
         address.is_loopback()
+    }
+
+    fn clients(&self) -> Option<&ClientLog> {
+        self.clients.as_deref()
     }
 
     fn commands(&self) -> (u64, u64) {
@@ -258,6 +266,73 @@ fn changes_reach_the_sources_that_are_meant() {
     let access = |address| status(&ask(&request(&table::ACCHECK, &ip(address)), None, &mut Told::default()));
     assert_eq!(access("127.0.0.1"), Status::AccessAllowed as u16);
     assert_eq!(access("192.0.2.1"), Status::AccessDenied as u16);
+}
+
+#[test]
+fn settings_reach_the_daemon_and_nonsense_does_not() {
+    let mut host = Told::default();
+    let local = LocalBody {
+        on: 1,
+        stratum: 3,
+        distance_seconds: 0.5,
+        orphan: 1,
+        activate_seconds: 0.0,
+        wait_synced_seconds: 0.0,
+        wait_unsynced_seconds: 300.0,
+    };
+    let mut tell =
+        |entry: &table::Entry, body: &[u8]| status(&ask(&write_request(entry, SEQUENCE, 0, body), None, &mut host));
+    let octets = |body: &dyn Fn(&mut Vec<u8>)| {
+        let mut out = Vec::new();
+        body(&mut out);
+        out
+    };
+    for (body, expected) in [
+        (LocalBody { ..local }, Status::Success),
+        (LocalBody { stratum: 0, ..local }, Status::Failed),
+        (LocalBody { stratum: 16, ..local }, Status::Failed),
+        (LocalBody { distance_seconds: -1.0, ..local }, Status::Failed),
+        (LocalBody { on: 0, stratum: 0, ..local }, Status::Success),
+    ] {
+        assert_eq!(tell(&table::LOCAL, &octets(&|out| body.put(out))), expected as u16);
+    }
+    let steps = MakeStepBody { limit: -1, threshold_seconds: 0.5 };
+    assert_eq!(tell(&table::MAKESTEP_CONFIG, &octets(&|out| steps.put(out))), Status::Success as u16);
+    assert_eq!(tell(&table::MAXUPDATESKEW, &octets(&|out| 100_f64.put(out))), Status::Success as u16);
+    assert_eq!(tell(&table::MAXUPDATESKEW, &octets(&|out| 0_f64.put(out))), Status::Failed as u16);
+    assert_eq!(tell(&table::CYCLELOGS, &[]), Status::Success as u16);
+    let changes = host.changes.borrow();
+    assert!(changes[0].starts_with("Local(Some(LocalConfig { stratum: 3,"), "{}", changes[0]);
+    assert_eq!(changes[1..3], ["Local(None)", "Steps { threshold: 0.5, limit: Always }"]);
+    assert!(changes[3].starts_with("MaxUpdateSkew(") && changes[4..] == ["CycleLogs"], "{changes:?}");
+}
+
+#[test]
+fn clients_come_page_by_page() {
+    let mut host = Told::default();
+    let ask_from = |host: &mut Told, first, reset| {
+        let body = ClientsBody { first, count: 8, min_hits: 0, reset };
+        let reply = ask(&request(&table::CLIENTS, &body), None, host);
+        let (status, _, body) = read_reply(&reply, &table::CLIENTS, SEQUENCE).unwrap();
+        (status, ClientsData::get(&mut &*body))
+    };
+    assert_eq!(ask_from(&mut host, 0, 0).0, Status::Inactive);
+    let log = ClientLog::new(64).unwrap().unwrap();
+    for number in 0..20_u8 {
+        log.note_key_exchange([192, 0, 2, number].into(), number > 4);
+    }
+    host.clients = Some(Arc::clone(&log));
+    let (mut seen, mut first) = (Vec::new(), 0);
+    while first < 64 {
+        let page = ask_from(&mut host, first, 1).1.unwrap();
+        assert!(page.next > first && page.table_size == 64);
+        first = page.next;
+        seen.extend_from_slice(&page.clients[..usize::try_from(page.count).unwrap()]);
+    }
+    // One group of places may have been too small for all that belong there.
+    assert!((15..=20).contains(&seen.len()) && seen.iter().all(|client| client.ke_hits == 1 && client.ntp_hits == 0));
+    assert!(seen.iter().filter(|client| client.ke_drops == 1).count() <= 5);
+    assert!(log.rows(0).all(|(_, row)| row.key_exchange.hits == 0), "they were to be counted anew");
 }
 
 proptest! {

@@ -1,11 +1,12 @@
 //! What can be asked for.
 
+use ntp_proto::{discipline::StepLimit, server::LocalConfig, time::Rate};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlError, ErrorKind};
+use super::{ControlError, ErrorKind, setting};
 
 /// A request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// Show something; anybody who can open the socket may.
     Show(Show),
@@ -29,13 +30,26 @@ pub enum Show {
     ServerStats,
     Activity,
     Pools,
+    /// Only for those who may change something: it tells of others.
+    Clients,
 }
 
 /// Something to be changed. A `source` is a name, an address or a pool; `None` means all sources.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     /// Make up for what the clock is behind by one step.
     MakeStep,
+    /// Step the clock from now on where it is wrong by `threshold` seconds, in the next updates that `limit` allows.
+    Steps {
+        /// In seconds.
+        threshold: f64,
+        /// Which updates.
+        limit: StepLimit,
+    },
+    /// Use no frequency with a larger error bound.
+    MaxUpdateSkew(Rate),
+    /// Serve the local clock where sources do not tell the time, or no more.
+    Local(Option<LocalConfig>),
     /// Read the configuration again and apply it, all or nothing.
     Reload,
     /// Ask several times in a row.
@@ -60,6 +74,8 @@ pub enum Change {
     },
     /// Choose among the sources anew.
     Reselect,
+    /// Open files of measurements anew, since they were moved away.
+    CycleLogs,
     /// Ask those sources to which there is a route, and no others.
     OnOffline,
     /// End the daemon.
@@ -76,7 +92,7 @@ pub enum Change {
 }
 
 /// Every command, and the parameter it takes.
-const WORDS: [(&str, Parameter); 21] = [
+const WORDS: [(&str, Parameter); 26] = [
     ("tracking", Parameter::None),
     ("sources", Parameter::None),
     ("sourcestats", Parameter::None),
@@ -86,7 +102,11 @@ const WORDS: [(&str, Parameter); 21] = [
     ("serverstats", Parameter::None),
     ("activity", Parameter::None),
     ("pools", Parameter::None),
+    ("clients", Parameter::None),
     ("makestep", Parameter::None),
+    ("makestep-config", Parameter::Setting),
+    ("maxupdateskew", Parameter::Setting),
+    ("local", Parameter::Setting),
     ("reload", Parameter::None),
     ("burst", Parameter::Source),
     ("online", Parameter::Source),
@@ -94,6 +114,7 @@ const WORDS: [(&str, Parameter); 21] = [
     ("refresh", Parameter::Source),
     ("reselect", Parameter::None),
     ("onoffline", Parameter::None),
+    ("cyclelogs", Parameter::None),
     ("shutdown", Parameter::None),
     ("rekey", Parameter::None),
     ("bootstrap-reset-floor", Parameter::None),
@@ -108,6 +129,8 @@ enum Parameter {
     Source,
     /// `name`.
     Name,
+    /// `setting`.
+    Setting,
 }
 
 /// A line, as it is read and written.
@@ -119,6 +142,8 @@ struct Line {
     source: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    setting: Option<String>,
 }
 
 impl Command {
@@ -139,26 +164,30 @@ impl Command {
             return Err(ControlError::new(ErrorKind::UnknownCommand, what));
         };
         let right = match parameter {
-            Parameter::None => line.source.is_none() && line.name.is_none(),
-            Parameter::Source => line.name.is_none(),
-            Parameter::Name => line.source.is_none() && line.name.is_some(),
+            Parameter::None => line.source.is_none() && line.name.is_none() && line.setting.is_none(),
+            Parameter::Source => line.name.is_none() && line.setting.is_none(),
+            Parameter::Name => line.source.is_none() && line.name.is_some() && line.setting.is_none(),
+            Parameter::Setting => line.source.is_none() && line.name.is_none() && line.setting.is_some(),
         };
         if !right {
             let accepted = match parameter {
                 Parameter::None => "nothing else",
                 Parameter::Source => "\"source\" or nothing else",
                 Parameter::Name => "\"name\" and nothing else",
+                Parameter::Setting => "\"setting\" and nothing else",
             };
             let what = format!("wrong parameters; accepted beside \"{}\": {accepted}", line.command);
             return Err(ControlError::new(ErrorKind::BadRequest, what));
         }
-        Ok(Self::of(line))
+        let word = line.command.clone();
+        Self::of(line).map_err(|wrong| ControlError::new(ErrorKind::BadRequest, format!("{word}: {wrong}")))
     }
 
-    /// Takes a line whose words are known to be right.
-    fn of(line: Line) -> Self {
-        let Line { command, source, name } = line;
-        match command.as_str() {
+    /// Takes a line that has what stands beside its command.
+    fn of(line: Line) -> Result<Self, String> {
+        let Line { command, source, name, setting } = line;
+        let setting = setting.unwrap_or_default();
+        Ok(match command.as_str() {
             "tracking" => Self::Show(Show::Tracking),
             "sources" => Self::Show(Show::Sources),
             "sourcestats" => Self::Show(Show::SourceStats),
@@ -168,7 +197,14 @@ impl Command {
             "serverstats" => Self::Show(Show::ServerStats),
             "activity" => Self::Show(Show::Activity),
             "pools" => Self::Show(Show::Pools),
+            "clients" => Self::Show(Show::Clients),
             "makestep" => Self::Change(Change::MakeStep),
+            "makestep-config" => {
+                let (threshold, limit) = setting::parse_steps(&setting)?;
+                Self::Change(Change::Steps { threshold, limit })
+            }
+            "maxupdateskew" => Self::Change(Change::MaxUpdateSkew(setting::parse_skew(&setting)?)),
+            "local" => Self::Change(Change::Local(setting::parse_local(&setting)?)),
             "reload" => Self::Change(Change::Reload),
             "burst" => Self::Change(Change::Burst { source }),
             "online" => Self::Change(Change::Online { source }),
@@ -176,11 +212,12 @@ impl Command {
             "refresh" => Self::Change(Change::Refresh { source }),
             "reselect" => Self::Change(Change::Reselect),
             "onoffline" => Self::Change(Change::OnOffline),
+            "cyclelogs" => Self::Change(Change::CycleLogs),
             "shutdown" => Self::Change(Change::Shutdown),
             "rekey" => Self::Change(Change::Rekey),
             "bootstrap-reset-floor" => Self::Change(Change::ResetFloor),
             _ => Self::Change(Change::PoolsForget { name: name.unwrap_or_default() }),
-        }
+        })
     }
 
     /// The word for it.
@@ -197,9 +234,13 @@ impl Command {
                 Show::ServerStats => "serverstats",
                 Show::Activity => "activity",
                 Show::Pools => "pools",
+                Show::Clients => "clients",
             },
             Self::Change(change) => match change {
                 Change::MakeStep => "makestep",
+                Change::Steps { .. } => "makestep-config",
+                Change::MaxUpdateSkew(_) => "maxupdateskew",
+                Change::Local(_) => "local",
                 Change::Reload => "reload",
                 Change::Burst { .. } => "burst",
                 Change::Online { .. } => "online",
@@ -207,6 +248,7 @@ impl Command {
                 Change::Refresh { .. } => "refresh",
                 Change::Reselect => "reselect",
                 Change::OnOffline => "onoffline",
+                Change::CycleLogs => "cyclelogs",
                 Change::Shutdown => "shutdown",
                 Change::Rekey => "rekey",
                 Change::ResetFloor => "bootstrap-reset-floor",
@@ -218,6 +260,12 @@ impl Command {
     /// The line that asks for it, with its end.
     #[must_use]
     pub fn to_line(&self) -> String {
+        let setting = match self {
+            Self::Change(Change::Steps { threshold, limit }) => Some(setting::show_steps(*threshold, *limit)),
+            Self::Change(Change::MaxUpdateSkew(skew)) => Some(((skew.to_ppm() * 1e6).round() / 1e6).to_string()),
+            Self::Change(Change::Local(local)) => Some(setting::show_local(local.as_ref())),
+            Self::Show(_) | Self::Change(_) => None,
+        };
         let (source, name) = match self {
             Self::Show(Show::NtpData { source })
             | Self::Change(
@@ -230,25 +278,40 @@ impl Command {
             Self::Show(_)
             | Self::Change(
                 Change::MakeStep
+                | Change::Steps { .. }
+                | Change::MaxUpdateSkew(_)
+                | Change::Local(_)
                 | Change::Reload
                 | Change::Reselect
                 | Change::OnOffline
+                | Change::CycleLogs
                 | Change::Shutdown
                 | Change::Rekey
                 | Change::ResetFloor,
             ) => (None, None),
         };
-        // Three strings always make an object.
-        let line = Line { command: self.word().to_owned(), source, name };
+        // Strings always make an object.
+        let line = Line { command: self.word().to_owned(), source, name, setting };
         serde_json::to_string(&line).unwrap_or_default() + "\n"
     }
 
-    /// Whether this user may have it. Showing is for everybody whom the socket's own permissions let in.
+    /// Whether this user may have it. Showing is for everybody whom the socket's own permissions let in, save what tells of
+    /// others.
     #[must_use]
     pub const fn is_permitted(&self, uid: u32, own_uid: u32) -> bool {
         match self {
-            Self::Show(_) => true,
-            Self::Change(_) => uid == 0 || uid == own_uid,
+            Self::Show(
+                Show::Tracking
+                | Show::Sources
+                | Show::SourceStats
+                | Show::SelectData
+                | Show::AuthData
+                | Show::NtpData { .. }
+                | Show::ServerStats
+                | Show::Activity
+                | Show::Pools,
+            ) => true,
+            Self::Show(Show::Clients) | Self::Change(_) => uid == 0 || uid == own_uid,
         }
     }
 }
@@ -273,10 +336,21 @@ mod tests {
             let sources =
                 if parameter == Parameter::Source { vec![None, Some("a\"b\n".to_owned())] } else { vec![None] };
             let name = (parameter == Parameter::Name).then(|| "time.example".to_owned());
+            let setting = (parameter == Parameter::Setting).then(|| match word {
+                "local" => "stratum 3 distance 1 activate 0 orphan waitsynced 0 waitunsynced 300".to_owned(),
+                "maxupdateskew" => "100".to_owned(),
+                _ => "0.5 -1".to_owned(),
+            });
             all.extend(
                 sources
                     .into_iter()
-                    .map(|source| Command::of(Line { command: word.to_owned(), source, name: name.clone() })),
+                    .map(|source| Line {
+                        command: word.to_owned(),
+                        source,
+                        name: name.clone(),
+                        setting: setting.clone(),
+                    })
+                    .map(|line| Command::of(line).unwrap()),
             );
         }
         all
@@ -307,6 +381,9 @@ mod tests {
         for (line, end) in [
             (r#"{"command":"tracking","source":"a"}"#, "accepted beside \"tracking\": nothing else"),
             (r#"{"command":"burst","name":"a"}"#, "accepted beside \"burst\": \"source\" or nothing else"),
+            (r#"{"command":"local"}"#, "accepted beside \"local\": \"setting\" and nothing else"),
+            (r#"{"command":"tracking","setting":"a"}"#, "accepted beside \"tracking\": nothing else"),
+            (r#"{"command":"maxupdateskew","setting":"a"}"#, "accepted: parts per million, above 0 and up to 1000000"),
             (r#"{"command":"pools-forget"}"#, "accepted beside \"pools-forget\": \"name\" and nothing else"),
         ] {
             let (kind, message) = error(line);
@@ -333,7 +410,7 @@ mod tests {
     fn only_root_and_the_daemon_may_change() {
         for command in all() {
             let may = |uid, own| command.is_permitted(uid, own);
-            let shows = matches!(command, Command::Show(_));
+            let shows = matches!(&command, Command::Show(show) if *show != Show::Clients);
             assert!(may(0, 990) && may(990, 990));
             assert_eq!((may(1000, 990), may(u32::MAX, 990), may(1000, 0)), (shows, shows, shows));
         }
@@ -353,7 +430,7 @@ mod tests {
             source in prop::option::of(".*"),
             name in prop::option::of(".*"),
         ) {
-            let line = serde_json::to_vec(&Line { command: word.clone(), source, name }).unwrap();
+            let line = serde_json::to_vec(&Line { command: word.clone(), source, name, setting: None }).unwrap();
             match Command::parse(&line) {
                 Ok(command) => prop_assert_eq!(command.word(), word),
                 Err(error) => prop_assert!(!error.message.contains('\n')),

@@ -20,6 +20,7 @@ use super::{View, find, report};
 mod client;
 mod command;
 mod server;
+pub mod setting;
 mod socket;
 
 pub use client::{AskError, ask};
@@ -50,9 +51,13 @@ pub enum Reply {
     ServerStats(report::ServerStatsReport),
     Activity(report::ActivityReport),
     Pools(report::PoolsReport),
+    Clients(report::ClientsReport),
     /// A change was made; the sentence says which.
     Done(String),
 }
+
+/// Why there is no table of clients.
+const NO_CLIENTS: &str = "no note is taken of clients: `client-log` of [serve] says of how many it is";
 
 impl Reply {
     /// Makes a report.
@@ -77,6 +82,10 @@ impl Reply {
             Show::ServerStats => Self::ServerStats(report::ServerStatsReport::new(view)),
             Show::Activity => Self::Activity(report::ActivityReport::new(view)),
             Show::Pools => Self::Pools(report::PoolsReport::new(view)),
+            Show::Clients => match view.clients {
+                Some(clients) => Self::Clients(report::ClientsReport::new(clients.rows(0).map(|(_, row)| row))),
+                None => return Err(ControlError::new(ErrorKind::Failed, NO_CLIENTS)),
+            },
         })
     }
 
@@ -97,6 +106,7 @@ impl Reply {
             Self::ServerStats(report) => json(report),
             Self::Activity(report) => json(report),
             Self::Pools(report) => json(report),
+            Self::Clients(report) => json(report),
             Self::Done(_) => json(self),
         }
     }

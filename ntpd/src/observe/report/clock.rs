@@ -4,11 +4,12 @@ use ntp_proto::{
     bootstrap::{Missing, Report, Standing, State},
     engine::{SourceReport, SourceState},
     select::Verdict,
+    time::UnixTime,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{LeapWord, SourceName};
-use crate::observe::View;
+use crate::observe::{LeapFileInfo, View};
 
 /// The state of the clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,37 @@ pub struct TrackingReport {
     /// What is known of the time; none where no authenticated source is expected to tell it.
     #[serde(default)]
     pub time: Option<TimeReport>,
+    /// The stratum at which the local clock is served, while no source tells the time.
+    #[serde(default)]
+    pub local_stratum: Option<u8>,
+    /// The file of leap seconds; none where none is configured.
+    #[serde(default)]
+    pub leap_file: Option<LeapFileReport>,
+}
+
+/// What is known of the file of leap seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LeapFileReport {
+    /// Where it is.
+    pub path: String,
+    /// Until when what it says is complete, in seconds since 1970; none if it was never read.
+    pub expires_unix_seconds: Option<i64>,
+    /// It no longer tells of all leap seconds, so that sources do.
+    pub expired: bool,
+    /// Why it could not be read, or not again.
+    pub fault: Option<String>,
+}
+
+impl LeapFileReport {
+    fn new(info: &LeapFileInfo, now: UnixTime) -> Self {
+        Self {
+            path: info.path.display().to_string(),
+            expires_unix_seconds: info.expires.map(|expires| expires.seconds),
+            expired: info.expires.is_none_or(|expires| now >= expires),
+            fault: info.fault.clone(),
+        }
+    }
 }
 
 /// What is known of the time while authenticated sources are expected to tell it.
@@ -161,6 +193,10 @@ impl TrackingReport {
                 Some(_) => Some("the error bound is too large to call the clock synchronized".to_owned()),
             },
             time,
+            local_stratum: view.local_stratum,
+            leap_file: view.leap_file.map(|info| {
+                LeapFileReport::new(info, view.engine.map().apply(view.now.clock).to_unix(view.engine.era()))
+            }),
         }
     }
 }

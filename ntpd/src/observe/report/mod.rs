@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::View;
 
+mod clients;
 mod clock;
 mod packets;
 mod pools;
@@ -22,7 +23,8 @@ mod sources;
 #[cfg(test)]
 pub(super) mod tests;
 
-pub use clock::{ActivityReport, TimeReport, TimeState, TrackingReport};
+pub use clients::{ClientRequests, ClientsReport, ClientsRow};
+pub use clock::{ActivityReport, LeapFileReport, TimeReport, TimeState, TrackingReport};
 pub use packets::{AuthDataReport, AuthDataRow, AuthMode, Measurement, NtpDataReport, NtpDataRow, Reply};
 pub use pools::{PoolMember, PoolRow, PoolsReport};
 pub use server::{NtpServerCounters, ServerStatsReport};

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use ntp_proto::{
-    discipline::StepLimit,
+    discipline::{MAX_UPDATE_SKEW, StepLimit},
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{KeyId, Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
@@ -48,6 +48,9 @@ impl Bench {
             step_limit: StepLimit::Updates(3),
             max_slew: Rate::from_ppm(1000.0),
             max_frequency: Rate::from_ppm(500.0),
+            max_update_skew: MAX_UPDATE_SKEW,
+            change_limit: None,
+            notable_offset: 1.0,
             pass_leap: true,
             applied: Rate::ZERO,
             saved_frequency: None,
@@ -168,6 +171,9 @@ impl Bench {
         View {
             engine: &self.engine,
             bootstrap: None,
+            clients: None,
+            local_stratum: None,
+            leap_file: None,
             now: self.now,
             sources: &self.info,
             unresolved: &self.unresolved,

@@ -101,6 +101,13 @@ pub(crate) fn date(unix_seconds: Option<f64>) -> String {
     )
 }
 
+/// A second of Unix time as files of measurements have it, UTC.
+pub(crate) fn timestamp(unix_seconds: i64) -> String {
+    let (days, second) = (unix_seconds.div_euclid(86_400), unix_seconds.rem_euclid(86_400));
+    let (year, month, day) = civil(days);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
+}
+
 /// Year, month and day of the Gregorian calendar, `days` after 1970-01-01. Years are counted from March, so that the
 /// leap day is the last of its year; an era is the 400 years after which the calendar repeats itself.
 const fn civil(days: i64) -> (i64, i64, i64) {

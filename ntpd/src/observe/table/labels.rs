@@ -10,7 +10,8 @@ use super::{
     show_name,
 };
 use crate::observe::report::{
-    LeapWord, NtpDataReport, NtpDataRow, ServerStatsReport, StampWord, TimeReport, TimeState, TrackingReport,
+    LeapFileReport, LeapWord, NtpDataReport, NtpDataRow, ServerStatsReport, StampWord, TimeReport, TimeState,
+    TrackingReport,
 };
 
 /// Lines of a label, a colon and a value.
@@ -49,6 +50,12 @@ pub(super) fn tracking(report: &TrackingReport, numeric: bool) -> String {
     lines.add("Root dispersion", format!("{:.9} seconds", report.root_dispersion_seconds));
     lines.add("Update interval", format!("{:.1} seconds", report.update_interval_seconds));
     lines.add("Leap status", leap(report.leap));
+    if let Some(stratum) = report.local_stratum {
+        lines.add("Local clock", format!("served at stratum {stratum}"));
+    }
+    if let Some(file) = &report.leap_file {
+        lines.add("Leap file", leap_file(file));
+    }
     if let Some(time) = &report.time {
         lines.add("Time", time_of(time));
     }
@@ -56,6 +63,20 @@ pub(super) fn tracking(report: &TrackingReport, numeric: bool) -> String {
         lines.add("Reason", clean(reason));
     }
     lines.text
+}
+
+fn leap_file(file: &LeapFileReport) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "exact for millions of years")]
+    let expires = file.expires_unix_seconds.map(|seconds| date(Some(seconds as f64)));
+    let mut text = match expires {
+        Some(date) if !file.expired => format!("good until {date}"),
+        Some(date) => format!("expired on {date}; sources say when leap seconds come"),
+        None => "not read; sources say when leap seconds come".to_owned(),
+    };
+    if let Some(fault) = &file.fault {
+        text.push_str(&format!(" ({})", clean(fault)));
+    }
+    text
 }
 
 fn time_of(time: &TimeReport) -> String {
@@ -187,6 +208,7 @@ pub(super) fn server_stats(report: &ServerStatsReport) -> String {
         ("Dropped by NTS fields", ntp.dropped_nts),
         ("Dropped by rate limit", ntp.dropped_rate),
         ("Dropped for want of space", ntp.dropped_no_space),
+        ("Dropped in a leap second", ntp.dropped_leap),
         ("Replies without key", ntp.replies_plain),
         ("Replies with symmetric key", ntp.replies_symmetric),
         ("Replies with NTS", ntp.replies_nts),

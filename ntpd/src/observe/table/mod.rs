@@ -6,8 +6,8 @@
 use super::{
     control::Reply,
     report::{
-        ActivityReport, Asked, AuthDataReport, AuthMode, LeapWord, Options, PoolsReport, SelectDataReport, SourceName,
-        SourceStatsReport, SourcesReport, TrackingReport,
+        ActivityReport, Asked, AuthDataReport, AuthMode, ClientRequests, ClientsReport, LeapWord, Options, PoolsReport,
+        SelectDataReport, SourceName, SourceStatsReport, SourcesReport, TrackingReport,
     },
 };
 
@@ -20,7 +20,7 @@ mod tests;
 use columns::{Column, Table};
 pub use format::printable;
 use format::{Offset, Span, clean};
-pub(crate) use format::{age, date};
+pub(crate) use format::{age, date, timestamp};
 
 /// Puts a reply into words. With `numeric`, sources are shown by their addresses.
 #[must_use]
@@ -35,6 +35,7 @@ pub fn render(reply: &Reply, numeric: bool) -> String {
         Reply::ServerStats(report) => labels::server_stats(report),
         Reply::Activity(report) => activity(report),
         Reply::Pools(report) => pools(report, numeric),
+        Reply::Clients(report) => clients(report),
         Reply::Done(what) => format!("{}\n", printable(what)),
     }
 }
@@ -161,8 +162,8 @@ fn select_data(report: &SelectDataReport, numeric: bool) -> String {
             row.judged.state.to_string(),
             show_name(&row.judged.source, numeric),
             if row.authenticated { "Y" } else { "N" }.to_owned(),
-            letters(row.configured),
-            letters(row.effective),
+            option_letters(row.configured),
+            option_letters(row.effective),
             age(row.last_sample_age_seconds),
             // Our selection keeps no score; the column keeps its place.
             "-".to_owned(),
@@ -175,7 +176,36 @@ fn select_data(report: &SelectDataReport, numeric: bool) -> String {
     table.render()
 }
 
-fn letters(options: Options) -> String {
+fn clients(report: &ClientsReport) -> String {
+    let mut table = Table::new(&[
+        Column::left("Hostname", 25),
+        Column::right("NTP", 7),
+        Column::right("Drop", 6),
+        Column::right("Int", 3),
+        Column::right("Last", 4),
+        Column::right("NTS-KE", 7),
+        Column::right("Drop", 6),
+        Column::right("Int", 3),
+        Column::right("Last", 4),
+    ]);
+    for row in &report.clients {
+        let cells = |of: &ClientRequests| {
+            let interval = of.interval_log2_seconds.map_or_else(|| "-".to_owned(), |log2| log2.to_string());
+            [of.requests.to_string(), of.dropped.to_string(), interval, age(of.last_age_seconds.map(f64::from))]
+        };
+        let [ntp, key_exchange] = [cells(&row.ntp), cells(&row.key_exchange)];
+        let [(a, b, c, d), (e, f, g, h)] = [ntp, key_exchange].map(|[a, b, c, d]| (a, b, c, d));
+        table.row([row.address.to_string(), a, b, c, d, e, f, g, h]);
+    }
+    let mut text = table.render();
+    if report.known > report.clients.len() {
+        text.push_str(&format!("{} of {} clients\n", report.clients.len(), report.known));
+    }
+    text
+}
+
+/// What is wanted of a source, as chronyc writes it.
+pub(crate) fn option_letters(options: Options) -> String {
     let letter = |set, letter| if set { letter } else { '-' };
     let Options { noselect, prefer, trust, require } = options;
     [letter(noselect, 'N'), letter(prefer, 'P'), letter(trust, 'T'), letter(require, 'R'), '-'].iter().collect()

@@ -8,9 +8,9 @@ use super::*;
 use crate::observe::{
     ControlCounters, KeCounters,
     report::{
-        AuthDataRow, Judged, Measurement, NtpDataReport, NtpDataRow, NtpServerCounters, PoolMember, PoolRow,
-        Reply as ServerReply, SelectDataRow, ServerStatsReport, SourceRow, SourceStatsRow, StampWord, TimeReport,
-        TimeState, tests::Bench,
+        AuthDataRow, Judged, LeapFileReport, Measurement, NtpDataReport, NtpDataRow, NtpServerCounters, PoolMember,
+        PoolRow, Reply as ServerReply, SelectDataRow, ServerStatsReport, SourceRow, SourceStatsRow, StampWord,
+        TimeReport, TimeState, tests::Bench,
     },
 };
 
@@ -56,6 +56,8 @@ fn tracking_report() -> TrackingReport {
         leap: LeapWord::Normal,
         reason: None,
         time: None,
+        local_stratum: None,
+        leap_file: None,
     }
 }
 
@@ -91,6 +93,8 @@ fn tracking_of_a_clock_that_follows_nothing() {
             earliest_unix_seconds: 1_795_478_400,
             missing: Some("operators that agree on the time: 1 of 2 needed, 3 are configured".to_owned()),
         }),
+        local_stratum: None,
+        leap_file: None,
     };
     golden("tracking-unsynchronized", &Reply::Tracking(report));
 }
@@ -105,6 +109,30 @@ fn tracking_of_a_verified_time() {
         missing: None,
     };
     golden("tracking-verified", &Reply::Tracking(TrackingReport { time: Some(time), ..tracking_report() }));
+}
+
+#[test]
+fn tracking_with_a_file_of_leap_seconds() {
+    let file = LeapFileReport {
+        path: "/usr/share/zoneinfo/leap-seconds.list".to_owned(),
+        expires_unix_seconds: Some(1_814_140_800),
+        expired: false,
+        fault: None,
+    };
+    let text = |file: &LeapFileReport| {
+        let report = TrackingReport { leap_file: Some(file.clone()), ..tracking_report() };
+        render(&Reply::Tracking(report), false).lines().find(|line| line.starts_with("Leap file")).unwrap().to_owned()
+    };
+    assert_eq!(text(&file), "Leap file       : good until Mon Jun 28 00:00:00 2027");
+    let expired = LeapFileReport { expired: true, ..file.clone() };
+    assert_eq!(
+        text(&expired),
+        "Leap file       : expired on Mon Jun 28 00:00:00 2027; sources say when leap seconds come"
+    );
+    let unread =
+        LeapFileReport { expires_unix_seconds: None, expired: true, fault: Some("/x: gone".to_owned()), ..file };
+    assert_eq!(text(&unread), "Leap file       : not read; sources say when leap seconds come (/x: gone)");
+    golden("tracking-leap-file", &Reply::Tracking(TrackingReport { leap_file: Some(expired), ..tracking_report() }));
 }
 
 fn judged(source: SourceName, state: char, verdict: &str, trust: &str, reason: &str) -> Judged {
