@@ -37,16 +37,20 @@ complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "authdata" -d 'Show ho
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "ntpdata" -d 'Show the last reply of each source'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "serverstats" -d 'Show what was served'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "activity" -d 'Count the sources that are asked'
+complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "clients" -d 'Show who was served, where `client-log` has note taken of that'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "pools" -d 'Show the pools and their members'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "lookup" -d 'Find out what a name offers; needs no daemon'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "waitsync" -d 'Wait until the clock is synchronized, by verified time where sources are authenticated'
-complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "makestep" -d 'Step the clock now instead of slewing it'
+complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "makestep" -d 'Step the clock now instead of slewing it, or say when it is stepped from now on'
+complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "maxupdateskew" -d 'Use no new frequency whose error bound is larger than this many ppm'
+complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "local" -d 'Serve the local clock where sources do not tell the time: `local stratum 10 orphan`, `local off`'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "reload" -d 'Read the configuration again and apply it, all or nothing'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "burst" -d 'Ask several times in a row'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "online" -d 'Ask again after `offline`'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "offline" -d 'Ask no more'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "refresh" -d 'Look names up again'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "rekey" -d 'Make a new key for the cookies of the NTS server'
+complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "cyclelogs" -d 'Open files of measurements anew, after they were moved away'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "bootstrap" -d 'Change what is believed of the time before it is verified'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand tracking" -l socket -d 'Talk to the daemon that listens here' -r -F
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand tracking" -l json -d 'Print the report as JSON'
@@ -80,6 +84,10 @@ complete -c ntpctl -n "__fish_ntpctl_using_subcommand activity" -l socket -d 'Ta
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand activity" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand activity" -s n -l numeric -d 'Show sources by address rather than by name'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand activity" -s h -l help -d 'Print help'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand clients" -l socket -d 'Talk to the daemon that listens here' -r -F
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand clients" -l json -d 'Print the report as JSON'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand clients" -s n -l numeric -d 'Show sources by address rather than by name'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand clients" -s h -l help -d 'Print help'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand pools; and not __fish_seen_subcommand_from forget" -l socket -d 'Talk to the daemon that listens here' -r -F
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand pools; and not __fish_seen_subcommand_from forget" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand pools; and not __fish_seen_subcommand_from forget" -s n -l numeric -d 'Show sources by address rather than by name'
@@ -103,6 +111,14 @@ complete -c ntpctl -n "__fish_ntpctl_using_subcommand makestep" -l socket -d 'Ta
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand makestep" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand makestep" -s n -l numeric -d 'Show sources by address rather than by name'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand makestep" -s h -l help -d 'Print help'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand maxupdateskew" -l socket -d 'Talk to the daemon that listens here' -r -F
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand maxupdateskew" -l json -d 'Print the report as JSON'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand maxupdateskew" -s n -l numeric -d 'Show sources by address rather than by name'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand maxupdateskew" -s h -l help -d 'Print help'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand local" -l socket -d 'Talk to the daemon that listens here' -r -F
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand local" -l json -d 'Print the report as JSON'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand local" -s n -l numeric -d 'Show sources by address rather than by name'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand local" -s h -l help -d 'Print help'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload" -l socket -d 'Talk to the daemon that listens here' -r -F
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload" -s n -l numeric -d 'Show sources by address rather than by name'
@@ -127,6 +143,10 @@ complete -c ntpctl -n "__fish_ntpctl_using_subcommand rekey" -l socket -d 'Talk 
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand rekey" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand rekey" -s n -l numeric -d 'Show sources by address rather than by name'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand rekey" -s h -l help -d 'Print help'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand cyclelogs" -l socket -d 'Talk to the daemon that listens here' -r -F
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand cyclelogs" -l json -d 'Print the report as JSON'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand cyclelogs" -s n -l numeric -d 'Show sources by address rather than by name'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand cyclelogs" -s h -l help -d 'Print help'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand bootstrap; and not __fish_seen_subcommand_from reset-floor" -l socket -d 'Talk to the daemon that listens here' -r -F
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand bootstrap; and not __fish_seen_subcommand_from reset-floor" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand bootstrap; and not __fish_seen_subcommand_from reset-floor" -s n -l numeric -d 'Show sources by address rather than by name'

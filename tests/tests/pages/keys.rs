@@ -15,9 +15,13 @@ zzz = 1
 zzz = 1
 [clock.step]
 zzz = 1
+[clock.max-change]
+zzz = 1
 [serve]
 zzz = 1
 [serve.rate-limit]
+zzz = 1
+[serve.local]
 zzz = 1
 [serve.nts]
 zzz = 1
@@ -30,6 +34,8 @@ zzz = 1
 [control]
 zzz = 1
 [log]
+zzz = 1
+[log.files]
 zzz = 1
 "#;
 
