@@ -10,7 +10,8 @@ times what another can take.
   load      exchanges begin at 0.5, 1, 2 and 3 times the rate that the balancer reaches with as many users as it likes
   workers   what one worker and two reach, ECDSA, with everybody on the same two processors
   ntp       NTP requests, plain and with NTS, at the same shares of what each server answers at most: our ntpd and, if CHRONYD
-            names it, chronyd, in turns. Each has one thread and half of a processor, so that another can offer three times as many
+            names it, chronyd, in turns. Each has one thread and a quarter of a processor, so that another can offer three times
+            as many
   loss      200 users a second over a link that loses none, 1 % and 5 % of packets each way; as root, with /dev/net/tun
 """
 
@@ -170,11 +171,12 @@ def loss_inside(options):
 
 
 class Servers(Apart):
-    """One NTP server at a time, in the place of the pool, with a program beside it that takes half of its processor."""
+    """NTP servers in the place of the pool, with programs beside them that take most of their processor."""
 
     def __enter__(self):
         self._certificates(["m1.test"])
-        self.start(["taskset", "-c", "1", "sh", "-c", "while :; do :; done"], "beside.log")
+        for _ in range(3):
+            self.start(["taskset", "-c", "1", "sh", "-c", "while :; do :; done"], "beside.log")
         return self
 
     def start(self, words, log):
@@ -209,7 +211,7 @@ bindaddress 127.0.0.1
 port {ntp}
 cmdport 0
 bindcmdaddress /
-pidfile /
+pidfile {self.dir}/chronyd.pid
 ntsport {ke}
 ntsprocesses 0
 ntsserverkey {self.dir}/m1.test.key
