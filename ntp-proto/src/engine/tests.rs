@@ -5,7 +5,7 @@ use crate::{
     ids::{Leap, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
-    source::{Authentication, Bursts, Refusal},
+    source::{Authentication, Bursts, Refusal, SampleRules},
     steer::ClockStatus,
     time::PollInterval,
     wire::Header,
@@ -47,6 +47,7 @@ fn plain() -> SourceConfig {
         authentication: Authentication::None,
         trust: Trust::None,
         options: SelectOptions::default(),
+        rules: SampleRules::default(),
     }
 }
 

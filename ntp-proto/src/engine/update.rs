@@ -6,10 +6,10 @@ use super::{Engine, Notice, Now, Output, Standing};
 use crate::{
     discipline::{Discipline, LeapVote},
     filter::Filter,
-    ids::{Leap, SourceId, Trust},
+    ids::{Leap, SourceId},
     sample::{FREQUENCY_TOLERANCE, MAX_CLOCK_ERROR},
-    select::{Candidate, Circumstances, Combined, Selection, Verdict, select},
-    source::{Loss, Source},
+    select::{Candidate, Circumstances, Combined, Selection, Verdict, is_vouched, select, votes},
+    source::{Loss, Source, SourceConfig},
     status::Status,
     steer::{ClockStatus, Steer},
     time::{NtpDuration, NtpTimestamp, Rate},
@@ -73,17 +73,19 @@ impl Engine {
         let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         // What is only measured cannot vote, and cannot keep others from it.
-        let vouched = |s: &Source| s.config().trust > Trust::None || s.config().options.trust;
+        let auth = self.select.auth;
+        let vouched = |s: &Source| is_vouched(s.config().trust, s.config().options, auth);
         let vouching = self.sources.values().any(|s| vouched(s) && !s.config().options.noselect);
         let authenticated = vouching || self.authentication_expected;
-        let votes = |s: &Source| {
-            s.schedule().next().is_some() && !s.config().options.noselect && (vouched(s) || !authenticated)
+        let is_voter = |s: &Source| {
+            let SourceConfig { trust, options, .. } = s.config();
+            s.schedule().next().is_some() && !options.noselect && votes(*trust, *options, authenticated, auth)
         };
         let circumstances = Circumstances {
             previous: self.selected,
             starting: self.sources.values().any(|source| source.schedule().in_burst()),
             authenticated,
-            configured_voters: self.sources.values().filter(|s| votes(s)).count(),
+            configured_voters: self.sources.values().filter(|s| is_voter(s)).count(),
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
         };
         let selection = select(&candidates, &circumstances, &self.select);
