@@ -75,7 +75,7 @@ pub enum CtlCommand {
     /// Step the clock now instead of slewing it
     Makestep,
     /// Read the configuration again and apply it, all or nothing
-    Reload,
+    Reload(ReloadArgs),
     /// Ask several times in a row
     Burst(OneSource),
     /// Ask again after `offline`
@@ -88,6 +88,21 @@ pub enum CtlCommand {
     Rekey,
     /// Change what is believed of the time before it is verified
     Bootstrap(BootstrapArgs),
+}
+
+/// What is read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct ReloadArgs {
+    /// What; the configuration as a whole without it
+    #[command(subcommand)]
+    pub what: Option<ReloadWhat>,
+}
+
+/// A part of what is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum ReloadWhat {
+    /// Read the directories of sources again, and nothing else
+    Sources,
 }
 
 /// A choice of sources.
@@ -189,7 +204,8 @@ impl CtlCommand {
                 Command::Change(Change::PoolsForget { name: name.clone() })
             }
             Self::Makestep => Command::Change(Change::MakeStep),
-            Self::Reload => Command::Change(Change::Reload),
+            Self::Reload(ReloadArgs { what: None }) => Command::Change(Change::Reload),
+            Self::Reload(ReloadArgs { what: Some(ReloadWhat::Sources) }) => Command::Change(Change::ReloadSources),
             Self::Burst(one) => Command::Change(Change::Burst { source: source(one) }),
             Self::Online(one) => Command::Change(Change::Online { source: source(one) }),
             Self::Offline(one) => Command::Change(Change::Offline { source: source(one) }),
@@ -369,6 +385,8 @@ mod tests {
         }
         let forget = parse("ntpctl pools forget time.example --socket /a").command.request();
         assert_eq!(forget, Some(Command::Change(Change::PoolsForget { name: "time.example".to_owned() })));
+        let sources = parse("ntpctl reload sources").command.request();
+        assert_eq!(sources, Some(Command::Change(Change::ReloadSources)));
         let reset = parse("ntpctl bootstrap reset-floor").command.request();
         assert_eq!(reset.map(|command| command.word()), Some("bootstrap-reset-floor"));
         let one = parse("ntpctl ntpdata 192.0.2.1 -n").command.request();

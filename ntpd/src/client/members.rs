@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::{Config, Host, NtsUse, Pool, Require, Server, SourceOptions},
-    ke::connect::KeProblem,
+    ke::connect::{KeProblem, KeyExchanger},
     now,
     pool::{Mode, Spec},
     resolve::ServiceAnswer,
@@ -114,6 +114,10 @@ pub(super) struct Group {
     pub(super) entry: usize,
     pub(super) configured: Configured,
     pub(super) key: Option<SymmetricKey>,
+    /// Exchanges its keys, if its certificates are judged by roots of its own.
+    pub(super) exchanger: Option<KeyExchanger>,
+    /// Nobody is asked, not even by the mode.
+    pub(super) offline: bool,
     /// Finds members.
     pub(super) mode: Mode,
     pub(super) members: BTreeMap<MemberId, Active>,
@@ -201,12 +205,15 @@ impl Client {
             Configured::Server(server) => Spec::of_server(server, remembered, seed),
         };
         let mut mode = Mode::new(spec);
-        mode.resume(self.known_services(&configured));
+        let exchanger = own_exchanger(&self.exchanger, &configured);
+        mode.resume(self.known_services(&configured, exchanger.as_ref()));
         mode.set_target(configured.count());
         let group = Group {
             entry,
+            offline: configured.options().offline,
             configured,
             key,
+            exchanger,
             mode,
             members: BTreeMap::new(),
             retiring: VecDeque::new(),
@@ -222,6 +229,13 @@ impl Client {
         };
         self.groups.insert(self.next_group, group);
         self.next_group += 1;
+    }
+
+    /// Reads the roots again that only one name is judged by.
+    pub(super) fn renew_exchangers(&mut self) {
+        for group in self.groups.values_mut() {
+            group.exchanger = own_exchanger(&self.exchanger, &group.configured);
+        }
     }
 
     /// Drops what the new configuration no longer names, and starts what it adds.
@@ -269,7 +283,9 @@ impl Client {
     pub(super) fn restart(&mut self, number: usize) {
         let Some(group) = self.groups.remove(&number) else { return };
         group.sources().into_iter().for_each(|source| self.drop_source(source));
+        let restarted = self.next_group;
         self.add_group(group.entry, group.configured, group.key);
+        self.groups.get_mut(&restarted).into_iter().for_each(|again| again.offline = group.offline);
     }
 
     pub(super) fn drop_source(&mut self, source: SourceId) {
@@ -286,6 +302,10 @@ impl Client {
         let numbers: Vec<usize> = self.groups.keys().copied().collect();
         for number in numbers {
             while let Some(group) = self.groups.get_mut(&number) {
+                if group.offline {
+                    group.timeout = None;
+                    break;
+                }
                 match group.mode.poll_output() {
                     PoolOutput::Ask(id, question) => self.ask(number, id, question),
                     PoolOutput::Join(member) => self.join(number, member),
@@ -326,7 +346,10 @@ impl Client {
             self.handle_answered(number, Answered { keys: Some(Box::new(keys)), ..plain(id, (answer, None)) });
             return;
         }
-        let (mut resolver, mut exchanger) = (self.resolver.clone(), self.exchanger.clone());
+        let family = self.groups.get(&number).and_then(|group| group.configured.options().family);
+        let own = self.groups.get(&number).and_then(|group| group.exchanger.as_ref());
+        let mut exchanger = own.unwrap_or(&self.exchanger).clone().within(family);
+        let mut resolver = self.resolver.clone().within(family);
         match &question {
             Question::Addresses { name, port } => {
                 resolver = resolver.with_hints(name.clone(), self.hints(number, name, *port));
@@ -465,6 +488,11 @@ pub(super) fn without_keys(question: QuestionId, failed: &KeProblem) -> Answered
     let refused = failed.is_refusal().then(|| failed.server.clone());
     let answer = Answer::Failed(failed.failure());
     Answered { refused, in_vain: true, ..plain(question, (answer, Some(failed.to_string()))) }
+}
+
+/// What exchanges the keys of a name whose certificates are judged by roots of its own.
+fn own_exchanger(common: &KeyExchanger, configured: &Configured) -> Option<KeyExchanger> {
+    configured.options().roots.as_ref().map(|roots| common.judging_by(roots))
 }
 
 /// Whether two keys are one: the same number, and the same secret as far as a packet can tell.

@@ -11,14 +11,15 @@ use std::{
 use ipnet::IpNet;
 use ntp_proto::{
     discipline::StepLimit,
-    select::SelectConfig,
+    select::{AuthSelect, SelectConfig},
     server::{AccessTable, RateLimit},
     time::Rate,
     wire::mac::SymmetricKey,
 };
 
 use super::{
-    ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, Serve, ServeNts, Server, control, files, keys,
+    Added, ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, MAX_SOURCE_DIRECTORIES, Serve, ServeNts,
+    Server, control, files, keys,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -62,6 +63,14 @@ const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/ntpd";
 /// Words for [`LeapUse`].
 pub(super) const LEAP: &[(&str, LeapUse)] = &[("system", LeapUse::System), ("ignore", LeapUse::Ignore)];
 
+/// Words for [`AuthSelect`].
+pub(super) const AUTH_SELECT: &[(&str, AuthSelect)] = &[
+    ("require", AuthSelect::Require),
+    ("prefer", AuthSelect::Prefer),
+    ("mix", AuthSelect::Mix),
+    ("ignore", AuthSelect::Ignore),
+];
+
 /// Words for [`LogLevel`].
 pub(super) const LEVELS: &[(&str, LogLevel)] = &[
     ("error", LogLevel::Error),
@@ -80,8 +89,14 @@ pub(super) const FORMATS: &[(&str, LogFormat)] = &[
 ];
 
 /// Checks a whole configuration; where something is wrong, what is returned means nothing.
-pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Vec<SymmetricKey>) {
+pub(super) fn check(
+    table: Table,
+    whole: &Place,
+    default_directories: &[&str],
+    report: &Report,
+) -> (Config, Vec<SymmetricKey>) {
     let mut root = Section::new(String::new(), whole.clone(), table, report);
+    let source_directories = source_directories(&mut root, default_directories);
     let pools = sources::pools(root.raw("pool"), report);
     let servers = sources::servers(root.raw("server"), report);
     let (key_file, keys) = root.section("keys").map_or((None, None), |section| key_file(section, report));
@@ -96,16 +111,35 @@ pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Ve
         control_socket,
         chronyc,
         log: log(root.section("log")),
+        source_directories,
         pools,
         servers: servers.into_iter().map(|found| found.value).collect(),
     };
-    if config.pools.is_empty() && config.servers.is_empty() {
+    let directories_given = config.source_directories.iter().ne(default_directories.iter().map(Path::new));
+    if config.pools.is_empty() && config.servers.is_empty() && !directories_given {
         let what = "no source of time, the clock will not be set";
         report.warning(whole, "", Wrong::new(what).accepted("for example `pool = \"time.example\"`"));
     }
     // A second `remove` belongs to the file it stands in; what is left here is none.
     root.finish();
     (config, keys.unwrap_or_default())
+}
+
+/// Checks a file that may hold nothing but sources. Whether there are the keys that they name is not known here.
+pub(super) fn check_sources(table: Table, whole: &Place, report: &Report) -> Vec<Added> {
+    let mut root = Section::new(String::new(), whole.clone(), table, report);
+    let pools = sources::pools(root.raw("pool"), report);
+    let servers = sources::servers(root.raw("server"), report);
+    root.finish();
+    let servers = servers.into_iter().map(|found| Added::Server(found.value));
+    pools.into_iter().map(Added::Pool).chain(servers).collect()
+}
+
+fn source_directories(root: &mut Section<'_>, default: &[&str]) -> Vec<PathBuf> {
+    let Some(given) = root.list("source-directories", MAX_SOURCE_DIRECTORIES, path_text) else {
+        return default.iter().map(PathBuf::from).collect();
+    };
+    given.into_iter().filter_map(|found| path(Some(found))).map(|found| found.value).collect()
 }
 
 /// Reads a section of a single path.
@@ -202,6 +236,8 @@ fn clock(section: Option<Section<'_>>) -> ClockSettings {
     settings.select.max_jitter = seconds("max-jitter", limits.max_jitter);
     let min_sources = section.field("min-sources", values::integer(1..=16_u8));
     settings.select.min_sources = min_sources.map_or(limits.min_sources, |found| found.value.into());
+    settings.select.auth =
+        section.field("auth-select-mode", values::word(AUTH_SELECT)).map_or(limits.auth, |found| found.value);
     settings.leap = section.field("leap", values::word(LEAP)).map_or(LeapUse::System, |found| found.value);
     section.finish();
     settings

@@ -6,17 +6,18 @@ use std::{
     time::Duration,
 };
 
-use ntp_proto::{discipline::StepLimit, time::Rate};
+use ntp_proto::{discipline::StepLimit, source::SampleRules, time::Rate};
 
 use super::{
     ChronycSettings, ClockSettings, Config, Host, Pool, Serve, ServeNts, Server, SourceOptions, check, control,
-    sources, trust,
-    values::{show_duration, word_for},
+    options, sources, trust,
+    values::{show_duration, show_signed_seconds, word_for},
 };
 
 /// Writes the file. Reading it again makes the same configuration.
 pub(super) fn explain(config: &Config) -> String {
     let mut out = Out(String::new());
+    out.list("source-directories", config.source_directories.iter().map(|directory| directory.display()));
     for pool in &config.pools {
         explain_pool(pool, &mut out);
     }
@@ -154,7 +155,33 @@ fn explain_options(options: &SourceOptions, out: &mut Out) {
     out.plain("burst", options.burst);
     out.plain("interleaved", options.interleaved);
     out.plain("version", options.version);
-    out.list("select", sources::select_words(options.select));
+    out.plain("offline", options.offline);
+    if let Some(family) = options.family {
+        out.string("family", word_for(options::FAMILIES, &family));
+    }
+    explain_rules(&options.rules, out);
+    if let Some(roots) = &options.roots {
+        out.string("certificates", word_for(trust::ROOTS, &roots.which));
+        if let Some(file) = &roots.file {
+            out.path("certificate-file", file);
+        }
+    }
+    out.list("select", options::select_words(options.select));
+}
+
+fn explain_rules(rules: &SampleRules, out: &mut Out) {
+    out.string("offset", show_signed_seconds(rules.correction));
+    out.plain("min-stratum", rules.min_stratum);
+    out.string("max-delay", show_duration(Duration::from_secs_f64(rules.max_delay)));
+    if let Some(ratio) = rules.max_delay_ratio {
+        out.plain("max-delay-ratio", ratio);
+    }
+    if let Some(deviations) = rules.max_delay_deviations {
+        out.plain("max-delay-dev-ratio", deviations);
+    }
+    out.plain("min-samples", rules.min_samples);
+    out.plain("max-samples", rules.max_samples);
+    out.plain("poll-target", rules.poll_target);
 }
 
 fn explain_clock(clock: &ClockSettings, out: &mut Out) {
@@ -170,6 +197,7 @@ fn explain_clock(clock: &ClockSettings, out: &mut Out) {
     out.string("max-distance", show_duration(Duration::from_secs_f64(clock.select.max_distance)));
     out.string("max-jitter", show_duration(Duration::from_secs_f64(clock.select.max_jitter)));
     out.plain("min-sources", clock.select.min_sources);
+    out.string("auth-select-mode", word_for(check::AUTH_SELECT, &clock.select.auth));
     out.string("leap", word_for(check::LEAP, &clock.leap));
 }
 

@@ -10,7 +10,8 @@ use ntp_proto::{
     discipline::StepLimit,
     ids::KeyId,
     pool::Name,
-    select::{SelectConfig, SelectOptions},
+    select::{AuthSelect, SelectConfig, SelectOptions},
+    source::SampleRules,
     time::{PollInterval, Rate},
 };
 use proptest::prelude::*;
@@ -158,7 +159,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[[pool]]\nname = \"a\"\nmode = \"lb\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"lb\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"srv\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"srv\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nnts = true", "ntpd.toml:3:7: pool.nts: expected a string, found a boolean; accepted: auto, require, off".into()),
-        ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: address-hints, burst, count, iburst, interleaved, ke-port, max-poll, min-poll, mode, name, nts, port, require, select, version".into()),
+        ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: address-hints, burst, certificate-file, certificates, count, family, iburst, interleaved, ke-port, max-delay, max-delay-dev-ratio, max-delay-ratio, max-poll, max-samples, min-poll, min-samples, min-stratum, mode, name, nts, offline, offset, poll-target, port, require, select, version".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 18", "ntpd.toml:3:12: pool.min-poll: 18 is out of range; accepted: -4 to 17 (log2 of seconds)".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 8\nmax-poll = 7", "ntpd.toml:4:12: pool.max-poll: 7 is less than `min-poll`, which is 8".into()),
         ("[[pool]]\nname = \"a\"\niburst = 1", "ntpd.toml:3:10: pool.iburst: expected a boolean, found an integer; accepted: true, false".into()),
@@ -175,13 +176,30 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[[server]]\naddress = \"a\"\nversion = 5", "ntpd.toml:3:11: server.version: 5 is out of range; accepted: 3 to 4".into()),
         ("[[server]]\naddress = \"a\"\nkey = 7", "ntpd.toml:2:11: server.key: there is no file of keys: set `file` in `[keys]`".into()),
         ("[[server]]\naddress = \"a\"\nkey = 0", "ntpd.toml:3:7: server.key: 0 is out of range; accepted: 1 to 4294967295".into()),
+        ("[[server]]\naddress = \"a:1123\"\nport = 123", "ntpd.toml:3:8: server.port: `address` names a port already, 1123".into()),
+        ("[[server]]\naddress = \"192.0.2.1\"\nfamily = \"ipv6\"", "ntpd.toml:1:1: server.family: `address` is an address of the other family".into()),
+        ("[[server]]\naddress = \"a\"\nfamily = \"inet\"", "ntpd.toml:3:10: server.family: unknown value `inet`; accepted: ipv4, ipv6".into()),
+        ("[[server]]\naddress = \"a\"\noffset = 0.1", "ntpd.toml:3:10: server.offset: expected a duration, found a number; accepted: a number with a unit, also with a sign, such as \"1ms\" or \"-250us\"".into()),
+        ("[[server]]\naddress = \"a\"\noffset = \"-2h\"", "ntpd.toml:3:10: server.offset: `-2h` is out of range; accepted: -1h to 1h".into()),
+        ("[[server]]\naddress = \"a\"\noffset = \"+-1ms\"", "ntpd.toml:3:10: server.offset: `+-1ms` is no duration; accepted: a number with a unit, also with a sign, such as \"1ms\" or \"-250us\"".into()),
+        ("[[server]]\naddress = \"a\"\nmax-delay = \"9s\"", "ntpd.toml:3:13: server.max-delay: `9s` is out of range; accepted: 1us to 8s".into()),
+        ("[[server]]\naddress = \"a\"\nmax-delay-ratio = 0.5", "ntpd.toml:3:19: server.max-delay-ratio: 0.5 is out of range; accepted: 1 to 1000000".into()),
+        ("[[server]]\naddress = \"a\"\nmin-stratum = 16", "ntpd.toml:3:15: server.min-stratum: 16 is out of range; accepted: 0 to 15".into()),
+        ("[[server]]\naddress = \"a\"\nmin-samples = 9\nmax-samples = 8", "ntpd.toml:4:15: server.max-samples: 8 is less than `min-samples`, which is 9".into()),
+        ("[[server]]\naddress = \"a\"\ncertset = 1", "ntpd.toml:3:1: server.certset: unknown key (did you mean `certificate-file`?); accepted: address, address-hints, burst, certificate-file, certificates, family, iburst, interleaved, ke-port, key, max-delay, max-delay-dev-ratio, max-delay-ratio, max-poll, max-samples, min-poll, min-samples, min-stratum, nts, offline, offset, poll-target, port, require, select, version".into()),
+        ("[[server]]\naddress = \"a\"\ncertificates = \"file\"", "ntpd.toml:3:16: server.certificates: needs `certificate-file`".into()),
+        ("[[server]]\naddress = \"a\"\ncertificates = \"system\"\nnts = \"off\"", "ntpd.toml:3:16: server.certificates: nts = \"off\" is plain NTP: no certificate is asked for".into()),
+        ("[[pool]]\nname = \"a\"\nmode = \"classic\"\ncertificates = \"system\"", "ntpd.toml:4:16: pool.certificates: mode \"classic\" is plain NTP: no certificate is asked for".into()),
+        ("[[pool]]\nname = \"a\"\ncertificate-file = \"/nowhere/ca.pem\"", "ntpd.toml:3:20: pool.certificate-file: /nowhere/ca.pem: cannot read this file: No such file or directory (os error 2)".into()),
+        ("[clock]\nauth-select-mode = \"all\"", "ntpd.toml:2:20: clock.auth-select-mode: unknown value `all`; accepted: require, prefer, mix, ignore".into()),
+        ("source-directories = [1]", "ntpd.toml:1:23: source-directories: expected a string, found an integer".into()),
         ("[clock]\nstep = { threshold = 1 }", "ntpd.toml:2:22: clock.step.threshold: expected a duration, found an integer; accepted: a number with a unit (ns, us, ms, s, min, h, d), such as \"1s\" or \"100ms\"".into()),
         ("[clock]\nstep = { threshold = \"0s\" }", "ntpd.toml:2:22: clock.step.threshold: `0s` is out of range; accepted: 1us to 365d".into()),
         ("[clock]\nstep = { updates = \"ever\" }", "ntpd.toml:2:20: clock.step.updates: unknown value `ever`; accepted: 0 to 1000000, or \"always\"".into()),
         ("[clock]\nstep = { updates = -1 }", "ntpd.toml:2:20: clock.step.updates: -1 is out of range; accepted: 0 to 1000000, or \"always\"".into()),
         ("[clock]\nmax-slew-rate = 1e6", "ntpd.toml:2:17: clock.max-slew-rate: 1000000 is out of range; accepted: 1 to 100000 (parts per million)".into()),
         ("[clock]\nmax-slew-rate = nan", "ntpd.toml:2:17: clock.max-slew-rate: NaN is out of range; accepted: 1 to 100000 (parts per million)".into()),
-        ("[clock]\nmakestep = 1", "ntpd.toml:2:1: clock.makestep: unknown key (did you mean `clock.step`?); accepted: leap, max-distance, max-frequency, max-jitter, max-slew-rate, min-sources, step".into()),
+        ("[clock]\nmakestep = 1", "ntpd.toml:2:1: clock.makestep: unknown key (did you mean `clock.step`?); accepted: auth-select-mode, leap, max-distance, max-frequency, max-jitter, max-slew-rate, min-sources, step".into()),
         ("clock = 3", "ntpd.toml:1:9: clock: expected a table, found an integer".into()),
         ("[serve]\nallow = \"all\"\nlisten = \"0.0.0.0\"", "ntpd.toml:3:10: serve.listen: `0.0.0.0` cannot be listened on; accepted: an address with a port, such as \"0.0.0.0:123\" or \"[::]:123\"".into()),
         ("[serve]\nallow = \"all\"\nlisten = [\"[::]:123\", \"[::]:123\"]", "ntpd.toml:3:23: serve.listen: `[::]:123` was given before".into()),
@@ -205,7 +223,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[log]\nlevel = \"loud\"", "ntpd.toml:2:9: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace".into()),
         ("[keys]", "ntpd.toml:1:2: keys.file: missing".into()),
         ("remove = \"a\"", "ntpd.toml:1:10: remove: expected a list, found a string; accepted: a list of names of pools and addresses of servers".into()),
-        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, keys, log, pool, serve, server, state, trust".into()),
+        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, keys, log, pool, serve, server, source-directories, state, trust".into()),
     ] {
         match load(text) {
             Ok(config) => panic!("{text}\n{config:?}"),
@@ -215,6 +233,41 @@ fn mistakes_name_place_key_and_what_is_accepted() {
 }
 
 const AEADS: &str = "15 (AEAD_AES_SIV_CMAC_256), 17 (AEAD_AES_SIV_CMAC_512), 30 (AEAD_AES_128_GCM_SIV)";
+
+#[test]
+fn a_source_can_have_roots_and_rules_of_its_own() {
+    let (certificate, _) = certificate_and_key();
+    let etc = Etc::new().with("ca.pem", &certificate).with(
+        "ntpd.toml",
+        "[[server]]\naddress = \"a\"\ncertificate-file = \"ca.pem\"\nport = 1123\noffset = \"-1.5ms\"\nmax-samples = 3\n\
+         [[pool]]\nname = \"b\"\ncertificate-file = \"ca.pem\"\ncertificates = \"both\"\n\
+         [[server]]\naddress = \"c\"\ncertificates = \"system\"\n",
+    );
+    let Config { servers, pools, .. } = etc.load().unwrap().config;
+    let file = || Some(etc.0.path().join("ca.pem"));
+    let own = |which, file| Some(SourceRoots { which, file });
+    assert_eq!(servers[0].options.roots, own(TrustRoots::File, file()), "these and no others");
+    assert_eq!(pools[0].options.roots, own(TrustRoots::Both, file()));
+    assert_eq!(servers[1].options.roots, own(TrustRoots::System, None));
+    let nts = [servers[0].nts, servers[1].nts, pools[0].nts];
+    assert_eq!(nts, [NtsUse::Require; 3], "whoever says who vouches for it wants it vouched for");
+    let rules = SampleRules { correction: -0.0015, max_samples: 3, ..SampleRules::default() };
+    assert_eq!((servers[0].port, servers[0].options.rules), (1123, rules));
+}
+
+#[test]
+fn directories_of_sources_are_those_of_the_system_unless_a_file_stands_alone() {
+    let etc = Etc::new().with("ntpd.toml", "pool = \"a\"");
+    assert_eq!(etc.load().unwrap().config.source_directories, SOURCE_DIRECTORIES.map(PathBuf::from));
+    let alone = super::load(&Origin::File(etc.0.path().join("ntpd.toml"))).unwrap();
+    assert_eq!(alone.config.source_directories, Vec::<PathBuf>::new());
+    let etc = etc.with("ntpd.toml", "source-directories = [\"more\", \"/run/chrony-dhcp\"]");
+    let own = [etc.0.path().join("more"), "/run/chrony-dhcp".into()];
+    assert_eq!(etc.load().unwrap().config.source_directories, own);
+    assert_eq!(etc.warnings(), Vec::<String>::new(), "sources may yet come");
+    let etc = etc.with("conf.d/none.toml", "source-directories = []");
+    assert_eq!(etc.load().unwrap().config.source_directories, Vec::<PathBuf>::new());
+}
 
 #[test]
 fn what_to_do_without_the_time_can_be_chosen() {
@@ -395,15 +448,38 @@ fn arb_options() -> impl Strategy<Value = SourceOptions> {
             require
         }),
     ];
-    ((-4..=17_i8, -4..=17_i8), any::<(bool, bool, bool)>(), 3..=4_u8, select).prop_map(
-        |((a, b), (iburst, burst, interleaved), version, select)| SourceOptions {
+    let family = prop_oneof![Just(None), Just(Some(Family::Ipv4)), Just(Some(Family::Ipv6))];
+    let flags = any::<(bool, bool, bool, bool)>();
+    ((-4..=17_i8, -4..=17_i8), flags, 3..=4_u8, family, arb_rules(), select).prop_map(
+        |((a, b), (iburst, burst, interleaved, offline), version, family, rules, select)| SourceOptions {
             min_poll: PollInterval::new(a.min(b)).unwrap(),
             max_poll: PollInterval::new(a.max(b)).unwrap(),
             iburst,
             burst,
             interleaved,
             version,
+            offline,
+            family,
+            rules,
+            roots: None,
             select,
+        },
+    )
+}
+
+fn arb_rules() -> impl Strategy<Value = SampleRules> {
+    let ratio = || prop_oneof![Just(None), (1..1_000_u16).prop_map(|ratio| Some(f64::from(ratio) + 0.25))];
+    let nanos = -3_600_000_000_000_i64..=3_600_000_000_000;
+    (nanos, 0..=15_u8, 1..=8_000_000_u32, ratio(), ratio(), (1..=64_usize, 1..=64_usize), 1..=64_u8).prop_map(
+        |(nanos, min_stratum, delay, max_delay_ratio, max_delay_deviations, (a, b), poll_target)| SampleRules {
+            correction: Duration::from_nanos(nanos.unsigned_abs()).as_secs_f64().copysign(nanos as f64),
+            min_stratum,
+            max_delay: Duration::from_micros(delay.into()).as_secs_f64(),
+            max_delay_ratio,
+            max_delay_deviations,
+            min_samples: a.min(b),
+            max_samples: a.max(b),
+            poll_target,
         },
     )
 }
@@ -457,15 +533,22 @@ fn arb_server() -> impl Strategy<Value = Server> {
         any::<u16>().prop_map(|last| Host::Address([0x2001, 0xdb8, 0, 0, 0, 0, 0, last].into())),
         (0..99_u8).prop_map(|name| Host::Name(Name::parse(&format!("s{name}.example")).unwrap())),
     ];
-    (host, any::<(u16, u16)>(), arb_nts(), arb_options()).prop_map(|(host, (port, ke_port), nts, options)| Server {
-        address_hints: if matches!(host, Host::Name(_)) { hints(ke_port) } else { Vec::new() },
-        host,
-        port: port.max(1),
-        ke_port: ke_port.max(1),
-        nts,
-        key: None,
-        require: Require::default(),
-        options,
+    let own = any::<bool>();
+    (host, any::<(u16, u16)>(), arb_nts(), own, arb_options()).prop_map(|(host, (port, ke_port), nts, own, options)| {
+        Server {
+            options: SourceOptions {
+                family: options.family.filter(|family| !matches!(host, Host::Address(ip) if !family.has(ip))),
+                roots: (own && nts == NtsUse::Require).then_some(SourceRoots { which: TrustRoots::System, file: None }),
+                ..options
+            },
+            address_hints: if matches!(host, Host::Name(_)) { hints(ke_port) } else { Vec::new() },
+            host,
+            port: port.max(1),
+            ke_port: ke_port.max(1),
+            nts,
+            key: None,
+            require: Require::default(),
+        }
     })
 }
 
@@ -488,6 +571,7 @@ fn arb_clock() -> impl Strategy<Value = ClockSettings> {
                     min_sources,
                     max_distance: Duration::from_millis(distance).as_secs_f64(),
                     max_jitter: Duration::from_millis(jitter).as_secs_f64(),
+                    auth: if ignore { AuthSelect::Prefer } else { AuthSelect::Ignore },
                 },
                 leap: if ignore { LeapUse::Ignore } else { LeapUse::System },
             }
@@ -526,6 +610,7 @@ proptest! {
             cookie_period: Duration::from_secs(3_600),
         };
         let config = Config {
+            source_directories: ["/etc/ntpd/sources.d", "/run/a b"].map(PathBuf::from).to_vec(),
             pools,
             servers,
             clock,
@@ -553,6 +638,6 @@ proptest! {
     fn no_text_makes_it_panic(text in "(pool|server|\\[clock\\]|\\[\\[pool\\]\\]|step|=|\\{|\\}|\"|[a-z.-]|\n| |[0-9]|\\PC){0,60}") {
         let report = problem::Report::default();
         let table = raw::parse(Path::new("x"), &text, &report);
-        let _ = check::check(table, &Place::whole(Path::new("x")), &report);
+        let _ = check::check(table, &Place::whole(Path::new("x")), &[], &report);
     }
 }

@@ -2,7 +2,6 @@
 
 use crate::migrate::{
     plan::{Directive, Plan, quote},
-    source::Protection,
     words::{duration, float, number, one},
 };
 
@@ -25,8 +24,6 @@ pub(super) const KNOWN: [&str; 10] = [
 pub(super) struct Settings {
     makestep: bool,
     initstepslew: Option<(Directive, f64)>,
-    /// Only authenticated sources may be selected.
-    only_authentic: Option<Directive>,
 }
 
 impl Settings {
@@ -61,7 +58,12 @@ impl Settings {
                 "step" | "slew" => plan.drop(directive, "accepted: system, ignore; the kernel inserts leap seconds"),
                 mode => return Err(format!("unknown mode `{mode}`")),
             },
-            "authselectmode" => self.authentic(one(words)?, directive, plan)?,
+            "authselectmode" => match one(words)?.to_ascii_lowercase().as_str() {
+                mode @ ("require" | "prefer" | "mix" | "ignore") => {
+                    plan.set(directive, "clock", "auth-select-mode", quote(mode));
+                }
+                mode => return Err(format!("unknown mode `{mode}`")),
+            },
             _ => aeads(words, directive, plan)?,
         }
         Ok(())
@@ -82,33 +84,8 @@ impl Settings {
         Ok(())
     }
 
-    fn authentic(&mut self, mode: &str, directive: &Directive, plan: &mut Plan) -> Result<(), String> {
-        self.only_authentic = None;
-        match mode.to_ascii_lowercase().as_str() {
-            "require" => self.only_authentic = Some(directive.clone()),
-            "mix" => plan.note(directive, "while any source is authenticated, only authenticated ones vote"),
-            "prefer" => plan.drop(
-                directive,
-                "while any source is authenticated, only authenticated ones vote; others are used if these confirm them",
-            ),
-            "ignore" => plan.drop(directive, "while any source is authenticated, only authenticated ones vote"),
-            mode => return Err(format!("unknown mode `{mode}`")),
-        }
-        Ok(())
-    }
-
     /// Says what depends on the rest.
     pub(super) fn finish(self, plan: &mut Plan) {
-        if let Some(directive) = &self.only_authentic {
-            let mut block = directive.comments.clone();
-            block.push(format!("{}: sources without NTS or a key are not selected", directive.text));
-            plan.block(block);
-            for source in plan.sources_mut() {
-                if source.protection == Protection::Plain {
-                    source.select = vec!["noselect"];
-                }
-            }
-        }
         match self.initstepslew {
             Some((directive, _)) if self.makestep => plan.drop(&directive, "makestep says when the clock is stepped"),
             Some((directive, threshold)) => match duration(threshold) {

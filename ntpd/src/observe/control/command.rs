@@ -38,6 +38,8 @@ pub enum Change {
     MakeStep,
     /// Read the configuration again and apply it, all or nothing.
     Reload,
+    /// Read the directories of sources again, and nothing else.
+    ReloadSources,
     /// Ask several times in a row.
     Burst {
         /// Which sources.
@@ -76,7 +78,7 @@ pub enum Change {
 }
 
 /// Every command, and the parameter it takes.
-const WORDS: [(&str, Parameter); 21] = [
+const WORDS: [(&str, Parameter); 22] = [
     ("tracking", Parameter::None),
     ("sources", Parameter::None),
     ("sourcestats", Parameter::None),
@@ -88,6 +90,7 @@ const WORDS: [(&str, Parameter); 21] = [
     ("pools", Parameter::None),
     ("makestep", Parameter::None),
     ("reload", Parameter::None),
+    ("reload-sources", Parameter::None),
     ("burst", Parameter::Source),
     ("online", Parameter::Source),
     ("offline", Parameter::Source),
@@ -170,6 +173,7 @@ impl Command {
             "pools" => Self::Show(Show::Pools),
             "makestep" => Self::Change(Change::MakeStep),
             "reload" => Self::Change(Change::Reload),
+            "reload-sources" => Self::Change(Change::ReloadSources),
             "burst" => Self::Change(Change::Burst { source }),
             "online" => Self::Change(Change::Online { source }),
             "offline" => Self::Change(Change::Offline { source }),
@@ -201,6 +205,7 @@ impl Command {
             Self::Change(change) => match change {
                 Change::MakeStep => "makestep",
                 Change::Reload => "reload",
+                Change::ReloadSources => "reload-sources",
                 Change::Burst { .. } => "burst",
                 Change::Online { .. } => "online",
                 Change::Offline { .. } => "offline",
@@ -231,6 +236,7 @@ impl Command {
             | Self::Change(
                 Change::MakeStep
                 | Change::Reload
+                | Change::ReloadSources
                 | Change::Reselect
                 | Change::OnOffline
                 | Change::Shutdown

@@ -8,7 +8,7 @@ use ntp_proto::{
     ids::{KeyId, Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
     select::{SelectConfig, SelectOptions},
-    source::{Authentication, Bursts, NtsKeys, SourceConfig},
+    source::{Authentication, Bursts, NtsKeys, SampleRules, SourceConfig},
     steer::Applied,
     time::{Monotonic, NtpDuration, NtpShort, NtpTimestamp, PollInterval, Rate, UnixTime},
     wire::{Header, MacAlgorithm, Mode, SymmetricKey},
@@ -91,6 +91,7 @@ impl Bench {
             authentication,
             trust,
             options,
+            rules: SampleRules::default(),
         };
         let id = self.engine.add_source(config, self.now.monotonic).unwrap();
         let address = SocketAddr::from(([192, 0, 2, number], 123));
