@@ -11,6 +11,8 @@ use crate::{
     wire::Header,
 };
 
+mod rules;
+
 fn at(seconds: f64) -> NtpTimestamp {
     NtpTimestamp::from_bits(4_000_000_000 << 32) + NtpDuration::from_seconds(seconds)
 }

@@ -322,6 +322,21 @@ mod tests {
     }
 
     #[test]
+    fn a_bend_shortens_the_memory_no_further_than_was_asked_for() {
+        for (least, most, expected) in [(19, MAX_SAMPLES, 19..=MAX_SAMPLES), (0, 6, 1..=6), (30, 20, 20..=20)] {
+            let mut filter = Regression::with_memory(least, most);
+            for n in 0..50 {
+                let bend = 1e-6 * f64::from((n - 30).max(0));
+                filter.handle_sample(sample(f64::from(n) * 16.0, bend + 1e-7 * noise(n), 1e-3));
+            }
+            let used = filter.estimate(start() + NtpDuration::from_seconds(800.0)).unwrap().samples;
+            assert!(expected.contains(&used), "{least} to {most}: {used}");
+            filter.reset();
+            assert_eq!((filter.least, filter.most), (least.min(most), most), "it is told once");
+        }
+    }
+
+    #[test]
     fn one_sample_is_an_estimate_with_a_wide_margin() {
         let mut filter = Regression::default();
         assert_eq!(filter.estimate(start()), None);

@@ -243,6 +243,16 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_interval_grows_once_there_are_as_many_samples_as_were_asked_for() {
+        for (target, grows) in [(8, true), (29, true), (30, false), (60, false)] {
+            let start = Monotonic::default();
+            let mut schedule = Schedule::new(poll(6), poll(10), Bursts::Never, start).aiming_at(target);
+            (0..1_000).for_each(|_| schedule.handle_sample(start, None, 1e-3, 30));
+            assert_eq!(schedule.poll() > poll(6), grows, "{target}");
+        }
+    }
+
     fn poll(log2: i8) -> PollInterval {
         PollInterval::new(log2).unwrap()
     }

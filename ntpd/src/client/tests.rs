@@ -24,6 +24,7 @@ use crate::{
 
 mod boot;
 mod chains;
+mod offline;
 mod saved;
 
 /// A hardware clock has set the time.
