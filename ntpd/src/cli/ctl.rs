@@ -82,6 +82,8 @@ pub enum CtlCommand {
     Online(OneSource),
     /// Ask no more
     Offline(OneSource),
+    /// Ask those to which there is a route, and no others
+    Onoffline,
     /// Look names up again
     Refresh(OneSource),
     /// Make a new key for the cookies of the NTS server
@@ -210,6 +212,7 @@ impl CtlCommand {
             Self::Online(one) => Command::Change(Change::Online { source: source(one) }),
             Self::Offline(one) => Command::Change(Change::Offline { source: source(one) }),
             Self::Refresh(one) => Command::Change(Change::Refresh { source: source(one) }),
+            Self::Onoffline => Command::Change(Change::OnOffline),
             Self::Rekey => Command::Change(Change::Rekey),
             Self::Bootstrap(BootstrapArgs { change: BootstrapChange::ResetFloor }) => {
                 Command::Change(Change::ResetFloor)
@@ -376,6 +379,7 @@ mod tests {
             "burst",
             "online",
             "offline",
+            "onoffline",
             "refresh",
             "rekey",
         ] {
