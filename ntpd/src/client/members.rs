@@ -17,6 +17,7 @@ use rand_core::Rng as _;
 use super::{
     Client, Event,
     refused::Refused,
+    renew::own_exchanger,
     saved::{Fresh, Origin},
 };
 use crate::{
@@ -157,7 +158,7 @@ impl Group {
         waiting.chain(self.retiring.iter().copied()).collect()
     }
 
-    fn sources(&self) -> Vec<SourceId> {
+    pub(super) fn sources(&self) -> Vec<SourceId> {
         self.members.values().map(|active| active.source).chain(self.retiring.iter().copied()).collect()
     }
 }
@@ -197,7 +198,7 @@ impl Client {
         }
     }
 
-    fn add_group(&mut self, entry: usize, configured: Configured, key: Option<SymmetricKey>) {
+    pub(super) fn add_group(&mut self, entry: usize, configured: Configured, key: Option<SymmetricKey>) {
         let seed = self.random.next_u64();
         let remembered = self.store.remembered(&configured.name());
         let spec = match &configured {
@@ -231,13 +232,6 @@ impl Client {
         self.next_group += 1;
     }
 
-    /// Reads the roots again that only one name is judged by.
-    pub(super) fn renew_exchangers(&mut self) {
-        for group in self.groups.values_mut() {
-            group.exchanger = own_exchanger(&self.exchanger, &group.configured);
-        }
-    }
-
     /// Drops what the new configuration no longer names, and starts what it adds.
     pub(super) fn replace_groups(&mut self, config: &Config, keys: &[SymmetricKey]) {
         let wanted: Vec<Configured> = config
@@ -262,30 +256,6 @@ impl Client {
             group.sources().into_iter().for_each(|source| self.drop_source(source));
         }
         self.add_groups(config, keys);
-    }
-
-    /// Begins anew with every name whose sources have NTS.
-    pub(super) fn restart_authenticated(&mut self) {
-        let has_nts = |group: &Group| group.sources().iter().any(|id| self.engine.uses_nts(*id) == Some(true));
-        let names: Vec<String> =
-            self.groups.values().filter(|group| has_nts(group)).map(|group| group.configured.name()).collect();
-        names.iter().for_each(|name| self.restart_group(name));
-    }
-
-    /// Begins anew with a name.
-    pub(super) fn restart_group(&mut self, name: &str) {
-        let named = |(_, group): &(&usize, &Group)| group.configured.name() == name;
-        let found = self.groups.iter().find(named).map(|(number, _)| *number);
-        found.into_iter().for_each(|number| self.restart(number));
-    }
-
-    /// The same by its number, which changes: answers to what it has asked are for nobody.
-    pub(super) fn restart(&mut self, number: usize) {
-        let Some(group) = self.groups.remove(&number) else { return };
-        group.sources().into_iter().for_each(|source| self.drop_source(source));
-        let restarted = self.next_group;
-        self.add_group(group.entry, group.configured, group.key);
-        self.groups.get_mut(&restarted).into_iter().for_each(|again| again.offline = group.offline);
     }
 
     pub(super) fn drop_source(&mut self, source: SourceId) {
@@ -488,11 +458,6 @@ pub(super) fn without_keys(question: QuestionId, failed: &KeProblem) -> Answered
     let refused = failed.is_refusal().then(|| failed.server.clone());
     let answer = Answer::Failed(failed.failure());
     Answered { refused, in_vain: true, ..plain(question, (answer, Some(failed.to_string()))) }
-}
-
-/// What exchanges the keys of a name whose certificates are judged by roots of its own.
-fn own_exchanger(common: &KeyExchanger, configured: &Configured) -> Option<KeyExchanger> {
-    configured.options().roots.as_ref().map(|roots| common.judging_by(roots))
 }
 
 /// Whether two keys are one: the same number, and the same secret as far as a packet can tell.

@@ -24,6 +24,7 @@ mod members;
 mod netlink;
 mod network;
 mod refused;
+mod renew;
 mod request;
 mod restore;
 mod saved;

@@ -111,7 +111,7 @@ pub(super) fn own_roots(section: &mut Section<'_>, is_plain: Option<&str>) -> Op
     {
         section.error(place, KEY, wrong);
     }
-    let place = file.as_ref().map(|file| &file.place).or(which.as_ref().map(|which| &which.place))?.clone();
+    let place = file.as_ref().map(|file| &file.place).or_else(|| which.as_ref().map(|which| &which.place))?.clone();
     if let Some(why) = is_plain {
         section.error(
             &place,

@@ -249,7 +249,7 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
     let Found { value: (host, port), place } = address?;
     let server = Server {
         host,
-        port: port.or(separate_port.map(|port| port.value)).unwrap_or(NTP_PORT),
+        port: port.or_else(|| separate_port.map(|port| port.value)).unwrap_or(NTP_PORT),
         ke_port: ke_port.map_or(NTS_KE_PORT, |port| port.value),
         nts,
         key: key.map(|key| KeyId(key.value)),

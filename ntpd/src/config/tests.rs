@@ -19,6 +19,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod options;
+
 /// A directory of configuration files.
 struct Etc(TempDir);
 
@@ -176,23 +178,6 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[[server]]\naddress = \"a\"\nversion = 5", "ntpd.toml:3:11: server.version: 5 is out of range; accepted: 3 to 4".into()),
         ("[[server]]\naddress = \"a\"\nkey = 7", "ntpd.toml:2:11: server.key: there is no file of keys: set `file` in `[keys]`".into()),
         ("[[server]]\naddress = \"a\"\nkey = 0", "ntpd.toml:3:7: server.key: 0 is out of range; accepted: 1 to 4294967295".into()),
-        ("[[server]]\naddress = \"a:1123\"\nport = 123", "ntpd.toml:3:8: server.port: `address` names a port already, 1123".into()),
-        ("[[server]]\naddress = \"192.0.2.1\"\nfamily = \"ipv6\"", "ntpd.toml:1:1: server.family: `address` is an address of the other family".into()),
-        ("[[server]]\naddress = \"a\"\nfamily = \"inet\"", "ntpd.toml:3:10: server.family: unknown value `inet`; accepted: ipv4, ipv6".into()),
-        ("[[server]]\naddress = \"a\"\noffset = 0.1", "ntpd.toml:3:10: server.offset: expected a duration, found a number; accepted: a number with a unit, also with a sign, such as \"1ms\" or \"-250us\"".into()),
-        ("[[server]]\naddress = \"a\"\noffset = \"-2h\"", "ntpd.toml:3:10: server.offset: `-2h` is out of range; accepted: -1h to 1h".into()),
-        ("[[server]]\naddress = \"a\"\noffset = \"+-1ms\"", "ntpd.toml:3:10: server.offset: `+-1ms` is no duration; accepted: a number with a unit, also with a sign, such as \"1ms\" or \"-250us\"".into()),
-        ("[[server]]\naddress = \"a\"\nmax-delay = \"9s\"", "ntpd.toml:3:13: server.max-delay: `9s` is out of range; accepted: 1us to 8s".into()),
-        ("[[server]]\naddress = \"a\"\nmax-delay-ratio = 0.5", "ntpd.toml:3:19: server.max-delay-ratio: 0.5 is out of range; accepted: 1 to 1000000".into()),
-        ("[[server]]\naddress = \"a\"\nmin-stratum = 16", "ntpd.toml:3:15: server.min-stratum: 16 is out of range; accepted: 0 to 15".into()),
-        ("[[server]]\naddress = \"a\"\nmin-samples = 9\nmax-samples = 8", "ntpd.toml:4:15: server.max-samples: 8 is less than `min-samples`, which is 9".into()),
-        ("[[server]]\naddress = \"a\"\ncertset = 1", "ntpd.toml:3:1: server.certset: unknown key (did you mean `certificate-file`?); accepted: address, address-hints, burst, certificate-file, certificates, family, iburst, interleaved, ke-port, key, max-delay, max-delay-dev-ratio, max-delay-ratio, max-poll, max-samples, min-poll, min-samples, min-stratum, nts, offline, offset, poll-target, port, require, select, version".into()),
-        ("[[server]]\naddress = \"a\"\ncertificates = \"file\"", "ntpd.toml:3:16: server.certificates: needs `certificate-file`".into()),
-        ("[[server]]\naddress = \"a\"\ncertificates = \"system\"\nnts = \"off\"", "ntpd.toml:3:16: server.certificates: nts = \"off\" is plain NTP: no certificate is asked for".into()),
-        ("[[pool]]\nname = \"a\"\nmode = \"classic\"\ncertificates = \"system\"", "ntpd.toml:4:16: pool.certificates: mode \"classic\" is plain NTP: no certificate is asked for".into()),
-        ("[[pool]]\nname = \"a\"\ncertificate-file = \"/nowhere/ca.pem\"", "ntpd.toml:3:20: pool.certificate-file: /nowhere/ca.pem: cannot read this file: No such file or directory (os error 2)".into()),
-        ("[clock]\nauth-select-mode = \"all\"", "ntpd.toml:2:20: clock.auth-select-mode: unknown value `all`; accepted: require, prefer, mix, ignore".into()),
-        ("source-directories = [1]", "ntpd.toml:1:23: source-directories: expected a string, found an integer".into()),
         ("[clock]\nstep = { threshold = 1 }", "ntpd.toml:2:22: clock.step.threshold: expected a duration, found an integer; accepted: a number with a unit (ns, us, ms, s, min, h, d), such as \"1s\" or \"100ms\"".into()),
         ("[clock]\nstep = { threshold = \"0s\" }", "ntpd.toml:2:22: clock.step.threshold: `0s` is out of range; accepted: 1us to 365d".into()),
         ("[clock]\nstep = { updates = \"ever\" }", "ntpd.toml:2:20: clock.step.updates: unknown value `ever`; accepted: 0 to 1000000, or \"always\"".into()),
@@ -233,41 +218,6 @@ fn mistakes_name_place_key_and_what_is_accepted() {
 }
 
 const AEADS: &str = "15 (AEAD_AES_SIV_CMAC_256), 17 (AEAD_AES_SIV_CMAC_512), 30 (AEAD_AES_128_GCM_SIV)";
-
-#[test]
-fn a_source_can_have_roots_and_rules_of_its_own() {
-    let (certificate, _) = certificate_and_key();
-    let etc = Etc::new().with("ca.pem", &certificate).with(
-        "ntpd.toml",
-        "[[server]]\naddress = \"a\"\ncertificate-file = \"ca.pem\"\nport = 1123\noffset = \"-1.5ms\"\nmax-samples = 3\n\
-         [[pool]]\nname = \"b\"\ncertificate-file = \"ca.pem\"\ncertificates = \"both\"\n\
-         [[server]]\naddress = \"c\"\ncertificates = \"system\"\n",
-    );
-    let Config { servers, pools, .. } = etc.load().unwrap().config;
-    let file = || Some(etc.0.path().join("ca.pem"));
-    let own = |which, file| Some(SourceRoots { which, file });
-    assert_eq!(servers[0].options.roots, own(TrustRoots::File, file()), "these and no others");
-    assert_eq!(pools[0].options.roots, own(TrustRoots::Both, file()));
-    assert_eq!(servers[1].options.roots, own(TrustRoots::System, None));
-    let nts = [servers[0].nts, servers[1].nts, pools[0].nts];
-    assert_eq!(nts, [NtsUse::Require; 3], "whoever says who vouches for it wants it vouched for");
-    let rules = SampleRules { correction: -0.0015, max_samples: 3, ..SampleRules::default() };
-    assert_eq!((servers[0].port, servers[0].options.rules), (1123, rules));
-}
-
-#[test]
-fn directories_of_sources_are_those_of_the_system_unless_a_file_stands_alone() {
-    let etc = Etc::new().with("ntpd.toml", "pool = \"a\"");
-    assert_eq!(etc.load().unwrap().config.source_directories, SOURCE_DIRECTORIES.map(PathBuf::from));
-    let alone = super::load(&Origin::File(etc.0.path().join("ntpd.toml"))).unwrap();
-    assert_eq!(alone.config.source_directories, Vec::<PathBuf>::new());
-    let etc = etc.with("ntpd.toml", "source-directories = [\"more\", \"/run/chrony-dhcp\"]");
-    let own = [etc.0.path().join("more"), "/run/chrony-dhcp".into()];
-    assert_eq!(etc.load().unwrap().config.source_directories, own);
-    assert_eq!(etc.warnings(), Vec::<String>::new(), "sources may yet come");
-    let etc = etc.with("conf.d/none.toml", "source-directories = []");
-    assert_eq!(etc.load().unwrap().config.source_directories, Vec::<PathBuf>::new());
-}
 
 #[test]
 fn what_to_do_without_the_time_can_be_chosen() {
