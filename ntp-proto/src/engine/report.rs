@@ -5,8 +5,8 @@ use crate::{
     discipline::Discipline,
     filter::{Estimate, Filter},
     ids::SourceId,
-    select::Verdict,
-    source::Source,
+    select::{SelectOptions, Verdict, effective},
+    source::{Source, SourceConfig},
     status::Status,
     time::{ClockMap, NtpDuration, Rate, UnixTime},
 };
@@ -66,6 +66,9 @@ pub struct SourceReport<'a> {
     pub state: SourceState,
     /// What its measurements say now.
     pub estimate: Option<Estimate>,
+    /// How it is used: what was configured, after what authentication counts for. Where plain sources vote beside
+    /// authenticated ones only if these confirm them, those are trusted.
+    pub effective: SelectOptions,
 }
 
 impl Engine {
@@ -138,11 +141,13 @@ impl Engine {
         } else {
             SourceState::Online
         };
+        let SourceConfig { trust, options, .. } = source.config();
         SourceReport {
             source,
             verdict: self.verdicts.get(&source.id()).map_or(Verdict::NoSamples, |standing| standing.verdict),
             state,
             estimate: source.filter().estimate(self.timeline.at(now.clock)),
+            effective: effective(*trust, *options, self.is_authenticated(), self.select.auth),
         }
     }
 }

@@ -72,11 +72,8 @@ impl Engine {
     fn select_at(&mut self, at: NtpTimestamp, heard: Option<SourceId>) -> Selection {
         let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
-        // What is only measured cannot vote, and cannot keep others from it.
         let auth = self.select.auth;
-        let vouched = |s: &Source| is_vouched(s.config().trust, s.config().options, auth);
-        let vouching = self.sources.values().any(|s| vouched(s) && !s.config().options.noselect);
-        let authenticated = vouching || self.authentication_expected;
+        let authenticated = self.is_authenticated();
         let is_voter = |s: &Source| {
             let SourceConfig { trust, options, .. } = s.config();
             s.schedule().next().is_some() && !options.noselect && votes(*trust, *options, authenticated, auth)
@@ -101,6 +98,16 @@ impl Engine {
             self.outputs.push_back(Output::Notice(best.map_or(Notice::NoSelection, Notice::Selected)));
         }
         selection
+    }
+
+    /// Whether any source is authenticated, or is expected to be.
+    pub(super) fn is_authenticated(&self) -> bool {
+        let vouching = |source: &Source| {
+            let SourceConfig { trust, options, .. } = source.config();
+            // What is only measured cannot vote, and cannot keep others from it.
+            is_vouched(*trust, *options, self.select.auth) && !options.noselect
+        };
+        self.authentication_expected || self.sources.values().any(vouching)
     }
 
     fn keep(&mut self, id: SourceId, verdict: Verdict, heard: bool) {

@@ -195,6 +195,20 @@ pub(crate) fn is_vouched(trust: Trust, options: SelectOptions, auth: AuthSelect)
     trust > Trust::None || (options.trust && auth == AuthSelect::Mix)
 }
 
+/// How a source is used, after what authentication counts for, where `authenticated` is as for [`votes`].
+pub(crate) const fn effective(
+    trust: Trust,
+    options: SelectOptions,
+    authenticated: bool,
+    auth: AuthSelect,
+) -> SelectOptions {
+    let is_plain = matches!(trust, Trust::None);
+    if is_plain && is_excluded(authenticated, auth) {
+        return SelectOptions { noselect: true, prefer: false, trust: false, require: options.require };
+    }
+    SelectOptions { trust: options.trust || !is_plain && matches!(auth, AuthSelect::Mix), ..options }
+}
+
 /// Whether a source may vote, where `authenticated` says that there is [one that is vouched for](is_vouched).
 pub(crate) fn votes(trust: Trust, options: SelectOptions, authenticated: bool, auth: AuthSelect) -> bool {
     match auth {

@@ -159,3 +159,73 @@ fn rules(body: &AddSourceBody) -> Result<SampleRules, Status> {
             .ok_or(Status::Invalid)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            client::{AddSourceBody, flags},
+            codec::Field as _,
+        },
+        *,
+    };
+
+    /// What chronyc sends for a server without options.
+    fn body() -> AddSourceBody {
+        let mut body = AddSourceBody::get(&mut &[0; AddSourceBody::LEN][..]).unwrap();
+        body.name[..9].copy_from_slice(b"a.example");
+        (body.kind, body.port, body.nts_port, body.flags) = (SERVER, 123, 4460, flags::ONLINE);
+        (body.min_poll, body.max_poll, body.presend_min_poll, body.poll_target) = (6, 10, 100, 8);
+        (body.min_samples, body.max_samples, body.max_unreach) = (-1, -1, 100_000);
+        (body.max_delay_seconds, body.max_delay_deviation_ratio, body.asymmetry) = (3.0, 10.0, 1.0);
+        body
+    }
+
+    fn options(body: &AddSourceBody) -> Result<SourceOptions, Status> {
+        source(body).map(|added| match added {
+            Added::Server(server) => server.options,
+            Added::Pool(pool) => pool.options,
+        })
+    }
+
+    #[test]
+    fn options_of_a_source_are_taken_and_chronyc_s_defaults_are_ours() {
+        let usual = options(&body()).unwrap();
+        assert_eq!((usual.rules, usual.offline, usual.family), (SampleRules::default(), false, None));
+        let mut body = body();
+        body.flags = flags::IPV6;
+        (body.offset_seconds, body.min_stratum, body.max_delay_seconds, body.max_delay_ratio) = (-0.25, 3, 0.5, 2.0);
+        (body.max_delay_deviation_ratio, body.min_samples, body.max_samples, body.poll_target) = (5.0, 8, 16, 20);
+        let given = options(&body).unwrap();
+        assert_eq!((given.offline, given.family), (true, Some(Family::Ipv6)));
+        let expected = SampleRules {
+            correction: -0.25,
+            min_stratum: 3,
+            max_delay: 0.5,
+            max_delay_ratio: Some(2.0),
+            max_delay_deviations: Some(5.0),
+            min_samples: 8,
+            max_samples: 16,
+            poll_target: 20,
+        };
+        assert_eq!(given.rules, expected);
+    }
+
+    #[test]
+    fn what_no_file_could_say_is_refused() {
+        for spoil in [
+            (|body: &mut AddSourceBody| body.offset_seconds = 4_000.0) as fn(&mut AddSourceBody),
+            |body| body.offset_seconds = f64::NAN,
+            |body| body.min_stratum = 16,
+            |body| body.min_stratum = u32::MAX,
+            |body| body.max_delay_seconds = -1.0,
+            |body| body.max_delay_ratio = 0.5,
+            |body| body.max_samples = 65,
+            |body| body.poll_target = 0,
+        ] {
+            let mut body = body();
+            spoil(&mut body);
+            assert_eq!(options(&body), Err(Status::Invalid));
+        }
+    }
+}
