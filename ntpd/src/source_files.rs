@@ -16,6 +16,9 @@ use crate::{
     migrate,
 };
 
+/// Most complaints that are told of one look at all files.
+const MAX_COMPLAINTS: usize = 64;
+
 /// What the files said when they last made sense, in the order in which they count.
 #[derive(Clone, Debug, Default)]
 pub struct SourceFiles {
@@ -59,6 +62,9 @@ impl SourceFiles {
                 self.files.push((path, sources));
             }
         }
+        let more = complaints.len().saturating_sub(MAX_COMPLAINTS);
+        complaints.truncate(MAX_COMPLAINTS);
+        complaints.extend((more > 0).then(|| format!("{more} more lines cannot be used")));
         complaints
     }
 

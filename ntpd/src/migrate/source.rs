@@ -126,6 +126,19 @@ impl Source {
         }
     }
 
+    /// Sets what counts for all sources, unless this one says otherwise, or what it says does not allow it.
+    pub(super) fn set_default(&mut self, key: &'static str, value: i64) {
+        if self.settings.iter().any(|(known, _)| *known == key) {
+            return;
+        }
+        let before = self.settings.clone();
+        self.settings.push((key, value.to_string()));
+        self.settings.sort_by_key(|(key, _)| ORDER.iter().position(|known| known == key));
+        if judge(&self.table_without_files()).is_err() {
+            self.settings = before;
+        }
+    }
+
     fn bare(&self) -> &'static str {
         match self.kind {
             Kind::Pool => "[[pool]]\nname = \"a.example\"\n",

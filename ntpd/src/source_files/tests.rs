@@ -84,6 +84,16 @@ fn lines_of_chrony_are_read_one_by_one() {
 }
 
 #[test]
+fn a_file_of_rubbish_is_not_told_line_by_line() {
+    let mut files = Directories::new();
+    files.write("run/a.sources", &"rubbish\n".repeat(10_000));
+    files.write("run/b.sources", "server 192.0.2.1\n");
+    let (names, complaints) = files.read();
+    assert_eq!((names.len(), complaints.len()), (1, MAX_COMPLAINTS + 1));
+    assert_eq!(complaints.last().unwrap(), "9936 more lines cannot be used");
+}
+
+#[test]
 fn a_file_that_makes_no_sense_stays_as_it_was() {
     let mut files = Directories::new();
     files.write("etc/a.toml", "server = \"192.0.2.1\"\n");

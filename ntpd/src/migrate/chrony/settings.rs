@@ -1,12 +1,12 @@
 //! Directives about the clock, selection and the machine.
 
 use crate::migrate::{
-    plan::{Directive, Plan, quote},
+    plan::{Directive, Plan, judge, quote},
     words::{duration, float, number, one},
 };
 
 /// The directives that are read here.
-pub(super) const KNOWN: [&str; 10] = [
+pub(super) const KNOWN: [&str; 12] = [
     "makestep",
     "initstepslew",
     "maxslewrate",
@@ -17,6 +17,8 @@ pub(super) const KNOWN: [&str; 10] = [
     "leapsecmode",
     "authselectmode",
     "ntsaeads",
+    "minsamples",
+    "maxsamples",
 ];
 
 /// What is said when all has been read.
@@ -24,6 +26,8 @@ pub(super) const KNOWN: [&str; 10] = [
 pub(super) struct Settings {
     makestep: bool,
     initstepslew: Option<(Directive, f64)>,
+    /// Keys of all sources that do not say otherwise.
+    samples: Vec<(Directive, &'static str, i64)>,
 }
 
 impl Settings {
@@ -58,6 +62,12 @@ impl Settings {
                 "step" | "slew" => plan.drop(directive, "accepted: system, ignore; the kernel inserts leap seconds"),
                 mode => return Err(format!("unknown mode `{mode}`")),
             },
+            "minsamples" | "maxsamples" => {
+                let value: i64 = one(words)?.parse().map_err(|_| "a whole number is needed")?;
+                let key = if name == "minsamples" { "min-samples" } else { "max-samples" };
+                self.samples.retain(|(_, known, _)| *known != key);
+                self.samples.push((directive.clone(), key, value));
+            }
             "authselectmode" => match one(words)?.to_ascii_lowercase().as_str() {
                 mode @ ("require" | "prefer" | "mix" | "ignore") => {
                     plan.set(directive, "clock", "auth-select-mode", quote(mode));
@@ -86,6 +96,7 @@ impl Settings {
 
     /// Says what depends on the rest.
     pub(super) fn finish(self, plan: &mut Plan) {
+        self.samples.iter().for_each(|(directive, key, value)| samples(plan, directive, key, *value));
         match self.initstepslew {
             Some((directive, _)) if self.makestep => plan.drop(&directive, "makestep says when the clock is stepped"),
             Some((directive, threshold)) => match duration(threshold) {
@@ -97,6 +108,20 @@ impl Settings {
                 let why = "chronyd without makestep never steps the clock. Without this line the daemon does at start.";
                 plan.put("clock", "step", step("1s", "0"), vec![why.to_owned()]);
             }
+        }
+    }
+}
+
+/// How many samples each source uses that does not say otherwise; what chrony does without it is not carried over.
+fn samples(plan: &mut Plan, directive: &Directive, key: &'static str, value: i64) {
+    if value == if key == "min-samples" { 6 } else { 0 } {
+        return plan.note(directive, "the default");
+    }
+    match judge(&format!("[[server]]\naddress = \"a.example\"\n{key} = {value}\n")) {
+        Err(wrong) => plan.drop(directive, wrong),
+        Ok(_) => {
+            plan.sources_mut().iter_mut().for_each(|source| source.set_default(key, value));
+            plan.note(directive, &format!("`{key}` of each source"));
         }
     }
 }

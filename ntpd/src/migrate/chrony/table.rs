@@ -15,8 +15,6 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("dumpdir", "s", Needless("measurements are not needed over a restart")),
     ("dumponexit", "", Needless("measurements are not needed over a restart")),
     ("manual", "", Dropped("the time is not typed in")),
-    ("maxsamples", "n", Default(&[0.0], "the filter chooses how many samples it uses")),
-    ("minsamples", "n", Default(&[6.0], "the filter chooses how many samples it uses")),
     ("ntsdumpdir", "s", Needless("keys and cookies are kept in state.directory")),
     ("ntscachedir", "s", Needless("keys and cookies are kept in state.directory")),
     ("ntsrefresh", "n", Dropped("keys are exchanged again after a week")),
