@@ -132,10 +132,10 @@ fn the_configuration_wins_and_its_limits_hold() {
     assert!(config.servers[0].nts == NtsUse::Require && config.servers[0].port == 1123);
     assert_eq!(complaints[0], "run/eth0.sources: k.example: no key 7 in the file of keys");
     assert_eq!(complaints[1..], ["run/eth1.sources: 192.0.2.63: more than 64 servers"]);
-    (0..70).for_each(|number| lines.push_str(&format!("server 198.51.100.{number}\n")));
+    (0..10).for_each(|number| lines.push_str(&format!("server 198.51.100.{number}\n")));
     files.write("run/eth0.sources", &lines);
     let (_, complaints) = files.read();
-    assert!(complaints.iter().any(|text| text.ends_with("`server 198.51.100.69`: at most 64 of these are possible")));
+    assert!(complaints.iter().any(|text| text.ends_with("`server 198.51.100.9`: at most 64 of these are possible")));
 }
 
 #[test]
