@@ -24,6 +24,7 @@ pub mod privilege;
 pub mod resolve;
 pub mod serve;
 pub mod serving;
+pub mod source_files;
 pub mod start;
 pub mod state;
 

@@ -13,6 +13,7 @@ use crate::{
     ke::connect::KeyExchanger,
     observe::{SourceInfo, report::TimeReport},
     resolve::Resolver,
+    source_files::SourceFiles,
     start::{StartError, known, open_clock, parts, read},
     state::{PoolMemory, StateDirectory},
 };
@@ -29,7 +30,8 @@ pub fn once(origin: &Origin, no_clock: bool) -> ExitCode {
         Ok(loaded) => loaded,
         Err(failed) => return failed,
     };
-    let mut config = loaded.config;
+    let (mut config, complaints) = SourceFiles::of(&loaded.config, &loaded.keys);
+    complaints.iter().for_each(|complaint| tracing::warn!("{complaint}"));
     let state = existing_state(&config);
     keep_promises(&mut config, state.as_ref());
     let known = known(state.as_ref());

@@ -16,7 +16,7 @@ use crate::{
     cli::FAILED,
     client::{BUILT, Client, Counted, Known, Parts},
     clock::LocalClock,
-    config::{AddFault, Added, Amendments, Config, Loaded, Origin, Problems, Server, TrustSettings, load},
+    config::{AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
     ke::connect::KeyExchanger,
     log, now,
     observe::{
@@ -29,8 +29,13 @@ use crate::{
     resolve::Resolver,
     serve::{ClientLog, StatusCell},
     serving::Serving,
+    source_files::SourceFiles,
     state::{LastTime, StateDirectory},
 };
+
+mod reload;
+
+use reload::read_source_files;
 
 /// Precision of a clock that cannot be measured, log2 seconds: a microsecond, as with every system of today.
 const UNKNOWN_PRECISION: i8 = -20;
@@ -168,6 +173,8 @@ struct Daemon {
     requests: mpsc::Receiver<ControlRequest>,
     /// Symmetric keys.
     keys: Vec<SymmetricKey>,
+    /// Sources of the directories that the configuration names.
+    source_files: SourceFiles,
     /// Sources that came and went since the start.
     amendments: Amendments,
     chronyc: Option<JoinHandle<()>>,
@@ -221,7 +228,9 @@ impl Daemon {
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
         let parts = Parts { status, state, ..parts(clock, known, resolver, exchanger)? };
-        let client = Client::new(&config, &keys, parts);
+        let mut source_files = SourceFiles::default();
+        read_source_files(&mut source_files, &config, &keys);
+        let client = Client::new(&source_files.add_to(&config, &keys).0, &keys, parts);
         let control = tokio::spawn(control.run(sender));
         drop(guard);
         let origin = origin.clone();
@@ -234,6 +243,7 @@ impl Daemon {
             control_counts,
             requests,
             keys,
+            source_files,
             amendments: Amendments::default(),
             chronyc,
             chronyc_counts,
@@ -316,6 +326,11 @@ impl Daemon {
                 }
                 Err(error) => failed(format!("configuration not changed: {error}")),
             },
+            Change::ReloadSources => {
+                let what = self.reload_sources();
+                tracing::info!("{what}");
+                done(&what)
+            }
             Change::Rekey if self.serving.rekey() => done("cookies are made with a new key"),
             Change::Rekey => failed("NTS is not served, or with shared cookie keys, which follow the time".into()),
             Change::Shutdown => {
@@ -337,51 +352,6 @@ impl Daemon {
             | Change::PoolsForget { .. } => self.client.change(change).and_then(|()| done("done")),
         }
     }
-
-    /// Reads the configuration again and applies all of it, or nothing. The text says so, and what has to wait for a
-    /// restart.
-    fn reload(&mut self) -> Result<String, StartError> {
-        notify(&[
-            sd_notify::NotifyState::Reloading,
-            sd_notify::NotifyState::monotonic_usec_now().map_err(StartError::new)?,
-        ]);
-        let result = self.apply();
-        notify(&[sd_notify::NotifyState::Ready]);
-        result
-    }
-
-    fn apply(&mut self) -> Result<String, StartError> {
-        let Loaded { config, keys, warnings } =
-            load(&self.origin).map_err(|problems: Problems| StartError(problems.to_string()))?;
-        if config.control_socket != self.config.control_socket || config.state_directory != self.config.state_directory
-        {
-            return Err(StartError("`control.socket` and `state.directory` only change with a restart".into()));
-        }
-        // What can fail comes first and replaces nothing yet.
-        let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
-        let exchanger = KeyExchanger::new(&config.trust, resolver).map_err(StartError::new)?;
-        let serving = self.serving.prepare(&config, &keys)?;
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
-        self.serving.commit(serving);
-        // The files that are trusted may have changed under the same names, which is a reason to read them, not to begin
-        // anew.
-        let first_boot = self.config.trust.first_boot;
-        let other_trust = TrustSettings { first_boot, ..config.trust.clone() } != self.config.trust;
-        self.client.reconfigure(&self.amendments.apply(&config), &keys, exchanger, other_trust);
-        self.keys = keys;
-        let later = changed_with_restart(&self.config, &config);
-        // What waits stays as it is, so that the next reload tells it again.
-        let trust = TrustSettings { first_boot, ..config.trust };
-        let (log, clock, chronyc) = (self.config.log, self.config.clock.clone(), self.config.chronyc.clone());
-        self.config = Config { log, clock, chronyc, trust, ..config };
-        Ok(if later.is_empty() {
-            "configuration applied".to_owned()
-        } else {
-            format!("configuration applied; what changes with a restart only: {}", later.join(", "))
-        })
-    }
 }
 
 impl chronyc::Host for Daemon {
@@ -399,15 +369,15 @@ impl chronyc::Host for Daemon {
         {
             return Err(AddFault::UnknownKey);
         }
-        self.amendments.add(&self.config, source)?;
-        self.client.set_sources(&self.amendments.apply(&self.config), &self.keys);
+        self.amendments.add(&self.configured(), source)?;
+        self.client.set_sources(&self.sources(), &self.keys);
         Ok(())
     }
 
     fn remove(&mut self, name: &str) -> bool {
-        let is_removed = self.amendments.remove(&self.config, name);
+        let is_removed = self.amendments.remove(&self.configured(), name);
         if is_removed {
-            self.client.set_sources(&self.amendments.apply(&self.config), &self.keys);
+            self.client.set_sources(&self.sources(), &self.keys);
         }
         is_removed
     }
@@ -423,27 +393,6 @@ impl chronyc::Host for Daemon {
     fn commands(&self) -> (u64, u64) {
         self.chronyc_counts.get()
     }
-}
-
-/// Keys that differ, and that a running daemon does not take up.
-fn changed_with_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let (was, is) = (&old.clock, &new.clock);
-    let step = (was.step_threshold, was.step_limit) != (is.step_threshold, is.step_limit);
-    [
-        ("clock.step", step),
-        ("clock.max-slew-rate", was.max_slew_rate != is.max_slew_rate),
-        ("clock.max-frequency", was.max_frequency != is.max_frequency),
-        ("clock.max-update-skew", was.max_update_skew != is.max_update_skew),
-        ("clock.max-change", was.max_change != is.max_change),
-        ("clock.log-change", was.log_change != is.log_change),
-        ("clock.leap", was.leap != is.leap),
-        ("control", old.chronyc != new.chronyc),
-        ("trust.bootstrap", old.trust.first_boot != new.trust.first_boot),
-        ("log", old.log != new.log),
-    ]
-    .into_iter()
-    .filter_map(|(key, differs)| differs.then_some(key))
-    .collect()
 }
 
 async fn received(signal: &mut Signal) {

@@ -36,6 +36,9 @@ maxdistance x|maxdistance|dumponexit|commandkey 1|linux_hz 100|! x|% x|; x|# x|s
 server a.example offline iburst burst|peer a.example key 2|port|port 123 5|port 0|server a.example extfield F323
 server a.example filter 5 presend 9 polltarget 12|server a.example minpoll 4.5|server a.example minpoll 4x|keyfile /a b
 SERVER a.example IBURST|log tracking|leapsectz right/UTC|cmdport 0|local stratum 10 orphan|include /nonexistent|confdir
+server a.example offset 0.1 minstratum 3 maxdelay 0.1|server a.example offset x|server a.example maxdelayratio
+server a.example minsamples 2.5|server a.example certset 1|server a.example certset x|ntstrustedcerts 1 /a 2|ntstrustedcerts x /a
+server a.example minstratum 99|server a.example maxdelay -1|server a.example polltarget 0
 smoothtime 400 0.01 leaponly|maxupdateskew 100.0|deny|allow|allow 2001:db8::/32|user root|lock_all|tempcomp /a 1 2 3 4 5
 """.replace("\n", "|")
 

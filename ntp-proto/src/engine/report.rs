@@ -5,9 +5,9 @@ use crate::{
     discipline::{Discipline, LeapTable},
     filter::{Estimate, Filter},
     ids::{Leap, SourceId},
-    select::Verdict,
+    select::{SelectOptions, Verdict, effective},
     smear::Smear,
-    source::Source,
+    source::{Source, SourceConfig},
     status::Status,
     time::{ClockMap, NtpDuration, NtpTimestamp, Rate, UnixTime},
 };
@@ -69,6 +69,9 @@ pub struct SourceReport<'a> {
     pub state: SourceState,
     /// What its measurements say now.
     pub estimate: Option<Estimate>,
+    /// How it is used: what was configured, after what authentication counts for. Where plain sources vote beside
+    /// authenticated ones only if these confirm them, those are trusted.
+    pub effective: SelectOptions,
 }
 
 impl Engine {
@@ -157,11 +160,13 @@ impl Engine {
         } else {
             SourceState::Online
         };
+        let SourceConfig { trust, options, .. } = source.config();
         SourceReport {
             source,
             verdict: self.verdicts.get(&source.id()).map_or(Verdict::NoSamples, |standing| standing.verdict),
             state,
             estimate: source.filter().estimate(self.timeline.at(now.clock)),
+            effective: effective(*trust, *options, self.is_authenticated(), self.select.auth),
         }
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     ids::{Leap, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
-    source::{Authentication, Bursts, Refusal},
+    source::{Authentication, Bursts, Refusal, SampleRules},
     steer::ClockStatus,
     time::PollInterval,
     wire::Header,
@@ -14,6 +14,7 @@ use crate::{
 
 mod cookies;
 mod orphan;
+mod rules;
 
 fn at(seconds: f64) -> NtpTimestamp {
     NtpTimestamp::from_bits(4_000_000_000 << 32) + NtpDuration::from_seconds(seconds)
@@ -54,6 +55,7 @@ fn plain() -> SourceConfig {
         authentication: Authentication::None,
         trust: Trust::None,
         options: SelectOptions::default(),
+        rules: SampleRules::default(),
     }
 }
 

@@ -6,10 +6,10 @@ use super::{Engine, Notice, Now, Output, Standing};
 use crate::{
     discipline::{Change, Discipline, LeapVote},
     filter::Filter,
-    ids::{Leap, SourceId, Trust},
+    ids::{Leap, SourceId},
     sample::{FREQUENCY_TOLERANCE, MAX_CLOCK_ERROR},
-    select::{Candidate, Circumstances, Combined, Selection, Verdict},
-    source::{Loss, Source},
+    select::{Candidate, Circumstances, Combined, Selection, Verdict, is_vouched, votes},
+    source::{Loss, Source, SourceConfig},
     status::Status,
     steer::{ClockStatus, Steer},
     time::{NtpDuration, NtpTimestamp, Rate},
@@ -70,18 +70,17 @@ impl Engine {
     fn select_at(&mut self, at: NtpTimestamp, heard: Option<SourceId>) -> Selection {
         let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
-        // What is only measured cannot vote, and cannot keep others from it.
-        let vouched = |s: &Source| s.config().trust > Trust::None || s.config().options.trust;
-        let vouching = self.sources.values().any(|s| vouched(s) && !s.config().options.noselect);
-        let authenticated = vouching || self.authentication_expected;
-        let votes = |s: &Source| {
-            s.schedule().next().is_some() && !s.config().options.noselect && (vouched(s) || !authenticated)
+        let auth = self.select.auth;
+        let authenticated = self.is_authenticated();
+        let is_voter = |s: &Source| {
+            let SourceConfig { trust, options, .. } = s.config();
+            s.schedule().next().is_some() && !options.noselect && votes(*trust, *options, authenticated, auth)
         };
         let circumstances = Circumstances {
             previous: self.selected,
             starting: self.sources.values().any(|source| source.schedule().in_burst()),
             authenticated,
-            configured_voters: self.sources.values().filter(|s| votes(s)).count(),
+            configured_voters: self.sources.values().filter(|s| is_voter(s)).count(),
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
         };
         let selection = self.choose(&candidates, &circumstances);
@@ -97,6 +96,16 @@ impl Engine {
             self.outputs.push_back(Output::Notice(best.map_or(Notice::NoSelection, Notice::Selected)));
         }
         selection
+    }
+
+    /// Whether any source is authenticated, or is expected to be.
+    pub(super) fn is_authenticated(&self) -> bool {
+        let vouching = |source: &Source| {
+            let SourceConfig { trust, options, .. } = source.config();
+            // What is only measured cannot vote, and cannot keep others from it.
+            is_vouched(*trust, *options, self.select.auth) && !options.noselect
+        };
+        self.authentication_expected || self.sources.values().any(vouching)
     }
 
     fn keep(&mut self, id: SourceId, verdict: Verdict, heard: bool) {

@@ -10,6 +10,7 @@ use crate::{
 mod line;
 mod regression;
 
+pub(crate) use regression::MAX_SAMPLES;
 pub use regression::Regression;
 
 /// Frequency error of a clock nothing is known about, s/s.
@@ -70,6 +71,8 @@ pub struct Surprise {
     pub deviation: f64,
     /// The delay less the smallest one in memory, in seconds.
     pub extra_delay: f64,
+    /// Samples in memory.
+    pub samples: usize,
 }
 
 /// Turns a stream of samples into estimates.

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Most samples kept.
-const MAX_SAMPLES: usize = 64;
+pub(crate) const MAX_SAMPLES: usize = 64;
 /// Lengths of memory that compete, in samples.
 const MEMORIES: [usize; 8] = [4, 6, 9, 13, 19, 28, 42, MAX_SAMPLES];
 /// Weight of the newest error of prediction in a memory's mean.
@@ -29,8 +29,12 @@ const MIN_SKEW: f64 = 1e-12;
 const DELAY_SCALE: f64 = 0.7;
 
 /// The regression filter; see the module.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Regression {
+    /// Shortest memory that competes, in samples.
+    least: usize,
+    /// Most samples that are kept.
+    most: usize,
     samples: ArrayVec<Sample, MAX_SAMPLES>,
     /// Mean squared error of prediction of each memory, in s².
     scores: [Option<f64>; MEMORIES.len()],
@@ -46,7 +50,20 @@ struct Fit {
     runs: usize,
 }
 
+impl Default for Regression {
+    fn default() -> Self {
+        Self::with_memory(0, MAX_SAMPLES)
+    }
+}
+
 impl Regression {
+    /// Goes by `least` samples or more, if there are so many, and keeps `most`, 1 to 64.
+    #[must_use]
+    pub fn with_memory(least: usize, most: usize) -> Self {
+        let most = most.clamp(1, MAX_SAMPLES);
+        Self { least: least.min(most), most, samples: ArrayVec::new(), scores: [None; MEMORIES.len()], fit: None }
+    }
+
     fn least_delay(&self) -> f64 {
         self.samples.iter().map(|s| s.delay).fold(f64::INFINITY, f64::min)
     }
@@ -88,7 +105,9 @@ impl Regression {
 
     /// Fits again with the memory that has predicted best; of equals, the longest.
     fn refit(&mut self) {
-        let scored = MEMORIES.iter().zip(self.scores).filter_map(|(memory, score)| Some((*memory, score?)));
+        let competes = |(memory, _): &(&usize, _)| **memory >= self.least;
+        let scored = MEMORIES.iter().zip(self.scores).filter(competes);
+        let scored = scored.filter_map(|(memory, score)| Some((*memory, score?)));
         let best = scored.rev().min_by(|a, b| a.1.total_cmp(&b.1)).map_or(MAX_SAMPLES, |(memory, _)| memory);
         self.fit = self.samples.last().and_then(|latest| {
             let points = self.points(latest.at);
@@ -116,12 +135,13 @@ impl Filter for Regression {
             error: sample.offset - fit.line.at(x),
             deviation: variance.sqrt().max(MIN_JITTER),
             extra_delay: sample.delay - self.least_delay(),
+            samples: self.samples.len(),
         })
     }
 
     fn handle_sample(&mut self, sample: Sample) {
         self.score(&sample);
-        if self.samples.is_full() {
+        if self.samples.len() >= self.most {
             self.samples.remove(0);
         }
         self.samples.push(sample);
@@ -143,7 +163,7 @@ impl Filter for Regression {
     }
 
     fn reset(&mut self) {
-        *self = Self::default();
+        *self = Self::with_memory(self.least, self.most);
     }
 
     fn estimate(&self, now: NtpTimestamp) -> Option<Estimate> {
@@ -299,6 +319,21 @@ mod tests {
         }
         let estimate = filter.estimate(start() + NtpDuration::from_seconds(480.0)).unwrap();
         assert!(estimate.peer_distance >= estimate.offset.abs(), "the true offset is 0: {estimate:?}");
+    }
+
+    #[test]
+    fn a_bend_shortens_the_memory_no_further_than_was_asked_for() {
+        for (least, most, expected) in [(19, MAX_SAMPLES, 19..=MAX_SAMPLES), (0, 6, 1..=6), (30, 20, 20..=20)] {
+            let mut filter = Regression::with_memory(least, most);
+            for n in 0..50 {
+                let bend = 1e-6 * f64::from((n - 30).max(0));
+                filter.handle_sample(sample(f64::from(n) * 16.0, bend + 1e-7 * noise(n), 1e-3));
+            }
+            let used = filter.estimate(start() + NtpDuration::from_seconds(800.0)).unwrap().samples;
+            assert!(expected.contains(&used), "{least} to {most}: {used}");
+            filter.reset();
+            assert_eq!((filter.least, filter.most), (least.min(most), most), "it is told once");
+        }
     }
 
     #[test]

@@ -33,6 +33,20 @@ pub struct SelectOptions {
     pub require: bool,
 }
 
+/// What selection makes of authentication.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AuthSelect {
+    /// Sources without it are never used.
+    Require,
+    /// They are used only where no source has it.
+    Prefer,
+    /// Where any source has it, they do not vote, and are used if those that do confirm them.
+    #[default]
+    Mix,
+    /// All vote alike.
+    Ignore,
+}
+
 /// Limits of selection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SelectConfig {
@@ -42,11 +56,13 @@ pub struct SelectConfig {
     pub max_distance: f64,
     /// Largest spread of a source's measurements, in seconds.
     pub max_jitter: f64,
+    /// What authentication counts for.
+    pub auth: AuthSelect,
 }
 
 impl Default for SelectConfig {
     fn default() -> Self {
-        Self { min_sources: 1, max_distance: 3.0, max_jitter: 1.0 }
+        Self { min_sources: 1, max_distance: 3.0, max_jitter: 1.0, auth: AuthSelect::Mix }
     }
 }
 
@@ -79,7 +95,8 @@ pub struct Circumstances {
     pub previous: Option<SourceId>,
     /// Some source has not finished its first measurements.
     pub starting: bool,
-    /// Some source is authenticated or trusted by option, whether or not it is among the candidates.
+    /// Some source is authenticated, or trusted by option where that stands for it, whether or not it is among the
+    /// candidates.
     pub authenticated: bool,
     /// Sources that would vote if they were all fit, whether or not they are among the candidates.
     pub configured_voters: usize,
@@ -107,10 +124,15 @@ fn needed(around: &Circumstances, config: &SelectConfig) -> usize {
 /// Chooses among candidates.
 #[must_use]
 pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectConfig) -> Selection {
-    let mut verdicts: Vec<Verdict> = candidates.iter().map(|c| fitness(c, config)).collect();
-    let all: Vec<usize> =
-        (0..candidates.len()).filter(|&i| verdicts[i] == Verdict::Selected && votes(&candidates[i], around)).collect();
-    let elected = TIERS.iter().find_map(|tier| {
+    let mut verdicts: Vec<Verdict> = candidates.iter().map(|c| fitness(c, around, config)).collect();
+    let voting = |i: &usize| {
+        let candidate = &candidates[*i];
+        verdicts[*i] == Verdict::Selected
+            && votes(candidate.trust, candidate.options, around.authenticated, config.auth)
+    };
+    let all: Vec<usize> = (0..candidates.len()).filter(voting).collect();
+    let tiers = if config.auth == AuthSelect::Ignore { &TIERS[..1] } else { &TIERS };
+    let elected = tiers.iter().find_map(|tier| {
         let voters: Vec<usize> = all.iter().copied().filter(|&i| candidates[i].trust >= *tier).collect();
         majority(candidates, &voters).map(|overlap| (voters, overlap))
     });
@@ -145,9 +167,11 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
 }
 
 /// Whether a candidate may take part at all; `Selected` stands for "yes, so far".
-fn fitness(candidate: &Candidate, config: &SelectConfig) -> Verdict {
+fn fitness(candidate: &Candidate, around: &Circumstances, config: &SelectConfig) -> Verdict {
     if candidate.options.noselect {
         Verdict::NotSelectable
+    } else if candidate.trust == Trust::None && is_excluded(around.authenticated, config.auth) {
+        Verdict::Untrusted
     } else if candidate.estimate.distance() > config.max_distance {
         Verdict::Distant
     } else if candidate.estimate.jitter > config.max_jitter {
@@ -157,8 +181,41 @@ fn fitness(candidate: &Candidate, config: &SelectConfig) -> Verdict {
     }
 }
 
-fn votes(candidate: &Candidate, around: &Circumstances) -> bool {
-    !around.authenticated || candidate.options.trust || candidate.trust > Trust::None
+/// Whether sources without authentication are not even to confirm others.
+const fn is_excluded(authenticated: bool, auth: AuthSelect) -> bool {
+    match auth {
+        AuthSelect::Require => true,
+        AuthSelect::Prefer => authenticated,
+        AuthSelect::Mix | AuthSelect::Ignore => false,
+    }
+}
+
+/// Whether a source is authenticated, or counts as if it were.
+pub(crate) fn is_vouched(trust: Trust, options: SelectOptions, auth: AuthSelect) -> bool {
+    trust > Trust::None || (options.trust && auth == AuthSelect::Mix)
+}
+
+/// How a source is used, after what authentication counts for, where `authenticated` is as for [`votes`].
+pub(crate) const fn effective(
+    trust: Trust,
+    options: SelectOptions,
+    authenticated: bool,
+    auth: AuthSelect,
+) -> SelectOptions {
+    let is_plain = matches!(trust, Trust::None);
+    if is_plain && is_excluded(authenticated, auth) {
+        return SelectOptions { noselect: true, prefer: false, trust: false, require: options.require };
+    }
+    SelectOptions { trust: options.trust || !is_plain && matches!(auth, AuthSelect::Mix), ..options }
+}
+
+/// Whether a source may vote, where `authenticated` says that there is [one that is vouched for](is_vouched).
+pub(crate) fn votes(trust: Trust, options: SelectOptions, authenticated: bool, auth: AuthSelect) -> bool {
+    match auth {
+        AuthSelect::Ignore => true,
+        AuthSelect::Mix => !authenticated || is_vouched(trust, options, auth),
+        AuthSelect::Prefer | AuthSelect::Require => trust > Trust::None || !is_excluded(authenticated, auth),
+    }
 }
 
 /// Where more than half of the voters agree.
@@ -246,7 +303,11 @@ mod tests {
     }
 
     fn around(candidates: &[Candidate]) -> Circumstances {
-        let authenticated = candidates.iter().any(|c| c.trust > Trust::None || c.options.trust);
+        around_of(candidates, AuthSelect::Mix)
+    }
+
+    fn around_of(candidates: &[Candidate], auth: AuthSelect) -> Circumstances {
+        let authenticated = candidates.iter().any(|c| is_vouched(c.trust, c.options, auth));
         let around = Circumstances {
             previous: None,
             starting: false,
@@ -254,7 +315,8 @@ mod tests {
             configured_voters: 0,
             required_missing: false,
         };
-        let voters = candidates.iter().filter(|c| !c.options.noselect && votes(c, &around)).count();
+        let voting = |c: &&Candidate| votes(c.trust, c.options, authenticated, auth);
+        let voters = candidates.iter().filter(|c| !c.options.noselect).filter(voting).count();
         Circumstances { configured_voters: voters, ..around }
     }
 
@@ -339,6 +401,48 @@ mod tests {
         let selection = select(&sources, &silent, &SelectConfig::default());
         assert_eq!(selection.chosen, None);
         assert!(selection.verdicts.iter().all(|v| *v == Verdict::Untrusted));
+    }
+
+    #[test]
+    fn authentication_counts_for_what_was_said() {
+        let plain = |id, offset| candidate(id, offset, 0.01, Trust::None);
+        let mixed = [plain(1, 0.4), plain(2, 0.4), plain(3, 0.001), candidate(4, 0.0, 0.02, Trust::Pki)];
+        let all_plain = [plain(1, 0.0), plain(2, 0.001)];
+        let chosen = |sources: &[Candidate], auth| {
+            let config = SelectConfig { auth, ..SelectConfig::default() };
+            let selection = select(sources, &around_of(sources, auth), &config);
+            let used = selection.verdicts.iter().map(|verdict| verdict.is_used()).collect::<Vec<_>>();
+            (selection.chosen.is_some(), used)
+        };
+        for (auth, mixed_used, plain_used) in [
+            (AuthSelect::Require, [false, false, false, true], false),
+            (AuthSelect::Prefer, [false, false, false, true], true),
+            (AuthSelect::Mix, [false, false, true, true], true),
+        ] {
+            assert_eq!(chosen(&mixed, auth), (true, mixed_used.to_vec()), "{auth:?}");
+            assert_eq!(chosen(&all_plain, auth), (plain_used, vec![plain_used; 2]), "{auth:?}");
+        }
+        // Two against two: nobody is the better for a certificate.
+        assert_eq!(chosen(&mixed, AuthSelect::Ignore), (false, vec![false; 4]));
+        let liars = [plain(1, 0.4), plain(2, 0.4), plain(3, 0.4), candidate(4, 0.0, 0.02, Trust::Dane)];
+        assert_eq!(chosen(&liars, AuthSelect::Ignore), (true, vec![true, true, true, false]));
+    }
+
+    #[test]
+    fn a_vote_by_option_does_not_stand_for_authentication_that_is_required() {
+        let mut trusted = candidate(1, 0.0, 0.01, Trust::None);
+        trusted.options.trust = true;
+        let sources = [trusted, candidate(2, 0.4, 0.01, Trust::None), candidate(3, 0.4, 0.01, Trust::None)];
+        for (auth, used) in [
+            (AuthSelect::Require, [false; 3]),
+            (AuthSelect::Prefer, [false, true, true]),
+            (AuthSelect::Mix, [true, false, false]),
+        ] {
+            let config = SelectConfig { auth, ..SelectConfig::default() };
+            let selection = select(&sources, &around_of(&sources, auth), &config);
+            let found: Vec<_> = selection.verdicts.iter().map(|verdict| verdict.is_used()).collect();
+            assert_eq!(found, used, "{auth:?}");
+        }
     }
 
     #[test]

@@ -17,12 +17,14 @@ mod exchange;
 mod reach;
 mod request;
 mod response;
+mod rules;
 mod schedule;
 
 pub use association::{Association, KeysReason, NtsKeys};
 pub use reach::Reach;
 pub use request::{Datagram, TxToken};
 pub use response::{Refusal, RefusalCounts};
+pub use rules::SampleRules;
 pub use schedule::{Bursts, Schedule};
 
 use exchange::{InFlight, Previous};
@@ -65,6 +67,8 @@ pub struct SourceConfig {
     pub trust: Trust,
     /// How it may be used.
     pub options: SelectOptions,
+    /// What is asked of its measurements.
+    pub rules: SampleRules,
 }
 
 /// Why a source should be replaced.
@@ -173,6 +177,8 @@ pub struct Source {
     unanswered: u32,
     /// Interleaved replies in a row that were no use.
     interleaved_failures: u8,
+    /// Samples in a row that were refused for a delay that is unusual.
+    delayed: u8,
     last: Option<LastReply>,
     unsynchronized: bool,
     looping: bool,
@@ -190,15 +196,17 @@ impl Source {
         Self {
             id,
             association: Association::new(authentication),
-            schedule: Schedule::new(config.min_poll, config.max_poll, config.bursts, first),
+            schedule: Schedule::new(config.min_poll, config.max_poll, config.bursts, first)
+                .aiming_at(config.rules.poll_target),
+            filter: SourceFilter::with_memory(config.rules.min_samples, config.rules.max_samples),
             config,
             reach: Reach::default(),
-            filter: SourceFilter::default(),
             sequence: 0,
             in_flight: None,
             previous: None,
             unanswered: 0,
             interleaved_failures: 0,
+            delayed: 0,
             last: None,
             unsynchronized: false,
             looping: false,
@@ -389,12 +397,24 @@ impl Source {
         }
     }
 
-    fn handle_sample(&mut self, now: Monotonic, sample: Sample) {
-        let surprise = self.filter.surprise(&sample);
+    fn handle_sample(&mut self, now: Monotonic, sample: Sample) -> Result<(), Refusal> {
+        let sample = self.config.rules.correct(sample);
+        let mut surprise = self.filter.surprise(&sample);
+        if let Err(refusal) = self.config.rules.check(&sample, surprise.as_ref()) {
+            self.delayed += 1;
+            if self.delayed < rules::LONGER_AFTER {
+                return Err(refusal);
+            }
+            // Nothing comes on the old way any more, and nothing else would ever end this.
+            self.filter.reset();
+            surprise = None;
+        }
+        self.delayed = 0;
         self.filter.handle_sample(sample);
         let used = self.filter.estimate(sample.at).map_or(0, |estimate| estimate.samples);
         self.schedule.handle_sample(now, surprise, sample.peer_distance(), used);
         self.counts.good += 1;
+        Ok(())
     }
 }
 

@@ -16,8 +16,8 @@ use crate::{
 
 /// How long a server that told us to stay away is left alone.
 pub(super) const DENIED_REST: Duration = Duration::from_secs(24 * 3600);
-/// Longest round trip of a usable reply, in seconds.
-const MAX_DELAY: f64 = 3.0;
+/// Longest round trip of a usable reply, in seconds, unless another is set.
+pub(super) const MAX_DELAY: f64 = 3.0;
 /// Timestamps of one server may contradict each other by this much, in seconds: servers spread or mark the lowest bits,
 /// and their clocks have a resolution.
 const SERVER_SLACK: f64 = 1e-6;
@@ -57,6 +57,10 @@ pub enum Refusal {
     ServerInterval,
     /// The round trip took too long.
     Delay,
+    /// The round trip took much longer than the shortest.
+    DelayRatio,
+    /// The round trip took longer than offsets spread.
+    DelayDeviations,
     /// The server follows us.
     Loop,
 }
@@ -79,6 +83,8 @@ impl Refusal {
         Self::RootDistance,
         Self::ServerInterval,
         Self::Delay,
+        Self::DelayRatio,
+        Self::DelayDeviations,
         Self::Loop,
     ];
 
@@ -86,7 +92,13 @@ impl Refusal {
     #[must_use]
     pub const fn is_an_answer(self) -> bool {
         match self {
-            Self::Unsynchronized | Self::RootDistance | Self::ServerInterval | Self::Delay | Self::Loop => true,
+            Self::Unsynchronized
+            | Self::RootDistance
+            | Self::ServerInterval
+            | Self::Delay
+            | Self::DelayRatio
+            | Self::DelayDeviations
+            | Self::Loop => true,
             // The last is our own fault.
             Self::Malformed
             | Self::Mode
@@ -115,6 +127,8 @@ impl Refusal {
             Self::RootDistance => "root-distance",
             Self::ServerInterval => "server-interval",
             Self::Delay => "delay",
+            Self::DelayRatio => "delay-ratio",
+            Self::DelayDeviations => "delay-dev-ratio",
             Self::Loop => "loop",
         }
     }
@@ -135,6 +149,8 @@ impl fmt::Display for Refusal {
             Self::RootDistance => "server too far from true time",
             Self::ServerInterval => "server took too long",
             Self::Delay => "round trip took too long",
+            Self::DelayRatio => "round trip took much longer than the shortest",
+            Self::DelayDeviations => "round trip took longer than offsets spread",
             Self::Loop => "server follows us",
         })
     }
@@ -249,13 +265,12 @@ impl Source {
             received_stamp: arrival.stamp,
         });
         let Some(exchange) = exchange else { return Ok(Outcome::Noted) };
-        let checked = check_exchange(&exchange);
+        let checked = check_exchange(&exchange, self.config.rules.max_delay);
         if kind == Match::Interleaved {
             self.judge_interleaved(checked.is_ok());
         }
         checked?;
-        self.handle_sample(arrival.now, exchange.sample());
-        Ok(Outcome::Sampled)
+        self.handle_sample(arrival.now, exchange.sample()).map(|()| Outcome::Sampled)
     }
 }
 
@@ -307,7 +322,7 @@ fn check_server(header: &Header) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_exchange(exchange: &Exchange) -> Result<(), Refusal> {
+fn check_exchange(exchange: &Exchange, max_delay: f64) -> Result<(), Refusal> {
     let server = exchange.server_interval().to_seconds();
     if !(-SERVER_SLACK..=MAX_SERVER_INTERVAL).contains(&server) {
         return Err(Refusal::ServerInterval);
@@ -315,7 +330,7 @@ fn check_exchange(exchange: &Exchange) -> Result<(), Refusal> {
     let local = exchange.local_interval().to_seconds();
     // A reply cannot come before its request left, except by the error of the stamps and of both clocks' rates.
     let least = -(exchange.precision() + MAX_RATE_DIFFERENCE * local);
-    if local < 0.0 || local - server > MAX_DELAY || local - server < least {
+    if local < 0.0 || local - server > max_delay || local - server < least {
         return Err(Refusal::Delay);
     }
     Ok(())

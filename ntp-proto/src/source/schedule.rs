@@ -2,13 +2,12 @@
 
 use core::time::Duration;
 
+use super::SampleRules;
 use crate::{
     filter::Surprise,
     time::{Monotonic, PollInterval},
 };
 
-/// Samples after which the interval is worth lengthening.
-const TARGET_SAMPLES: f64 = 8.0;
 /// Score of a request without an answer.
 const MISSED_SCORE: f64 = 0.25;
 /// Good replies that end a burst.
@@ -44,6 +43,8 @@ pub enum Bursts {
 pub struct Schedule {
     min: PollInterval,
     max: PollInterval,
+    /// Samples after which the interval is worth lengthening.
+    target: f64,
     poll: PollInterval,
     score: f64,
     /// Steps above `min` that the server has asked for.
@@ -68,6 +69,7 @@ impl Schedule {
         Self {
             min,
             max: max.max(min),
+            target: f64::from(SampleRules::default().poll_target),
             poll: min,
             score: 0.0,
             raised: 0,
@@ -77,6 +79,11 @@ impl Schedule {
             next: Some(first),
             held: None,
         }
+    }
+
+    /// Lengthens the interval only once the filter uses more than so many samples.
+    pub(super) fn aiming_at(self, samples: u8) -> Self {
+        Self { target: f64::from(samples.max(1)), ..self }
     }
 
     /// When to ask next; `None` while the source rests.
@@ -151,7 +158,7 @@ impl Schedule {
             return;
         }
         #[expect(clippy::cast_precision_loss, reason = "at most a few dozen samples")]
-        let step = (samples as f64 / TARGET_SAMPLES - 1.0) / TARGET_SAMPLES;
+        let step = (samples as f64 / self.target - 1.0) / self.target;
         self.add(if step < 0.0 { 2.0 * step } else { step });
     }
 
@@ -236,6 +243,16 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    #[test]
+    fn the_interval_grows_once_there_are_as_many_samples_as_were_asked_for() {
+        for (target, grows) in [(8, true), (29, true), (30, false), (60, false)] {
+            let start = Monotonic::default();
+            let mut schedule = Schedule::new(poll(6), poll(10), Bursts::Never, start).aiming_at(target);
+            (0..1_000).for_each(|_| schedule.handle_sample(start, None, 1e-3, 30));
+            assert_eq!(schedule.poll() > poll(6), grows, "{target}");
+        }
+    }
+
     fn poll(log2: i8) -> PollInterval {
         PollInterval::new(log2).unwrap()
     }
@@ -259,7 +276,7 @@ mod tests {
         for _ in 0..200 {
             schedule.handle_sample(Monotonic::default(), None, 1e-3, 40);
         }
-        let surprise = Surprise { error: 5e-3, deviation: 1e-4, extra_delay: 0.0 };
+        let surprise = Surprise { error: 5e-3, deviation: 1e-4, extra_delay: 0.0, samples: 8 };
         schedule.handle_sample(Monotonic::default(), Some(surprise), 1e-3, 40);
         assert!(schedule.poll() < poll(9));
     }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::FAILED;
-use crate::config::{self, Loaded, Origin};
+use crate::{
+    config::{self, Loaded, Origin},
+    source_files::SourceFiles,
+};
 
 /// Says on standard error what is wrong or doubtful.
 fn load(origin: &Origin) -> Option<Loaded> {
@@ -14,6 +17,9 @@ fn load(origin: &Origin) -> Option<Loaded> {
         Ok(loaded) => {
             for warning in &loaded.warnings {
                 eprintln!("warning: {warning}");
+            }
+            for complaint in SourceFiles::of(&loaded.config, &loaded.keys).1 {
+                eprintln!("warning: {complaint}");
             }
             Some(loaded)
         }

@@ -81,13 +81,15 @@ pub enum CtlCommand {
     /// Serve the local clock where sources do not tell the time: `local stratum 10 orphan`, `local off`
     Local(Setting),
     /// Read the configuration again and apply it, all or nothing
-    Reload,
+    Reload(ReloadArgs),
     /// Ask several times in a row
     Burst(OneSource),
     /// Ask again after `offline`
     Online(OneSource),
     /// Ask no more
     Offline(OneSource),
+    /// Ask those to which there is a route, and no others
+    Onoffline,
     /// Look names up again
     Refresh(OneSource),
     /// Make a new key for the cookies of the NTS server
@@ -96,6 +98,21 @@ pub enum CtlCommand {
     Cyclelogs,
     /// Change what is believed of the time before it is verified
     Bootstrap(BootstrapArgs),
+}
+
+/// What is read again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct ReloadArgs {
+    /// What; the configuration as a whole without it
+    #[command(subcommand)]
+    pub what: Option<ReloadWhat>,
+}
+
+/// A part of what is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum ReloadWhat {
+    /// Read the directories of sources again, and nothing else
+    Sources,
 }
 
 /// A choice of sources.
@@ -214,12 +231,14 @@ impl CtlCommand {
                 Command::Change(Change::MaxUpdateSkew(setting::parse_skew(&words.join(" "))?))
             }
             Self::Local(Setting { words }) => Command::Change(Change::Local(setting::parse_local(&words.join(" "))?)),
-            Self::Reload => Command::Change(Change::Reload),
+            Self::Reload(ReloadArgs { what: None }) => Command::Change(Change::Reload),
+            Self::Reload(ReloadArgs { what: Some(ReloadWhat::Sources) }) => Command::Change(Change::ReloadSources),
             Self::Burst(one) => Command::Change(Change::Burst { source: source(one) }),
             Self::Online(one) => Command::Change(Change::Online { source: source(one) }),
             Self::Offline(one) => Command::Change(Change::Offline { source: source(one) }),
             Self::Refresh(one) => Command::Change(Change::Refresh { source: source(one) }),
             Self::Cyclelogs => Command::Change(Change::CycleLogs),
+            Self::Onoffline => Command::Change(Change::OnOffline),
             Self::Rekey => Command::Change(Change::Rekey),
             Self::Bootstrap(BootstrapArgs { change: BootstrapChange::ResetFloor }) => {
                 Command::Change(Change::ResetFloor)
@@ -393,6 +412,7 @@ mod tests {
             "burst",
             "online",
             "offline",
+            "onoffline",
             "refresh",
             "rekey",
             "cyclelogs",
@@ -404,6 +424,8 @@ mod tests {
         }
         let forget = parse("ntpctl pools forget time.example --socket /a").command.request().unwrap();
         assert_eq!(forget, Some(Command::Change(Change::PoolsForget { name: "time.example".to_owned() })));
+        let sources = parse("ntpctl reload sources").command.request().unwrap();
+        assert_eq!(sources, Some(Command::Change(Change::ReloadSources)));
         let steps = parse("ntpctl makestep 0.5 -1").command.request().unwrap();
         assert_eq!(steps.map(|command| command.word()), Some("makestep-config"));
         let off = parse("ntpctl local off").command.request().unwrap();

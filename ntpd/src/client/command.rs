@@ -103,19 +103,13 @@ impl Client {
                 let present = self.clock.now();
                 self.engine.step_now(present);
             }
-            Change::Burst { source } | Change::Online { source } => {
-                let burst = matches!(change, Change::Burst { .. });
+            Change::Burst { source } => {
                 for id in self.find(source.as_deref())? {
-                    self.engine.refresh_source(now::monotonic(), id, burst);
+                    self.engine.refresh_source(now::monotonic(), id, true);
                 }
             }
-            Change::Offline { source } => {
-                let present = self.clock.now();
-                for id in self.find(source.as_deref())? {
-                    self.engine.stop_source(present, id);
-                    self.waiting.remove(&id);
-                }
-            }
+            Change::Online { source } => self.take_online(source.as_deref())?,
+            Change::Offline { source } => self.take_offline(source.as_deref())?,
             Change::Refresh { source } => self.look_up_again(source.as_deref())?,
             Change::ResetFloor => self.reset_floor(),
             Change::PoolsForget { name } => {
@@ -134,7 +128,7 @@ impl Client {
                 self.engine.choose_again(present);
             }
             Change::OnOffline => self.follow_routes(),
-            Change::Reload | Change::Rekey | Change::Shutdown => {
+            Change::Reload | Change::ReloadSources | Change::Rekey | Change::Shutdown => {
                 return Err(ControlError::new(ErrorKind::Failed, "not for the client side"));
             }
         }
@@ -142,8 +136,51 @@ impl Client {
         Ok(())
     }
 
+    fn take_online(&mut self, wanted: Option<&str>) -> Result<(), ControlError> {
+        let (sources, groups) = self.find_all(wanted)?;
+        for number in groups {
+            self.groups.get_mut(&number).into_iter().for_each(|group| group.offline = false);
+        }
+        for id in sources {
+            self.engine.refresh_source(now::monotonic(), id, false);
+        }
+        Ok(())
+    }
+
+    /// A name that is meant as a whole finds no other servers meanwhile.
+    fn take_offline(&mut self, wanted: Option<&str>) -> Result<(), ControlError> {
+        let present = self.clock.now();
+        let (sources, groups) = self.find_all(wanted)?;
+        for id in &sources {
+            self.engine.stop_source(present, *id);
+            self.waiting.remove(id);
+        }
+        for number in groups {
+            let Some(group) = self.groups.get_mut(&number) else { continue };
+            group.offline |= group.members.values().all(|active| sources.contains(&active.source));
+        }
+        Ok(())
+    }
+
+    /// The sources that are meant, and the names that they are of, or that are meant themselves.
+    fn find_all(&self, wanted: Option<&str>) -> Result<(Vec<SourceId>, Vec<usize>), ControlError> {
+        let sources = find(&self.info, wanted);
+        let is_meant = |group: &super::Group| {
+            wanted.is_none_or(|name| group.configured.name().eq_ignore_ascii_case(name))
+                || group.members.values().any(|active| sources.contains(&active.source))
+        };
+        let groups: Vec<usize> =
+            self.groups.iter().filter(|(_, group)| is_meant(group)).map(|(number, _)| *number).collect();
+        match wanted {
+            Some(name) if sources.is_empty() && groups.is_empty() => Err(ControlError::no_source(name)),
+            Some(_) | None => Ok((sources, groups)),
+        }
+    }
+
     /// Asks those to which there is a route (a connected socket finds out without sending anything), and no others.
     fn follow_routes(&mut self) {
+        // Where the others are is only found out by asking.
+        self.groups.values_mut().for_each(|group| group.offline = false);
         let present = self.clock.now();
         for id in find(&self.info, None) {
             let Some(address) = self.info.get(&id).map(|info| info.address) else { continue };
@@ -168,16 +205,7 @@ impl Client {
 
     /// Finds out anew where these sources are, and where those are that have no source yet. The sources go on meanwhile.
     fn look_up_again(&mut self, wanted: Option<&str>) -> Result<(), ControlError> {
-        let sources = find(&self.info, wanted);
-        let is_meant = |group: &super::Group| {
-            wanted.is_none_or(|name| group.configured.name().eq_ignore_ascii_case(name))
-                || group.members.values().any(|active| sources.contains(&active.source))
-        };
-        let numbers: Vec<usize> =
-            self.groups.iter().filter(|(_, group)| is_meant(group)).map(|(number, _)| *number).collect();
-        if let (Some(name), true) = (wanted, numbers.is_empty()) {
-            return Err(ControlError::no_source(name));
-        }
+        let (_, numbers) = self.find_all(wanted)?;
         numbers.into_iter().for_each(|number| self.refresh_group(number));
         Ok(())
     }

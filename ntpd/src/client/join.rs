@@ -145,5 +145,6 @@ fn source_config(
         authentication,
         trust,
         options: options.select,
+        rules: options.rules,
     }
 }

@@ -17,11 +17,12 @@ use rand_core::Rng as _;
 use super::{
     Client, Event,
     refused::Refused,
+    renew::own_exchanger,
     saved::{Fresh, Origin},
 };
 use crate::{
     config::{Config, Host, NtsUse, Pool, Require, Server, SourceOptions},
-    ke::connect::KeProblem,
+    ke::connect::{KeProblem, KeyExchanger},
     now,
     pool::{Mode, Spec},
     resolve::ServiceAnswer,
@@ -114,6 +115,10 @@ pub(super) struct Group {
     pub(super) entry: usize,
     pub(super) configured: Configured,
     pub(super) key: Option<SymmetricKey>,
+    /// Exchanges its keys, if its certificates are judged by roots of its own.
+    pub(super) exchanger: Option<KeyExchanger>,
+    /// Nobody is asked, not even by the mode.
+    pub(super) offline: bool,
     /// Finds members.
     pub(super) mode: Mode,
     pub(super) members: BTreeMap<MemberId, Active>,
@@ -153,7 +158,7 @@ impl Group {
         waiting.chain(self.retiring.iter().copied()).collect()
     }
 
-    fn sources(&self) -> Vec<SourceId> {
+    pub(super) fn sources(&self) -> Vec<SourceId> {
         self.members.values().map(|active| active.source).chain(self.retiring.iter().copied()).collect()
     }
 }
@@ -193,7 +198,7 @@ impl Client {
         }
     }
 
-    fn add_group(&mut self, entry: usize, configured: Configured, key: Option<SymmetricKey>) {
+    pub(super) fn add_group(&mut self, entry: usize, configured: Configured, key: Option<SymmetricKey>) {
         let seed = self.random.next_u64();
         let remembered = self.store.remembered(&configured.name());
         let spec = match &configured {
@@ -201,12 +206,15 @@ impl Client {
             Configured::Server(server) => Spec::of_server(server, remembered, seed),
         };
         let mut mode = Mode::new(spec);
-        mode.resume(self.known_services(&configured));
+        let exchanger = own_exchanger(&self.exchanger, &configured);
+        mode.resume(self.known_services(&configured, exchanger.as_ref()));
         mode.set_target(configured.count());
         let group = Group {
             entry,
+            offline: configured.options().offline,
             configured,
             key,
+            exchanger,
             mode,
             members: BTreeMap::new(),
             retiring: VecDeque::new(),
@@ -250,28 +258,6 @@ impl Client {
         self.add_groups(config, keys);
     }
 
-    /// Begins anew with every name whose sources have NTS.
-    pub(super) fn restart_authenticated(&mut self) {
-        let has_nts = |group: &Group| group.sources().iter().any(|id| self.engine.uses_nts(*id) == Some(true));
-        let names: Vec<String> =
-            self.groups.values().filter(|group| has_nts(group)).map(|group| group.configured.name()).collect();
-        names.iter().for_each(|name| self.restart_group(name));
-    }
-
-    /// Begins anew with a name.
-    pub(super) fn restart_group(&mut self, name: &str) {
-        let named = |(_, group): &(&usize, &Group)| group.configured.name() == name;
-        let found = self.groups.iter().find(named).map(|(number, _)| *number);
-        found.into_iter().for_each(|number| self.restart(number));
-    }
-
-    /// The same by its number, which changes: answers to what it has asked are for nobody.
-    pub(super) fn restart(&mut self, number: usize) {
-        let Some(group) = self.groups.remove(&number) else { return };
-        group.sources().into_iter().for_each(|source| self.drop_source(source));
-        self.add_group(group.entry, group.configured, group.key);
-    }
-
     pub(super) fn drop_source(&mut self, source: SourceId) {
         self.waiting.remove(&source);
         self.info.remove(&source);
@@ -286,6 +272,10 @@ impl Client {
         let numbers: Vec<usize> = self.groups.keys().copied().collect();
         for number in numbers {
             while let Some(group) = self.groups.get_mut(&number) {
+                if group.offline {
+                    group.timeout = None;
+                    break;
+                }
                 match group.mode.poll_output() {
                     PoolOutput::Ask(id, question) => self.ask(number, id, question),
                     PoolOutput::Join(member) => self.join(number, member),
@@ -326,7 +316,10 @@ impl Client {
             self.handle_answered(number, Answered { keys: Some(Box::new(keys)), ..plain(id, (answer, None)) });
             return;
         }
-        let (mut resolver, mut exchanger) = (self.resolver.clone(), self.exchanger.clone());
+        let family = self.groups.get(&number).and_then(|group| group.configured.options().family);
+        let own = self.groups.get(&number).and_then(|group| group.exchanger.as_ref());
+        let mut exchanger = own.unwrap_or(&self.exchanger).clone().within(family);
+        let mut resolver = self.resolver.clone().within(family);
         match &question {
             Question::Addresses { name, port } => {
                 resolver = resolver.with_hints(name.clone(), self.hints(number, name, *port));

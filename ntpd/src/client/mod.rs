@@ -28,6 +28,7 @@ mod netlink;
 mod network;
 mod record;
 mod refused;
+mod renew;
 mod request;
 mod restore;
 mod saved;
@@ -266,6 +267,7 @@ impl Client {
     pub fn reconfigure(&mut self, config: &Config, keys: &[SymmetricKey], exchanger: KeyExchanger, other_trust: bool) {
         self.resolver = exchanger.resolver().clone();
         self.exchanger = exchanger;
+        self.renew_exchangers();
         if other_trust {
             self.store.distrust();
             self.restart_authenticated();
@@ -328,7 +330,7 @@ impl Client {
     pub fn has_measured_all(&mut self) -> bool {
         let present = self.clock.now();
         let measured = self.engine.sources(present).all(|report| report.state == SourceState::Online);
-        measured && self.groups.values().all(|group| !group.members.is_empty())
+        measured && self.groups.values().all(|group| group.offline || !group.members.is_empty())
     }
 
     /// Shows every source with its estimate.

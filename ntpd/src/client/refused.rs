@@ -35,7 +35,11 @@ impl Group {
         let name = self.configured.name();
         let missing = self.is_empty().then(|| Unresolved {
             name: name.clone(),
-            reason: self.problem.clone().unwrap_or_else(|| "waiting for its first answer".into()),
+            reason: match &self.problem {
+                _ if self.offline => "offline".into(),
+                Some(problem) => problem.clone(),
+                None => "waiting for its first answer".into(),
+            },
         });
         // What is wrong with a server that was named itself is told there, or at its source.
         let is_told = missing.is_some() || matches!(self.configured, Configured::Server(_));

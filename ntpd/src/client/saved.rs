@@ -14,6 +14,7 @@ use ntp_proto::{
 use super::{BUILT, Client, absent::Roll, members::Configured};
 use crate::{
     clock::LocalClock,
+    ke::connect::KeyExchanger,
     now,
     state::{
         Drift, LastTime, Places, PoolMemory, PoolRecord, Record, Recovered, SavedSource, SoftDrift, Sources,
@@ -234,7 +235,7 @@ fn found<T: Record>(recovered: Recovered<T>) -> Option<T> {
 impl Client {
     /// Targets of service records that keys from the last run are for. A restart goes on with them as if the daemon had not
     /// stopped: answers to the same question differ in large pools, and most of the keys would be wasted.
-    pub(super) fn known_services(&mut self, configured: &Configured) -> Vec<Service> {
+    pub(super) fn known_services(&mut self, configured: &Configured, own: Option<&KeyExchanger>) -> Vec<Service> {
         let (unix, pool) = (self.unix(), configured.name());
         if !configured.require().is_empty() {
             return Vec::new();
@@ -245,24 +246,35 @@ impl Client {
             let of_records = saved.key_exchange != pool && target.address().is_none();
             let (server, port) = (target.clone(), saved.key_exchange_port);
             let question = KeyExchange { server, port, addresses: None, validated: true, denied: Vec::new() };
-            let fits = of_records && self.fit(saved, &pool, &question, unix).is_some();
+            let fits = of_records && self.fit(saved, configured, own, &question, unix).is_some();
             fits.then_some(Service { priority: 0, weight: 0, port, target })
         };
         self.store.sources.iter().filter_map(service).take(MAX_MEMBERS).collect()
     }
 
     /// The origin of saved keys if they are for this configured name, had in answer to the same question, and of use still.
-    fn fit(&self, saved: &SavedSource, name: &str, question: &KeyExchange, unix: i64) -> Option<Origin> {
-        let algorithm = AeadAlgorithm::from_id(saved.algorithm);
-        let wanted = saved.configured == name && algorithm.is_some_and(|one| self.exchanger.offers(one));
-        Origin::of_record(saved, question, self.exchanger.trusted(), unix).filter(|_| wanted)
+    fn fit(
+        &self,
+        saved: &SavedSource,
+        configured: &Configured,
+        own: Option<&KeyExchanger>,
+        question: &KeyExchange,
+        unix: i64,
+    ) -> Option<Origin> {
+        let exchanger = own.unwrap_or(&self.exchanger);
+        let offered = AeadAlgorithm::from_id(saved.algorithm).is_some_and(|one| exchanger.offers(one));
+        let in_family = configured.options().family.is_none_or(|family| family.has(saved.address.ip()));
+        let wanted = saved.configured == configured.name() && offered && in_family;
+        Origin::of_record(saved, question, exchanger.trusted(), unix).filter(|_| wanted)
     }
 
     /// Keys from the last run for a member of this group, had in answer to the same question, if there are any.
     pub(super) fn take_saved(&mut self, group: usize, question: &KeyExchange) -> Option<(Negotiated, Fresh)> {
-        let name = self.groups.get(&group)?.configured.name();
         let unix = self.unix();
-        let fits = |(index, saved)| Some((index, self.fit(saved, &name, question, unix)?));
+        let group = self.groups.get(&group)?;
+        let fits = |(index, saved)| {
+            Some((index, self.fit(saved, &group.configured, group.exchanger.as_ref(), question, unix)?))
+        };
         let (index, origin) = self.store.sources.iter().enumerate().find_map(fits)?;
         let saved = self.store.sources.remove(index);
         // TLSA records are looked up at each exchange, for they may be withdrawn: they vouch for no keys of another run.

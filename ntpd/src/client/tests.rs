@@ -25,6 +25,7 @@ use crate::{
 mod boot;
 mod chains;
 mod local;
+mod offline;
 mod saved;
 
 /// A hardware clock has set the time.

@@ -15,7 +15,7 @@ use ntp_proto::{
 };
 
 use super::{
-    Config, Serve, ServeNts, Server, clock, control, files, keys, local, logging,
+    Added, Config, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, clock, control, files, keys, local, logging,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -44,8 +44,14 @@ const MAX_SOCKET_PATH: usize = 107;
 const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/ntpd";
 
 /// Checks a whole configuration; where something is wrong, what is returned means nothing.
-pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Vec<SymmetricKey>) {
+pub(super) fn check(
+    table: Table,
+    whole: &Place,
+    default_directories: &[&str],
+    report: &Report,
+) -> (Config, Vec<SymmetricKey>) {
     let mut root = Section::new(String::new(), whole.clone(), table, report);
+    let source_directories = source_directories(&mut root, default_directories);
     let pools = sources::pools(root.raw("pool"), report);
     let servers = sources::servers(root.raw("server"), report);
     let (key_file, keys) = root.section("keys").map_or((None, None), |section| key_file(section, report));
@@ -66,16 +72,35 @@ pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Ve
         chronyc,
         log,
         log_files,
+        source_directories,
         pools,
         servers: servers.into_iter().map(|found| found.value).collect(),
     };
-    if config.pools.is_empty() && config.servers.is_empty() {
+    let directories_given = config.source_directories.iter().ne(default_directories.iter().map(Path::new));
+    if config.pools.is_empty() && config.servers.is_empty() && !directories_given {
         let what = "no source of time, the clock will not be set";
         report.warning(whole, "", Wrong::new(what).accepted("for example `pool = \"time.example\"`"));
     }
     // A second `remove` belongs to the file it stands in; what is left here is none.
     root.finish();
     (config, keys.unwrap_or_default())
+}
+
+/// Checks a file that may hold nothing but sources. Whether there are the keys that they name is not known here.
+pub(super) fn check_sources(table: Table, whole: &Place, report: &Report) -> Vec<Added> {
+    let mut root = Section::new(String::new(), whole.clone(), table, report);
+    let pools = sources::pools(root.raw("pool"), report);
+    let servers = sources::servers(root.raw("server"), report);
+    root.finish();
+    let servers = servers.into_iter().map(|found| Added::Server(found.value));
+    pools.into_iter().map(Added::Pool).chain(servers).collect()
+}
+
+fn source_directories(root: &mut Section<'_>, default: &[&str]) -> Vec<PathBuf> {
+    let Some(given) = root.list("source-directories", MAX_SOURCE_DIRECTORIES, path_text) else {
+        return default.iter().map(PathBuf::from).collect();
+    };
+    given.into_iter().filter_map(|found| path(Some(found))).map(|found| found.value).collect()
 }
 
 /// Reads a section of a single path.

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use ntp_proto::{
     discipline::{ChangeLimit, MAX_UPDATE_SKEW, StepLimit},
-    select::SelectConfig,
+    select::{AuthSelect, SelectConfig},
     time::Rate,
 };
 
@@ -37,6 +37,14 @@ const DEFAULT_MAX_FREQUENCY: Rate = Rate::from_ppm(500.0);
 
 /// Words for [`LeapUse`].
 pub(super) const LEAP: &[(&str, LeapUse)] = &[("system", LeapUse::System), ("ignore", LeapUse::Ignore)];
+
+/// Words for [`AuthSelect`].
+pub(super) const AUTH_SELECT: &[(&str, AuthSelect)] = &[
+    ("require", AuthSelect::Require),
+    ("prefer", AuthSelect::Prefer),
+    ("mix", AuthSelect::Mix),
+    ("ignore", AuthSelect::Ignore),
+];
 
 /// Corrections above this are logged, as in chrony.
 const DEFAULT_LOG_CHANGE: Duration = Duration::from_secs(1);
@@ -79,6 +87,8 @@ pub(super) fn clock(section: Option<Section<'_>>) -> ClockSettings {
     settings.select.max_jitter = seconds("max-jitter", limits.max_jitter);
     let min_sources = section.field("min-sources", values::integer(1..=16_u8));
     settings.select.min_sources = min_sources.map_or(limits.min_sources, |found| found.value.into());
+    settings.select.auth =
+        section.field("auth-select-mode", values::word(AUTH_SELECT)).map_or(limits.auth, |found| found.value);
     settings.leap = section.field("leap", values::word(LEAP)).map_or(LeapUse::System, |found| found.value);
     settings.leap_file = leap_file(&mut section);
     section.finish();

@@ -9,18 +9,20 @@ use std::{
 use ntp_proto::{
     discipline::{ChangeLimit, StepLimit},
     server::LocalConfig,
+    source::SampleRules,
     time::{NtpDuration, Rate},
 };
 
 use super::{
     ChronycSettings, ClockSettings, Config, Host, Pool, Serve, ServeNts, Server, SourceOptions, clock, control,
-    logging, sources, trust,
-    values::{show_duration, word_for},
+    logging, options, sources, trust,
+    values::{show_duration, show_signed_seconds, word_for},
 };
 
 /// Writes the file. Reading it again makes the same configuration.
 pub(super) fn explain(config: &Config) -> String {
     let mut out = Out(String::new());
+    out.list("source-directories", config.source_directories.iter().map(|directory| directory.display()));
     for pool in &config.pools {
         explain_pool(pool, &mut out);
     }
@@ -164,7 +166,33 @@ fn explain_options(options: &SourceOptions, out: &mut Out) {
     out.plain("burst", options.burst);
     out.plain("interleaved", options.interleaved);
     out.plain("version", options.version);
-    out.list("select", sources::select_words(options.select));
+    out.plain("offline", options.offline);
+    if let Some(family) = options.family {
+        out.string("family", word_for(options::FAMILIES, &family));
+    }
+    explain_rules(&options.rules, out);
+    if let Some(roots) = &options.roots {
+        out.string("certificates", word_for(trust::ROOTS, &roots.which));
+        if let Some(file) = &roots.file {
+            out.path("certificate-file", file);
+        }
+    }
+    out.list("select", options::select_words(options.select));
+}
+
+fn explain_rules(rules: &SampleRules, out: &mut Out) {
+    out.string("offset", show_signed_seconds(rules.correction));
+    out.plain("min-stratum", rules.min_stratum);
+    out.string("max-delay", show_duration(Duration::from_secs_f64(rules.max_delay)));
+    if let Some(ratio) = rules.max_delay_ratio {
+        out.plain("max-delay-ratio", ratio);
+    }
+    if let Some(deviations) = rules.max_delay_deviations {
+        out.plain("max-delay-dev-ratio", deviations);
+    }
+    out.plain("min-samples", rules.min_samples);
+    out.plain("max-samples", rules.max_samples);
+    out.plain("poll-target", rules.poll_target);
 }
 
 fn explain_clock(settings: &ClockSettings, out: &mut Out) {
@@ -187,6 +215,7 @@ fn explain_clock(settings: &ClockSettings, out: &mut Out) {
     out.string("max-distance", show_duration(Duration::from_secs_f64(settings.select.max_distance)));
     out.string("max-jitter", show_duration(Duration::from_secs_f64(settings.select.max_jitter)));
     out.plain("min-sources", settings.select.min_sources);
+    out.string("auth-select-mode", word_for(clock::AUTH_SELECT, &settings.select.auth));
     out.string("leap", word_for(clock::LEAP, &settings.leap));
     if let Some(file) = &settings.leap_file {
         out.path("leap-file", file);

@@ -13,7 +13,7 @@ use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
-    Config, Loaded, check,
+    Added, Config, Loaded, check,
     problem::{Place, Problems, Report, Wrong},
     raw,
 };
@@ -27,6 +27,10 @@ const DROP_IN_DIRECTORY: &str = "conf.d";
 
 /// Where both are.
 const DIRECTORY: &str = "/etc/ntpd";
+
+/// Where more sources are looked for, unless the files say otherwise: those of the administrator, and those that scripts
+/// write which hear of servers by DHCP.
+pub(crate) const SOURCE_DIRECTORIES: [&str; 2] = ["/etc/ntpd/sources.d", "/run/ntpd-dhcp"];
 
 /// Most files in the drop-in directory.
 const MAX_DROP_INS: usize = 256;
@@ -73,9 +77,21 @@ impl Config {
     pub fn parse(place: &str, text: &str) -> Result<Self, Problems> {
         let (report, path) = (Report::default(), Path::new(place));
         let table = raw::parse(path, text, &report);
-        let (config, _) = check::check(table, &Place::whole(path), &report);
+        let (config, _) = check::check(table, &Place::whole(path), &[], &report);
         report.finish().map(|_| config)
     }
+}
+
+/// Reads the text of a file that may hold nothing but `pool` and `server`.
+///
+/// # Errors
+///
+/// Everything that is wrong, up to a limit.
+pub fn parse_sources(path: &Path, text: &str) -> Result<Vec<Added>, Problems> {
+    let report = Report::default();
+    let table = raw::parse(path, text, &report);
+    let sources = check::check_sources(table, &Place::whole(path), &report);
+    report.finish().map(|_| sources)
 }
 
 /// Whether there is a configuration in its usual place.
@@ -93,7 +109,7 @@ fn load_files(main: &Path, drop_ins: Option<&Path>) -> Result<Loaded, Problems> 
     let mut table = raw::Table::new();
     let mut paths = vec![main.to_path_buf()];
     if let Some(directory) = drop_ins {
-        match list(directory) {
+        match list(directory, &["toml"]) {
             Ok(found) => paths.extend(found),
             Err(error) => report.error(&Place::whole(directory), "", cannot("read this directory", &error)),
         }
@@ -107,12 +123,14 @@ fn load_files(main: &Path, drop_ins: Option<&Path>) -> Result<Loaded, Problems> 
             Err(wrong) => report.error(&Place::whole(path), "", wrong),
         }
     }
-    let (config, keys) = check::check(table, &Place::whole(main), &report);
+    // A file that is named counts alone.
+    let directories: &[&str] = if drop_ins.is_some() { &SOURCE_DIRECTORIES } else { &[] };
+    let (config, keys) = check::check(table, &Place::whole(main), directories, &report);
     report.finish().map(|warnings| Loaded { config, keys, warnings })
 }
 
-/// The `*.toml` files of a directory in the order of their names; none if it does not exist.
-fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// The files of a directory with one of these extensions, in the order of their names; none if it does not exist.
+pub(crate) fn list(directory: &Path, extensions: &[&str]) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -122,7 +140,7 @@ fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
     for entry in entries {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
-        if !hidden && path.extension().is_some_and(|extension| extension == "toml") {
+        if !hidden && path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known)) {
             paths.push(path);
         }
         if paths.len() > MAX_DROP_INS {
@@ -160,7 +178,8 @@ fn read_bytes(path: &Path) -> Result<(Vec<u8>, Metadata), Wrong> {
     Ok((bytes, metadata))
 }
 
-fn read_text(path: &Path) -> Result<(String, Metadata), Wrong> {
+/// The text of a file that decides what the daemon does.
+pub(crate) fn read_text(path: &Path) -> Result<(String, Metadata), Wrong> {
     let (bytes, metadata) = read_bytes(path)?;
     let text = String::from_utf8(bytes).map_err(|_| Wrong::new("this file is not UTF-8 text"))?;
     Ok((text, metadata))

@@ -19,6 +19,7 @@ use ntp_proto::{
     pool::Name,
     select::{SelectConfig, SelectOptions},
     server::{LocalConfig, RateLimit},
+    source::SampleRules,
     time::{PollInterval, Rate},
     wire::mac::SymmetricKey,
 };
@@ -32,6 +33,7 @@ mod files;
 mod keys;
 mod local;
 mod logging;
+mod options;
 mod problem;
 mod raw;
 mod section;
@@ -44,11 +46,13 @@ mod values;
 
 use crate::{log_files::LogFiles, observe::chronyc::Access};
 
+pub(crate) use options::{DELAYS, DEVIATIONS, MAX_CORRECTION, RATIOS};
+
 pub use amend::{AddFault, Added, Amendments};
-pub use files::{Origin, load, standard_exists};
-pub(crate) use files::{certificates, cookie_secrets};
+pub use files::{Origin, load, parse_sources, standard_exists};
+pub(crate) use files::{SOURCE_DIRECTORIES, certificates, cookie_secrets, list, read_text};
 pub use problem::{Place, Problem, Problems, Wrong};
-pub(crate) use values::show_duration;
+pub(crate) use values::{show_duration, show_signed_seconds};
 
 /// The port of NTP (RFC 5905).
 pub const NTP_PORT: u16 = 123;
@@ -61,6 +65,9 @@ pub const MAX_POOLS: usize = 16;
 
 /// Most `[[server]]` entries.
 pub const MAX_SERVERS: usize = 64;
+
+/// Most directories of files with sources, as in chrony.
+pub const MAX_SOURCE_DIRECTORIES: usize = 10;
 
 /// What NTS may use unless the file says otherwise. AES-SIV-CMAC-256 leads because every server has it and all derive its
 /// keys alike; AES-128-GCM-SIV saves octets, but many servers derive its keys in a way of their own, which costs a refused
@@ -78,6 +85,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Single servers.
     pub servers: Vec<Server>,
+    /// Directories of files with more of both, which come and go; at most [`MAX_SOURCE_DIRECTORIES`].
+    pub source_directories: Vec<PathBuf>,
     /// How the clock is set.
     pub clock: ClockSettings,
     /// What is served, if anything.
@@ -203,8 +212,45 @@ pub struct SourceOptions {
     pub interleaved: bool,
     /// NTP version of requests, 3 or 4.
     pub version: u8,
+    /// Ask nobody, not even where it is, before `ntpctl online`.
+    pub offline: bool,
+    /// Addresses of this family alone.
+    pub family: Option<Family>,
+    /// What is asked of its measurements.
+    pub rules: SampleRules,
+    /// The roots that its certificates are judged by, if not those of all.
+    pub roots: Option<SourceRoots>,
     /// How the source is used in selection.
     pub select: SelectOptions,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+impl Family {
+    /// Whether an address is of it.
+    #[must_use]
+    pub const fn has(self, address: IpAddr) -> bool {
+        match self {
+            Self::Ipv4 => address.is_ipv4(),
+            Self::Ipv6 => address.is_ipv6(),
+        }
+    }
+}
+
+/// The roots that the certificates of one source are judged by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceRoots {
+    /// Which.
+    pub which: TrustRoots,
+    /// Roots of its own, PEM; there is one unless those of the system count alone.
+    pub file: Option<PathBuf>,
 }
 
 /// How a pool name is turned into servers.

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use ntp_proto::{ids::KeyId, pool::MAX_MEMBERS, select::SelectOptions, time::PollInterval};
+use ntp_proto::{ids::KeyId, pool::MAX_MEMBERS};
 
 use super::{
-    Host, MAX_POOLS, MAX_SERVERS, NTP_PORT, NTS_KE_PORT, NtsUse, Pool, PoolModeName, Require, Server, SourceOptions,
+    Family, Host, MAX_POOLS, MAX_SERVERS, NTP_PORT, NTS_KE_PORT, NtsUse, Pool, PoolModeName, Require, Server,
+    options::{options, own_roots},
     problem::{Place, Report, Wrong},
     raw::{Data, Entry, Table, Value},
     section::{Found, Section},
@@ -29,30 +30,11 @@ pub(super) const NTS: &[(&str, NtsUse)] = &[("auto", NtsUse::Auto), ("require", 
 const REQUIRE: &[(&str, Require)] =
     &[("dnssec", Require { dnssec: true, dane: false }), ("dane", Require { dnssec: false, dane: true })];
 
-/// What `select` may say.
-const SELECT: &[(&str, SelectOptions)] = &[
-    ("prefer", SelectOptions { prefer: true, ..NO_OPTIONS }),
-    ("trust", SelectOptions { trust: true, ..NO_OPTIONS }),
-    ("require", SelectOptions { require: true, ..NO_OPTIONS }),
-    ("noselect", SelectOptions { noselect: true, ..NO_OPTIONS }),
-];
-
-const NO_OPTIONS: SelectOptions = SelectOptions { noselect: false, prefer: false, trust: false, require: false };
-
-/// Poll intervals of chrony: 64 s to 1024 s.
-const DEFAULT_POLL: (i8, i8) = (6, 10);
-
 /// Most hints of where a name leads.
 const MAX_HINTS: usize = 8;
 
 /// Members of a pool, unless the file says otherwise.
 const DEFAULT_COUNT: usize = 4;
-
-/// The words that make up these options.
-pub(super) fn select_words(options: SelectOptions) -> Vec<&'static str> {
-    let given = [options.prefer, options.trust, options.require, options.noselect];
-    SELECT.iter().zip(given).filter_map(|((word, _), given)| given.then_some(*word)).collect()
-}
 
 /// The words that make up these requirements.
 pub(super) fn require_words(require: Require) -> Vec<&'static str> {
@@ -132,7 +114,13 @@ fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
     let nts = section.field("nts", values::word(NTS));
     let port = section.field("port", values::integer(1..=u16::MAX));
     let ke_port = section.field("ke-port", values::integer(1..=u16::MAX));
-    let options = options(&mut section);
+    let mut options = options(&mut section);
+    let is_plain = match (mode, &nts) {
+        (PoolModeName::Classic, _) => Some("mode \"classic\" is plain NTP"),
+        (_, Some(Found { value: NtsUse::Off, .. })) => Some("nts = \"off\" is plain NTP"),
+        (_, _) => None,
+    };
+    options.roots = own_roots(&mut section, is_plain);
 
     let lacks = match (mode, &nts) {
         (PoolModeName::Classic, _) => Some("plain NTP, which mode \"classic\" is,".to_owned()),
@@ -143,7 +131,7 @@ fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
     let require = require(&mut section, lacks);
     let (address_hints, _) = address_hints(&mut section);
     let nts = nts_of_mode(mode, nts, &section);
-    let nts = if require.is_empty() { nts } else { NtsUse::Require };
+    let nts = if require.is_empty() && options.roots.is_none() { nts } else { NtsUse::Require };
     if let Some(name) = name.as_ref().filter(|_| mode == PoolModeName::Srv)
         && pool_srv::service_owner(&name.value).is_err()
     {
@@ -217,7 +205,23 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
     let nts = section.field("nts", values::word(NTS));
     let ke_port = section.field("ke-port", values::integer(1..=u16::MAX));
     let key = section.field("key", values::integer(1..=u32::MAX));
-    let options = options(&mut section);
+    let separate_port = section.field("port", values::integer(1..=u16::MAX));
+    if let (Some(Found { value: (_, Some(port)), .. }), Some(Found { place, .. })) = (&address, &separate_port) {
+        section.error(place, "port", Wrong::new(format!("`address` names a port already, {port}")));
+    }
+    let mut options = options(&mut section);
+    let is_plain = match (&key, &nts) {
+        (Some(_), _) => Some("a server with a symmetric key has none"),
+        (None, Some(Found { value: NtsUse::Off, .. })) => Some("nts = \"off\" is plain NTP"),
+        (None, _) => None,
+    };
+    options.roots = own_roots(&mut section, is_plain);
+    let contradicts = |family: Family| {
+        address.as_ref().is_some_and(|found| matches!(found.value.0, Host::Address(ip) if !family.has(ip)))
+    };
+    if options.family.is_some_and(contradicts) {
+        section.error(&section.place().clone(), "family", Wrong::new("`address` is an address of the other family"));
+    }
 
     let is_address = address.as_ref().is_some_and(|found| matches!(found.value.0, Host::Address(_)));
     let lacks = match (&key, &nts) {
@@ -237,7 +241,7 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
             NtsUse::Off
         }
         (Some(_), _) => NtsUse::Off,
-        (None, _) if !require.is_empty() => NtsUse::Require,
+        (None, _) if !require.is_empty() || options.roots.is_some() => NtsUse::Require,
         (None, given) => given.map_or(NtsUse::Auto, |nts| nts.value),
     };
     section.finish();
@@ -245,7 +249,7 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
     let Found { value: (host, port), place } = address?;
     let server = Server {
         host,
-        port: port.unwrap_or(NTP_PORT),
+        port: port.or_else(|| separate_port.map(|port| port.value)).unwrap_or(NTP_PORT),
         ke_port: ke_port.map_or(NTS_KE_PORT, |port| port.value),
         nts,
         key: key.map(|key| KeyId(key.value)),
@@ -254,46 +258,4 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
         options,
     };
     Some(Found { value: server, place })
-}
-
-fn options(section: &mut Section<'_>) -> SourceOptions {
-    let (min_poll, max_poll) = poll_range(section);
-    let mut flag = |key, default| section.field(key, values::boolean).map_or(default, |flag| flag.value);
-    let (iburst, burst, interleaved) = (flag("iburst", true), flag("burst", false), flag("interleaved", true));
-    let version = section.field("version", values::integer(3..=4_u8)).map_or(4, |version| version.value);
-    SourceOptions { min_poll, max_poll, iburst, burst, interleaved, version, select: select(section) }
-}
-
-/// Where only one end is given and lies beyond the other's default, the other follows, as in chrony.
-fn poll_range(section: &mut Section<'_>) -> (PollInterval, PollInterval) {
-    let default = |log2| PollInterval::new(log2).unwrap_or(PollInterval::MIN);
-    let (min, max) = (default(DEFAULT_POLL.0), default(DEFAULT_POLL.1));
-    match (section.field("min-poll", values::poll), section.field("max-poll", values::poll)) {
-        (Some(least), Some(most)) if least.value > most.value => {
-            let (least, most) = (least.value.log2_seconds(), most);
-            let what = format!("{} is less than `min-poll`, which is {least}", most.value.log2_seconds());
-            section.error(&most.place, "max-poll", Wrong::new(what));
-            (min, max)
-        }
-        (Some(least), Some(most)) => (least.value, most.value),
-        (Some(least), None) => (least.value, max.max(least.value)),
-        (None, Some(most)) => (min.min(most.value), most.value),
-        (None, None) => (min, max),
-    }
-}
-
-fn select(section: &mut Section<'_>) -> SelectOptions {
-    let mut all = NO_OPTIONS;
-    for Found { value, .. } in section.list("select", SELECT.len(), values::word(SELECT)).unwrap_or_default() {
-        all = SelectOptions {
-            noselect: all.noselect || value.noselect,
-            prefer: all.prefer || value.prefer,
-            trust: all.trust || value.trust,
-            require: all.require || value.require,
-        };
-    }
-    if all.noselect && all != (SelectOptions { noselect: true, ..NO_OPTIONS }) {
-        section.error(&section.place().clone(), "select", Wrong::new("`noselect` excludes the other words"));
-    }
-    all
 }

@@ -6,7 +6,7 @@ use strsim::damerau_levenshtein;
 const LATER: [&str; 2] = ["refclock", "observe"];
 
 /// Directives of chrony.conf, and the keys that do the same.
-const CHRONY: [(&str, &str); 25] = [
+const CHRONY: [(&str, &str); 29] = [
     ("makestep", "clock.step"),
     ("maxslewrate", "clock.max-slew-rate"),
     ("maxdrift", "clock.max-frequency"),
@@ -32,6 +32,10 @@ const CHRONY: [(&str, &str); 25] = [
     ("ntsserverkey", "serve.nts.private-key"),
     ("ntstrustedcerts", "trust.certificate-file"),
     ("ntsaeads", "trust.aeads"),
+    ("authselectmode", "clock.auth-select-mode"),
+    ("sourcedir", "source-directories"),
+    ("ntsport", "ke-port"),
+    ("certset", "certificate-file"),
 ];
 
 /// Keys of tables that are often written outside of them.

@@ -10,7 +10,8 @@ use ntp_proto::{
     discipline::{ChangeLimit, StepLimit},
     ids::KeyId,
     pool::Name,
-    select::{SelectConfig, SelectOptions},
+    select::{AuthSelect, SelectConfig, SelectOptions},
+    source::SampleRules,
     time::{PollInterval, Rate},
 };
 use proptest::prelude::*;
@@ -18,6 +19,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::log_files::LogFile;
+
+mod options;
 
 /// A directory of configuration files.
 struct Etc(TempDir);
@@ -159,7 +162,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[[pool]]\nname = \"a\"\nmode = \"lb\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"lb\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nmode = \"srv\"\nnts = \"off\"", "ntpd.toml:4:7: pool.nts: mode \"srv\" needs NTS; accepted: auto, require, or mode \"classic\"".into()),
         ("[[pool]]\nname = \"a\"\nnts = true", "ntpd.toml:3:7: pool.nts: expected a string, found a boolean; accepted: auto, require, off".into()),
-        ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: address-hints, burst, count, iburst, interleaved, ke-port, max-poll, min-poll, mode, name, nts, port, require, select, version".into()),
+        ("[[pool]]\nname = \"a\"\nminpoll = 3", "ntpd.toml:3:1: pool.minpoll: unknown key (did you mean `min-poll`?); accepted: address-hints, burst, certificate-file, certificates, count, family, iburst, interleaved, ke-port, max-delay, max-delay-dev-ratio, max-delay-ratio, max-poll, max-samples, min-poll, min-samples, min-stratum, mode, name, nts, offline, offset, poll-target, port, require, select, version".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 18", "ntpd.toml:3:12: pool.min-poll: 18 is out of range; accepted: -4 to 17 (log2 of seconds)".into()),
         ("[[pool]]\nname = \"a\"\nmin-poll = 8\nmax-poll = 7", "ntpd.toml:4:12: pool.max-poll: 7 is less than `min-poll`, which is 8".into()),
         ("[[pool]]\nname = \"a\"\niburst = 1", "ntpd.toml:3:10: pool.iburst: expected a boolean, found an integer; accepted: true, false".into()),
@@ -182,7 +185,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[clock]\nstep = { updates = -1 }", "ntpd.toml:2:20: clock.step.updates: -1 is out of range; accepted: 0 to 1000000, or \"always\"".into()),
         ("[clock]\nmax-slew-rate = 1e6", "ntpd.toml:2:17: clock.max-slew-rate: 1000000 is out of range; accepted: 1 to 100000 (parts per million)".into()),
         ("[clock]\nmax-slew-rate = nan", "ntpd.toml:2:17: clock.max-slew-rate: NaN is out of range; accepted: 1 to 100000 (parts per million)".into()),
-        ("[clock]\nmakestep = 1", "ntpd.toml:2:1: clock.makestep: unknown key (did you mean `clock.step`?); accepted: leap, leap-file, log-change, max-change, max-distance, max-frequency, max-jitter, max-slew-rate, max-update-skew, min-sources, step".into()),
+        ("[clock]\nmakestep = 1", "ntpd.toml:2:1: clock.makestep: unknown key (did you mean `clock.step`?); accepted: auth-select-mode, leap, leap-file, log-change, max-change, max-distance, max-frequency, max-jitter, max-slew-rate, max-update-skew, min-sources, step".into()),
         ("clock = 3", "ntpd.toml:1:9: clock: expected a table, found an integer".into()),
         ("[serve]\nallow = \"all\"\nlisten = \"0.0.0.0\"", "ntpd.toml:3:10: serve.listen: `0.0.0.0` cannot be listened on; accepted: an address with a port, such as \"0.0.0.0:123\" or \"[::]:123\"".into()),
         ("[serve]\nallow = \"all\"\nlisten = [\"[::]:123\", \"[::]:123\"]", "ntpd.toml:3:23: serve.listen: `[::]:123` was given before".into()),
@@ -206,7 +209,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[log]\nlevel = \"loud\"", "ntpd.toml:2:9: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace".into()),
         ("[keys]", "ntpd.toml:1:2: keys.file: missing".into()),
         ("remove = \"a\"", "ntpd.toml:1:10: remove: expected a list, found a string; accepted: a list of names of pools and addresses of servers".into()),
-        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, keys, log, pool, serve, server, state, trust".into()),
+        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, keys, log, pool, serve, server, source-directories, state, trust".into()),
     ] {
         match load(text) {
             Ok(config) => panic!("{text}\n{config:?}"),
@@ -396,15 +399,38 @@ fn arb_options() -> impl Strategy<Value = SourceOptions> {
             require
         }),
     ];
-    ((-4..=17_i8, -4..=17_i8), any::<(bool, bool, bool)>(), 3..=4_u8, select).prop_map(
-        |((a, b), (iburst, burst, interleaved), version, select)| SourceOptions {
+    let family = prop_oneof![Just(None), Just(Some(Family::Ipv4)), Just(Some(Family::Ipv6))];
+    let flags = any::<(bool, bool, bool, bool)>();
+    ((-4..=17_i8, -4..=17_i8), flags, 3..=4_u8, family, arb_rules(), select).prop_map(
+        |((a, b), (iburst, burst, interleaved, offline), version, family, rules, select)| SourceOptions {
             min_poll: PollInterval::new(a.min(b)).unwrap(),
             max_poll: PollInterval::new(a.max(b)).unwrap(),
             iburst,
             burst,
             interleaved,
             version,
+            offline,
+            family,
+            rules,
+            roots: None,
             select,
+        },
+    )
+}
+
+fn arb_rules() -> impl Strategy<Value = SampleRules> {
+    let ratio = || prop_oneof![Just(None), (1..1_000_u16).prop_map(|ratio| Some(f64::from(ratio) + 0.25))];
+    let nanos = -3_600_000_000_000_i64..=3_600_000_000_000;
+    (nanos, 0..=15_u8, 1..=8_000_000_u32, ratio(), ratio(), (1..=64_usize, 1..=64_usize), 1..=64_u8).prop_map(
+        |(nanos, min_stratum, delay, max_delay_ratio, max_delay_deviations, (a, b), poll_target)| SampleRules {
+            correction: Duration::from_nanos(nanos.unsigned_abs()).as_secs_f64().copysign(nanos as f64),
+            min_stratum,
+            max_delay: Duration::from_micros(delay.into()).as_secs_f64(),
+            max_delay_ratio,
+            max_delay_deviations,
+            min_samples: a.min(b),
+            max_samples: a.max(b),
+            poll_target,
         },
     )
 }
@@ -458,15 +484,22 @@ fn arb_server() -> impl Strategy<Value = Server> {
         any::<u16>().prop_map(|last| Host::Address([0x2001, 0xdb8, 0, 0, 0, 0, 0, last].into())),
         (0..99_u8).prop_map(|name| Host::Name(Name::parse(&format!("s{name}.example")).unwrap())),
     ];
-    (host, any::<(u16, u16)>(), arb_nts(), arb_options()).prop_map(|(host, (port, ke_port), nts, options)| Server {
-        address_hints: if matches!(host, Host::Name(_)) { hints(ke_port) } else { Vec::new() },
-        host,
-        port: port.max(1),
-        ke_port: ke_port.max(1),
-        nts,
-        key: None,
-        require: Require::default(),
-        options,
+    let own = any::<bool>();
+    (host, any::<(u16, u16)>(), arb_nts(), own, arb_options()).prop_map(|(host, (port, ke_port), nts, own, options)| {
+        Server {
+            options: SourceOptions {
+                family: options.family.filter(|family| !matches!(host, Host::Address(ip) if !family.has(ip))),
+                roots: (own && nts == NtsUse::Require).then_some(SourceRoots { which: TrustRoots::System, file: None }),
+                ..options
+            },
+            address_hints: if matches!(host, Host::Name(_)) { hints(ke_port) } else { Vec::new() },
+            host,
+            port: port.max(1),
+            ke_port: ke_port.max(1),
+            nts,
+            key: None,
+            require: Require::default(),
+        }
     })
 }
 
@@ -498,6 +531,7 @@ fn arb_clock() -> impl Strategy<Value = ClockSettings> {
                     min_sources,
                     max_distance: Duration::from_millis(distance).as_secs_f64(),
                     max_jitter: Duration::from_millis(jitter).as_secs_f64(),
+                    auth: if ignore { AuthSelect::Prefer } else { AuthSelect::Ignore },
                 },
                 leap: if ignore { LeapUse::Ignore } else { LeapUse::System },
             }
@@ -536,6 +570,7 @@ proptest! {
             cookie_period: Duration::from_secs(3_600),
         };
         let config = Config {
+            source_directories: ["/etc/ntpd/sources.d", "/run/a b"].map(PathBuf::from).to_vec(),
             pools,
             servers,
             clock,
@@ -567,6 +602,6 @@ proptest! {
     fn no_text_makes_it_panic(text in "(pool|server|\\[clock\\]|\\[\\[pool\\]\\]|step|=|\\{|\\}|\"|[a-z.-]|\n| |[0-9]|\\PC){0,60}") {
         let report = problem::Report::default();
         let table = raw::parse(Path::new("x"), &text, &report);
-        let _ = check::check(table, &Place::whole(Path::new("x")), &report);
+        let _ = check::check(table, &Place::whole(Path::new("x")), &[], &report);
     }
 }

@@ -29,6 +29,8 @@ const UNITS: [(&str, u128); 7] = [
 
 const DURATION: &str = "a number with a unit (ns, us, ms, s, min, h, d), such as \"1s\" or \"100ms\"";
 
+const SIGNED_DURATION: &str = "a number with a unit, also with a sign, such as \"1ms\" or \"-250us\"";
+
 const ADDRESS_AND_PORT: &str = "an address with a port, such as \"0.0.0.0:123\" or \"[::]:123\"";
 
 const ADDRESS: &str = "an address without a port, such as \"192.0.2.1\" or \"2001:db8::1\"";
@@ -83,10 +85,15 @@ where
 
 /// A number of a range, in parts per million.
 pub(super) fn ppm(range: RangeInclusive<f64>) -> impl Fn(&Data) -> Result<Rate, Wrong> {
-    move |data| number(data, &range, " (parts per million)").map(Rate::from_ppm)
+    move |data| number_of(data, &range, " (parts per million)").map(Rate::from_ppm)
 }
 
-fn number(data: &Data, range: &RangeInclusive<f64>, unit: &str) -> Result<f64, Wrong> {
+/// A number of a range.
+pub(super) fn number(range: RangeInclusive<f64>) -> impl Fn(&Data) -> Result<f64, Wrong> {
+    move |data| number_of(data, &range, "")
+}
+
+fn number_of(data: &Data, range: &RangeInclusive<f64>, unit: &str) -> Result<f64, Wrong> {
     let accepted = format!("{} to {}{unit}", range.start(), range.end());
     let value = match data {
         Data::Float(value) => *value,
@@ -153,6 +160,27 @@ pub(super) fn duration(range: RangeInclusive<Duration>) -> impl Fn(&Data) -> Res
         let limits = format!("{} to {}", show_duration(*range.start()), show_duration(*range.end()));
         Err(Wrong::new(format!("`{text}` is out of range")).accepted(limits))
     }
+}
+
+/// A duration with or without a sign, in seconds.
+pub(super) fn signed_seconds(most: Duration) -> impl Fn(&Data) -> Result<f64, Wrong> {
+    move |data| {
+        let Data::String(text) = data else { return Err(mismatch("a duration", data).accepted(SIGNED_DURATION)) };
+        let (sign, magnitude) = text.strip_prefix('-').map_or((1.0, text.as_str()), |rest| (-1.0, rest));
+        let value = parse_duration(magnitude.strip_prefix('+').filter(|_| sign > 0.0).unwrap_or(magnitude))
+            .ok_or_else(|| Wrong::new(format!("`{text}` is no duration")).accepted(SIGNED_DURATION))?;
+        if value > most {
+            let limits = format!("-{0} to {0}", show_duration(most));
+            return Err(Wrong::new(format!("`{text}` is out of range")).accepted(limits));
+        }
+        Ok(sign * value.as_secs_f64())
+    }
+}
+
+/// Writes what [`signed_seconds`] reads, to the nanosecond.
+pub(crate) fn show_signed_seconds(seconds: f64) -> String {
+    let sign = if seconds < 0.0 { "-" } else { "" };
+    format!("{sign}{}", show_duration(Duration::from_secs_f64(seconds.abs())))
 }
 
 /// Reads digits, perhaps with a decimal point, and a unit.

@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::roots::{self, RootsError};
 use crate::{
-    config::{DEFAULT_AEADS, NTP_PORT, Require, TrustSettings},
+    config::{DEFAULT_AEADS, Family, NTP_PORT, Require, SourceRoots, TrustSettings},
     resolve::{Hints, Resolver},
 };
 
@@ -121,6 +121,32 @@ impl KeyExchanger {
         let algorithms = DEFAULT_AEADS.to_vec();
         let (config, trusted) = (Ok(ClientConfig::new(&roots)?), roots.fingerprint());
         Ok(Self { config, algorithms, trusted, resolver, deadline: DEADLINE })
+    }
+
+    /// The same, but certificates are judged by these roots. If they cannot be used, that is said, and every exchange fails
+    /// for that reason: others never take their place.
+    #[must_use]
+    pub fn judging_by(&self, roots: &SourceRoots) -> Self {
+        let (certificates, certificate_file) = (roots.which, roots.file.clone());
+        let settings = TrustSettings { certificates, certificate_file, ..TrustSettings::default() };
+        let loaded = roots::load(&settings).map_err(|error| error.to_string()).and_then(|roots| {
+            let config = ClientConfig::new(&roots).map_err(|cause| cause.to_string())?;
+            Ok((config, roots.fingerprint()))
+        });
+        let (config, trusted) = match loaded {
+            Ok((config, trusted)) => (Ok(config), trusted),
+            Err(why) => {
+                tracing::warn!("{why}");
+                (Err(why), [0; 32])
+            }
+        };
+        Self { config, trusted, ..self.clone() }
+    }
+
+    /// The same, but it finds addresses of this family alone.
+    #[must_use]
+    pub fn within(self, family: Option<Family>) -> Self {
+        Self { resolver: self.resolver.within(family), ..self }
     }
 
     /// Whether an algorithm is one that is offered.
@@ -303,6 +329,9 @@ impl KeyExchanger {
             // RFC 8915 section 4.1.7: without a server record it is at the address of the key-exchange server.
             None => known.to_vec(),
             Some(text) => match text.parse::<IpAddr>() {
+                Ok(address) if !self.resolver.takes(address) => {
+                    return Err(Cause::BadNtpServer(format!("{address}, of a family of addresses that is not used")));
+                }
                 Ok(address) => vec![SocketAddr::new(address, port)],
                 Err(_) => {
                     let name = Name::parse(text).map_err(|_| Cause::BadNtpServer(format!("{text:?}")))?;

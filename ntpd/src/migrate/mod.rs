@@ -31,6 +31,7 @@ mod source;
 mod timesyncd;
 mod words;
 
+pub use chrony::read_sources;
 pub use format::Format;
 use input::Input;
 pub use input::{Fault, Place};

@@ -12,7 +12,7 @@ use super::{
     plan::{Directive, Plan, quote},
     serving::{Serving, ServingNts},
     settle::Roots,
-    source::{Kind, Protection, Source, canonical, split_port},
+    source::{Judges, Kind, Protection, Source, canonical, split_port},
 };
 
 /// Sources that must agree, unless the file says otherwise.
@@ -232,7 +232,7 @@ impl Reader {
         } else if let (Some(count), Kind::Pool) = (given.count.filter(|&count| count != 4), kind) {
             source.set(&mut self.plan, &format!("count {count}"), "count", &count.to_string());
         }
-        source.roots = given.roots.map(|file| (file, true));
+        source.roots = given.roots.map(|file| Judges::File(file, true));
         let (min, max) = given.poll;
         source.set_poll(&mut self.plan, min.or(poll.0), max.or(poll.1));
         for (key, why) in given.others {

@@ -10,7 +10,7 @@ use super::{
     source::{Kind, Protection, Source},
     words::{self, Fate, Simple},
 };
-use crate::config::Config;
+use crate::config::{Config, MAX_SOURCE_DIRECTORIES, SOURCE_DIRECTORIES};
 
 /// Tables of the new file, in their order.
 const TABLES: [&str; 8] = ["clock", "serve", "serve.nts", "trust", "keys", "control", "log", "log.files"];
@@ -60,6 +60,8 @@ struct Setting {
 pub(super) struct Plan {
     blocks: Vec<Vec<String>>,
     sources: Vec<Source>,
+    /// Directories of sources, with the comments before them.
+    directories: Vec<(String, Vec<String>)>,
     settings: Vec<Setting>,
     dropped: Vec<Dropped>,
 }
@@ -175,6 +177,18 @@ impl Plan {
         }
     }
 
+    /// Has a directory of sources read while the daemon runs.
+    pub(super) fn watch(&mut self, directive: &Directive, directory: &str) {
+        if self.directories.iter().any(|(known, _)| known == directory) {
+            return;
+        }
+        if self.directories.len() + SOURCE_DIRECTORIES.len() >= MAX_SOURCE_DIRECTORIES {
+            self.drop_part(directive, directory, format!("at most {MAX_SOURCE_DIRECTORIES} of these are possible"));
+        } else {
+            self.directories.push((directory.to_owned(), directive.comments.clone()));
+        }
+    }
+
     pub(super) fn sources(&self) -> &[Source] {
         &self.sources
     }
@@ -245,6 +259,12 @@ impl Plan {
                 "Sources without `nts` are used with NTS where they offer it, and with plain NTP otherwise;".to_owned(),
                 "interleaved mode is used where they can.".to_owned(),
             ]);
+        }
+        if !self.directories.is_empty() {
+            out.text.push('\n');
+            self.directories.iter().for_each(|(_, comments)| out.comment(comments));
+            let all = SOURCE_DIRECTORIES.into_iter().chain(self.directories.iter().map(|(path, _)| path.as_str()));
+            out.line(format_args!("source-directories = {}", list(&all.collect::<Vec<_>>())));
         }
         for kind in [Kind::Pool, Kind::Server] {
             for source in self.sources.iter().filter(|source| source.kind == kind) {

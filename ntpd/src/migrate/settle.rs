@@ -9,11 +9,14 @@ use super::{
     input::Input,
     keys::{self, Dialect, KeyFile},
     plan::{Directive, Plan, quote},
-    source::{Protection, Source},
+    source::{Judges, Protection, Source},
 };
 
 /// Where the new file of keys is, unless it is written now.
 const KEY_FILE: &str = "/etc/ntpd/keys.toml";
+
+/// What is said of a set of roots, or of all, that has more than one file.
+const ONE_FILE: &str = "one file of roots is possible: put all of them into the first";
 
 /// Roots that certificates are judged by.
 #[derive(Debug, Default)]
@@ -22,41 +25,59 @@ pub(super) struct Roots {
     pub(super) only_files: Option<Directive>,
     /// Files of roots.
     pub(super) files: Vec<(Directive, String)>,
+    /// Those of sets that single sources are judged by.
+    pub(super) sets: Vec<(u32, Directive, String)>,
 }
 
 /// Says by which roots certificates are judged. What the daemon would judge by more roots than before is dropped.
 pub(super) fn roots(plan: &mut Plan, given: Roots) {
-    let is_nts = |source: &&Source| source.protection == Protection::Nts;
-    let own: Vec<_> = plan.sources().iter().filter(is_nts).map(|source| source.roots.clone()).collect();
-    let mut files = given.files;
-    let (mut system, mut comments) = (given.only_files.is_none(), Vec::new());
-    if let Some(only) = &given.only_files {
-        comments.clone_from(&only.comments);
-    }
-    if let (Some(Some((file, beside))), true) = (own.first(), own.iter().all(|other| Some(other) == own.first())) {
-        if let Some(source) = plan.sources().iter().find(is_nts) {
-            // It stands before what is said of all sources.
-            let directive = Directive { comments: Vec::new(), ..source.directive.clone() };
-            files.insert(0, (directive, file.clone()));
-        }
-        system = *beside;
-    } else {
-        let why = "it is judged by roots of its own, others are not; here the same roots count for all";
-        plan.drop_sources(|source| (is_nts(&source) && source.roots.is_some()).then(|| why.to_owned()));
-    }
-    let mut files = files.into_iter();
+    sets(plan, given.sets);
+    let is_common = |source: &Source| source.protection == Protection::Nts && source.roots.is_none();
+    let mut comments = given.only_files.as_ref().map_or_else(Vec::new, |only| only.comments.clone());
+    let mut files = given.files.into_iter();
     if let Some((directive, file)) = files.next() {
         comments.extend(directive.comments);
-        plan.put("trust", "certificates", quote(if system { "both" } else { "file" }), comments);
+        let roots = if given.only_files.is_some() { "file" } else { "both" };
+        plan.put("trust", "certificates", quote(roots), comments);
         plan.put("trust", "certificate-file", quote(&file), Vec::new());
     } else if let Some(only) = given.only_files {
         plan.drop(&only, "no file of roots is carried over, so there is nothing to judge certificates by");
         plan.drop_sources(|source| {
-            is_nts(&source).then(|| "its certificate was to be judged by roots that are not carried over".to_owned())
+            is_common(source).then(|| "its certificate was to be judged by roots that are not carried over".to_owned())
         });
     }
     for (directive, _) in files {
-        plan.drop(&directive, "one file of roots is possible: put all of them into the first");
+        plan.drop(&directive, ONE_FILE);
+    }
+}
+
+/// Gives each source that is judged by a set of roots the file of that set.
+fn sets(plan: &mut Plan, sets: Vec<(u32, Directive, String)>) {
+    let file_of = |id: u32| sets.iter().find(|(known, ..)| *known == id).map(|(_, _, file)| file.clone());
+    let mut used = Vec::new();
+    for source in plan.sources_mut() {
+        let Some(Judges::Set(id)) = source.roots else { continue };
+        used.push(id);
+        if let Some(file) = file_of(id) {
+            source.roots = Some(Judges::File(file, false));
+        }
+    }
+    plan.drop_sources(|source| match source.roots {
+        Some(Judges::Set(id)) => {
+            Some(format!("it is judged by the set of roots {id}, of which no file is carried over"))
+        }
+        Some(Judges::File(..)) | None => None,
+    });
+    let mut seen = Vec::new();
+    for (id, directive, _) in &sets {
+        if seen.contains(id) {
+            plan.drop(directive, ONE_FILE);
+        } else if used.contains(id) {
+            plan.note(directive, "`certificate-file` of the sources that are judged by it");
+        } else {
+            plan.note(directive, "no source is judged by it");
+        }
+        seen.push(*id);
     }
 }
 

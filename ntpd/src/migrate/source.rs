@@ -25,6 +25,15 @@ pub(super) enum Protection {
     Key(u32),
 }
 
+/// What the certificate of one source is judged by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judges {
+    /// A set of roots that is said elsewhere.
+    Set(u32),
+    /// A file of roots; whether beside those of the system.
+    File(String, bool),
+}
+
 /// A source of time.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -38,8 +47,8 @@ pub(super) struct Source {
     pub(super) settings: Vec<(&'static str, String)>,
     /// Words of `select`.
     pub(super) select: Vec<&'static str>,
-    /// A file of roots that its certificate is judged by; whether beside those of the system.
-    pub(super) roots: Option<(String, bool)>,
+    /// What its certificate is judged by, if not as those of all.
+    pub(super) roots: Option<Judges>,
 }
 
 impl Source {
@@ -62,8 +71,14 @@ impl Source {
         if self.protection == Protection::Nts {
             text.push_str("nts = \"require\"\n");
         }
-        if let Protection::Key(id) = self.protection {
+        if let Some(Judges::File(file, beside)) = &self.roots {
             // Writing to a string cannot fail.
+            let _ = writeln!(text, "certificate-file = {}", quote(file));
+            if *beside {
+                text.push_str("certificates = \"both\"\n");
+            }
+        }
+        if let Protection::Key(id) = self.protection {
             let _ = writeln!(text, "key = {id}");
         }
         for (key, value) in &self.settings {
@@ -111,6 +126,19 @@ impl Source {
         }
     }
 
+    /// Sets what counts for all sources, unless this one says otherwise, or what it says does not allow it.
+    pub(super) fn set_default(&mut self, key: &'static str, value: i64) {
+        if self.settings.iter().any(|(known, _)| *known == key) {
+            return;
+        }
+        let before = self.settings.clone();
+        self.settings.push((key, value.to_string()));
+        self.settings.sort_by_key(|(key, _)| ORDER.iter().position(|known| known == key));
+        if judge(&self.table_without_files()).is_err() {
+            self.settings = before;
+        }
+    }
+
     fn bare(&self) -> &'static str {
         match self.kind {
             Kind::Pool => "[[pool]]\nname = \"a.example\"\n",
@@ -154,20 +182,22 @@ impl Source {
         if self.protection == Protection::Nts {
             // NTS is a part of version 4 (RFC 8915 section 5).
             self.settings.retain(|(key, _)| *key != "version");
+        } else {
+            self.roots = None;
         }
         if self.select.contains(&"noselect") {
             self.select = vec!["noselect"];
         }
         self.settings.sort_by_key(|(key, _)| ORDER.iter().position(|known| known == key));
-        match judge(&self.table_without_key()) {
+        match judge(&self.table_without_files()) {
             Ok(_) => plan.add_source(self),
             Err(wrong) => plan.drop(&self.directive.clone(), wrong),
         }
     }
 
-    /// Where the file of keys is, is not known yet.
-    fn table_without_key(&self) -> String {
-        let mut source = self.clone();
+    /// Where the file of keys is, is not known yet, and files of roots need not be here.
+    fn table_without_files(&self) -> String {
+        let mut source = Self { roots: None, ..self.clone() };
         if let Protection::Key(_) = source.protection {
             source.protection = Protection::Plain;
         }
@@ -176,8 +206,27 @@ impl Source {
 }
 
 /// Keys in the order they are written.
-const ORDER: [&str; 9] =
-    ["mode", "count", "ke-port", "min-poll", "max-poll", "iburst", "burst", "interleaved", "version"];
+const ORDER: [&str; 19] = [
+    "mode",
+    "count",
+    "ke-port",
+    "family",
+    "min-poll",
+    "max-poll",
+    "iburst",
+    "burst",
+    "interleaved",
+    "version",
+    "offline",
+    "offset",
+    "min-stratum",
+    "max-delay",
+    "max-delay-ratio",
+    "max-delay-dev-ratio",
+    "min-samples",
+    "max-samples",
+    "poll-target",
+];
 
 /// A name as it is compared.
 pub(super) fn canonical(host: &str) -> String {

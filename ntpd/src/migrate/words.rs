@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::config::show_duration;
+use crate::config::{show_duration, show_signed_seconds};
 
 /// Longest duration that is written.
 const MAX_SECONDS: f64 = 1e9;
@@ -29,6 +29,11 @@ pub(super) type Simple = (&'static str, &'static str, Fate);
 /// To the nanosecond; `None` for what is no duration.
 pub(super) fn duration(seconds: f64) -> Option<String> {
     (0.0..=MAX_SECONDS).contains(&seconds).then(|| show_duration(Duration::from_secs_f64(seconds)))
+}
+
+/// The same, with a sign before it where it is negative.
+pub(super) fn signed_duration(seconds: f64) -> Option<String> {
+    (-MAX_SECONDS..=MAX_SECONDS).contains(&seconds).then(|| show_signed_seconds(seconds))
 }
 
 /// A number that TOML reads as one with a point.

@@ -4,6 +4,7 @@ use ntp_proto::{
     ids::{KeyId, Trust},
     pool::{Failure, KeyExchange, Member, Negotiated, Question, Service},
     select::SelectOptions,
+    source::SampleRules,
     time::PollInterval,
 };
 
@@ -24,6 +25,10 @@ fn options() -> SourceOptions {
         burst: false,
         interleaved: true,
         version: 4,
+        offline: false,
+        family: None,
+        rules: SampleRules::default(),
+        roots: None,
         select: SelectOptions::default(),
     }
 }

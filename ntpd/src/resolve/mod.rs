@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use crate::{
-    config::{DnssecUse, TrustSettings},
+    config::{DnssecUse, Family, TrustSettings},
     now,
 };
 
@@ -107,6 +107,8 @@ pub struct Resolver {
     trusted: [u8; 32],
     /// The name that hints are for, and they.
     hints: Option<Arc<(Name, Hints)>>,
+    /// The only family of addresses that is used, if one is.
+    family: Option<Family>,
 }
 
 impl Resolver {
@@ -127,6 +129,7 @@ impl Resolver {
             name_servers: Arc::new(NameServers::system(Validation::Here(Arc::default()))),
             trusted: BUILT_IN,
             hints: None,
+            family: None,
         }
     }
 
@@ -175,6 +178,18 @@ impl Resolver {
         Self { hints, ..self }
     }
 
+    /// The same, but it finds addresses of this family alone.
+    #[must_use]
+    pub fn within(self, family: Option<Family>) -> Self {
+        Self { family, ..self }
+    }
+
+    /// Whether an address is of a family that is used.
+    #[must_use]
+    pub fn takes(&self, address: IpAddr) -> bool {
+        self.family.is_none_or(|family| family.has(address))
+    }
+
     /// Tells whether what DNSSEC vouches for is judged in the same way as by another: by the same keys, or by a resolver.
     #[must_use]
     pub const fn trusted(&self) -> [u8; 32] {
@@ -187,6 +202,18 @@ impl Resolver {
     /// says nothing soon while nobody knows how late it is and the server was not asked there in vain. If the time is known and
     /// DNS says that the name has no address, it is only where the configuration says: whoever takes a server out of DNS means it.
     pub async fn addresses(&self, name: &Name, port: u16, judgement: Judgement) -> (Answer, Option<String>) {
+        let (mut answer, mut why) = self.all_addresses(name, port, judgement).await;
+        if let Answer::Addresses { addresses, .. } = &mut answer {
+            addresses.retain(|address| self.takes(address.ip()));
+            if addresses.is_empty() {
+                (answer, why) =
+                    (Answer::NoRecord, Some(format!("{name}: it has no address of the family that is used")));
+            }
+        }
+        (answer, why)
+    }
+
+    async fn all_addresses(&self, name: &Name, port: u16, judgement: Judgement) -> (Answer, Option<String>) {
         let Some((_, hints)) = self.hints.as_deref().filter(|(known, _)| known == name) else {
             return self.look_up(name, port, judgement).await;
         };

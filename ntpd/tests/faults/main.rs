@@ -5,6 +5,7 @@
 
 mod configuration;
 mod control;
+mod directories;
 mod exchange;
 mod first_boot;
 mod mutations;

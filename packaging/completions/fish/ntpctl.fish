@@ -48,6 +48,7 @@ complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "reload" -d 'Read the 
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "burst" -d 'Ask several times in a row'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "online" -d 'Ask again after `offline`'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "offline" -d 'Ask no more'
+complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "onoffline" -d 'Ask those to which there is a route, and no others'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "refresh" -d 'Look names up again'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "rekey" -d 'Make a new key for the cookies of the NTS server'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "cyclelogs" -d 'Open files of measurements anew, after they were moved away'
@@ -119,10 +120,15 @@ complete -c ntpctl -n "__fish_ntpctl_using_subcommand local" -l socket -d 'Talk 
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand local" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand local" -s n -l numeric -d 'Show sources by address rather than by name'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand local" -s h -l help -d 'Print help'
-complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload" -l socket -d 'Talk to the daemon that listens here' -r -F
-complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload" -l json -d 'Print the report as JSON'
-complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload" -s n -l numeric -d 'Show sources by address rather than by name'
-complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload" -s h -l help -d 'Print help'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and not __fish_seen_subcommand_from sources" -l socket -d 'Talk to the daemon that listens here' -r -F
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and not __fish_seen_subcommand_from sources" -l json -d 'Print the report as JSON'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and not __fish_seen_subcommand_from sources" -s n -l numeric -d 'Show sources by address rather than by name'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and not __fish_seen_subcommand_from sources" -s h -l help -d 'Print help'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and not __fish_seen_subcommand_from sources" -f -a "sources" -d 'Read the directories of sources again, and nothing else'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and __fish_seen_subcommand_from sources" -l socket -d 'Talk to the daemon that listens here' -r -F
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and __fish_seen_subcommand_from sources" -l json -d 'Print the report as JSON'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and __fish_seen_subcommand_from sources" -s n -l numeric -d 'Show sources by address rather than by name'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand reload; and __fish_seen_subcommand_from sources" -s h -l help -d 'Print help'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand burst" -l socket -d 'Talk to the daemon that listens here' -r -F
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand burst" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand burst" -s n -l numeric -d 'Show sources by address rather than by name'
@@ -135,6 +141,10 @@ complete -c ntpctl -n "__fish_ntpctl_using_subcommand offline" -l socket -d 'Tal
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand offline" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand offline" -s n -l numeric -d 'Show sources by address rather than by name'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand offline" -s h -l help -d 'Print help'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand onoffline" -l socket -d 'Talk to the daemon that listens here' -r -F
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand onoffline" -l json -d 'Print the report as JSON'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand onoffline" -s n -l numeric -d 'Show sources by address rather than by name'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand onoffline" -s h -l help -d 'Print help'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand refresh" -l socket -d 'Talk to the daemon that listens here' -r -F
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand refresh" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand refresh" -s n -l numeric -d 'Show sources by address rather than by name'

@@ -15,7 +15,7 @@ use ntp_proto::{
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::{SelectConfig, SelectOptions},
     server::{Access, AccessTable, InterleaveSlot, InterleaveTable, Prefix, Responder, RxMeta, Verdict},
-    source::{Authentication, Bursts, Loss, NtsKeys, SourceConfig, TxToken},
+    source::{Authentication, Bursts, Loss, NtsKeys, SampleRules, SourceConfig, TxToken},
     status::Status,
     steer::{ClockStatus, Steer},
     time::{ClockMap, Monotonic, NtpDuration, NtpTimestamp, PollInterval, Rate, UnixTime},
@@ -690,6 +690,7 @@ fn source_config(source: &SourceSpec) -> SourceConfig {
         authentication: if source.nts { Authentication::Nts } else { Authentication::None },
         trust: if source.nts { Trust::Pki } else { Trust::None },
         options: source.options,
+        rules: SampleRules::default(),
     }
 }
 

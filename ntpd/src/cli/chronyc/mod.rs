@@ -231,7 +231,7 @@ add server NAME [OPTIONS]   Add a server
 add pool NAME [OPTIONS]     Add a pool
 delete ADDRESS              Remove a server
 refresh                     Look names up again
-reload sources              Read the configuration again
+reload sources              Read the directories of sources again
 reselect                    Choose among the sources anew
 rekey                       Make new keys for cookies, or read keys again
 cyclelogs                   Open files of measurements anew

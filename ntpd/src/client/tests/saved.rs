@@ -78,7 +78,7 @@ fn service_records_of_an_earlier_run_are_those_that_keys_are_for() {
         // The name itself is not asked yet: that would use the keys up.
         let (mut bench, ..) = restarted(pool.split("[[pool]]").next().unwrap(), vec![saved]);
         let configured = Configured::Pool(Config::parse("test", pool).unwrap().pools.remove(0));
-        let found = bench.with(|client| client.known_services(&configured));
+        let found = bench.with(|client| client.known_services(&configured, None));
         found.iter().map(|service| format!("{}:{}", service.target, service.port)).collect()
     };
     let same: Spoil = |_| ();

@@ -27,6 +27,7 @@ use crate::{now, resolve::tests::vouching};
 
 mod dates;
 mod hints;
+mod own;
 
 /// 2030-01-07, within the life of the certificates here.
 pub(crate) const GOOD: UnixTime = UnixTime { seconds: 1_894_000_000, nanos: 0 };

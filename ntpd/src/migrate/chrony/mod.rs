@@ -9,9 +9,9 @@ use super::{
     Parts,
     input::{Comments, Fault, Input, Line, Place, lines},
     keys::Dialect,
-    plan::{Directive, Plan, quote},
-    settle::{Keys, Roots},
-    source::canonical,
+    plan::{Directive, Dropped, Plan, quote},
+    settle::{self, Keys, Roots},
+    source::{Protection, canonical},
     words::{self, one},
 };
 use crate::leap_file;
@@ -59,19 +59,7 @@ pub(super) struct Chrony<'i> {
 ///
 /// Everything that chronyd would not start with, up to a limit.
 pub(super) fn read(input: &mut Input, files: &[(String, String)]) -> Result<Parts, Vec<Fault>> {
-    let mut chrony = Chrony {
-        input,
-        plan: Plan::default(),
-        faults: Vec::new(),
-        access: serve::Access::default(),
-        settings: settings::Settings::default(),
-        commands: commands::Commands::default(),
-        logs: logs::Logs::default(),
-        roots: Roots::default(),
-        keys: None,
-        drift: None,
-        protected: Vec::new(),
-    };
+    let mut chrony = Chrony::new(input);
     for (name, text) in files {
         let is_sources = Path::new(name).extension().is_some_and(|extension| extension == "sources");
         chrony.text(name, text, 0, is_sources);
@@ -85,6 +73,50 @@ pub(super) fn read(input: &mut Input, files: &[(String, String)]) -> Result<Part
     commands.finish(&mut plan);
     logs.finish(&mut plan);
     Ok(Parts { plan, serving, roots, keys, drift, protected })
+}
+
+/// Reads a `.sources` file while the daemon runs, as chronyd does: what cannot be used of it is said and passed over, and
+/// a line that is not ended yet is one that somebody is still writing. What the rest says is a file of ours with nothing
+/// but sources.
+///
+/// Other than for chrony.conf as a whole, a line without `nts` or `key` is plain NTP and no more: whoever names servers to
+/// a network, as by DHCP, must not be able to name some that would vote as authenticated ones.
+#[must_use]
+pub fn read_sources(name: &str, text: &str) -> (String, Vec<Dropped>) {
+    let mut input = Input::default();
+    let mut chrony = Chrony::new(&mut input);
+    chrony.text(name, text, 0, true);
+    let Chrony { mut plan, faults, protected, .. } = chrony;
+    plan.settle_sources(&protected);
+    super::limit(&mut plan);
+    settle::roots(&mut plan, Roots::default());
+    let mut sources = String::new();
+    for source in plan.sources() {
+        sources.push_str(&source.table());
+        if source.protection == Protection::Plain {
+            sources.push_str("nts = \"off\"\n");
+        }
+    }
+    let of_fault = |Fault { place, what }| Dropped { place, what: "this line".to_owned(), why: what };
+    (sources, plan.into_dropped().into_iter().chain(faults.into_iter().map(of_fault)).collect())
+}
+
+impl<'i> Chrony<'i> {
+    fn new(input: &'i mut Input) -> Self {
+        Self {
+            input,
+            plan: Plan::default(),
+            faults: Vec::new(),
+            access: serve::Access::default(),
+            settings: settings::Settings::default(),
+            commands: commands::Commands::default(),
+            logs: logs::Logs::default(),
+            roots: Roots::default(),
+            keys: None,
+            drift: None,
+            protected: Vec::new(),
+        }
+    }
 }
 
 impl Chrony<'_> {
@@ -213,16 +245,13 @@ impl Chrony<'_> {
 
     fn trusted(&mut self, words: &[&str], directive: &Directive) -> Result<(), String> {
         match words {
-            [file] | ["0", file] => {
-                if self.input.locate(file).is_dir() {
-                    self.plan.drop(directive, "a directory of roots is not read: name a file that holds all of them");
-                } else {
-                    self.roots.files.push((directive.clone(), (*file).to_owned()));
-                }
+            [file] | [_, file] if self.input.locate(file).is_dir() => {
+                self.plan.drop(directive, "a directory of roots is not read: name a file that holds all of them");
             }
-            [set, _] => {
-                words::number(set)?;
-                self.plan.drop(directive, "there is one set of roots, which counts for all sources");
+            [file] | ["0", file] => self.roots.files.push((directive.clone(), (*file).to_owned())),
+            [set, file] => {
+                let set = set.parse().map_err(|_| format!("`{set}` is not the number of a set"))?;
+                self.roots.sets.push((set, directive.clone(), (*file).to_owned()));
             }
             _ => return Err("the name of a file is needed, with or without the number of a set".to_owned()),
         }
@@ -248,12 +277,16 @@ impl Chrony<'_> {
             return Err(format!("includes are nested more than {MAX_DEPTH} deep"));
         }
         let is_sources = name == "sourcedir";
-        if is_sources
-            && words.iter().any(|directory| directory.starts_with("/run/") || directory.starts_with("/var/run/"))
-        {
-            self.plan.drop(directive, "sources that are found there later are not used; those found now are");
-        } else {
-            self.plan.note(directive, "read now; later ones belong into /etc/ntpd/conf.d, as *.toml");
+        // What stands there now comes and goes with a network.
+        let is_of_now =
+            |directory: &&&str| is_sources && (directory.starts_with("/run/") || directory.starts_with("/var/run/"));
+        for watched in words.iter().filter(is_of_now) {
+            self.plan.watch(directive, watched);
+        }
+        let words: Vec<&str> = words.iter().filter(|directory| !is_of_now(directory)).copied().collect();
+        if !words.is_empty() {
+            let later = if is_sources { "sources.d" } else { "conf.d" };
+            self.plan.note(directive, &format!("read now; later ones belong into /etc/ntpd/{later}, as *.toml"));
         }
         let extension = if is_sources { "sources" } else { "conf" };
         // Of files of the same name, that of the first directory counts.

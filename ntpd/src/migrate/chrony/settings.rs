@@ -1,13 +1,12 @@
 //! Directives about the clock, selection and the machine.
 
 use crate::migrate::{
-    plan::{Directive, Plan, quote},
-    source::Protection,
+    plan::{Directive, Plan, judge, quote},
     words::{duration, float, number, one},
 };
 
 /// The directives that are read here.
-pub(super) const KNOWN: [&str; 13] = [
+pub(super) const KNOWN: [&str; 15] = [
     "makestep",
     "initstepslew",
     "maxslewrate",
@@ -21,6 +20,8 @@ pub(super) const KNOWN: [&str; 13] = [
     "leapsecmode",
     "authselectmode",
     "ntsaeads",
+    "minsamples",
+    "maxsamples",
 ];
 
 /// What is said when all has been read.
@@ -28,8 +29,8 @@ pub(super) const KNOWN: [&str; 13] = [
 pub(super) struct Settings {
     makestep: bool,
     initstepslew: Option<(Directive, f64)>,
-    /// Only authenticated sources may be selected.
-    only_authentic: Option<Directive>,
+    /// Keys of all sources that do not say otherwise.
+    samples: Vec<(Directive, &'static str, i64)>,
 }
 
 impl Settings {
@@ -67,7 +68,18 @@ impl Settings {
                 "step" | "slew" => plan.drop(directive, "accepted: system, ignore; the kernel inserts leap seconds"),
                 mode => return Err(format!("unknown mode `{mode}`")),
             },
-            "authselectmode" => self.authentic(one(words)?, directive, plan)?,
+            "minsamples" | "maxsamples" => {
+                let value: i64 = one(words)?.parse().map_err(|_| "a whole number is needed")?;
+                let key = if name == "minsamples" { "min-samples" } else { "max-samples" };
+                self.samples.retain(|(_, known, _)| *known != key);
+                self.samples.push((directive.clone(), key, value));
+            }
+            "authselectmode" => match one(words)?.to_ascii_lowercase().as_str() {
+                mode @ ("require" | "prefer" | "mix" | "ignore") => {
+                    plan.set(directive, "clock", "auth-select-mode", quote(mode));
+                }
+                mode => return Err(format!("unknown mode `{mode}`")),
+            },
             _ => aeads(words, directive, plan)?,
         }
         Ok(())
@@ -88,33 +100,9 @@ impl Settings {
         Ok(())
     }
 
-    fn authentic(&mut self, mode: &str, directive: &Directive, plan: &mut Plan) -> Result<(), String> {
-        self.only_authentic = None;
-        match mode.to_ascii_lowercase().as_str() {
-            "require" => self.only_authentic = Some(directive.clone()),
-            "mix" => plan.note(directive, "while any source is authenticated, only authenticated ones vote"),
-            "prefer" => plan.drop(
-                directive,
-                "while any source is authenticated, only authenticated ones vote; others are used if these confirm them",
-            ),
-            "ignore" => plan.drop(directive, "while any source is authenticated, only authenticated ones vote"),
-            mode => return Err(format!("unknown mode `{mode}`")),
-        }
-        Ok(())
-    }
-
     /// Says what depends on the rest.
     pub(super) fn finish(self, plan: &mut Plan) {
-        if let Some(directive) = &self.only_authentic {
-            let mut block = directive.comments.clone();
-            block.push(format!("{}: sources without NTS or a key are not selected", directive.text));
-            plan.block(block);
-            for source in plan.sources_mut() {
-                if source.protection == Protection::Plain {
-                    source.select = vec!["noselect"];
-                }
-            }
-        }
+        self.samples.iter().for_each(|(directive, key, value)| samples(plan, directive, key, *value));
         match self.initstepslew {
             Some((directive, _)) if self.makestep => plan.drop(&directive, "makestep says when the clock is stepped"),
             Some((directive, threshold)) => match duration(threshold) {
@@ -126,6 +114,20 @@ impl Settings {
                 let why = "chronyd without makestep never steps the clock. Without this line the daemon does at start.";
                 plan.put("clock", "step", step("1s", "0"), vec![why.to_owned()]);
             }
+        }
+    }
+}
+
+/// How many samples each source uses that does not say otherwise; what chrony does without it is not carried over.
+fn samples(plan: &mut Plan, directive: &Directive, key: &'static str, value: i64) {
+    if value == if key == "min-samples" { 6 } else { 0 } {
+        return plan.note(directive, "the default");
+    }
+    match judge(&format!("[[server]]\naddress = \"a.example\"\n{key} = {value}\n")) {
+        Err(wrong) => plan.drop(directive, wrong),
+        Ok(_) => {
+            plan.sources_mut().iter_mut().for_each(|source| source.set_default(key, value));
+            plan.note(directive, &format!("`{key}` of each source"));
         }
     }
 }

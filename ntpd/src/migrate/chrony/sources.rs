@@ -2,9 +2,9 @@
 
 use super::table::OPTIONS;
 use crate::migrate::{
-    plan::{Directive, Plan},
-    source::{Kind, Protection, Source},
-    words::number,
+    plan::{Directive, Plan, quote},
+    source::{Judges, Kind, Protection, Source},
+    words::{float, number, signed_duration},
 };
 
 /// What the options of a line say, before it is known what they come to.
@@ -12,7 +12,7 @@ use crate::migrate::{
 struct Options {
     nts: bool,
     key: Option<u32>,
-    certset: i64,
+    certset: u32,
     iburst: bool,
     min_poll: Option<i64>,
     max_poll: Option<i64>,
@@ -34,10 +34,6 @@ pub(super) fn read(plan: &mut Plan, directive: &Directive, words: &[&str]) -> Re
         plan.drop(directive, "the symmetric mode is not supported; a server can be asked instead");
         return Ok(());
     }
-    if options.nts && options.certset != 0 {
-        plan.drop(directive, "it is judged by roots of its own (certset); here the same roots count for all");
-        return Ok(());
-    }
     let is_pool = kind.eq_ignore_ascii_case("pool");
     let mut source = Source::new(directive, if is_pool { Kind::Pool } else { Kind::Server }, name);
     for (part, why) in &options.dropped {
@@ -51,6 +47,7 @@ pub(super) fn read(plan: &mut Plan, directive: &Directive, words: &[&str]) -> Re
         }
         None => {}
     }
+    source.roots = (options.certset != 0).then_some(Judges::Set(options.certset));
     source.protection = match options.key {
         _ if options.nts => Protection::Nts,
         Some(id) => Protection::Key(id),
@@ -90,12 +87,16 @@ fn options(words: &[&str]) -> Result<Options, String> {
                 let id = integer()?;
                 options.key = Some(u32::try_from(id).ok().filter(|&id| id != 0).ok_or("there is no such key")?);
             }
-            "certset" => options.certset = integer()?,
+            "certset" => options.certset = u32::try_from(integer()?).map_err(|_| "there is no such set")?,
             "iburst" => options.iburst = true,
             "minpoll" => options.min_poll = Some(integer()?),
             "maxpoll" => options.max_poll = Some(integer()?),
             "port" => options.port = Some(integer()?),
-            "burst" => options.settings.push((name, "burst", "true".to_owned())),
+            "burst" | "offline" => {
+                let key = if name == "burst" { "burst" } else { "offline" };
+                options.settings.push((name, key, "true".to_owned()));
+            }
+            "ipv4" | "ipv6" => options.settings.push((name.clone(), "family", quote(&name))),
             // The daemon does it without.
             "xleave" => {}
             "version" => {
@@ -111,6 +112,12 @@ fn options(words: &[&str]) -> Result<Options, String> {
             "maxsources" => {
                 let count = integer()?;
                 options.settings.push((format!("{name} {count}"), "count", count.to_string()));
+            }
+            _ if VALUES.iter().any(|(known, ..)| *known == name) => {
+                let word = argument(&name, 'n', rest.next())?;
+                if let Some(setting) = of_value(&name, word)? {
+                    options.settings.push(setting);
+                }
             }
             "prefer" => select(&mut options, "prefer"),
             "noselect" => select(&mut options, "noselect"),
@@ -129,6 +136,41 @@ fn options(words: &[&str]) -> Result<Options, String> {
         }
     }
     Ok(options)
+}
+
+/// What the value of an option is.
+#[derive(Clone, Copy)]
+enum Value {
+    Whole,
+    Number,
+    Seconds,
+}
+
+/// Options that have a key of their own, and with which value chrony does nothing.
+const VALUES: &[(&str, &str, Value, f64)] = &[
+    ("offset", "offset", Value::Seconds, 0.0),
+    ("minstratum", "min-stratum", Value::Whole, 0.0),
+    ("maxdelay", "max-delay", Value::Seconds, 3.0),
+    ("maxdelayratio", "max-delay-ratio", Value::Number, 0.0),
+    ("maxdelaydevratio", "max-delay-dev-ratio", Value::Number, 0.0),
+    ("minsamples", "min-samples", Value::Whole, 0.0),
+    ("maxsamples", "max-samples", Value::Whole, 0.0),
+    ("polltarget", "poll-target", Value::Whole, 8.0),
+];
+
+/// The part of a line, the key and its value; nothing where that is the default.
+fn of_value(name: &str, word: &str) -> Result<Option<(String, &'static str, String)>, String> {
+    let Some(&(_, key, kind, default)) = VALUES.iter().find(|(known, ..)| *known == name) else { return Ok(None) };
+    let value = number(word)?;
+    if (value - default).abs() < f64::EPSILON {
+        return Ok(None);
+    }
+    let text = match kind {
+        Value::Whole => whole(name, Some(&word))?.to_string(),
+        Value::Number => float(value),
+        Value::Seconds => quote(&signed_duration(value).ok_or_else(|| format!("`{word}` is out of range"))?),
+    };
+    Ok(Some((format!("{name} {word}"), key, text)))
 }
 
 fn select(options: &mut Options, word: &'static str) {

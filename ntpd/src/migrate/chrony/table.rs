@@ -15,8 +15,6 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("dumpdir", "s", Needless("measurements are not needed over a restart")),
     ("dumponexit", "", Needless("measurements are not needed over a restart")),
     ("manual", "", Dropped("the time is not typed in")),
-    ("maxsamples", "n", Default(&[0.0], "the filter chooses how many samples it uses")),
-    ("minsamples", "n", Default(&[6.0], "the filter chooses how many samples it uses")),
     ("ntsdumpdir", "s", Needless("keys and cookies are kept in state.directory")),
     ("ntscachedir", "s", Needless("keys and cookies are kept in state.directory")),
     ("ntsrefresh", "n", Dropped("keys are exchanged again after a week")),
@@ -72,28 +70,13 @@ pub(super) const DIRECTIVES: &[Simple] = &[
 
 /// Options of `server`, `pool` and `peer` that have no counterpart, whether a value follows, and why.
 pub(super) const OPTIONS: &[(&str, Option<char>, &str)] = &[
-    ("maxdelay", Some('n'), DELAY),
-    ("maxdelayratio", Some('n'), DELAY),
-    ("maxdelaydevratio", Some('n'), DELAY),
-    ("maxdelayquant", Some('n'), DELAY),
-    ("mindelay", Some('n'), DELAY),
+    ("maxdelayquant", Some('n'), "accepted: maxdelay, maxdelayratio, maxdelaydevratio"),
+    ("mindelay", Some('n'), "the shortest delay is measured"),
     ("asymmetry", Some('n'), "the asymmetry of a path is not assumed"),
-    ("offset", Some('n'), "no constant correction can be set"),
-    ("minsamples", Some('n'), SAMPLES),
-    ("maxsamples", Some('n'), SAMPLES),
-    ("filter", Some('n'), SAMPLES),
-    ("polltarget", Some('n'), SAMPLES),
+    ("filter", Some('n'), "each sample is used as it comes, weighed by its delay"),
     ("maxunreach", Some('n'), "a source that does not answer loses its vote by its growing error bound"),
     ("presend", Some('n'), "no packet is sent ahead of a request"),
-    ("minstratum", Some('n'), "the stratum of a source is what it says"),
     ("extfield", Some('s'), "extension fields for corrections are not sent"),
-    ("offline", None, "sources start online; `ntpctl offline` takes them off"),
     ("auto_offline", None, "sources stay online; `ntpctl offline` takes them off"),
     ("copy", None, "the reference of a source is not copied"),
-    ("ipv4", None, FAMILY),
-    ("ipv6", None, FAMILY),
 ];
-
-const DELAY: &str = "samples are weighed by their delay; no limit can be set";
-const SAMPLES: &str = "the filter chooses how many samples it uses";
-const FAMILY: &str = "the family of addresses cannot be set; name an address instead";

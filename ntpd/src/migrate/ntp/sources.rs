@@ -3,7 +3,7 @@
 use crate::migrate::{
     input::Input,
     plan::{Directive, Plan},
-    source::{Kind, Protection, Source, split_port},
+    source::{Judges, Kind, Protection, Source, split_port},
     words::number,
 };
 
@@ -99,7 +99,7 @@ pub(super) fn read(
         None => {}
     }
     if options.nts {
-        source.roots = options.roots.map(|path| (path, false));
+        source.roots = options.roots.map(|path| Judges::File(path, false));
     }
     source.set_poll(plan, options.min_poll, options.max_poll);
     if !options.iburst {

@@ -205,7 +205,7 @@ impl<H: Host> Asking<'_, H> {
             }
             table::LOCAL_4_5 => Change::Local(local(&self.get::<LocalBody45>()?.into())?),
             table::REFRESH => Change::Refresh { source: all },
-            table::RELOAD => Change::Reload,
+            table::RELOAD => Change::ReloadSources,
             // Symmetric keys are read with the rest.
             table::REKEY if self.host.change(&Change::Rekey).is_ok() => return Ok(Status::Success.into()),
             table::REKEY => Change::Reload,
@@ -225,13 +225,8 @@ impl<H: Host> Asking<'_, H> {
     }
 
     fn add(&mut self) -> Result<Answer, Status> {
-        let (source, online) = add::source(&self.get()?)?;
-        let name = source.name();
+        let source = add::source(&self.get()?)?;
         self.host.add(source)?;
-        if !online {
-            // It may have no address yet, and is then asked when it has one.
-            let _ = self.host.change(&Change::Offline { source: Some(name) });
-        }
         Ok(Status::Success.into())
     }
 

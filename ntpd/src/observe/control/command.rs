@@ -52,6 +52,8 @@ pub enum Change {
     Local(Option<LocalConfig>),
     /// Read the configuration again and apply it, all or nothing.
     Reload,
+    /// Read the directories of sources again, and nothing else.
+    ReloadSources,
     /// Ask several times in a row.
     Burst {
         /// Which sources.
@@ -92,7 +94,7 @@ pub enum Change {
 }
 
 /// Every command, and the parameter it takes.
-const WORDS: [(&str, Parameter); 26] = [
+const WORDS: [(&str, Parameter); 27] = [
     ("tracking", Parameter::None),
     ("sources", Parameter::None),
     ("sourcestats", Parameter::None),
@@ -108,6 +110,7 @@ const WORDS: [(&str, Parameter); 26] = [
     ("maxupdateskew", Parameter::Setting),
     ("local", Parameter::Setting),
     ("reload", Parameter::None),
+    ("reload-sources", Parameter::None),
     ("burst", Parameter::Source),
     ("online", Parameter::Source),
     ("offline", Parameter::Source),
@@ -206,6 +209,7 @@ impl Command {
             "maxupdateskew" => Self::Change(Change::MaxUpdateSkew(setting::parse_skew(&setting)?)),
             "local" => Self::Change(Change::Local(setting::parse_local(&setting)?)),
             "reload" => Self::Change(Change::Reload),
+            "reload-sources" => Self::Change(Change::ReloadSources),
             "burst" => Self::Change(Change::Burst { source }),
             "online" => Self::Change(Change::Online { source }),
             "offline" => Self::Change(Change::Offline { source }),
@@ -242,6 +246,7 @@ impl Command {
                 Change::MaxUpdateSkew(_) => "maxupdateskew",
                 Change::Local(_) => "local",
                 Change::Reload => "reload",
+                Change::ReloadSources => "reload-sources",
                 Change::Burst { .. } => "burst",
                 Change::Online { .. } => "online",
                 Change::Offline { .. } => "offline",
@@ -282,6 +287,7 @@ impl Command {
                 | Change::MaxUpdateSkew(_)
                 | Change::Local(_)
                 | Change::Reload
+                | Change::ReloadSources
                 | Change::Reselect
                 | Change::OnOffline
                 | Change::CycleLogs

@@ -194,7 +194,7 @@ pub struct SelectDataRow {
     pub authenticated: bool,
     /// How the administrator wants it to be used.
     pub configured: Options,
-    /// How it is used: authenticated sources are trusted.
+    /// How it is used, after what authentication counts for.
     pub effective: Options,
     /// Time since its last measurement, in seconds.
     pub last_sample_age_seconds: Option<f64>,
@@ -234,12 +234,11 @@ impl SelectDataReport {
         let row = |report: SourceReport<'_>| {
             let (config, estimate) = (report.source.config(), report.estimate);
             let authenticated = config.trust > Trust::None;
-            let configured = Options::from(config.options);
             SelectDataRow {
                 judged: Judged::new(view, &report, report.verdict.letter()),
                 authenticated,
-                configured,
-                effective: Options { trust: configured.trust || authenticated, ..configured },
+                configured: config.options.into(),
+                effective: report.effective.into(),
                 last_sample_age_seconds: estimate.map(|e| e.age),
                 low_seconds: estimate.map(|e| e.offset - e.distance()),
                 high_seconds: estimate.map(|e| e.offset + e.distance()),

@@ -7,8 +7,8 @@ use ntp_proto::{
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{KeyId, Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
-    select::{SelectConfig, SelectOptions},
-    source::{Authentication, Bursts, NtsKeys, SourceConfig},
+    select::{AuthSelect, SelectConfig, SelectOptions},
+    source::{Authentication, Bursts, NtsKeys, SampleRules, SourceConfig},
     steer::Applied,
     time::{Monotonic, NtpDuration, NtpShort, NtpTimestamp, PollInterval, Rate, UnixTime},
     wire::{Header, MacAlgorithm, Mode, SymmetricKey},
@@ -94,6 +94,7 @@ impl Bench {
             authentication,
             trust,
             options,
+            rules: SampleRules::default(),
         };
         let id = self.engine.add_source(config, self.now.monotonic).unwrap();
         let address = SocketAddr::from(([192, 0, 2, number], 123));
@@ -342,6 +343,29 @@ fn a_refused_reply_is_told_of() {
     assert!(reason.ends_with("last reply refused: does not answer our last request"), "{reason}");
     let data = NtpDataReport::new(&bench.view(), &[id]);
     assert_eq!(data.sources[0].refused.iter().collect::<Vec<_>>(), [(&"origin".to_owned(), &1)]);
+}
+
+#[test]
+fn selectdata_shows_what_authentication_counts_for() {
+    let mut bench = crowd();
+    let effective = |bench: &mut Bench, auth| {
+        bench.engine.set_select(bench.now, SelectConfig { auth, ..SelectConfig::default() });
+        let rows = SelectDataReport::new(&bench.view()).sources;
+        ["good.example", "key.example"].map(|name| {
+            let row = rows.iter().find(|row| row.judged.source.name == name).unwrap();
+            assert_eq!(row.configured, Options::default());
+            (row.effective.noselect, row.effective.trust)
+        })
+    };
+    let (nothing, excluded, trusted) = ((false, false), (true, false), (false, true));
+    for (auth, expected) in [
+        (AuthSelect::Mix, [nothing, trusted]),
+        (AuthSelect::Prefer, [excluded, nothing]),
+        (AuthSelect::Require, [excluded, nothing]),
+        (AuthSelect::Ignore, [nothing, nothing]),
+    ] {
+        assert_eq!(effective(&mut bench, auth), expected, "{auth:?}");
+    }
 }
 
 #[test]
