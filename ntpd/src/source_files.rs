@@ -119,16 +119,23 @@ fn read_file(path: &Path, complaints: &mut Vec<String>) -> Option<Vec<Added>> {
 /// Takes what would let a plain source decide more than its time is worth: these files are written by programs that were
 /// told of servers by others.
 fn without_a_vote(source: &mut Added) -> Option<&'static str> {
-    let (options, authenticated): (&mut SourceOptions, bool) = match source {
-        Added::Server(server) => (&mut server.options, server.key.is_some() || server.nts == NtsUse::Require),
-        Added::Pool(pool) => (&mut pool.options, pool.nts == NtsUse::Require),
+    let (options, nts, has_key): (&mut SourceOptions, &mut NtsUse, bool) = match source {
+        Added::Server(server) => (&mut server.options, &mut server.nts, server.key.is_some()),
+        Added::Pool(pool) => (&mut pool.options, &mut pool.nts, false),
     };
-    let select = &mut options.select;
-    if authenticated || !(select.trust || select.require) {
+    if has_key || *nts == NtsUse::Require {
         return None;
     }
-    (select.trust, select.require) = (false, false);
-    Some("`trust` and `require` of a source without authentication belong into conf.d; here they do not count")
+    // Whoever may name a server has a certificate for it, and would have a vote by that.
+    *nts = NtsUse::Off;
+    let select = &mut options.select;
+    if !(select.trust || select.require || select.prefer) {
+        return None;
+    }
+    (select.trust, select.require, select.prefer) = (false, false, false);
+    Some(
+        "`prefer`, `trust` and `require` of a source without authentication belong into conf.d; here they do not count",
+    )
 }
 
 fn add(config: &mut Config, source: &Added, keys: &[SymmetricKey]) -> Result<(), String> {

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::FAILED,
+    cli::{FAILED, GIVEN_UP},
     client::{BUILT, Client, Counted, Known, Parts},
     clock::LocalClock,
     config::{AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
@@ -152,9 +152,15 @@ pub fn run(origin: &Origin, no_clock: bool) -> ExitCode {
         let result = runtime.block_on(daemon.serve());
         // A look-up in progress may take longer than anybody wants to wait.
         runtime.shutdown_background();
-        result
+        result.map(|()| daemon.client.has_given_up())
     }) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::SUCCESS,
+        Ok(true) => {
+            tracing::error!(
+                "an offset above clock.max-change came once too often; the clock is left to you, and the daemon ends"
+            );
+            ExitCode::from(GIVEN_UP)
+        }
         Err(error) => {
             tracing::error!("{error}");
             ExitCode::from(FAILED)
@@ -290,9 +296,6 @@ impl Daemon {
         }
         self.control.abort();
         let _ = (&mut self.control).await;
-        if self.client.has_given_up() {
-            return Err(StartError("an offset above clock.max-change came once too often".to_owned()));
-        }
         Ok(())
     }
 

@@ -73,20 +73,18 @@ impl LeapRule {
         self.last = Some(((at.seconds + DAY / 2).div_euclid(DAY) * DAY, leap));
     }
 
-    /// The midnight of the leap second of the day of `now`, which is `coming`, or of one that was less than half a day ago;
-    /// and what it is.
+    /// The midnight of the listed leap second of the day of `now`, or of one that was less than half a day ago; and what it is.
+    /// Sources do not count: their majority may change within the day, and a restart would not know of the night before.
     #[must_use]
-    pub fn near(&self, now: UnixTime, coming: Leap) -> Option<(UnixTime, Leap)> {
-        let nearest = (now.seconds + DAY / 2).div_euclid(DAY) * DAY;
-        let (at, leap) = match coming {
-            Leap::Insert | Leap::Delete => ((now.seconds.div_euclid(DAY) + 1) * DAY, coming),
-            Leap::None | Leap::Unsynchronized if !self.passes => return None,
-            Leap::None | Leap::Unsynchronized => self.last.filter(|(last, _)| *last == nearest).or_else(|| {
-                let evening = UnixTime { seconds: nearest - 1, nanos: 0 };
-                Some((nearest, self.table.as_ref()?.at_end_of_day(evening)?))
-            })?,
-        };
-        matches!(leap, Leap::Insert | Leap::Delete).then_some((UnixTime { seconds: at, nanos: 0 }, leap))
+    pub fn near(&self, now: UnixTime) -> Option<(UnixTime, Leap)> {
+        let table = self.table.as_ref().filter(|_| self.passes)?;
+        let this = now.seconds.div_euclid(DAY) * DAY;
+        let is_near = |midnight: &i64| *midnight > this || now.seconds < midnight + DAY / 2;
+        [this + DAY, this].into_iter().filter(is_near).find_map(|midnight| {
+            let leap = table.at_end_of_day(UnixTime { seconds: midnight - 1, nanos: 0 })?;
+            let at = UnixTime { seconds: midnight, nanos: 0 };
+            matches!(leap, Leap::Insert | Leap::Delete).then_some((at, leap))
+        })
     }
 
     fn is_open(&self, now: UnixTime) -> bool {
@@ -227,27 +225,25 @@ mod tests {
     fn a_leap_second_is_near_on_its_day_and_for_half_a_day_after() {
         let mut listed = LeapRule::new(true);
         listed.set_table(Some(list(MIDNIGHT + 365 * DAY)));
-        let mut told = LeapRule::new(true);
-        let near =
-            |rule: &LeapRule, after: i64, coming| rule.near(day(MIDNIGHT + after), coming).map(|(at, _)| at.seconds);
-        for (after, coming, is_near) in [
-            (-DAY - 1, Leap::None, false),
-            (-DAY, Leap::Insert, true),
-            (-DAY / 2, Leap::Insert, true),
-            (-1, Leap::Insert, true),
-            (0, Leap::None, true),
-            (DAY / 2 - 1, Leap::None, true),
-            (DAY / 2, Leap::None, false),
+        for (after, is_near) in [
+            (-DAY - 1, false),
+            (-DAY, true),
+            (-DAY / 2, true),
+            (-1, true),
+            (0, true),
+            (DAY / 2 - 1, true),
+            (DAY / 2, false),
         ] {
-            let expected = is_near.then_some(MIDNIGHT);
-            assert_eq!(near(&listed, after, coming), expected, "{after}");
-            if after == 0 {
-                told.handle_leap(day(MIDNIGHT), Leap::Insert);
-            }
-            assert_eq!(near(&told, after, coming), expected, "{after}");
+            let near = |rule: &LeapRule| rule.near(day(MIDNIGHT + after)).map(|(at, _)| at.seconds);
+            assert_eq!(near(&listed), is_near.then_some(MIDNIGHT), "{after}");
+            // What sources said, and what happened, makes no difference.
+            let mut told = LeapRule::new(true);
+            told.handle_leap(day(MIDNIGHT), Leap::Insert);
+            assert_eq!(near(&told), None, "{after}");
+            let mut ignored = LeapRule::new(false);
+            ignored.set_table(Some(list(MIDNIGHT + 365 * DAY)));
+            assert_eq!(near(&ignored), None, "{after}");
         }
-        assert_eq!(near(&told, -1, Leap::None), Some(MIDNIGHT), "the second that comes once more");
-        assert_eq!(near(&LeapRule::new(true), 0, Leap::None), None);
     }
 
     #[test]

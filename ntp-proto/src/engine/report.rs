@@ -118,12 +118,12 @@ impl Engine {
         self.era
     }
 
-    /// The leap second of today, or one that was less than half a day ago, as servers spread it from noon to noon. They have it
+    /// The listed leap second of today, or one that was less than half a day ago, as servers spread it from noon to noon. They have it
     /// before that begins, so that it begins in time, and so that they announce nothing.
     #[must_use]
     pub fn smear(&self, now: Now) -> Option<Smear> {
         let unix = self.timeline.at(now.clock).to_unix(self.era);
-        let (midnight, leap) = self.leaps.near(unix, self.status.leap)?;
+        let (midnight, leap) = self.leaps.near(unix)?;
         Some(Smear { midnight: NtpTimestamp::from_unix(midnight), inserts: leap == Leap::Insert })
     }
 

@@ -19,6 +19,9 @@ pub mod ctl;
 /// Exit code of a command that failed; usage errors have 2, as clap gives them.
 pub const FAILED: u8 = 1;
 
+/// Exit code of a daemon that does not believe what its sources say, and is not to be started again.
+pub const GIVEN_UP: u8 = 3;
+
 /// What `ntpd` is asked to do.
 #[derive(Clone, Debug, PartialEq, Eq, Parser)]
 #[command(name = "ntpd", version, about = "Keeps this machine's clock right, and tells others the time")]

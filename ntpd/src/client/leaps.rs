@@ -75,6 +75,8 @@ impl Client {
             let (file, table) = LeapFile::open(path.clone());
             (Some(file), table)
         });
+        let kept = self.leap_file.as_ref().is_some_and(|old| file.as_ref().is_some_and(|new| new.path == old.path));
+        let table = table.or_else(|| self.engine.leap_table().filter(|_| kept).cloned());
         // What was said of a file once is not said again after every reload.
         let has_warned = self.leap_file.as_ref().is_some_and(|old| old.has_warned);
         let same = table.as_ref() == self.engine.leap_table();

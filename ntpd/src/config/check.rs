@@ -15,7 +15,8 @@ use ntp_proto::{
 };
 
 use super::{
-    Added, Config, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, clock, control, files, keys, local, logging,
+    Added, ClockSettings, Config, LeapUse, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, clock, control, files,
+    keys, local, logging,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -58,7 +59,7 @@ pub(super) fn check(
     check_keys_of(&servers, key_file.is_some(), keys.as_deref(), report);
     let (control_socket, chronyc) = control::control(root.section("control"));
     let clock = clock::clock(root.section("clock"));
-    let serve = root.section("serve").map(serve);
+    let serve = root.section("serve").map(|section| serve(section, &clock));
     let trust = trust::trust(root.section("trust"));
     let state_directory = single(root.section("state"), "directory", path_text, DEFAULT_STATE_DIRECTORY);
     let (log, log_files) = logging::log(root.section("log"));
@@ -169,7 +170,7 @@ fn check_keys_of(servers: &[Found<Server>], file_given: bool, keys: Option<&[Sym
     }
 }
 
-fn serve(mut section: Section<'_>) -> Serve {
+fn serve(mut section: Section<'_>, clock: &ClockSettings) -> Serve {
     let listen = listen(&mut section, super::NTP_PORT);
     let allow = prefixes(&mut section, "allow");
     let deny = prefixes(&mut section, "deny");
@@ -183,7 +184,7 @@ fn serve(mut section: Section<'_>) -> Serve {
         section.warning(&section.place().clone(), "allow", Wrong::new(what).accepted("prefixes, or \"all\""));
     }
     let local = local::local(&mut section);
-    let smear = section.field("smear", values::boolean).is_some_and(|smear| smear.value);
+    let smear = smear(&mut section, clock);
     let rate_limit = rate_limit(&mut section);
     let client_log = section.field("client-log", values::integer(0..=MAX_CLIENT_LOG)).map_or(0, |found| found.value);
     let threads = section
@@ -192,6 +193,17 @@ fn serve(mut section: Section<'_>) -> Serve {
     let nts = section.section("nts").and_then(serve_nts);
     section.finish();
     Serve { listen, allow, deny, local, smear, rate_limit, client_log, threads, nts }
+}
+
+/// Only a list says in time when a second comes, and says the same all day.
+fn smear(section: &mut Section<'_>, clock: &ClockSettings) -> bool {
+    let Some(Found { value: true, place }) = section.field("smear", values::boolean) else { return false };
+    if clock.leap_file.is_none() || clock.leap != LeapUse::System {
+        let wrong = Wrong::new("leap seconds are spread by a list")
+            .accepted("beside `leap-file` in [clock], and `leap` = \"system\"");
+        section.error(&place, "smear", wrong);
+    }
+    true
 }
 
 fn listen(section: &mut Section<'_>, default_port: u16) -> Vec<SocketAddr> {

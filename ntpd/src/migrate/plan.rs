@@ -164,6 +164,11 @@ impl Plan {
         self.settings.push(Setting { table, key, value, comments });
     }
 
+    /// Whether a key was set.
+    pub(super) fn has(&self, table: &str, key: &str) -> bool {
+        self.settings.iter().any(|known| known.table == table && known.key == key)
+    }
+
     fn unset(&mut self, table: &str, key: &str) {
         self.settings.retain(|known| known.table != table || known.key != key);
     }

@@ -145,10 +145,12 @@ fn what_is_not_authenticated_gets_no_vote_by_a_file() {
     files.write("run/b.toml", "[[server]]\naddress = \"c.example\"\nselect = [\"trust\"]\n");
     let (config, _, complaints) = files.read_beside("");
     let options = |at: usize| config.servers[at].options.select;
-    assert!(options(0).prefer && !options(0).trust && !options(0).require);
+    assert!(!options(0).prefer && !options(0).trust && !options(0).require);
     assert!(options(1).trust && !options(2).trust);
     // A name from a network that turned out to offer NTS would have one.
-    assert_eq!((config.servers[0].nts, config.servers[1].nts), (NtsUse::Off, NtsUse::Require));
-    let why = "`trust` and `require` of a source without authentication belong into conf.d; here they do not count";
+    let nts: Vec<_> = config.servers.iter().map(|server| server.nts).collect();
+    assert_eq!(nts, [NtsUse::Off, NtsUse::Require, NtsUse::Off]);
+    let why =
+        "`prefer`, `trust` and `require` of a source without authentication belong into conf.d; here they do not count";
     assert_eq!(complaints, [format!("run/a.sources: a.example: {why}"), format!("run/b.toml: c.example: {why}")]);
 }

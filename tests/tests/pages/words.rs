@@ -32,6 +32,7 @@ pub(super) const NTPD: Words = Words {
         ("0", "Done."),
         ("1", "Failed; with check, the configuration is wrong; with once and query, no time was had."),
         ("2", "The command line makes no sense; with migrate, something is not carried over."),
+        ("3", "The daemon does not believe what its sources say (clock.max-change)."),
     ],
     files: &[
         ("/etc/ntpd/ntpd.toml", "The configuration."),
