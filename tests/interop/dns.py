@@ -186,7 +186,7 @@ def a_zone_goes_whole_to_who_has_its_key(lab):
     """dig verifies each message, and that the zone ends as it began."""
     key, other = tsig(lab.b, "lists", "lists"), tsig(lab.b, "other", "lists")
     member = '[[member]]\nname = "ntp{0}.example"\n'
-    server = Server(lab, "transfer", MEMBERS + "".join(map(member.format, range(3000))), zone_more=f'transfer-key = "{key}"')
+    server = Server(lab, "transfer", MEMBERS + "".join(map(member.format, range(3000))), zone_more=f'transfer-keys = ["{key}"]')
     text = server.dig(ZONE, "AXFR", "-k", key)
     listed = re.findall(rf"^(\S+)\._members\.{ZONE}\.\s+300\s+IN\s+SRV\s+(.*)$", text, re.MULTILINE)
     expect(len(listed) == 3003 and (f"ke1.{ZONE}", f"0 10 4460 ke1.{ZONE}.") in listed, "all members", len(listed), listed[:9])

@@ -11,14 +11,13 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use ntp_proto::pool::Name;
-use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, Watched};
+use pool_srv::directory::{Directory, Health, HealthReport, Mark, Member, Problem, Roster, TransferWish, Watched};
 use pool_srv::files::{Look, look};
 use socket2::SockRef;
 use tokio::{
     runtime::Builder,
-    sync::{Notify, mpsc, oneshot, watch},
-    task::LocalSet,
+    sync::{mpsc, oneshot, watch},
+    task::{LocalSet, spawn_local},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
@@ -35,7 +34,7 @@ use super::{
     now, probe,
     round::Round,
     serve,
-    zone::{self, Standing},
+    zone::{self, MAX_POKES, Poke, Standing},
 };
 use crate::acceptor::{Complaint, bind};
 
@@ -266,8 +265,18 @@ pub(super) struct Keeper {
     epoch: u64,
     published: Option<Instant>,
     dirty: bool,
-    /// How it is with the zone that says who belongs to the pool, and what has it looked at at once.
-    zone: (watch::Sender<Standing>, Arc<Notify>),
+    /// Why the members are not those of their files.
+    pub(super) problem: Option<String>,
+    /// Members without token that were told of.
+    tokenless: BTreeSet<String>,
+    /// How it is with the zone that says who belongs to the pool.
+    pub(super) standing: watch::Sender<Standing>,
+    /// When a name server last said that the list in force is its own.
+    pub(super) confirmed: Option<u64>,
+    /// What has it asked at once, and the end of that until it is followed.
+    pokes: (mpsc::Sender<Poke>, Option<mpsc::Receiver<Poke>>),
+    /// What a command waits for.
+    awaited: Option<oneshot::Receiver<Reply>>,
 }
 
 impl Keeper {
@@ -275,8 +284,25 @@ impl Keeper {
         let others = shared.config.health_from.iter().map(|path| (path.clone(), None)).collect();
         let looks = looks(&shared.config);
         let epoch = identity::ticket_epoch(&shared.config);
-        let (drained, zone) = (BTreeSet::new(), (watch::Sender::default(), Arc::default()));
-        Self { shared, watched, judge, drained, others, looks, epoch, published: None, dirty: false, zone }
+        let (poke, poked) = mpsc::channel(MAX_POKES);
+        let standing = watch::Sender::new(zone::remembered(&shared.config));
+        Self {
+            shared,
+            watched,
+            judge,
+            drained: BTreeSet::new(),
+            others,
+            looks,
+            epoch,
+            published: None,
+            dirty: false,
+            problem: None,
+            tokenless: BTreeSet::new(),
+            standing,
+            confirmed: None,
+            pokes: (poke, Some(poked)),
+            awaited: None,
+        }
     }
 
     async fn run(
@@ -285,9 +311,10 @@ impl Keeper {
         mut commanded: mpsc::Receiver<Command>,
         mut stopped: watch::Receiver<bool>,
     ) {
-        tokio::task::spawn_local(probe::probe_forever(self.shared.clone()));
-        let (standing, poked) = self.zone.clone();
-        tokio::task::spawn_local(zone::follow(self.shared.clone(), poked, standing));
+        spawn_local(probe::probe_forever(self.shared.clone()));
+        if let Some(poked) = self.pokes.1.take() {
+            spawn_local(zone::follow(self.shared.clone(), poked, self.standing.clone()));
+        }
         let mut judging = interval(JUDGING);
         let mut looking = interval(LOOKING);
         judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -300,8 +327,11 @@ impl Keeper {
                     self.dirty = true;
                 }
                 Some(Command { line, reply }) = commanded.recv() => {
-                    // Whoever asked may be gone.
-                    let _ = reply.send(control::carry_out(&mut self, &line));
+                    match (control::carry_out(&mut self, &line), self.awaited.take()) {
+                        (Ok(done), Some(attempt)) => drop(spawn_local(zone::tell(done, attempt, reply))),
+                        // Whoever asked may be gone.
+                        (done, _) => drop(reply.send(done)),
+                    }
                 }
                 _ = judging.tick() => if self.dirty { self.rejudge(false) },
                 _ = looking.tick() => {
@@ -314,15 +344,19 @@ impl Keeper {
 
     /// Reads files that have changed.
     fn look(&mut self) {
-        match self.watched.refresh() {
-            Ok(None) => {}
-            Ok(Some(_)) => {
-                info!("{}: read again", self.shared.config.members.display());
+        match self.watched.refresh().map(|new| new.is_some()) {
+            Ok(false) => {}
+            Ok(true) => {
+                info!("the members are read again");
                 self.take_directory();
                 self.rejudge(true);
             }
-            Err(problem) => warn!("{problem}; the members stay as they were"),
+            Err(problem) => {
+                warn!("{problem}; the members stay as they were");
+                self.problem = Some(problem.to_string());
+            }
         }
+        self.take_confirmation();
         let config = &self.shared.config;
         let is_new = looks(config) != self.looks || identity::ticket_epoch(config) != self.epoch;
         if is_new && let Err(error) = self.reload_identity() {
@@ -340,10 +374,27 @@ impl Keeper {
         }
     }
 
-    /// Reads all files again.
-    pub(super) fn reload(&mut self) -> Reply {
-        self.zone.1.notify_one();
-        self.watched.reload().map_err(|problem| problem.to_string())?;
+    /// What is said of another list is not said of that in force.
+    fn take_confirmation(&mut self) {
+        let standing = self.standing.borrow();
+        let of_ours = standing.confirmed.as_ref().filter(|(mark, _)| Some(mark) == self.watched.mark());
+        self.confirmed = of_ours.map(|(_, at)| *at).or(self.confirmed);
+    }
+
+    /// Reads all files again, and has the zone transferred.
+    pub(super) fn reload(&mut self, wish: TransferWish) -> Reply {
+        if self.shared.config.zone.is_some() {
+            let (told, awaited) = oneshot::channel();
+            let poke = Poke { wish, told };
+            self.pokes.0.try_send(poke).map_err(|_| "the zone is being transferred; try it again later".to_owned())?;
+            self.awaited = Some(awaited);
+        } else if wish == TransferWish::Older {
+            return Err("there is no [zone] whose list could be older; accepted: reload".to_owned());
+        }
+        if let Err(problem) = self.watched.reload().map(drop) {
+            self.problem = Some(problem.to_string());
+            return Err(problem.to_string());
+        }
         self.take_directory();
         self.rejudge(true);
         self.reload_identity().map_err(|error| error.to_string())?;
@@ -371,10 +422,9 @@ impl Keeper {
         Ok(())
     }
 
-    /// How it is with the zone, if one says who belongs to the pool.
-    pub(super) fn zone_standing(&self) -> Option<(&Name, Standing)> {
-        let zone = self.shared.config.zone.as_ref()?;
-        Some((&zone.name, self.zone.0.borrow().clone()))
+    /// The list of the zone that is in force, if one says who belongs to the pool.
+    pub(super) fn list(&self) -> Option<&Mark> {
+        self.watched.mark()
     }
 
     pub(super) fn directory(&self) -> &Arc<Directory> {
@@ -383,6 +433,10 @@ impl Keeper {
 
     fn take_directory(&mut self) {
         let directory = Arc::clone(self.watched.current());
+        self.problem = None;
+        self.confirmed = None;
+        self.take_confirmation();
+        self.tell_tokenless();
         let names = directory.members().iter().map(|member| member.name.as_str());
         let round = Round::plan(self.shared.config.probing.interval, directory.members().len());
         self.judge.set_horizon(round.horizon());
@@ -392,6 +446,20 @@ impl Keeper {
             let drains = member.drain || self.drained.contains(member.name.as_str());
             self.judge.set_draining(member.name.as_str(), drains);
         }
+    }
+
+    /// Tells once which members of a list have no token here.
+    fn tell_tokenless(&mut self) {
+        let without = |member: &&Member| member.token.is_none() && self.watched.mark().is_some();
+        let members = self.directory().members().iter().filter(without);
+        let tokenless: BTreeSet<_> = members.map(|member| member.name.as_str().to_owned()).collect();
+        let new: Vec<_> = tokenless.difference(&self.tokenless).map(String::as_str).collect();
+        if !new.is_empty() {
+            let file = self.shared.config.members.display();
+            let (count, names) = (new.len(), zone::some(new));
+            warn!("{count} members of the list have no token in {file}, and get no users: {names}");
+        }
+        self.tokenless = tokenless;
     }
 
     /// Takes a member out, or in again; `false` if there is none of this name.

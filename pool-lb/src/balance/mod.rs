@@ -34,6 +34,7 @@ mod user;
 mod zone;
 
 pub use keeper::{Balancer, StartError};
+pub use zone::{inspect, kept};
 
 use crate::acceptor::Complaint;
 use assign::{Aliases, Assignments};

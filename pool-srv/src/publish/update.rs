@@ -17,7 +17,7 @@ use rand_core::Rng;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -38,6 +38,9 @@ use crate::{
 
 /// Most records in one message.
 const MAX_RECORDS: usize = 400;
+
+/// How long the server is believed to have what it was sent: then all of it is sent again, changed or not.
+const BELIEVED: Duration = Duration::from_secs(3_600);
 
 /// How long a server may take for one update.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,16 +90,23 @@ pub(super) fn sets(records: Vec<Record>, before: &BTreeSet<SetKey>) -> Sets {
     sets
 }
 
+/// The sets that are not as they were sent before.
+fn changed(sets: &Sets, before: &Sets) -> Sets {
+    let is_new = |(key, records): &(&SetKey, &Vec<Record>)| before.get(*key) != Some(*records);
+    sets.iter().filter(is_new).map(|(key, records)| (key.clone(), records.clone())).collect()
+}
+
 fn name(name: &WireName) -> Result<Name, UpdateError> {
     Name::from_ascii(name.to_string()).map_err(|error| UpdateError::Ours(format!("{name}: {error}")))
 }
 
 /// Messages that replace sets, each set within one message, so that no reader sees half of it. First comes what service
-/// records lead to, then these, and what they lead to no more is taken away last.
+/// records lead to, then these, then what they lead to no more is taken away. The mark of the list comes last: as long as not
+/// all of the list is there, it has the mark of another.
 pub(super) fn messages(zone: &WireName, sets: &Sets, random: &mut impl Rng) -> Result<Vec<Message>, UpdateError> {
     let mut messages: Vec<Message> = Vec::new();
     let mut ordered: Vec<_> = sets.iter().collect();
-    ordered.sort_by_key(|((_, kind), records)| (records.is_empty(), *kind == kind::SRV));
+    ordered.sort_by_key(|((_, kind), records)| (*kind == kind::TXT, records.is_empty(), *kind == kind::SRV));
     for ((owner, kind), records) in ordered {
         let room = |message: &Message| message.updates().len().saturating_add(records.len()) < MAX_RECORDS;
         if !messages.last().is_some_and(room) {
@@ -130,6 +140,8 @@ pub struct Publisher {
     /// The last members that the zone can hold.
     directory: Arc<Directory>,
     published: Published,
+    /// What the server has because of us, and since when that is believed.
+    sent: Option<(Sets, Instant)>,
 }
 
 impl Publisher {
@@ -144,7 +156,7 @@ impl Publisher {
         let published = Published::open(&publish.state, &config.settings.origin())?;
         remark(&config.settings, pool.directory());
         let directory = Arc::clone(pool.directory());
-        Ok(Some(Self { config: config.clone(), publish, pool, directory, published }))
+        Ok(Some(Self { config: config.clone(), publish, pool, directory, published, sent: None }))
     }
 
     /// Reads changed files again; the last members that can be published stay in force.
@@ -186,11 +198,14 @@ impl Publisher {
         let sets = sets(records, self.published.sets());
         // Written before it is sent: who is stopped in between knows of too much, which does no harm.
         self.published.set(sets.keys().cloned().collect()).map_err(ours)?;
-        for message in messages(&settings.origin(), &sets, random)? {
+        let sent = self.sent.take().filter(|(_, since)| since.elapsed() < BELIEVED);
+        let (before, since) = sent.unwrap_or_else(|| (Sets::new(), Instant::now()));
+        for message in messages(&settings.origin(), &changed(&sets, &before), random)? {
             self.send(message).await?;
         }
-        let present = sets.into_iter().filter(|(_, records)| !records.is_empty()).map(|(key, _)| key).collect();
-        self.published.set(present).map_err(ours)?;
+        let present: Sets = sets.into_iter().filter(|(_, records)| !records.is_empty()).collect();
+        self.published.set(present.keys().cloned().collect()).map_err(ours)?;
+        self.sent = Some((present, since));
         Ok(count)
     }
 
@@ -297,6 +312,29 @@ mod tests {
         assert_eq!(message.zones()[0].name().to_string(), "time.example.");
         // It is what a server reads.
         assert_eq!(Message::from_vec(&message.to_vec().unwrap()).unwrap().updates().len(), 3);
+    }
+
+    #[test]
+    fn the_mark_of_a_list_comes_last_and_what_stays_is_not_sent_again() {
+        let text = "[[zone]]\nname = \"time.example\"\nmembers = \"m\"\nlist = true\n";
+        let settings = &Config::parse(std::path::Path::new("c"), text).unwrap().zones[0].settings;
+        let members = |names: core::ops::Range<u32>| {
+            let text: String = names.map(|n| format!("[[member]]\nname = \"m{n}.example\"\n")).collect();
+            let directory = crate::directory::parse(std::path::Path::new("m"), &text).unwrap();
+            member_records(settings, &directory).unwrap()
+        };
+        let before = sets(members(0..500), &BTreeSet::new());
+        let after = sets(members(1..501), &before.keys().cloned().collect());
+        let mut random = ChaCha12Rng::from_seed([1; 32]);
+        for sent in [&before, &after, &changed(&after, &before)] {
+            let messages = messages(&settings.origin(), sent, &mut random).unwrap();
+            let owners = || messages.iter().flat_map(|message| message.updates().iter().map(|u| u.name.to_string()));
+            assert_eq!(owners().position(|owner| owner == "_members.time.example."), Some(owners().count() - 2));
+            assert_eq!(owners().last().unwrap(), "_members.time.example.");
+        }
+        let changed: Vec<_> = changed(&after, &before).into_keys().map(|(owner, _)| owner.to_string()).collect();
+        let of = |name: &str| format!("{name}_members.time.example.");
+        assert_eq!(changed, [of("m0.example."), of("m500.example."), of("")]);
     }
 
     #[test]

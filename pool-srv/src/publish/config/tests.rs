@@ -39,7 +39,20 @@ fn a_file_is_read_with_its_defaults() {
     assert_eq!((settings.name.as_str(), settings.contact.as_str()), ("time.example", "hostmaster.example"));
     assert_eq!((settings.targets, settings.ttl, settings.negative_ttl, settings.cds), (6, 300, 60, true));
     assert_eq!(settings.members, Path::new("/etc/pool/members.toml"));
-    assert!(!settings.list && settings.transfer_key.is_none());
+    assert!(!settings.list && settings.transfer_keys.is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let key = |file: &str, name: &str| {
+        let text = format!("key {name} {{ algorithm hmac-sha256; secret \"AAECAwQFBgcICQoLDA0ODw==\"; }};");
+        crate::publish::private(&folder.path().join(file), &text);
+    };
+    key("one", "lists.one");
+    key("two", "lists.two");
+    let listed = GOOD.replace("ttl = \"5m\"", "transfer-keys = [\"one\", \"two\"]");
+    let read = || Config::parse(&folder.path().join("c"), &listed).map(|mut config| config.zones.remove(0).settings);
+    assert!(read().is_ok_and(|settings| settings.list && settings.transfer_keys.len() == 2));
+    key("two", "lists.one");
+    let told = read().unwrap_err().to_string();
+    assert!(told.contains("c:11:25: key lists.one is there already"), "{told}");
     let shortest = parsed("[[zone]]\nname = \"time.example\"\nmembers = \"m\"\n").unwrap();
     assert_eq!(shortest.listen.len(), 2);
     assert_eq!(shortest.zones[0].key, None);
@@ -81,8 +94,12 @@ fn mistakes_are_told_with_their_place_and_what_is_accepted() {
         ),
         ("\"ns.example\"", "\"time.example\"", "name server time.example is the zone itself"),
         ("[limit]", "[cookies]\nsecret-file = \"none\"\n[limit]", "/etc/pool/none: No such file"),
-        ("key = \"time.key\"", "transfer-key = \"none\"", "6:16: transfer-key: zone time.example is not served here"),
-        ("ttl = \"5m\"", "transfer-key = \"none\"", "11:16: /etc/pool/none: No such"),
+        (
+            "key = \"time.key\"",
+            "transfer-keys = [\"none\"]",
+            "6:18: transfer-keys: zone time.example is not served here",
+        ),
+        ("ttl = \"5m\"", "transfer-keys = [\"none\"]", "11:18: /etc/pool/none: No such"),
         (
             "[limit]",
             "[zone.publish]\nserver = \"192.0.2.1\"\ntsig-key = \"none\"\n[limit]",
