@@ -256,10 +256,10 @@ fn list(keeper: &Keeper) -> String {
     if keeper.judge.is_common_mode() {
         out.push_str("most members fail at once: the fault is taken for ours, and nobody is brought down\n");
     }
-    if let (Some(config), Some(mark)) = (&keeper.shared.config.zone, keeper.list()) {
-        let standing = keeper.standing.borrow();
+    if let (Some(config), Some(mark)) = (&keeper.shared.config.zone, keeper.members.list()) {
+        let standing = keeper.members.standing.borrow();
         let _ = write!(out, "members are those of the zone {}: {}", config.name, zone::shown(mark));
-        if let Some(at) = keeper.confirmed {
+        if let Some(at) = keeper.members.confirmed {
             let _ = write!(out, ", confirmed {}s ago", now.saturating_sub(at));
         }
         if let Some((other, _)) = standing.confirmed.as_ref().filter(|(other, _)| other != mark) {
@@ -270,7 +270,7 @@ fn list(keeper: &Keeper) -> String {
         }
         out.push('\n');
     }
-    if let Some(problem) = &keeper.problem {
+    if let Some(problem) = &keeper.members.problem {
         let _ = writeln!(out, "{problem}; the members stay as they were");
     }
     out
@@ -345,7 +345,7 @@ fn metrics(keeper: &Keeper) -> String {
         let _ = writeln!(out, "nts_pool_lb_members{{state=\"{}\"}} {count}", state_name(state));
     }
     let without = keeper.directory().members().iter().filter(|member| member.token.is_none()).count();
-    let (without, problem) = (count_of(without), u64::from(keeper.problem.is_some()));
+    let (without, problem) = (count_of(without), u64::from(keeper.members.problem.is_some()));
     gauge(&mut out, "members_without_token", "Members that get no users for want of a token.", without);
     gauge(&mut out, "members_problem", "Whether the members are not those of their files, for a mistake.", problem);
     let common = u8::from(keeper.judge.is_common_mode());
@@ -361,7 +361,7 @@ fn metrics(keeper: &Keeper) -> String {
             "# HELP {name} When the pool's certificate ends, in seconds since 1970.\n# TYPE {name} gauge\n{name} {end}\n"
         );
     }
-    if let Some(mark) = keeper.list() {
+    if let Some(mark) = keeper.members.list() {
         zone_metrics(&mut out, mark, keeper);
     }
     let offsets = "nts_pool_lb_member_offset_seconds";
@@ -392,10 +392,10 @@ fn zone_metrics(out: &mut String, mark: &Mark, keeper: &Keeper) {
         out,
         "# HELP {info} What machines that agree have alike.\n# TYPE {info} gauge\n{info}{{fingerprint=\"{fingerprint}\"}} 1\n"
     );
-    if let Some(at) = keeper.confirmed {
+    if let Some(at) = keeper.members.confirmed {
         gauge(out, "zone_confirmed_seconds", "When that list was last confirmed, in seconds since 1970.", at);
     }
-    let (name, failures) = ("nts_pool_lb_zone_failures_total", keeper.standing.borrow().failures);
+    let (name, failures) = ("nts_pool_lb_zone_failures_total", keeper.members.standing.borrow().failures);
     let _ =
         write!(out, "# HELP {name} Attempts to have the list that failed.\n# TYPE {name} counter\n{name} {failures}\n");
 }

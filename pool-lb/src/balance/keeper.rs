@@ -11,7 +11,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use pool_srv::directory::{Directory, Health, HealthReport, Mark, Member, Problem, Roster, TransferWish, Watched};
+use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, TransferWish, Watched};
 use pool_srv::files::{Look, look};
 use socket2::SockRef;
 use tokio::{
@@ -30,11 +30,11 @@ use super::{
     dials::Dials,
     health::Judge,
     identity::{self, FileError},
+    membership::Membership,
     metrics::Metrics,
     now, probe,
     round::Round,
-    serve,
-    zone::{self, MAX_POKES, Poke, Standing},
+    serve, zone,
 };
 use crate::acceptor::{Complaint, bind};
 
@@ -256,7 +256,7 @@ fn take_over(held: &TcpListener) -> io::Result<TcpListener> {
 /// Owner of the verdict.
 pub(super) struct Keeper {
     pub(super) shared: Shared,
-    watched: Watched,
+    pub(super) members: Membership,
     pub(super) judge: Judge,
     /// Members taken out by command.
     drained: BTreeSet<String>,
@@ -265,18 +265,6 @@ pub(super) struct Keeper {
     epoch: u64,
     published: Option<Instant>,
     dirty: bool,
-    /// Why the members are not those of their files.
-    pub(super) problem: Option<String>,
-    /// Members without token that were told of.
-    tokenless: BTreeSet<String>,
-    /// How it is with the zone that says who belongs to the pool.
-    pub(super) standing: watch::Sender<Standing>,
-    /// When a name server last said that the list in force is its own.
-    pub(super) confirmed: Option<u64>,
-    /// What has it asked at once, and the end of that until it is followed.
-    pokes: (mpsc::Sender<Poke>, Option<mpsc::Receiver<Poke>>),
-    /// What a command waits for.
-    awaited: Option<oneshot::Receiver<Reply>>,
 }
 
 impl Keeper {
@@ -284,25 +272,9 @@ impl Keeper {
         let others = shared.config.health_from.iter().map(|path| (path.clone(), None)).collect();
         let looks = looks(&shared.config);
         let epoch = identity::ticket_epoch(&shared.config);
-        let (poke, poked) = mpsc::channel(MAX_POKES);
-        let standing = watch::Sender::new(zone::remembered(&shared.config));
-        Self {
-            shared,
-            watched,
-            judge,
-            drained: BTreeSet::new(),
-            others,
-            looks,
-            epoch,
-            published: None,
-            dirty: false,
-            problem: None,
-            tokenless: BTreeSet::new(),
-            standing,
-            confirmed: None,
-            pokes: (poke, Some(poked)),
-            awaited: None,
-        }
+        let members = Membership::new(&shared.config, watched);
+        let drained = BTreeSet::new();
+        Self { shared, members, judge, drained, others, looks, epoch, published: None, dirty: false }
     }
 
     async fn run(
@@ -312,9 +284,7 @@ impl Keeper {
         mut stopped: watch::Receiver<bool>,
     ) {
         spawn_local(probe::probe_forever(self.shared.clone()));
-        if let Some(poked) = self.pokes.1.take() {
-            spawn_local(zone::follow(self.shared.clone(), poked, self.standing.clone()));
-        }
+        self.members.follow_zone(&self.shared);
         let mut judging = interval(JUDGING);
         let mut looking = interval(LOOKING);
         judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -327,7 +297,7 @@ impl Keeper {
                     self.dirty = true;
                 }
                 Some(Command { line, reply }) = commanded.recv() => {
-                    match (control::carry_out(&mut self, &line), self.awaited.take()) {
+                    match (control::carry_out(&mut self, &line), self.members.awaited.take()) {
                         (Ok(done), Some(attempt)) => drop(spawn_local(zone::tell(done, attempt, reply))),
                         // Whoever asked may be gone.
                         (done, _) => drop(reply.send(done)),
@@ -344,19 +314,11 @@ impl Keeper {
 
     /// Reads files that have changed.
     fn look(&mut self) {
-        match self.watched.refresh().map(|new| new.is_some()) {
-            Ok(false) => {}
-            Ok(true) => {
-                info!("the members are read again");
-                self.take_directory();
-                self.rejudge(true);
-            }
-            Err(problem) => {
-                warn!("{problem}; the members stay as they were");
-                self.problem = Some(problem.to_string());
-            }
+        if self.members.look() {
+            info!("the members are read again");
+            self.take_directory();
+            self.rejudge(true);
         }
-        self.take_confirmation();
         let config = &self.shared.config;
         let is_new = looks(config) != self.looks || identity::ticket_epoch(config) != self.epoch;
         if is_new && let Err(error) = self.reload_identity() {
@@ -374,27 +336,9 @@ impl Keeper {
         }
     }
 
-    /// What is said of another list is not said of that in force.
-    fn take_confirmation(&mut self) {
-        let standing = self.standing.borrow();
-        let of_ours = standing.confirmed.as_ref().filter(|(mark, _)| Some(mark) == self.watched.mark());
-        self.confirmed = of_ours.map(|(_, at)| *at).or(self.confirmed);
-    }
-
     /// Reads all files again, and has the zone transferred.
     pub(super) fn reload(&mut self, wish: TransferWish) -> Reply {
-        if self.shared.config.zone.is_some() {
-            let (told, awaited) = oneshot::channel();
-            let poke = Poke { wish, told };
-            self.pokes.0.try_send(poke).map_err(|_| "the zone is being transferred; try it again later".to_owned())?;
-            self.awaited = Some(awaited);
-        } else if wish == TransferWish::Older {
-            return Err("there is no [zone] whose list could be older; accepted: reload".to_owned());
-        }
-        if let Err(problem) = self.watched.reload().map(drop) {
-            self.problem = Some(problem.to_string());
-            return Err(problem.to_string());
-        }
+        self.members.reload(wish)?;
         self.take_directory();
         self.rejudge(true);
         self.reload_identity().map_err(|error| error.to_string())?;
@@ -422,21 +366,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// The list of the zone that is in force, if one says who belongs to the pool.
-    pub(super) fn list(&self) -> Option<&Mark> {
-        self.watched.mark()
-    }
-
     pub(super) fn directory(&self) -> &Arc<Directory> {
-        self.watched.current()
+        self.members.directory()
     }
 
     fn take_directory(&mut self) {
-        let directory = Arc::clone(self.watched.current());
-        self.problem = None;
-        self.confirmed = None;
-        self.take_confirmation();
-        self.tell_tokenless();
+        let directory = Arc::clone(self.members.directory());
         let names = directory.members().iter().map(|member| member.name.as_str());
         let round = Round::plan(self.shared.config.probing.interval, directory.members().len());
         self.judge.set_horizon(round.horizon());
@@ -446,20 +381,6 @@ impl Keeper {
             let drains = member.drain || self.drained.contains(member.name.as_str());
             self.judge.set_draining(member.name.as_str(), drains);
         }
-    }
-
-    /// Tells once which members of a list have no token here.
-    fn tell_tokenless(&mut self) {
-        let without = |member: &&Member| member.token.is_none() && self.watched.mark().is_some();
-        let members = self.directory().members().iter().filter(without);
-        let tokenless: BTreeSet<_> = members.map(|member| member.name.as_str().to_owned()).collect();
-        let new: Vec<_> = tokenless.difference(&self.tokenless).map(String::as_str).collect();
-        if !new.is_empty() {
-            let file = self.shared.config.members.display();
-            let (count, names) = (new.len(), zone::some(new));
-            warn!("{count} members of the list have no token in {file}, and get no users: {names}");
-        }
-        self.tokenless = tokenless;
     }
 
     /// Takes a member out, or in again; `false` if there is none of this name.

@@ -20,6 +20,7 @@ mod dials;
 pub mod health;
 pub mod identity;
 pub mod keeper;
+mod membership;
 pub mod metrics;
 mod names;
 mod now;

@@ -6,14 +6,13 @@ use std::{
     ffi::OsString,
     fmt::Write as _,
     fs, io,
-    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use pool_srv::directory::{
-    Listed, Mark, Member, Problem, TransferWish, Transferred, Watched, ZoneSource, load, load_list, parse_foreign,
-    replace,
+    Listed, Mark, Member, Problem, Takes, TransferWish, Transferred, Watched, ZoneSource, load, load_list,
+    parse_foreign, replace,
 };
 use tokio::{
     runtime::Builder,
@@ -64,7 +63,7 @@ pub(super) struct Poke {
 ///
 /// [`Problem`] of a file.
 pub fn kept(config: &Config) -> Result<Watched, Problem> {
-    let takes: fn(IpAddr) -> bool = if config.allow_private { |_| true } else { is_public };
+    let takes: Takes = if config.allow_private { |_| true } else { is_public };
     match &config.zone {
         Some(zone) => Watched::open_listed(&config.members, (&zone.list, takes)),
         None => Watched::open(&config.members),

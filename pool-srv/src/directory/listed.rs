@@ -61,12 +61,10 @@ pub(super) fn list_name(zone: &pool::Name) -> Result<Name, String> {
 ///
 /// If there is none, or more than one, or it is none.
 pub(super) fn mark_of(list: &Name, records: &[Record]) -> Result<(Mark, Duration), String> {
-    let text = |record: &Record| match &record.data {
-        RData::TXT(TXT { txt_data, .. }) if record.name == *list => {
-            let text = String::from_utf8_lossy(&txt_data.concat()).into_owned();
-            text.contains("generation=").then_some((text, record.ttl))
-        }
-        _ => None,
+    let text = |record: &Record| {
+        let RData::TXT(TXT { txt_data, .. }) = &record.data else { return None };
+        let text = String::from_utf8_lossy(&txt_data.concat()).into_owned();
+        (record.name == *list && text.contains("generation=")).then_some((text, record.ttl))
     };
     let mut marks = records.iter().filter_map(text);
     match (marks.next(), marks.next()) {

@@ -35,7 +35,7 @@ pub use mark::Mark;
 pub(crate) use mark::listed_weight;
 pub use problem::{Place, Problem};
 pub use transfer::{MAX_SERVERS, TransferError, Transferred, Wish as TransferWish, ZoneSource};
-pub use watched::{List, Watched};
+pub use watched::{Takes, Watched};
 
 /// The port of NTS key exchange (RFC 8915 section 7.1).
 pub const KE_PORT: u16 = 4460;

@@ -10,8 +10,8 @@ use std::{
 use super::{Directory, Mark, Member, Problem, load, load_list};
 use crate::files::{Look, look};
 
-/// A list beside a directory file, and which of its addresses are taken.
-pub type List<'a> = (&'a Path, fn(IpAddr) -> bool);
+/// Which addresses of a list are taken.
+pub type Takes = fn(IpAddr) -> bool;
 
 /// A directory file that is read again when it changes. The last good state stays in force.
 ///
@@ -19,7 +19,7 @@ pub type List<'a> = (&'a Path, fn(IpAddr) -> bool);
 #[derive(Debug)]
 pub struct Watched {
     path: PathBuf,
-    list: Option<(PathBuf, fn(IpAddr) -> bool)>,
+    list: Option<(PathBuf, Takes)>,
     looks: [Look; 2],
     current: Arc<Directory>,
     mark: Option<Mark>,
@@ -40,11 +40,11 @@ impl Watched {
     /// # Errors
     ///
     /// [`Problem`] with the line of the first mistake.
-    pub fn open_listed(path: &Path, list: List<'_>) -> Result<Self, Problem> {
+    pub fn open_listed(path: &Path, list: (&Path, Takes)) -> Result<Self, Problem> {
         Self::read(path, Some(list))
     }
 
-    fn read(path: &Path, list: Option<List<'_>>) -> Result<Self, Problem> {
+    fn read(path: &Path, list: Option<(&Path, Takes)>) -> Result<Self, Problem> {
         let looks = [look(path), list.and_then(|(list, _)| look(list))];
         let (current, mark) = both(path, list)?;
         let list = list.map(|(list, takes)| (list.to_owned(), takes));
@@ -100,7 +100,7 @@ impl Watched {
     }
 }
 
-fn both(path: &Path, list: Option<List<'_>>) -> Result<(Arc<Directory>, Option<Mark>), Problem> {
+fn both(path: &Path, list: Option<(&Path, Takes)>) -> Result<(Arc<Directory>, Option<Mark>), Problem> {
     let said = load(path)?;
     let Some((list, takes)) = list else { return Ok((said, None)) };
     let (listed, mark) = load_list(list)?;
@@ -109,7 +109,7 @@ fn both(path: &Path, list: Option<List<'_>>) -> Result<(Arc<Directory>, Option<M
 
 /// The members of a list, with what a file says of them: tokens, and what a zone has no records for. What certificates are
 /// pinned to is the file's to say, addresses are the list's; whoever drains in either does.
-fn joined(said: &Directory, list: &[Member], takes: fn(IpAddr) -> bool) -> Directory {
+fn joined(said: &Directory, list: &[Member], takes: Takes) -> Directory {
     let by_name: BTreeMap<_, _> = said.members().iter().map(|member| (&member.name, member)).collect();
     let member = |listed: &Member| {
         let mut listed = listed.clone();
@@ -140,7 +140,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (file, list) = (folder.path().join("members.toml"), folder.path().join("list"));
         let token = "0123456789abcdef012345";
-        let takes: fn(IpAddr) -> bool = |address| address != IpAddr::from([10, 0, 0, 1]);
+        let takes: Takes = |address| address != IpAddr::from([10, 0, 0, 1]);
         let region = "[[region]]\nname = \"north\"\nprefixes = [\"192.0.2.0/24\"]\n";
         let said = |name: &str, more: &str| format!("[[member]]\nname = \"{name}\"\ntoken = \"{token}\"\n{more}");
         let a = "capacity = 5\nregions = [\"north\"]\noperator = \"A\"\nweight = 7\nport = 1\naddresses = [\"192.0.2.9\"]\n\
