@@ -194,6 +194,8 @@ def a_zone_goes_whole_to_who_has_its_key(lab):
     expect(messages > 3 and "TSIG" in text and "Couldn't verify" not in text, "in several messages, all signed", text[-900:])
     expect(f"_4460._tcp.ke1.{ZONE}." in text and SERVICE + ".\t" not in text, "what belongs to members, and no draw")
     expect("status: NOERROR" in server.dig(ZONE, "SOA", "+tcp", "-k", key), "the serial number alone")
+    mark = server.dig(f"_members.{ZONE}", "TXT", "+tcp", "-k", key)
+    expect(re.search(r'TXT\s+"generation=\d{10} members=3003 sha256=[0-9a-f]{64}"', mark), "the mark alone", mark)
     for words, wanted in [((), "Transfer failed"), (("-k", other), "BADSIG")]:
         text = server.dig(ZONE, "AXFR", *words, check=False)
         expect(wanted in text and "_members" not in text, wanted, text)

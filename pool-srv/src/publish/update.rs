@@ -337,6 +337,66 @@ mod tests {
         assert_eq!(changed, [of("m0.example."), of("m500.example."), of("")]);
     }
 
+    /// A server that takes every update, and passes on how many changes each has.
+    async fn takes_updates(
+        listener: tokio::net::TcpListener,
+        key: crate::tsig::TsigKey,
+        seen: &std::cell::Cell<usize>,
+    ) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut request).await.unwrap();
+            let update = Message::from_vec(&request).unwrap();
+            seen.set(seen.get() + update.updates().len());
+            let keys = core::slice::from_ref(&key);
+            let mut responder = crate::tsig::Responder::new(&request, update.signature().unwrap(), keys, now::unix());
+            let mut answer = [&request[..2], &[0xa8, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+            responder.sign(&mut answer);
+            let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+            stream.write_all(&[&length, answer.as_slice()].concat()).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_believed_for_an_hour() {
+        let folder = tempfile::tempdir().unwrap();
+        let members: String = (0..9).map(|n| format!("[[member]]\nname = \"m{n}.example\"\n")).collect();
+        crate::publish::private(&folder.path().join("m"), &members);
+        let secret = "key \"u\" { algorithm hmac-sha256; secret \"AAECAwQFBgcICQoLDA0ODw==\"; };";
+        crate::publish::private(&folder.path().join("tsig"), secret);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let text = format!(
+                "[[zone]]\nname = \"time.example\"\nmembers = \"m\"\nlist = true\n[zone.publish]\nserver = \"{}\"\n\
+                 tsig-key = \"tsig\"\nstate = \"state\"\n",
+                listener.local_addr().unwrap()
+            );
+            let config = &Config::parse(&folder.path().join("c"), &text).unwrap().zones[0];
+            let mut publisher = Publisher::new(config, Pool::open(config).unwrap()).unwrap().unwrap();
+            let seen = std::cell::Cell::new(0);
+            let mut random = ChaCha12Rng::from_seed([1; 32]);
+            let counting = async {
+                // Nine of the list, the mark, and the service records: the set that was there goes before each.
+                let all = 9 * 2 + 2 + 1 + 9;
+                for (after, wanted) in [(0, all), (60, all - 20), (3_539, all - 20), (1, all), (60, all - 20)] {
+                    tokio::time::pause();
+                    tokio::time::advance(Duration::from_secs(after)).await;
+                    tokio::time::resume();
+                    publisher.publish(&mut random).await.unwrap();
+                    // Service records are drawn each time, and seldom in the same order.
+                    let sent = seen.replace(0);
+                    assert!(sent == wanted || (wanted != all && sent == 0), "{sent} and not {wanted}");
+                }
+            };
+            tokio::select! {
+                () = counting => {}
+                () = takes_updates(listener, config.publish.as_ref().unwrap().key.clone(), &seen) => unreachable!(),
+            }
+        });
+    }
+
     #[test]
     fn members_that_cannot_be_published_leave_the_last_that_can() {
         let folder = tempfile::tempdir().unwrap();

@@ -255,3 +255,53 @@ fn a_zone_without_a_list_has_no_members() {
     let told = transfer(&state_with("", MEMBERS, 1, vec![ours()]), ours(), None, |messages| messages).unwrap_err();
     assert!(told.contains("lists no members: it has no mark of a list at _members.time.example."), "{told}");
 }
+
+#[test]
+fn a_server_has_a_time_and_a_zone_a_length() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let source = |listener: &TcpListener| {
+        let servers = vec![listener.local_addr().unwrap(); 2];
+        ZoneSource { name: ntp_proto::pool::Name::parse("time.example").unwrap(), servers, key: ours() }
+    };
+    runtime().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        tokio::time::pause();
+        let begin = tokio::time::Instant::now();
+        let told = source(&listener).transfer(None, TransferWish::Change, || NOW, || 7).await.unwrap_err();
+        assert_eq!(told.matches("no answer within 20s").count(), 2, "{told}");
+        assert_eq!(begin.elapsed().as_secs(), 40, "each has its time");
+    });
+    // A zone without end, whose every message is signed.
+    let state = state(MEMBERS, 1);
+    let served = &state.zones[0];
+    let filler = super::super::record::Data::Txt("x".repeat(250).into()).to_record(60);
+    let filler = [served.zone.origin.as_wire(), &filler].concat().repeat(200);
+    runtime().block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endless = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut query = vec![0; stream.read_u16().await.unwrap().into()];
+                stream.read_exact(&mut query).await.unwrap();
+                let shown = Message::from_vec(&query).unwrap();
+                let mut responder = Responder::new(&query, shown.signature().unwrap(), &[ours()], NOW);
+                let mut message = handed(served, &query, Wanted::Start).remove(0);
+                loop {
+                    responder.sign(&mut message);
+                    let framed = [&u16::try_from(message.len()).unwrap().to_be_bytes(), message.as_slice()].concat();
+                    if stream.write_all(&framed).await.is_err() {
+                        break;
+                    }
+                    message = [head(&query, 0), filler.clone()].concat();
+                    message[7] = 200;
+                }
+            }
+        };
+        let source = source(&listener);
+        let told = tokio::select! {
+            told = source.transfer(None, TransferWish::Change, || NOW, || 7) => told.unwrap_err(),
+            () = endless => unreachable!(),
+        };
+        assert_eq!(told.matches("the zone is longer than 16777216 octets").count(), 2, "{told}");
+    });
+}
