@@ -5,12 +5,12 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use hickory_proto::{
-    op::Message,
+    op::{Message, ResponseCode},
     rr::{
         self, TSigner,
         rdata::{
             TSIG,
-            tsig::{TsigAlgorithm, signed_bitmessage_to_buf},
+            tsig::{TsigAlgorithm, TsigError, signed_bitmessage_to_buf},
         },
     },
 };
@@ -93,6 +93,24 @@ impl TsigKey {
         let name = rr::Name::from_ascii(self.name.as_str()).map_err(|error| error.to_string())?;
         let signer = TSigner::new(self.secret.to_vec(), TsigAlgorithm::HmacSha256, name, FUDGE);
         signer.map_err(|error| error.to_string())
+    }
+}
+
+/// What a server's refusal means (RFC 8945 section 5.3), and where to look. `wish` is what it was asked for, such as `update`
+/// and a zone.
+pub(crate) fn refusal(answer: &Message, key: &str, wish: &str) -> String {
+    let error = answer.signature().and_then(|record| record.data.error);
+    match (error, answer.response_code) {
+        (Some(TsigError::BadKey), _) => {
+            format!("BADKEY: it has no key {key} with hmac-sha256, or whoever has it must not {wish}")
+        }
+        (Some(TsigError::BadSig), _) => format!("BADSIG: its secret of key {key} is another"),
+        (Some(TsigError::BadTime), _) => format!("BADTIME: its clock and ours differ by more than {FUDGE} s"),
+        (_, ResponseCode::NotAuth) => {
+            format!("NOTAUTH: it is not the server to {wish} at, or does not know key {key}")
+        }
+        (_, ResponseCode::Refused) => format!("REFUSED: whoever has key {key} must not {wish} there"),
+        (_, code) => code.to_string(),
     }
 }
 

@@ -292,8 +292,37 @@ pub async fn inspect(config: &Config) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::Instant;
+
     use super::*;
-    use crate::balance::config;
+    use crate::balance::{
+        config,
+        tests::{absent, block_on, shared_with},
+    };
+
+    #[test]
+    fn what_failed_is_tried_again_after_a_while_or_when_somebody_asks() {
+        let zone = "[zone]\nname = \"time.example\"\nservers = [\"192.0.2.53\"]\ntsig-key = \"/nowhere/key\"\nlist = \"/nowhere/list\"\n";
+        let (shared, _heard) = shared_with(&absent(1), zone);
+        block_on(async {
+            tokio::time::pause();
+            let begin = Instant::now();
+            let (poke, pokes) = mpsc::channel(MAX_POKES);
+            let (standing, mut seen) = watch::channel(Standing::default());
+            tokio::task::spawn_local(follow(shared, pokes, standing));
+            let mut failures = async || {
+                seen.changed().await.unwrap();
+                let standing = seen.borrow_and_update();
+                assert!(standing.problem.as_ref().is_some_and(|problem| problem.starts_with("/nowhere/key: ")));
+                (standing.failures, begin.elapsed().as_secs())
+            };
+            assert_eq!([failures().await, failures().await, failures().await], [(1, 0), (2, 10), (3, 20)]);
+            let (told, attempt) = oneshot::channel();
+            poke.try_send(Poke { wish: TransferWish::Whole, told }).unwrap_or_else(|_| panic!("there is room"));
+            assert!(attempt.await.unwrap().unwrap_err().ends_with("; the members stay as they were"));
+            assert_eq!(failures().await, (4, 20));
+        });
+    }
 
     #[test]
     fn internal_addresses_of_a_list_are_left_out_unless_they_are_allowed() {

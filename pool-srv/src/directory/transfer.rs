@@ -7,7 +7,7 @@ use std::{io, net::SocketAddr};
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode},
-    rr::{Name, RData, Record, RecordType, rdata::tsig::TsigError},
+    rr::{Name, RData, Record, RecordType},
 };
 use ntp_proto::pool;
 use tokio::{
@@ -21,7 +21,7 @@ use super::{
     MAX_BYTES, Mark,
     listed::{Listed, list_name, mark_of},
 };
-use crate::tsig::{FUDGE, TsigKey, Verifier};
+use crate::tsig::{TsigKey, Verifier, refusal};
 
 /// How long a name server may take for everything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -228,7 +228,8 @@ impl Incoming {
             return Err(untrusted("it answers something else"));
         }
         if message.response_code != ResponseCode::NoError {
-            return Err(self.refusal(&message));
+            let why = refusal(&message, &self.key, &format!("have {}", self.name));
+            return Err(TransferError::Refused(why));
         }
         let is_signed = self.verifier.handle_message(bytes, message.signature().is_some());
         let is_signed = is_signed.map_err(TransferError::Untrusted)?;
@@ -266,21 +267,6 @@ impl Incoming {
             return Err(TransferError::Untrusted("it has no start of authority".to_owned()));
         };
         Ok(soa.serial)
-    }
-
-    /// What a refusal means, and where to look.
-    fn refusal(&self, answer: &Message) -> TransferError {
-        let Self { name, key, .. } = self;
-        let tsig = answer.signature().and_then(|record| record.data.error);
-        let why = match (tsig, answer.response_code) {
-            (Some(TsigError::BadKey), _) => format!("BADKEY: it has no key {key} with hmac-sha256"),
-            (Some(TsigError::BadSig), _) => format!("BADSIG: its secret of key {key} is another"),
-            (Some(TsigError::BadTime), _) => format!("BADTIME: its clock and ours differ by more than {FUDGE} s"),
-            (_, ResponseCode::NotAuth) => format!("NOTAUTH: it does not serve {name}, or does not know key {key}"),
-            (_, ResponseCode::Refused) => format!("REFUSED: key {key} must not have {name} there"),
-            (_, code) => format!("{code}"),
-        };
-        TransferError::Refused(why)
     }
 }
 

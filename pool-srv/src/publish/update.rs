@@ -8,10 +8,7 @@ use std::{
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode, UpdateMessage as _},
-    rr::{
-        DNSClass, Name, RData, Record as Sent, RecordType,
-        rdata::{NULL, tsig::TsigError},
-    },
+    rr::{DNSClass, Name, RData, Record as Sent, RecordType, rdata::NULL},
 };
 use rand_core::Rng;
 use tokio::{
@@ -33,7 +30,7 @@ use super::{
 };
 use crate::{
     directory::{Directory, Member, Problem},
-    tsig::{FUDGE, Verifier},
+    tsig::{Verifier, refusal},
 };
 
 /// Most records in one message.
@@ -242,30 +239,25 @@ impl Publisher {
             return Err(UpdateError::Untrusted("it answers something else".to_owned()));
         }
         if parsed.response_code != ResponseCode::NoError {
-            return Err(refusal(&parsed, self.config.settings.name.as_str(), key.name.as_str()));
+            return Err(refused(&parsed, self.config.settings.name.as_str(), key.name.as_str()));
         }
         verifier.handle_message(&answer, parsed.signature().is_some()).map(drop).map_err(UpdateError::Untrusted)
     }
 }
 
-/// What a server's refusal means (RFC 2136 section 2.2, RFC 8945 section 5.3), and where to look.
-fn refusal(answer: &Message, zone: &str, key: &str) -> UpdateError {
-    let tsig = answer.signature().and_then(|record| record.data.error);
+/// What a server's refusal means (RFC 2136 section 2.2), and where to look.
+fn refused(answer: &Message, zone: &str, key: &str) -> UpdateError {
     let code = answer.response_code;
-    let why = match (tsig, code) {
-        (Some(TsigError::BadKey), _) => {
-            format!("BADKEY: it has no key {key} with hmac-sha256, or must not update {zone} with it")
-        }
-        (Some(TsigError::BadSig), _) => format!("BADSIG: its secret of key {key} is another"),
-        (Some(TsigError::BadTime), _) => format!("BADTIME: its clock and ours differ by more than {FUDGE} s"),
-        (_, ResponseCode::NotAuth) => format!("NOTAUTH: it is not the primary of {zone}, or does not know key {key}"),
-        (_, ResponseCode::NotZone) => format!("NOTZONE: a name does not lie in {zone}"),
-        (_, ResponseCode::Refused) => format!("REFUSED: key {key} must not update {zone} there"),
-        (_, ResponseCode::ServFail) => return UpdateError::Unreachable("SERVFAIL: its own log says why".to_owned()),
-        (_, ResponseCode::NotImp) => "NOTIMP: it takes no updates".to_owned(),
-        (_, code) => format!("{code}"),
-    };
-    UpdateError::Refused(why)
+    if code == ResponseCode::ServFail {
+        return UpdateError::Unreachable("SERVFAIL: its own log says why".to_owned());
+    }
+    UpdateError::Refused(if code == ResponseCode::NotZone {
+        format!("NOTZONE: a name does not lie in {zone}")
+    } else if code == ResponseCode::NotImp {
+        "NOTIMP: it takes no updates".to_owned()
+    } else {
+        refusal(answer, key, &format!("update {zone}"))
+    })
 }
 
 #[cfg(test)]
