@@ -148,7 +148,7 @@ impl Listed {
             let name = pool::Name::parse(srv.target.to_ascii().trim_end_matches('.'));
             let name = name.map_err(|error| format!("{owner}: target {}: {error}", srv.target))?;
             let host = hosts.get(&srv.target);
-            write_member(&mut text, owner, &name, srv, host).map_err(|error| error.to_string())?;
+            write_member(&mut text, owner, &name, srv, host, &mut remarks).map_err(|error| error.to_string())?;
         }
         let path = Path::new(LIST).join(zone.as_str());
         let directory = parse_foreign(&path, &text).map_err(|problem| format!("its list cannot be used: {problem}"))?;
@@ -175,6 +175,7 @@ fn write_member(
     name: &pool::Name,
     srv: &SRV,
     host: Option<&Host>,
+    remarks: &mut Vec<String>,
 ) -> core::fmt::Result {
     let quoted = |texts: &mut dyn Iterator<Item = String>| {
         texts.map(|text| format!("\"{text}\"")).collect::<Vec<_>>().join(", ")
@@ -196,9 +197,12 @@ fn write_member(
         labels.next() == Some(port.as_bytes()) && labels.next().is_some_and(|label| label.eq_ignore_ascii_case(b"_tcp"))
     };
     let tlsa = host.tlsa.iter().filter(|(owner, _)| of_port(owner)).flat_map(|(_, texts)| texts.iter().cloned());
-    let tlsa = quoted(&mut tlsa.take(MAX_TLSA));
+    let tlsa: Vec<_> = tlsa.collect();
+    if tlsa.len() > MAX_TLSA {
+        remarks.push(format!("{name} has {} TLSA records; accepted: {MAX_TLSA}, the others are left out", tlsa.len()));
+    }
     if !tlsa.is_empty() {
-        writeln!(text, "tlsa = [{tlsa}]")?;
+        writeln!(text, "tlsa = [{}]", quoted(&mut tlsa.into_iter().take(MAX_TLSA)))?;
     }
     Ok(())
 }

@@ -160,6 +160,15 @@ fn what_a_zone_says_of_names_outside_of_it_is_left_out() {
     let directory = read_back(&listed);
     let had: Vec<_> = directory.members().iter().map(|member| (member.addresses.len(), member.tlsa.len())).collect();
     assert_eq!(had, [(0, 0), (1, 1)], "b.example, a.time.example");
+    let pins = [&b"_4460"[..], b"_tcp", b"a", b"time", b"example"];
+    let pin = |octet: u8| {
+        let tlsa = TLSA::new(CertUsage::DaneEe, 1.into(), 1.into(), vec![octet; 32]);
+        Record::from_rdata(Name::from_labels(pins).unwrap(), 300, RData::TLSA(tlsa))
+    };
+    let member = [self::listed("a._members.time.example.", "a.time.example.", 1)];
+    let many = list(&[&member[..], &[0, 1, 2, 3, 4].map(pin)].concat()).unwrap();
+    assert_eq!(read_back(&many).members()[0].tlsa.len(), 4);
+    assert_eq!(many.remarks, ["a.time.example has 5 TLSA records; accepted: 4, the others are left out"]);
     let [remark] = &listed.remarks[..] else { panic!("{:?}", listed.remarks) };
     assert!(remark.starts_with("_4460._tcp.a.time.example.: TLSA data of matching type 1 must be"), "{remark}");
 }
