@@ -5,12 +5,12 @@ use std::path::Path;
 
 use data_encoding::BASE64;
 use hickory_proto::{
-    op::Message,
+    op::{Message, ResponseCode},
     rr::{
         self, TSigner,
         rdata::{
             TSIG,
-            tsig::{TsigAlgorithm, signed_bitmessage_to_buf},
+            tsig::{TsigAlgorithm, TsigError, signed_bitmessage_to_buf},
         },
     },
 };
@@ -24,6 +24,9 @@ const MAX_SECRET: usize = 64;
 
 /// The one algorithm: all servers know it (RFC 8945 section 6 requires it).
 const ALGORITHM: &str = "hmac-sha256";
+
+/// Octets of its signatures.
+const MAC: usize = 32;
 
 /// Seconds that clocks may differ (RFC 8945 section 10).
 pub(crate) const FUDGE: u16 = 300;
@@ -93,6 +96,24 @@ impl TsigKey {
     }
 }
 
+/// What a server's refusal means (RFC 8945 section 5.3), and where to look. `wish` is what it was asked for, such as `update`
+/// and a zone.
+pub(crate) fn refusal(answer: &Message, key: &str, wish: &str) -> String {
+    let error = answer.signature().and_then(|record| record.data.error);
+    match (error, answer.response_code) {
+        (Some(TsigError::BadKey), _) => {
+            format!("BADKEY: it has no key {key} with hmac-sha256, or whoever has it must not {wish}")
+        }
+        (Some(TsigError::BadSig), _) => format!("BADSIG: its secret of key {key} is another"),
+        (Some(TsigError::BadTime), _) => format!("BADTIME: its clock and ours differ by more than {FUDGE} s"),
+        (_, ResponseCode::NotAuth) => {
+            format!("NOTAUTH: it is not the server to {wish} at, or does not know key {key}")
+        }
+        (_, ResponseCode::Refused) => format!("REFUSED: whoever has key {key} must not {wish} there"),
+        (_, code) => code.to_string(),
+    }
+}
+
 /// Most messages in a row that only a later one signs (RFC 8945 section 5.3.1).
 const MAX_UNSIGNED: usize = 99;
 
@@ -117,7 +138,7 @@ impl Verifier {
     pub(crate) fn sign(key: &TsigKey, mut message: Message, now: u64) -> Result<(Vec<u8>, Self), String> {
         let signer = key.signer()?;
         message.finalize(&signer, now).map_err(|error| error.to_string())?;
-        let mac = message.signature().map(|record| record.data.mac.clone()).unwrap_or_default();
+        let mac = message.signature().map(|record| record.data.mac.clone()).ok_or("the request is not signed")?;
         let request = message.to_vec().map_err(|error| error.to_string())?;
         let verifier = Self { signer, now, mac, unsigned: Vec::new(), unsigned_count: 0, is_first: true };
         Ok((request, verifier))
@@ -146,9 +167,12 @@ impl Verifier {
             return Err("it is signed with another key".to_owned());
         }
         let covered = [&prefixed(&self.mac), self.unsigned.as_slice(), &signed].concat();
-        self.signer.verify(&covered, &tsig.mac).map_err(|_| "its signature is wrong".to_owned())?;
-        if tsig.time.abs_diff(self.now) > FUDGE.into() {
-            return Err(format!("its clock and ours differ by more than {FUDGE} s"));
+        self.signer.verify(&covered, &tsig.mac).map_err(|_| match tsig.mac.len() {
+            MAC => "its signature is wrong".to_owned(),
+            length => format!("its signature has {length} octets; accepted: {MAC}, not truncated"),
+        })?;
+        if tsig.time.abs_diff(self.now) > tsig.fudge.into() {
+            return Err(format!("its clock and ours differ by more than {} s", tsig.fudge));
         }
         self.mac = tsig.mac;
         self.unsigned.clear();
@@ -176,6 +200,8 @@ pub(crate) struct Responder {
     key: Name,
     id: u16,
     now: u64,
+    /// What is told as the time of the signature, and how far it may be off.
+    timers: (u64, u16),
     /// The signature before: that of the request at first.
     mac: Vec<u8>,
     is_first: bool,
@@ -183,11 +209,12 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// Takes a request with its signature, and the key that it should show, at a time in seconds since 1970. `bytes` could be
-    /// read to their end, with this signature.
-    pub(crate) fn new(bytes: &[u8], shown: &rr::Record<TSIG>, key: Option<&TsigKey>, now: u64) -> Self {
+    /// Takes a request with its signature, and the keys of which it should show one, at a time in seconds since 1970. `bytes`
+    /// could be read to their end, with this signature.
+    pub(crate) fn new(bytes: &[u8], shown: &rr::Record<TSIG>, keys: &[TsigKey], now: u64) -> Self {
         let name = Name::parse(shown.name.to_ascii().trim_end_matches('.'));
-        let signer = key.filter(|key| name.as_ref() == Ok(&key.name)).and_then(|key| key.signer().ok());
+        let key = keys.iter().find(|key| name.as_ref() == Ok(&key.name));
+        let signer = key.and_then(|key| key.signer().ok());
         let signer = signer.filter(|signer| shown.data.algorithm == *signer.algorithm());
         let key = name.unwrap_or_else(|_| Name::parse("unknown").unwrap_or_else(|_| unreachable!("a name")));
         let mac = shown.data.mac.clone();
@@ -198,12 +225,14 @@ impl Responder {
         let error = match (&signer, verified) {
             (None, _) => BAD_KEY,
             (Some(_), false) => BAD_SIG,
-            (Some(_), true) if shown.data.time.abs_diff(now) > FUDGE.into() => BAD_TIME,
+            (Some(_), true) if shown.data.time.abs_diff(now) > shown.data.fudge.into() => BAD_TIME,
             (Some(_), true) => 0,
         };
         // RFC 8945 section 5.3.2: an error of the key or the signature is told unsigned.
         let signer = signer.filter(|_| verified);
-        Self { signer, key, id: shown.data.oid, now, mac, is_first: true, error }
+        // RFC 8945 section 5.2.3: whose clock is wrong is told its own time and fudge, so that it can verify what it is told.
+        let timers = if error == BAD_TIME { (shown.data.time, shown.data.fudge) } else { (now, FUDGE) };
+        Self { signer, key, id: shown.data.oid, now, timers, mac, is_first: true, error }
     }
 
     /// Whether the request is the key holder's.
@@ -213,10 +242,10 @@ impl Responder {
 
     /// Adds the signature to a message without additional records.
     pub(crate) fn sign(&mut self, message: &mut Vec<u8>) {
-        let time = self.now.to_be_bytes();
-        let timers = [time.get(2..).unwrap_or_default(), &FUDGE.to_be_bytes()].concat();
-        // RFC 8945 section 5.2.3: whose clock is wrong is told ours.
-        let other = if self.error == BAD_TIME { time.get(2..).unwrap_or_default() } else { &[] };
+        let [now, time] = [self.now, self.timers.0].map(u64::to_be_bytes);
+        let timers = [time.get(2..).unwrap_or_default(), &self.timers.1.to_be_bytes()].concat();
+        // The same section: and ours besides.
+        let other = if self.error == BAD_TIME { now.get(2..).unwrap_or_default() } else { &[] };
         let other_len = u16::try_from(other.len()).unwrap_or(0).to_be_bytes();
         let (name, algorithm) = (wire(self.key.as_str()), wire(ALGORITHM));
         let (class, ttl, error) = (255_u16.to_be_bytes(), [0; 4], self.error.to_be_bytes());
@@ -283,7 +312,7 @@ mod tests {
 
     fn responder(request: &[u8], key: &TsigKey) -> Responder {
         let message = Message::from_vec(request).unwrap();
-        Responder::new(request, message.signature().unwrap(), Some(key), NOW)
+        Responder::new(request, message.signature().unwrap(), core::slice::from_ref(key), NOW)
     }
 
     /// A message that says nothing but a number, as its code.
@@ -365,8 +394,12 @@ mod tests {
         assert_eq!(told(&ours(), NOW - 300), (true, 0, true));
         assert_eq!(told(&key("other.example", "AAECAwQFBgcICQoLDA0ODw=="), NOW), (false, 17, false));
         assert_eq!(told(&key("lists.example", "AAECAwQFBgcICQoLDA0ODg=="), NOW), (false, 16, false));
-        // The server's clock is told with a signature; ours says that it is too far away.
-        assert_eq!(told(&ours(), NOW - 301), (false, 18, false));
+        // Whose clock is wrong can verify that it is told so.
+        assert_eq!(told(&ours(), NOW - 301), (false, 18, true));
+        let (request, _) = asked(&ours(), NOW - 301);
+        let answer = signed(&mut responder(&request, &ours()), 1);
+        let tsig = Message::from_vec(&answer).unwrap().signature().unwrap().data.clone();
+        assert_eq!((tsig.time, tsig.fudge, tsig.other), (NOW - 301, 300, NOW.to_be_bytes()[2..].to_vec()));
     }
 
     #[test]

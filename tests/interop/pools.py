@@ -92,8 +92,9 @@ list = "{host.name}.list"
 
     balancers = [balancer(lab.balancer), balancer(lab.second)]
     for one in balancers:
-        text = one.command("check") + one.list()
-        expect(listed(one) == {"rs.test"} and f"zone {ZONE}: serial " in text, "the file knows two members", text)
+        text = one.command("check", "--zone") + one.list()
+        expect(listed(one) == {"rs.test"} and f"zone {ZONE}: generation " in text, "the file knows two members", text)
+        expect(f"name server {lab.names.v4}:5300: serial " in text and ", 1 members, " in text, "check --zone", text)
     users_get("rs")
     # Without a word to the balancers one member comes, and then the other goes.
     for members in (MEMBERS, ("ours",)):
@@ -106,9 +107,10 @@ list = "{host.name}.list"
     text = lists.read_text()
     lists.write_text(update.read_text())
     for problem in ("refuses: ", "cannot be reached: "):
+        told = f"zone {ZONE}: name server {lab.names.v4}:5300 {problem}"
         for one in balancers:
-            one.command("reload")
-            wait_for(problem, lambda: f"; last attempt: zone {ZONE}: name server {lab.names.v4}:5300 {problem}" in one.list(), 30)
+            expect(told in one.command("reload", check=False), problem)
+            expect(f"; last attempt: {told}" in one.list(), problem, one.list())
         lists.write_text(text)
         stop(server)
     expect([listed(one) for one in balancers] == [{"ours.test"}] * 2, "the last list stays", balancers[0].list())

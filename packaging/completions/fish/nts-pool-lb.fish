@@ -32,9 +32,10 @@ complete -c nts-pool-lb -n "__fish_nts_pool_lb_needs_command" -f -a "list" -d 'S
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_needs_command" -f -a "why" -d 'Show whom a client gets, and why'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_needs_command" -f -a "drain" -d 'Give a member no new users'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_needs_command" -f -a "undrain" -d 'Take a drained member in again'
-complete -c nts-pool-lb -n "__fish_nts_pool_lb_needs_command" -f -a "reload" -d 'Read members, certificates and keys again'
+complete -c nts-pool-lb -n "__fish_nts_pool_lb_needs_command" -f -a "reload" -d 'Read members, certificates and keys again, and transfer the zone'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_needs_command" -f -a "monitor" -d 'Probe members and publish the verdict, without serving users'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand check" -s c -l config -d 'Read this configuration file' -r -F
+complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand check" -l zone -d 'Ask each name server of the zone for its list too, and keep nothing'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand check" -s h -l help -d 'Print help'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand list" -s c -l config -d 'Read this configuration file' -r -F
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand list" -s h -l help -d 'Print help'
@@ -45,6 +46,7 @@ complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand drain" -s h -l h
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand undrain" -s c -l config -d 'Read this configuration file' -r -F
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand undrain" -s h -l help -d 'Print help'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand reload" -s c -l config -d 'Read this configuration file' -r -F
+complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand reload" -l older -d 'Take the zone\'s list even if it is older than what is known'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand reload" -s h -l help -d 'Print help'
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand monitor" -s c -l config -d 'Read this configuration file' -r -F
 complete -c nts-pool-lb -n "__fish_nts_pool_lb_using_subcommand monitor" -s h -l help -d 'Print help'

@@ -22,7 +22,11 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Task {
     /// Read all files, say what is wrong with them, and end
-    Check,
+    Check {
+        /// Ask each name server of the zone for its list too, and keep nothing
+        #[arg(long)]
+        zone: bool,
+    },
     /// Show the members and how they are
     List,
     /// Show whom a client gets, and why
@@ -40,8 +44,12 @@ pub enum Task {
         /// Its name in the directory
         member: String,
     },
-    /// Read members, certificates and keys again
-    Reload,
+    /// Read members, certificates and keys again, and transfer the zone
+    Reload {
+        /// Take the zone's list even if it is older than what is known
+        #[arg(long)]
+        older: bool,
+    },
     /// Probe members and publish the verdict, without serving users
     Monitor,
 }

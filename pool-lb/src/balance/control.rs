@@ -12,7 +12,7 @@ use std::{
 };
 
 use chacha20::{ChaCha20Rng, rand_core::SeedableRng as _};
-use pool_srv::directory::{Health, Wish};
+use pool_srv::directory::{Health, Mark, TransferWish, Wish};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixListener, UnixStream},
@@ -21,7 +21,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{config::Config, keeper::Keeper, keeper::StartError, now, zone::Standing};
+use super::{config::Config, keeper::Keeper, keeper::StartError, now, zone};
 use crate::acceptor;
 
 /// What comes of a command: a text, or what is wrong with it.
@@ -218,9 +218,12 @@ pub(super) fn carry_out(keeper: &mut Keeper, line: &str) -> Reply {
         },
         ["drain", member] => drain(keeper, member, true),
         ["undrain", member] => drain(keeper, member, false),
-        ["reload"] => keeper.reload(),
+        ["reload"] => keeper.reload(TransferWish::Whole),
+        ["reload", "older"] => keeper.reload(TransferWish::Older),
         [METRICS] => Ok(metrics(keeper)),
-        _ => Err(format!("{line:?} is no command; accepted: list, why ADDRESS, drain MEMBER, undrain MEMBER, reload")),
+        _ => Err(format!(
+            "{line:?} is no command; accepted: list, why ADDRESS, drain MEMBER, undrain MEMBER, reload, reload older"
+        )),
     }
 }
 
@@ -253,13 +256,22 @@ fn list(keeper: &Keeper) -> String {
     if keeper.judge.is_common_mode() {
         out.push_str("most members fail at once: the fault is taken for ours, and nobody is brought down\n");
     }
-    if let Some((name, standing)) = keeper.zone_standing() {
-        let serial =
-            standing.serial.map_or_else(|| "not had in this run".to_owned(), |serial| format!("serial {serial}"));
-        let age =
-            standing.confirmed.map_or_else(String::new, |at| format!(", confirmed {}s ago", now.saturating_sub(at)));
-        let problem = standing.problem.map_or_else(String::new, |problem| format!("; last attempt: {problem}"));
-        let _ = writeln!(out, "members are those of the zone {name}: {serial}{age}{problem}");
+    if let (Some(config), Some(mark)) = (&keeper.shared.config.zone, keeper.members.list()) {
+        let standing = keeper.members.standing.borrow();
+        let _ = write!(out, "members are those of the zone {}: {}", config.name, zone::shown(mark));
+        if let Some(at) = keeper.members.confirmed {
+            let _ = write!(out, ", confirmed {}s ago", now.saturating_sub(at));
+        }
+        if let Some((other, _)) = standing.confirmed.as_ref().filter(|(other, _)| other != mark) {
+            let _ = write!(out, "; not in force: {}", zone::shown(other));
+        }
+        if let Some(problem) = &standing.problem {
+            let _ = write!(out, "; last attempt: {problem}");
+        }
+        out.push('\n');
+    }
+    if let Some(problem) = &keeper.members.problem {
+        let _ = writeln!(out, "{problem}; the members stay as they were");
     }
     out
 }
@@ -332,6 +344,10 @@ fn metrics(keeper: &Keeper) -> String {
     for (state, count) in counts {
         let _ = writeln!(out, "nts_pool_lb_members{{state=\"{}\"}} {count}", state_name(state));
     }
+    let without = keeper.directory().members().iter().filter(|member| member.token.is_none()).count();
+    let (without, problem) = (count_of(without), u64::from(keeper.members.problem.is_some()));
+    gauge(&mut out, "members_without_token", "Members that get no users for want of a token.", without);
+    gauge(&mut out, "members_problem", "Whether the members are not those of their files, for a mistake.", problem);
     let common = u8::from(keeper.judge.is_common_mode());
     let _ = write!(
         out,
@@ -345,8 +361,8 @@ fn metrics(keeper: &Keeper) -> String {
             "# HELP {name} When the pool's certificate ends, in seconds since 1970.\n# TYPE {name} gauge\n{name} {end}\n"
         );
     }
-    if let Some((_, standing)) = keeper.zone_standing() {
-        zone_metrics(&mut out, &standing);
+    if let Some(mark) = keeper.members.list() {
+        zone_metrics(&mut out, mark, keeper);
     }
     let offsets = "nts_pool_lb_member_offset_seconds";
     let _ = write!(out, "# HELP {offsets} A member's clock minus ours.\n# TYPE {offsets} gauge\n");
@@ -358,20 +374,30 @@ fn metrics(keeper: &Keeper) -> String {
     out
 }
 
+fn count_of(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn gauge(out: &mut String, name: &str, help: &str, value: u64) {
+    let name = format!("nts_pool_lb_{name}");
+    let _ = write!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+}
+
 /// Of the zone that says who belongs to the pool.
-fn zone_metrics(out: &mut String, standing: &Standing) {
-    let serial = standing.serial.map(u64::from);
-    for (name, kind, help, value) in [
-        ("zone_serial", "gauge", "Serial number of the zone that lists the members.", serial),
-        ("zone_confirmed_seconds", "gauge", "When that was last confirmed, in seconds since 1970.", standing.confirmed),
-        ("zone_failures_total", "counter", "Attempts to have the zone that failed.", Some(standing.failures)),
-    ] {
-        let Some(value) = value else { continue };
-        let _ = write!(
-            out,
-            "# HELP nts_pool_lb_{name} {help}\n# TYPE nts_pool_lb_{name} {kind}\nnts_pool_lb_{name} {value}\n"
-        );
+fn zone_metrics(out: &mut String, mark: &Mark, keeper: &Keeper) {
+    gauge(out, "zone_generation", "Generation of the list of members that is in force.", mark.generation);
+    gauge(out, "zone_members", "Members of that list.", count_of(mark.members));
+    let (info, fingerprint) = ("nts_pool_lb_zone_list_info", mark.fingerprint());
+    let _ = write!(
+        out,
+        "# HELP {info} What machines that agree have alike.\n# TYPE {info} gauge\n{info}{{fingerprint=\"{fingerprint}\"}} 1\n"
+    );
+    if let Some(at) = keeper.members.confirmed {
+        gauge(out, "zone_confirmed_seconds", "When that list was last confirmed, in seconds since 1970.", at);
     }
+    let (name, failures) = ("nts_pool_lb_zone_failures_total", keeper.members.standing.borrow().failures);
+    let _ =
+        write!(out, "# HELP {name} Attempts to have the list that failed.\n# TYPE {name} counter\n{name} {failures}\n");
 }
 
 #[cfg(test)]

@@ -11,14 +11,13 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use ntp_proto::pool::Name;
-use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, Watched};
+use pool_srv::directory::{Directory, Health, HealthReport, Member, Problem, Roster, TransferWish, Watched};
 use pool_srv::files::{Look, look};
 use socket2::SockRef;
 use tokio::{
     runtime::Builder,
-    sync::{Notify, mpsc, oneshot, watch},
-    task::LocalSet,
+    sync::{mpsc, oneshot, watch},
+    task::{LocalSet, spawn_local},
     time::{Instant, MissedTickBehavior, interval},
 };
 use tracing::{info, warn};
@@ -31,11 +30,11 @@ use super::{
     dials::Dials,
     health::Judge,
     identity::{self, FileError},
+    membership::Membership,
     metrics::Metrics,
     now, probe,
     round::Round,
-    serve,
-    zone::{self, Standing},
+    serve, zone,
 };
 use crate::acceptor::{Complaint, bind};
 
@@ -257,7 +256,7 @@ fn take_over(held: &TcpListener) -> io::Result<TcpListener> {
 /// Owner of the verdict.
 pub(super) struct Keeper {
     pub(super) shared: Shared,
-    watched: Watched,
+    pub(super) members: Membership,
     pub(super) judge: Judge,
     /// Members taken out by command.
     drained: BTreeSet<String>,
@@ -266,8 +265,6 @@ pub(super) struct Keeper {
     epoch: u64,
     published: Option<Instant>,
     dirty: bool,
-    /// How it is with the zone that says who belongs to the pool, and what has it looked at at once.
-    zone: (watch::Sender<Standing>, Arc<Notify>),
 }
 
 impl Keeper {
@@ -275,8 +272,9 @@ impl Keeper {
         let others = shared.config.health_from.iter().map(|path| (path.clone(), None)).collect();
         let looks = looks(&shared.config);
         let epoch = identity::ticket_epoch(&shared.config);
-        let (drained, zone) = (BTreeSet::new(), (watch::Sender::default(), Arc::default()));
-        Self { shared, watched, judge, drained, others, looks, epoch, published: None, dirty: false, zone }
+        let members = Membership::new(&shared.config, watched);
+        let drained = BTreeSet::new();
+        Self { shared, members, judge, drained, others, looks, epoch, published: None, dirty: false }
     }
 
     async fn run(
@@ -285,9 +283,8 @@ impl Keeper {
         mut commanded: mpsc::Receiver<Command>,
         mut stopped: watch::Receiver<bool>,
     ) {
-        tokio::task::spawn_local(probe::probe_forever(self.shared.clone()));
-        let (standing, poked) = self.zone.clone();
-        tokio::task::spawn_local(zone::follow(self.shared.clone(), poked, standing));
+        spawn_local(probe::probe_forever(self.shared.clone()));
+        self.members.follow_zone(&self.shared);
         let mut judging = interval(JUDGING);
         let mut looking = interval(LOOKING);
         judging.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -300,8 +297,11 @@ impl Keeper {
                     self.dirty = true;
                 }
                 Some(Command { line, reply }) = commanded.recv() => {
-                    // Whoever asked may be gone.
-                    let _ = reply.send(control::carry_out(&mut self, &line));
+                    match (control::carry_out(&mut self, &line), self.members.awaited.take()) {
+                        (Ok(done), Some(attempt)) => drop(spawn_local(zone::tell(done, attempt, reply))),
+                        // Whoever asked may be gone.
+                        (done, _) => drop(reply.send(done)),
+                    }
                 }
                 _ = judging.tick() => if self.dirty { self.rejudge(false) },
                 _ = looking.tick() => {
@@ -314,14 +314,10 @@ impl Keeper {
 
     /// Reads files that have changed.
     fn look(&mut self) {
-        match self.watched.refresh() {
-            Ok(None) => {}
-            Ok(Some(_)) => {
-                info!("{}: read again", self.shared.config.members.display());
-                self.take_directory();
-                self.rejudge(true);
-            }
-            Err(problem) => warn!("{problem}; the members stay as they were"),
+        if self.members.look() {
+            info!("the members are read again");
+            self.take_directory();
+            self.rejudge(true);
         }
         let config = &self.shared.config;
         let is_new = looks(config) != self.looks || identity::ticket_epoch(config) != self.epoch;
@@ -340,10 +336,9 @@ impl Keeper {
         }
     }
 
-    /// Reads all files again.
-    pub(super) fn reload(&mut self) -> Reply {
-        self.zone.1.notify_one();
-        self.watched.reload().map_err(|problem| problem.to_string())?;
+    /// Reads all files again, and has the zone transferred.
+    pub(super) fn reload(&mut self, wish: TransferWish) -> Reply {
+        self.members.reload(wish)?;
         self.take_directory();
         self.rejudge(true);
         self.reload_identity().map_err(|error| error.to_string())?;
@@ -371,18 +366,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// How it is with the zone, if one says who belongs to the pool.
-    pub(super) fn zone_standing(&self) -> Option<(&Name, Standing)> {
-        let zone = self.shared.config.zone.as_ref()?;
-        Some((&zone.name, self.zone.0.borrow().clone()))
-    }
-
     pub(super) fn directory(&self) -> &Arc<Directory> {
-        self.watched.current()
+        self.members.directory()
     }
 
     fn take_directory(&mut self) {
-        let directory = Arc::clone(self.watched.current());
+        let directory = Arc::clone(self.members.directory());
         let names = directory.members().iter().map(|member| member.name.as_str());
         let round = Round::plan(self.shared.config.probing.interval, directory.members().len());
         self.judge.set_horizon(round.horizon());

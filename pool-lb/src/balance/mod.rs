@@ -20,6 +20,7 @@ mod dials;
 pub mod health;
 pub mod identity;
 pub mod keeper;
+mod membership;
 pub mod metrics;
 mod names;
 mod now;
@@ -34,6 +35,7 @@ mod user;
 mod zone;
 
 pub use keeper::{Balancer, StartError};
+pub use zone::{inspect, kept};
 
 use crate::acceptor::Complaint;
 use assign::{Aliases, Assignments};

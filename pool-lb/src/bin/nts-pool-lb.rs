@@ -9,13 +9,13 @@ use std::{
 use clap::Parser as _;
 use listenfd::ListenFd;
 use pool_lb::balance::{
-    Balancer, StartError,
+    self, Balancer, StartError,
     cli::{Arguments, Task},
     config,
     config::{Config, ZoneMembers},
     control, identity,
 };
-use pool_srv::directory::Watched;
+use pool_srv::directory::{Watched, load_list};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -44,12 +44,12 @@ fn main() -> ExitCode {
             Err(error) => fail(WRONG, &format!("the sockets that the service manager passes on: {error}")),
         },
         Some(Task::Monitor) => serve(config, Balancer::monitor),
-        Some(Task::Check) => check(&config),
+        Some(Task::Check { zone }) => check(&config, zone),
         Some(Task::List) => ask(&config, "list"),
         Some(Task::Why { client }) => ask(&config, &format!("why {client}")),
         Some(Task::Drain { member }) => ask(&config, &format!("drain {member}")),
         Some(Task::Undrain { member }) => ask(&config, &format!("undrain {member}")),
-        Some(Task::Reload) => ask(&config, "reload"),
+        Some(Task::Reload { older }) => ask(&config, if older { "reload older" } else { "reload" }),
     }
 }
 
@@ -58,12 +58,10 @@ fn fail(code: u8, what: &dyn std::fmt::Display) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn check(config: &Config) -> ExitCode {
-    let listed = config.zone.as_ref().filter(|zone| zone.list.exists());
-    let opened = match listed {
-        Some(zone) => Watched::open_listed(&config.members, &zone.list),
-        None => Watched::open(&config.members),
-    };
+fn check(config: &Config, asks_zone: bool) -> ExitCode {
+    let list = config.zone.as_ref().map(|zone| load_list(&zone.list));
+    // Without a list that can be used the next start transfers it.
+    let opened = if let Some(Err(_)) = list { Watched::open(&config.members) } else { balance::kept(config) };
     let directory = match &opened {
         Ok(watched) => watched.current(),
         Err(problem) => return fail(WRONG, problem),
@@ -81,12 +79,22 @@ fn check(config: &Config) -> ExitCode {
     println!("{} members, {without} of them without token (for DNS clients alone)", members.len());
     if let Some(zone) = &config.zone {
         let name = &zone.name;
-        match listed {
-            Some(zone) => println!("members are those of the zone {name}, as {} has it", zone.list.display()),
-            None => println!("members will be those of the zone {name}, which was not transferred yet"),
+        match list {
+            Some(Err(problem)) => println!("members will be those of the zone {name}; there is no list yet: {problem}"),
+            Some(Ok(_)) | None => println!("members are those of the zone {name}, as {} has it", zone.list.display()),
         }
     }
-    ExitCode::SUCCESS
+    if !asks_zone {
+        return ExitCode::SUCCESS;
+    }
+    let runtime = Builder::new_current_thread().enable_all().build();
+    match runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(balance::inspect(config))) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(text) => fail(WRONG, &text),
+    }
 }
 
 fn ask(config: &Config, line: &str) -> ExitCode {

@@ -193,20 +193,24 @@ fn tag_file(file: &Path) -> PathBuf {
     name.into()
 }
 
-/// Puts a text in the place of a file as a whole, readable by its owner and group.
+/// Puts a text in the place of a file as a whole, readable by its owner and group. Several may do so at a time.
 ///
 /// # Errors
 ///
 /// If it cannot be written; the file is as it was then.
 pub fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut number = [0; 8];
+    getrandom::fill(&mut number).map_err(|error| std::io::Error::other(error.to_string()))?;
     let mut name = file.as_os_str().to_owned();
-    name.push(".new");
+    name.push(format!(".{:016x}.new", u64::from_be_bytes(number)));
     let new = PathBuf::from(name);
-    let mut out = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&new)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    drop(out);
-    fs::rename(&new, file)
+    let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o640).open(&new)?;
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).and_then(|()| fs::rename(&new, file));
+    if written.is_err() {
+        // What cannot be taken away is in nobody's way.
+        let _: Result<(), _> = fs::remove_file(&new);
+    }
+    written
 }
 
 /// For [`Fetcher::new`]: a member directory that names no files of this machine.

@@ -38,7 +38,7 @@ pub const MAX_MEMBERS: usize = 20_000;
 pub const MAX_BYTES: u64 = 1 << 24;
 
 /// Most TLSA records of one member: two certificates, each pinned in two ways, during a roll-over.
-const MAX_TLSA: usize = 4;
+pub(super) const MAX_TLSA: usize = 4;
 
 /// Most regions.
 const MAX_REGIONS: usize = 1_000;
@@ -130,18 +130,9 @@ fn text(bytes: &[u8]) -> Result<String, Fault> {
 ///
 /// [`Problem`] with the line of the first mistake.
 pub fn load(path: &Path) -> Result<Arc<Directory>, Problem> {
+    let changed = files::look(path).map_or(0, |(.., seconds, _)| u64::try_from(seconds).unwrap_or(0));
     let (text, exposed) = read_with_mode(path).map_err(|fault| Problem::unreadable(path, &fault))?;
-    parse_with(path, &text, true, !exposed)
-}
-
-/// Reads a directory that another machine made: it may name no files of this one.
-///
-/// # Errors
-///
-/// [`Problem`] with the line of the first mistake.
-pub(super) fn load_foreign(path: &Path) -> Result<Arc<Directory>, Problem> {
-    let text = read(path).map_err(|fault| Problem::unreadable(path, &fault))?;
-    parse_foreign(path, &text)
+    parse_with(path, &text, true, !exposed, changed)
 }
 
 /// Takes a directory from its text; `path` is for messages, and for the files that it names.
@@ -150,7 +141,7 @@ pub(super) fn load_foreign(path: &Path) -> Result<Arc<Directory>, Problem> {
 ///
 /// [`Problem`] with the line of the first mistake.
 pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
-    parse_with(path, text, true, true)
+    parse_with(path, text, true, true, 0)
 }
 
 /// As [`parse`], for a text that another machine made: it may name no files of this one.
@@ -159,14 +150,20 @@ pub fn parse(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
 ///
 /// [`Problem`] with the line of the first mistake.
 pub fn parse_foreign(path: &Path, text: &str) -> Result<Arc<Directory>, Problem> {
-    parse_with(path, text, false, true)
+    parse_with(path, text, false, true, 0)
 }
 
-fn parse_with(path: &Path, text: &str, may_name_files: bool, may_hold_tokens: bool) -> Result<Arc<Directory>, Problem> {
+fn parse_with(
+    path: &Path,
+    text: &str,
+    may_name_files: bool,
+    may_hold_tokens: bool,
+    changed: u64,
+) -> Result<Arc<Directory>, Problem> {
     let raw: RawDirectory = from_toml(path, text)?;
     let line_ends = text.bytes().enumerate().filter(|(_, octet)| *octet == b'\n').map(|(at, _)| at).collect();
     let reader = Reader { path, text, line_ends, may_name_files, may_hold_tokens };
-    let mut builder = Builder::default();
+    let mut builder = Builder { changed, ..Builder::default() };
     if raw.region.len() > MAX_REGIONS || raw.member.len() > MAX_MEMBERS {
         return Err(Problem::whole(path, format!("more than {MAX_REGIONS} regions or {MAX_MEMBERS} members")));
     }

@@ -20,20 +20,22 @@ mod fetch;
 mod file;
 mod health;
 mod listed;
+mod mark;
 mod problem;
 mod transfer;
 mod watched;
 
 pub use draw::{MAX_DRAW, Roster, Wish};
 pub use fetch::{Check, Credential, Fetcher, InvalidUrl, check_directory, check_report, replace};
-use file::load_foreign;
 pub use file::{MAX_BYTES, MAX_MEMBERS, load, parse, parse_foreign, read_toml};
 pub(crate) use file::{from_toml, read, read_secret};
 pub use health::{Health, HealthReport, MAX_REPORT_AGE, MemberHealth};
-pub use listed::Listed;
+pub use listed::{Listed, load_list};
+pub use mark::Mark;
+pub(crate) use mark::listed_weight;
 pub use problem::{Place, Problem};
-pub use transfer::{MAX_SERVERS, TransferError, Transferred, ZoneSource};
-pub use watched::Watched;
+pub use transfer::{MAX_SERVERS, TransferError, Transferred, Wish as TransferWish, ZoneSource};
+pub use watched::{Takes, Watched};
 
 /// The port of NTS key exchange (RFC 8915 section 7.1).
 pub const KE_PORT: u16 = 4460;
@@ -191,6 +193,8 @@ impl Member {
 /// All members of a pool, and the regions of the world as the pool sees them.
 #[derive(Clone)]
 pub struct Directory {
+    /// When its file was put in its place, in seconds since 1970; 0 if there is none.
+    pub(crate) changed: u64,
     members: Vec<Member>,
     /// Name and parent of each region; a parent stands before its children.
     regions: Vec<(String, Option<RegionId>)>,
@@ -208,6 +212,12 @@ impl fmt::Debug for Directory {
 }
 
 impl Directory {
+    /// What its list of members is called by in zones: all of them but those that are for some clients only.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark::of(self.changed, self.members.iter().filter(|member| member.prefixes.is_empty()))
+    }
+
     /// The members, in the order of the file.
     #[must_use]
     pub fn members(&self) -> &[Member] {
@@ -274,6 +284,7 @@ pub(crate) fn mapped(net: IpNet) -> ipnet::Ipv6Net {
 /// A directory in the making.
 #[derive(Debug, Default)]
 struct Builder {
+    changed: u64,
     members: Vec<Member>,
     regions: Vec<(String, Option<RegionId>)>,
     by_name: BTreeMap<String, RegionId>,
@@ -287,6 +298,6 @@ impl Builder {
         for (net, (region, _)) in self.places {
             places.insert(net, region);
         }
-        Arc::new(Directory { members: self.members, regions: self.regions, places })
+        Arc::new(Directory { changed: self.changed, members: self.members, regions: self.regions, places })
     }
 }

@@ -31,6 +31,9 @@ const MAX_HOSTS: usize = 16;
 /// Most keys of a zone: that which signs, and those that will or did.
 const MAX_KEYS: usize = 4;
 
+/// Most keys by which a zone is handed over.
+const MAX_TRANSFER_KEYS: usize = 64;
+
 /// Most addresses to listen on.
 const MAX_LISTEN: usize = 32;
 
@@ -75,7 +78,8 @@ struct RawZone {
     cds: Option<bool>,
     #[serde(default)]
     list: bool,
-    transfer_key: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    transfer_keys: Vec<Spanned<PathBuf>>,
     #[serde(default)]
     signatures: RawSignatures,
     publish: Option<RawPublish>,
@@ -327,9 +331,9 @@ impl Reader<'_> {
         if let Some(beyond) = raw.standby_keys.get(MAX_KEYS - 1) {
             return Err(self.wrong(beyond, format!("more than {} standby-keys", MAX_KEYS - 1)));
         }
-        if let (None, Some(file)) = (&raw.key, &raw.transfer_key) {
+        if let (None, Some(file)) = (&raw.key, raw.transfer_keys.first()) {
             let accepted = "accepted: together with key";
-            return Err(self.wrong(file, format!("transfer-key: zone {name} is not served here; {accepted}")));
+            return Err(self.wrong(file, format!("transfer-keys: zone {name} is not served here; {accepted}")));
         }
         let targets = match &raw.targets {
             None => 6,
@@ -351,8 +355,8 @@ impl Reader<'_> {
             negative_ttl: seconds(self.span(raw.negative_ttl.as_ref(), 60, (10, 3_600))?),
             cds: raw.cds.unwrap_or(true),
             // Without the list there is nothing to transfer it for.
-            list: raw.list || raw.transfer_key.is_some(),
-            transfer_key: raw.transfer_key.as_ref().map(|file| self.tsig_key(file)).transpose()?,
+            list: raw.list || !raw.transfer_keys.is_empty(),
+            transfer_keys: self.transfer_keys(&raw.transfer_keys)?,
             members: self.file(&raw.members),
         };
         let publish = match &raw.publish {
@@ -375,6 +379,21 @@ impl Reader<'_> {
             backdated: self.span(raw.signatures.backdated.as_ref(), 2 * day, (3_600, 30 * day))?,
             publish,
         })
+    }
+
+    fn transfer_keys(&self, files: &[Spanned<PathBuf>]) -> Result<Vec<TsigKey>, Problem> {
+        let mut keys: Vec<TsigKey> = Vec::new();
+        for (file, place) in files.iter().zip(0..) {
+            let key = self.tsig_key(file)?;
+            if place == MAX_TRANSFER_KEYS {
+                return Err(self.wrong(file, format!("more than {MAX_TRANSFER_KEYS} transfer-keys")));
+            }
+            if keys.iter().any(|other| other.name == key.name) {
+                return Err(self.wrong(file, format!("key {} is there already; accepted: a name for each", key.name)));
+            }
+            keys.push(key);
+        }
+        Ok(keys)
     }
 
     fn tsig_key(&self, file: &Spanned<PathBuf>) -> Result<TsigKey, Problem> {

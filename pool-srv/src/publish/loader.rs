@@ -89,6 +89,7 @@ struct Loaded {
     /// How members were when the candidates were made.
     states: Vec<Health>,
     built_at: u64,
+    serial: u64,
     served: Served,
 }
 
@@ -152,12 +153,12 @@ impl Loaded {
     fn open(config: &ZoneConfig, now: u64) -> Result<Self, Problem> {
         let pool = Pool::open(config)?;
         let keys = keys(config)?;
-        let zone = build(config, &keys, pool.directory(), now)?;
+        let zone = build(config, &keys, pool.directory(), now, now)?;
         remark(&config.settings, pool.directory());
         let served = Served { zone: Arc::new(zone), candidates: Arc::new(pool.candidates(now)) };
         let directory = Arc::clone(pool.directory());
         let states = pool.states(&directory, now);
-        Ok(Self { config: config.clone(), keys, pool, directory, states, built_at: now, served })
+        Ok(Self { config: config.clone(), keys, pool, directory, states, built_at: now, serial: now, served })
     }
 
     fn refresh(&mut self, now: u64) -> Result<bool, Problem> {
@@ -167,9 +168,12 @@ impl Loaded {
         let directory = Arc::clone(if new_members { self.pool.directory() } else { &self.directory });
         let mut built = Ok(());
         if new_members || aged {
-            built = build(&self.config, &self.keys, &directory, now).map(|zone| {
+            // Two zones have two serial numbers, even within a second or if the clock is set back.
+            let serial = now.max(self.serial.saturating_add(1));
+            built = build(&self.config, &self.keys, &directory, now, serial).map(|zone| {
                 self.served.zone = Arc::new(zone);
                 self.built_at = now;
+                self.serial = serial;
                 self.directory = directory;
             });
         }
@@ -193,7 +197,13 @@ pub(super) fn remark(settings: &ZoneSettings, directory: &Directory) {
     unpublished(settings, directory).iter().for_each(|remark| warn!("{remark}"));
 }
 
-fn build(config: &ZoneConfig, keys: &[Arc<ZoneKey>], directory: &Directory, now: u64) -> Result<Zone, Problem> {
+fn build(
+    config: &ZoneConfig,
+    keys: &[Arc<ZoneKey>],
+    directory: &Directory,
+    now: u64,
+    serial: u64,
+) -> Result<Zone, Problem> {
     let settings = &config.settings;
     let [key, ..] = keys else {
         return Err(Problem::whole(&settings.members, format!("zone {} has no key", settings.name)));
@@ -204,7 +214,7 @@ fn build(config: &ZoneConfig, keys: &[Arc<ZoneKey>], directory: &Directory, now:
     };
     let signer = Signer::new(Arc::clone(key), settings.origin(), window);
     // The time is a serial number that grows (RFC 1982 lets it wrap).
-    let serial = u32::try_from(now & u64::from(u32::MAX)).unwrap_or(0);
+    let serial = u32::try_from(serial & u64::from(u32::MAX)).unwrap_or(0);
     Zone::build(settings, directory, keys, signer, serial)
 }
 

@@ -14,7 +14,8 @@ use super::{name::WireName, record::kind, update::SetKey};
 use crate::directory::{Problem, read, replace};
 
 /// Types that are published, and their words.
-const KINDS: [(u16, &str); 4] = [(kind::A, "A"), (kind::AAAA, "AAAA"), (kind::SRV, "SRV"), (kind::TLSA, "TLSA")];
+const KINDS: [(u16, &str); 5] =
+    [(kind::A, "A"), (kind::AAAA, "AAAA"), (kind::SRV, "SRV"), (kind::TLSA, "TLSA"), (kind::TXT, "TXT")];
 
 /// Owners and types of all sets that may be at the server because of us.
 #[derive(Debug)]
@@ -46,7 +47,7 @@ impl Published {
             }
             let set = parse(line).filter(|(owner, _)| owner.relative_to(zone).is_some());
             let wrong = || {
-                let accepted = "accepted: a name in it and one of A, AAAA, SRV, TLSA";
+                let accepted = "accepted: a name in it and one of A, AAAA, SRV, TLSA, TXT";
                 Problem::at(file, &text, here, format!("not a set of the zone {zone}; {accepted}"))
             };
             sets.insert(set.ok_or_else(wrong)?);

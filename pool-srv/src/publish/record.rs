@@ -11,6 +11,7 @@ pub(super) mod kind {
     pub(crate) const A: u16 = 1;
     pub(crate) const NS: u16 = 2;
     pub(crate) const SOA: u16 = 6;
+    pub(crate) const TXT: u16 = 16;
     pub(crate) const AAAA: u16 = 28;
     pub(crate) const SRV: u16 = 33;
     pub(crate) const OPT: u16 = 41;
@@ -62,6 +63,8 @@ pub enum Data {
         /// The host.
         target: WireName,
     },
+    /// A text of 255 octets at most, without quotation marks.
+    Txt(Box<str>),
     /// What a certificate must match.
     Tlsa(Tlsa),
     /// A key, a digest of one or a proof, in wire form, by record type.
@@ -81,6 +84,7 @@ impl Data {
             Self::A(_) => kind::A,
             Self::Aaaa(_) => kind::AAAA,
             Self::Srv { .. } => kind::SRV,
+            Self::Txt(_) => kind::TXT,
             Self::Tlsa(_) => kind::TLSA,
             Self::Wire(kind, _) => *kind,
         }
@@ -102,6 +106,7 @@ impl Data {
                 let numbers = [*priority, *weight, *port].map(u16::to_be_bytes).concat();
                 [&numbers, target.as_wire()].concat()
             }
+            Self::Txt(text) => [&[u8::try_from(text.len()).unwrap_or(0)], text.as_bytes()].concat(),
             Self::Tlsa(tlsa) => [&[tlsa.usage, tlsa.selector, tlsa.matching], tlsa.data.as_slice()].concat(),
             Self::Wire(_, data) => data.to_vec(),
         }
@@ -132,6 +137,7 @@ impl fmt::Display for Data {
             Self::A(address) => write!(f, "A {address}"),
             Self::Aaaa(address) => write!(f, "AAAA {address}"),
             Self::Srv { priority, weight, port, target } => write!(f, "SRV {priority} {weight} {port} {target}"),
+            Self::Txt(text) => write!(f, "TXT \"{text}\""),
             Self::Tlsa(tlsa) => write!(f, "TLSA {tlsa}"),
             // RFC 3597 section 5.
             Self::Wire(kind, data) => {

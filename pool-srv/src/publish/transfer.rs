@@ -13,7 +13,7 @@ use super::{
     record::kind,
     zone::{Node, RrSet},
 };
-use crate::tsig::Responder;
+use crate::{LIST, tsig::Responder};
 
 /// Octets after which the next message is begun; with the largest set and a signature it stays below what TCP takes.
 const MESSAGE: usize = 32_768;
@@ -26,10 +26,21 @@ const AUTHORITATIVE: u8 = 0x04;
 const NOT_AUTH: u8 = 9;
 const REFUSED: u8 = 5;
 
+/// What the holder of a key may ask for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// All of the zone.
+    Zone,
+    /// Its start of authority.
+    Start,
+    /// The mark of its list.
+    Mark,
+}
+
 /// What is answered to a signed query.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// A zone, or its start of authority, goes to the holder of its key.
+    /// A zone, or a part of it, goes to the holder of its key.
     Handed,
     /// Nothing does.
     Refused,
@@ -45,17 +56,23 @@ pub(super) fn answer(state: &State, bytes: &[u8], now: u64) -> Option<(Outcome, 
         return None;
     }
     let name = question.name().to_ascii().to_ascii_lowercase();
+    let (name, wanted) = match (name.strip_prefix(&format!("{LIST}.")), question.query_type()) {
+        (Some(zone), RecordType::TXT) => (zone, Some(Wanted::Mark)),
+        (None, RecordType::SOA) => (name.as_str(), Some(Wanted::Start)),
+        (None, RecordType::AXFR) => (name.as_str(), Some(Wanted::Zone)),
+        (Some(zone), _) => (zone, None),
+        (None, _) => (name.as_str(), None),
+    };
     let served = state.zones.iter().find(|served| served.zone.origin.to_string() == name);
-    let key = served.and_then(|served| served.zone.settings.transfer_key.as_ref());
-    let mut responder = Responder::new(bytes, shown, key, now);
-    let wanted = [RecordType::AXFR, RecordType::SOA].contains(&question.query_type());
-    let (true, Some(served), true) = (responder.is_good(), served, wanted) else {
+    let keys = served.map(|served| served.zone.settings.transfer_keys.as_slice()).unwrap_or_default();
+    let mut responder = Responder::new(bytes, shown, keys, now);
+    let (true, Some(served), Some(wanted)) = (responder.is_good(), served, wanted) else {
         let code = if responder.is_good() { REFUSED } else { NOT_AUTH };
         let mut message = head(bytes, code);
         responder.sign(&mut message);
         return Some((Outcome::Refused, vec![message]));
     };
-    let mut messages = handed(served, bytes, question.query_type() == RecordType::AXFR);
+    let mut messages = handed(served, bytes, wanted);
     messages.iter_mut().for_each(|message| responder.sign(message));
     Some((Outcome::Handed, messages))
 }
@@ -83,8 +100,8 @@ fn head(query: &[u8], code: u8) -> Vec<u8> {
     message
 }
 
-/// A zone in messages, or its start of authority alone.
-fn handed(served: &Served, query: &[u8], is_whole: bool) -> Vec<Vec<u8>> {
+/// A zone in messages, or a part of it in one.
+fn handed(served: &Served, query: &[u8], wanted: Wanted) -> Vec<Vec<u8>> {
     let zone = &served.zone;
     let start = zone.apex().set(kind::SOA);
     let start = |whose: &WireName| start.into_iter().flat_map(|set| owned(whose, set)).collect::<Vec<_>>();
@@ -92,12 +109,15 @@ fn handed(served: &Served, query: &[u8], is_whole: bool) -> Vec<Vec<u8>> {
         let sets = node.sets.iter().filter(|set| set.kind != kind::SOA);
         sets.flat_map(|set| owned(&node.owner, set)).collect::<Vec<_>>()
     };
-    let mut records = start(&zone.origin);
-    if is_whole {
-        records.extend(zone.nodes().flat_map(own));
+    let is_mark = |node: &&Node| zone.origin.below(LIST).is_some_and(|list| node.owner == list);
+    let records: Vec<_> = match wanted {
+        Wanted::Start => start(&zone.origin),
+        Wanted::Mark => zone.nodes().filter(is_mark).flat_map(own).collect(),
         // RFC 5936 section 2.2: it ends as it began.
-        records.extend(start(&zone.origin));
-    }
+        Wanted::Zone => {
+            start(&zone.origin).into_iter().chain(zone.nodes().flat_map(own)).chain(start(&zone.origin)).collect()
+        }
+    };
     let begin = || {
         let mut message = head(query, 0);
         if let Some(flags) = message.get_mut(2) {

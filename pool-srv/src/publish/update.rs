@@ -8,16 +8,13 @@ use std::{
 
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query, ResponseCode, UpdateMessage as _},
-    rr::{
-        DNSClass, Name, RData, Record as Sent, RecordType,
-        rdata::{NULL, tsig::TsigError},
-    },
+    rr::{DNSClass, Name, RData, Record as Sent, RecordType, rdata::NULL},
 };
 use rand_core::Rng;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
@@ -33,11 +30,14 @@ use super::{
 };
 use crate::{
     directory::{Directory, Member, Problem},
-    tsig::{FUDGE, Verifier},
+    tsig::{Verifier, refusal},
 };
 
 /// Most records in one message.
 const MAX_RECORDS: usize = 400;
+
+/// How long the server is believed to have what it was sent: then all of it is sent again, changed or not.
+const BELIEVED: Duration = Duration::from_secs(3_600);
 
 /// How long a server may take for one update.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -87,16 +87,23 @@ pub(super) fn sets(records: Vec<Record>, before: &BTreeSet<SetKey>) -> Sets {
     sets
 }
 
+/// The sets that are not as they were sent before.
+fn changed(sets: &Sets, before: &Sets) -> Sets {
+    let is_new = |(key, records): &(&SetKey, &Vec<Record>)| before.get(*key) != Some(*records);
+    sets.iter().filter(is_new).map(|(key, records)| (key.clone(), records.clone())).collect()
+}
+
 fn name(name: &WireName) -> Result<Name, UpdateError> {
     Name::from_ascii(name.to_string()).map_err(|error| UpdateError::Ours(format!("{name}: {error}")))
 }
 
 /// Messages that replace sets, each set within one message, so that no reader sees half of it. First comes what service
-/// records lead to, then these, and what they lead to no more is taken away last.
+/// records lead to, then these, then what they lead to no more is taken away. The mark of the list comes last: as long as not
+/// all of the list is there, it has the mark of another.
 pub(super) fn messages(zone: &WireName, sets: &Sets, random: &mut impl Rng) -> Result<Vec<Message>, UpdateError> {
     let mut messages: Vec<Message> = Vec::new();
     let mut ordered: Vec<_> = sets.iter().collect();
-    ordered.sort_by_key(|((_, kind), records)| (records.is_empty(), *kind == kind::SRV));
+    ordered.sort_by_key(|((_, kind), records)| (*kind == kind::TXT, records.is_empty(), *kind == kind::SRV));
     for ((owner, kind), records) in ordered {
         let room = |message: &Message| message.updates().len().saturating_add(records.len()) < MAX_RECORDS;
         if !messages.last().is_some_and(room) {
@@ -130,6 +137,8 @@ pub struct Publisher {
     /// The last members that the zone can hold.
     directory: Arc<Directory>,
     published: Published,
+    /// What the server has because of us, and since when that is believed.
+    sent: Option<(Sets, Instant)>,
 }
 
 impl Publisher {
@@ -144,7 +153,7 @@ impl Publisher {
         let published = Published::open(&publish.state, &config.settings.origin())?;
         remark(&config.settings, pool.directory());
         let directory = Arc::clone(pool.directory());
-        Ok(Some(Self { config: config.clone(), publish, pool, directory, published }))
+        Ok(Some(Self { config: config.clone(), publish, pool, directory, published, sent: None }))
     }
 
     /// Reads changed files again; the last members that can be published stay in force.
@@ -186,11 +195,14 @@ impl Publisher {
         let sets = sets(records, self.published.sets());
         // Written before it is sent: who is stopped in between knows of too much, which does no harm.
         self.published.set(sets.keys().cloned().collect()).map_err(ours)?;
-        for message in messages(&settings.origin(), &sets, random)? {
+        let sent = self.sent.take().filter(|(_, since)| since.elapsed() < BELIEVED);
+        let (before, since) = sent.unwrap_or_else(|| (Sets::new(), Instant::now()));
+        for message in messages(&settings.origin(), &changed(&sets, &before), random)? {
             self.send(message).await?;
         }
-        let present = sets.into_iter().filter(|(_, records)| !records.is_empty()).map(|(key, _)| key).collect();
-        self.published.set(present).map_err(ours)?;
+        let present: Sets = sets.into_iter().filter(|(_, records)| !records.is_empty()).collect();
+        self.published.set(present.keys().cloned().collect()).map_err(ours)?;
+        self.sent = Some((present, since));
         Ok(count)
     }
 
@@ -227,30 +239,25 @@ impl Publisher {
             return Err(UpdateError::Untrusted("it answers something else".to_owned()));
         }
         if parsed.response_code != ResponseCode::NoError {
-            return Err(refusal(&parsed, self.config.settings.name.as_str(), key.name.as_str()));
+            return Err(refused(&parsed, self.config.settings.name.as_str(), key.name.as_str()));
         }
         verifier.handle_message(&answer, parsed.signature().is_some()).map(drop).map_err(UpdateError::Untrusted)
     }
 }
 
-/// What a server's refusal means (RFC 2136 section 2.2, RFC 8945 section 5.3), and where to look.
-fn refusal(answer: &Message, zone: &str, key: &str) -> UpdateError {
-    let tsig = answer.signature().and_then(|record| record.data.error);
+/// What a server's refusal means (RFC 2136 section 2.2), and where to look.
+fn refused(answer: &Message, zone: &str, key: &str) -> UpdateError {
     let code = answer.response_code;
-    let why = match (tsig, code) {
-        (Some(TsigError::BadKey), _) => {
-            format!("BADKEY: it has no key {key} with hmac-sha256, or must not update {zone} with it")
-        }
-        (Some(TsigError::BadSig), _) => format!("BADSIG: its secret of key {key} is another"),
-        (Some(TsigError::BadTime), _) => format!("BADTIME: its clock and ours differ by more than {FUDGE} s"),
-        (_, ResponseCode::NotAuth) => format!("NOTAUTH: it is not the primary of {zone}, or does not know key {key}"),
-        (_, ResponseCode::NotZone) => format!("NOTZONE: a name does not lie in {zone}"),
-        (_, ResponseCode::Refused) => format!("REFUSED: key {key} must not update {zone} there"),
-        (_, ResponseCode::ServFail) => return UpdateError::Unreachable("SERVFAIL: its own log says why".to_owned()),
-        (_, ResponseCode::NotImp) => "NOTIMP: it takes no updates".to_owned(),
-        (_, code) => format!("{code}"),
-    };
-    UpdateError::Refused(why)
+    if code == ResponseCode::ServFail {
+        return UpdateError::Unreachable("SERVFAIL: its own log says why".to_owned());
+    }
+    UpdateError::Refused(if code == ResponseCode::NotZone {
+        format!("NOTZONE: a name does not lie in {zone}")
+    } else if code == ResponseCode::NotImp {
+        "NOTIMP: it takes no updates".to_owned()
+    } else {
+        refusal(answer, key, &format!("update {zone}"))
+    })
 }
 
 #[cfg(test)]
@@ -297,6 +304,89 @@ mod tests {
         assert_eq!(message.zones()[0].name().to_string(), "time.example.");
         // It is what a server reads.
         assert_eq!(Message::from_vec(&message.to_vec().unwrap()).unwrap().updates().len(), 3);
+    }
+
+    #[test]
+    fn the_mark_of_a_list_comes_last_and_what_stays_is_not_sent_again() {
+        let text = "[[zone]]\nname = \"time.example\"\nmembers = \"m\"\nlist = true\n";
+        let settings = &Config::parse(std::path::Path::new("c"), text).unwrap().zones[0].settings;
+        let members = |names: core::ops::Range<u32>| {
+            let text: String = names.map(|n| format!("[[member]]\nname = \"m{n}.example\"\n")).collect();
+            let directory = crate::directory::parse(std::path::Path::new("m"), &text).unwrap();
+            member_records(settings, &directory).unwrap()
+        };
+        let before = sets(members(0..500), &BTreeSet::new());
+        let after = sets(members(1..501), &before.keys().cloned().collect());
+        let mut random = ChaCha12Rng::from_seed([1; 32]);
+        for sent in [&before, &after, &changed(&after, &before)] {
+            let messages = messages(&settings.origin(), sent, &mut random).unwrap();
+            let owners = || messages.iter().flat_map(|message| message.updates().iter().map(|u| u.name.to_string()));
+            assert_eq!(owners().position(|owner| owner == "_members.time.example."), Some(owners().count() - 2));
+            assert_eq!(owners().last().unwrap(), "_members.time.example.");
+        }
+        let changed: Vec<_> = changed(&after, &before).into_keys().map(|(owner, _)| owner.to_string()).collect();
+        let of = |name: &str| format!("{name}_members.time.example.");
+        assert_eq!(changed, [of("m0.example."), of("m500.example."), of("")]);
+    }
+
+    /// A server that takes every update, and passes on how many changes each has.
+    async fn takes_updates(
+        listener: tokio::net::TcpListener,
+        key: crate::tsig::TsigKey,
+        seen: &std::cell::Cell<usize>,
+    ) {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; stream.read_u16().await.unwrap().into()];
+            stream.read_exact(&mut request).await.unwrap();
+            let update = Message::from_vec(&request).unwrap();
+            seen.set(seen.get() + update.updates().len());
+            let keys = core::slice::from_ref(&key);
+            let mut responder = crate::tsig::Responder::new(&request, update.signature().unwrap(), keys, now::unix());
+            let mut answer = [&request[..2], &[0xa8, 0, 0, 0, 0, 0, 0, 0, 0, 0]].concat();
+            responder.sign(&mut answer);
+            let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+            stream.write_all(&[&length, answer.as_slice()].concat()).await.unwrap();
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_believed_for_an_hour() {
+        let folder = tempfile::tempdir().unwrap();
+        let members: String = (0..9).map(|n| format!("[[member]]\nname = \"m{n}.example\"\n")).collect();
+        crate::publish::private(&folder.path().join("m"), &members);
+        let secret = "key \"u\" { algorithm hmac-sha256; secret \"AAECAwQFBgcICQoLDA0ODw==\"; };";
+        crate::publish::private(&folder.path().join("tsig"), secret);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let text = format!(
+                "[[zone]]\nname = \"time.example\"\nmembers = \"m\"\nlist = true\n[zone.publish]\nserver = \"{}\"\n\
+                 tsig-key = \"tsig\"\nstate = \"state\"\n",
+                listener.local_addr().unwrap()
+            );
+            let config = &Config::parse(&folder.path().join("c"), &text).unwrap().zones[0];
+            let mut publisher = Publisher::new(config, Pool::open(config).unwrap()).unwrap().unwrap();
+            let seen = std::cell::Cell::new(0);
+            let mut random = ChaCha12Rng::from_seed([1; 32]);
+            let counting = async {
+                // Nine of the list, the mark, and the service records: the set that was there goes before each.
+                let all = 9 * 2 + 2 + 1 + 9;
+                for (after, wanted) in [(0, all), (60, all - 20), (3_539, all - 20), (1, all), (60, all - 20)] {
+                    tokio::time::pause();
+                    tokio::time::advance(Duration::from_secs(after)).await;
+                    tokio::time::resume();
+                    publisher.publish(&mut random).await.unwrap();
+                    // Service records are drawn each time, and seldom in the same order.
+                    let sent = seen.replace(0);
+                    assert!(sent == wanted || (wanted != all && sent == 0), "{sent} and not {wanted}");
+                }
+            };
+            tokio::select! {
+                () = counting => {}
+                () = takes_updates(listener, config.publish.as_ref().unwrap().key.clone(), &seen) => unreachable!(),
+            }
+        });
     }
 
     #[test]

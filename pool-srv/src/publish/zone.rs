@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     LIST, SERVICE,
-    directory::{Directory, Member, Problem},
+    directory::{Directory, Member, Problem, listed_weight},
     tsig::TsigKey,
 };
 
@@ -48,8 +48,8 @@ pub struct ZoneSettings {
     pub cds: bool,
     /// Whether all members are listed in it, for balancers that transfer it.
     pub list: bool,
-    /// Who may transfer it from this server.
-    pub transfer_key: Option<TsigKey>,
+    /// Who may transfer it from this server: whoever has one of these.
+    pub transfer_keys: Vec<TsigKey>,
     /// The file that lists the members, for messages.
     pub members: PathBuf,
 }
@@ -90,7 +90,7 @@ fn addresses(owner: &WireName, ttl: u32, addresses: &[IpAddr], records: &mut Vec
 }
 
 /// The records of the members that lie within the zone (addresses, and what their certificates are pinned to), and the list
-/// of all, if there is to be one.
+/// of all with its mark, if there is to be one.
 ///
 /// # Errors
 ///
@@ -98,6 +98,10 @@ fn addresses(owner: &WireName, ttl: u32, addresses: &[IpAddr], records: &mut Vec
 pub fn member_records(settings: &ZoneSettings, directory: &Directory) -> Result<Vec<Record>, Problem> {
     let origin = settings.origin();
     let mut records = Vec::new();
+    if let Some(owner) = origin.below(LIST).filter(|_| settings.list) {
+        let data = Data::Txt(directory.mark().to_string().into());
+        records.push(Record { owner, ttl: settings.ttl, data });
+    }
     for member in directory.members() {
         let wrong = |what: String| Problem::in_line(&settings.members, member.line, what);
         if member.name.address().is_some() {
@@ -136,8 +140,7 @@ fn listed(settings: &ZoneSettings, member: &Member, name: &WireName) -> Result<O
         let what = format!("the name of member {} is too long for the list in the zone {}", member.name, settings.name);
         Problem::in_line(&settings.members, member.line, what)
     })?;
-    // No other member has the weight 0: what drains is listed with it.
-    let weight = if member.drain { 0 } else { member.weight };
+    let weight = listed_weight(member);
     let data = Data::Srv { priority: member.priority, weight, port: member.port, target: name.clone() };
     Ok(member.prefixes.is_empty().then_some(Record { owner, ttl: settings.ttl, data }))
 }

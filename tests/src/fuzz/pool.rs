@@ -36,7 +36,7 @@ fn responder() -> Responder {
         negative_ttl: 60,
         cds: true,
         list: false,
-        transfer_key: None,
+        transfer_keys: Vec::new(),
         members: "members.toml".into(),
     };
     let directory = parse(Path::new("members.toml"), MEMBERS).expect("a directory");

@@ -72,6 +72,11 @@ fn mistakes_are_told_with_place_and_what_is_accepted() {
             ":6:11: servers: 0 addresses; accepted: 1 to 8",
         ),
         (
+            "[zone]\nname = \"a.example\"\nservers = [\"::1\", \"::2\", \"::3\", \"::4\", \"::5\", \"::6\", \"::7\", \"::8\", \"::9\"]\n\
+             tsig-key = \"k\"",
+            ":6:11: servers: 9 addresses; accepted: 1 to 8",
+        ),
+        (
             "[zone]\nname = \"a.example\"\nservers = [\"ns1\"]\ntsig-key = \"k\"",
             ":6:12: servers: \"ns1\" is no address; accepted: such as \"192.0.2.53\"",
         ),

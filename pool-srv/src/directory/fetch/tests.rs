@@ -143,3 +143,25 @@ fn nothing_is_fetched_in_the_clear_from_elsewhere() {
         assert!(error.to_string().contains("accepted: https://"), "{error}");
     }
 }
+
+#[test]
+fn several_replace_a_file_at_a_time_and_it_is_always_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("list");
+    let texts = ["a", "b"].map(|letter| letter.repeat(100_000));
+    replace(&file, &texts[0]).unwrap();
+    thread::scope(|scope| {
+        for text in &texts {
+            scope.spawn(|| (0..100).for_each(|_| replace(&file, text).unwrap()));
+        }
+        for _ in 0..100 {
+            let read = fs::read_to_string(&file).unwrap();
+            assert!(texts.contains(&read), "{} octets", read.len());
+        }
+    });
+    // A folder is in its place: what was written is taken away.
+    let taken = folder.path().join("folder");
+    fs::create_dir(&taken).unwrap();
+    assert!(replace(&taken, "text").is_err());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+}

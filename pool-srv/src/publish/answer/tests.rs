@@ -56,7 +56,7 @@ fn settings(name: &str, targets: usize) -> ZoneSettings {
         negative_ttl: 60,
         cds: true,
         list: false,
-        transfer_key: None,
+        transfer_keys: Vec::new(),
         members: "members.toml".into(),
     }
 }

@@ -39,7 +39,7 @@ fn a_file_is_read_with_its_defaults() {
     assert_eq!((settings.name.as_str(), settings.contact.as_str()), ("time.example", "hostmaster.example"));
     assert_eq!((settings.targets, settings.ttl, settings.negative_ttl, settings.cds), (6, 300, 60, true));
     assert_eq!(settings.members, Path::new("/etc/pool/members.toml"));
-    assert!(!settings.list && settings.transfer_key.is_none());
+    assert!(!settings.list && settings.transfer_keys.is_empty());
     let shortest = parsed("[[zone]]\nname = \"time.example\"\nmembers = \"m\"\n").unwrap();
     assert_eq!(shortest.listen.len(), 2);
     assert_eq!(shortest.zones[0].key, None);
@@ -81,8 +81,12 @@ fn mistakes_are_told_with_their_place_and_what_is_accepted() {
         ),
         ("\"ns.example\"", "\"time.example\"", "name server time.example is the zone itself"),
         ("[limit]", "[cookies]\nsecret-file = \"none\"\n[limit]", "/etc/pool/none: No such file"),
-        ("key = \"time.key\"", "transfer-key = \"none\"", "6:16: transfer-key: zone time.example is not served here"),
-        ("ttl = \"5m\"", "transfer-key = \"none\"", "11:16: /etc/pool/none: No such"),
+        (
+            "key = \"time.key\"",
+            "transfer-keys = [\"none\"]",
+            "6:18: transfer-keys: zone time.example is not served here",
+        ),
+        ("ttl = \"5m\"", "transfer-keys = [\"none\"]", "11:18: /etc/pool/none: No such"),
         (
             "[limit]",
             "[zone.publish]\nserver = \"192.0.2.1\"\ntsig-key = \"none\"\n[limit]",
@@ -134,4 +138,25 @@ fn secrets_are_read_from_their_files() {
         assert!(told.contains(&format!("{}: everybody may read or write this secret", path.display())), "{told}");
     }
     assert!(load("e5e973e5a6b2a43f48e7dc849e37bfcf", "key u {}").unwrap_err().contains("no algorithm hmac-sha256"));
+}
+
+#[test]
+fn a_zone_has_keys_for_many_balancers() {
+    let folder = tempfile::tempdir().unwrap();
+    let read = |names: &[String]| {
+        for (place, name) in names.iter().enumerate() {
+            let text = format!("key {name} {{ algorithm hmac-sha256; secret \"AAECAwQFBgcICQoLDA0ODw==\"; }};");
+            crate::publish::private(&folder.path().join(place.to_string()), &text);
+        }
+        let files: Vec<_> = (0..names.len()).map(|place| format!("\"{place}\"")).collect();
+        let text = GOOD.replace("ttl = \"5m\"", &format!("transfer-keys = [{}]", files.join(", ")));
+        let config = Config::parse(&folder.path().join("c"), &text).map_err(|problem| problem.to_string());
+        config.map(|mut config| config.zones.remove(0).settings)
+    };
+    let mut names: Vec<String> = (0..64).map(|n| format!("balancer{n}")).collect();
+    assert!(read(&names).is_ok_and(|settings| settings.list && settings.transfer_keys.len() == 64));
+    names.push("one.more".to_owned());
+    assert!(read(&names).unwrap_err().contains("more than 64 transfer-keys"));
+    let told = read(&["a".to_owned(), "a".to_owned()]).unwrap_err();
+    assert!(told.contains("c:11:23: key a is there already; accepted: a name for each"), "{told}");
 }

@@ -48,6 +48,10 @@ fn changes_are_read_and_mistakes_leave_the_last_good_state() {
     assert_eq!(loader.refresh(NOW + 5), (false, Vec::new()));
     folder.write("members.toml", &format!("{TWO}[[member]]\nname = \"c.example.net\"\n"));
     assert_eq!((loader.refresh(NOW + 10), available(&loader)), ((true, Vec::new()), 3));
+    // The generation of a list is the time of its file: another start of the program makes no other.
+    let good = loader.zones[0].directory.mark();
+    let placed = std::os::unix::fs::MetadataExt::ctime(&fs::metadata(folder.path("members.toml")).unwrap());
+    assert_eq!((good.generation, good.members), (placed.try_into().unwrap(), 3));
     for (bad, wanted) in [
         (
             format!("{TWO}[[member]]\nname = \"a.example.net\"\n"),
@@ -64,6 +68,7 @@ fn changes_are_read_and_mistakes_leave_the_last_good_state() {
         let told = problems.first().map(ToString::to_string).unwrap_or_default();
         assert!(!changed && told.contains("members.toml:") && told.contains(wanted), "{told}");
         assert_eq!((available(&loader), loader.refresh(NOW + 20)), (3, (false, Vec::new())));
+        assert_eq!(loader.zones[0].directory.mark(), good, "the mark of its list is that of what is in force");
         assert!(folder.open().unwrap_err().contains(wanted));
     }
     folder.write("members.toml", TWO);
@@ -115,6 +120,7 @@ fn signatures_are_made_anew_in_good_time_and_when_the_clock_jumps() {
     assert!(loader.refresh(NOW + 3 * day).0);
     assert_eq!(window(&loader).expiration, NOW + 15 * day);
     assert!(loader.refresh(1_000_000).0);
+    assert_eq!(loader.zones[0].serial, NOW + 3 * day + 1, "it grows whatever the clock does");
     assert_eq!(window(&loader), Window { inception: 1_000_000 - 2 * day, expiration: 1_000_000 + 12 * day });
 }
 

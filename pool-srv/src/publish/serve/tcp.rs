@@ -63,6 +63,9 @@ impl Shared {
         let state = Arc::clone(&self.states.borrow());
         if let Some((outcome, messages)) = transfer::answer(&state, message, moment.unix) {
             self.counters.add(Count::Tcp);
+            if outcome == Outcome::Refused {
+                debug!("{peer}: its key, its time or what it asks for is none of a zone's");
+            }
             self.counters.add(if outcome == Outcome::Handed { Count::Transfers } else { Count::Refused });
             return messages;
         }

@@ -27,7 +27,7 @@ fn zone(members: &str) -> (Zone, Candidates) {
         negative_ttl: 60,
         cds: false,
         list: false,
-        transfer_key: None,
+        transfer_keys: Vec::new(),
         members: "m".into(),
     };
     let directory = parse(Path::new("m"), members).unwrap();
