@@ -194,6 +194,12 @@ impl Serving {
         }
     }
 
+    /// When the certificate for NTS expires, in Unix seconds; `None` if NTS is not served.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<i64> {
+        self.exchange.as_ref().map(|exchange| exchange.validity().not_after.seconds)
+    }
+
     /// When [`tend`](Self::tend) is to be called next.
     #[must_use]
     pub const fn next_tending(&self) -> Monotonic {

@@ -20,10 +20,12 @@ use crate::{
     ke::connect::KeyExchanger,
     log, now,
     observe::{
+        Watched,
         chronyc::{self, ChronycCounts, ChronycRequest, ChronycServer},
         control::{
             Change, Command, ControlCounts, ControlError, ControlRequest, ControlServer, ErrorKind, QUEUE, Reply, Show,
         },
+        web::WebRequest,
     },
     privilege::{self, Dropped},
     resolve::Resolver,
@@ -173,6 +175,7 @@ struct Daemon {
     chronyc: Option<JoinHandle<()>>,
     chronyc_counts: Arc<ChronycCounts>,
     chronyc_requests: mpsc::Receiver<ChronycRequest>,
+    watched: Watched,
     /// Somebody told the daemon to end.
     ending: bool,
 }
@@ -215,6 +218,7 @@ impl Daemon {
             chronyc_counts = server.counts();
             tokio::spawn(server.run(settings, chronyc_sender))
         });
+        let watched = Watched::start(&config.observe).map_err(StartError::new)?;
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
         let parts = Parts { status, state, ..parts(clock, known, resolver, exchanger)? };
@@ -235,6 +239,7 @@ impl Daemon {
             chronyc,
             chronyc_counts,
             chronyc_requests,
+            watched,
             ending: false,
         };
         Ok((runtime, daemon))
@@ -248,12 +253,13 @@ impl Daemon {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "running");
         while !self.ending {
             tokio::select! {
-                () = self.client.step() => {}
+                () = self.client.step() => self.client.record(self.watched.history_mut()),
                 () = tokio::time::sleep_until(Instant::now() + self.serving.next_tending().since(now::monotonic())) => {
                     self.serving.tend();
                 }
                 Some(request) = self.requests.recv() => self.handle_control(request),
                 Some(request) = self.chronyc_requests.recv() => request.answer(self),
+                request = self.watched.requested() => self.handle_watcher(request),
                 _ = received(&mut hangup) => {
                     match self.reload() {
                         Ok(what) => tracing::info!("{what}"),
@@ -289,12 +295,24 @@ impl Daemon {
         let _ = request.reply.send(result);
     }
 
-    fn report(&mut self, show: &Show) -> Result<Reply, ControlError> {
-        let counted = Counted {
+    fn handle_watcher(&mut self, request: WebRequest) {
+        let counted = self.counted();
+        let about = self.watched.about(self.serving.certificate_expires());
+        let observed = self.watched.observed(self.client.status(&counted, about));
+        // Whoever asked may be gone.
+        let _ = request.send(observed);
+    }
+
+    fn counted(&self) -> Counted {
+        Counted {
             server: self.serving.counters(),
             key_exchange: self.serving.key_exchange_counters(),
             control: self.control_counts.get(),
-        };
+        }
+    }
+
+    fn report(&mut self, show: &Show) -> Result<Reply, ControlError> {
+        let counted = self.counted();
         self.client.show(show, &counted)
     }
 
@@ -350,10 +368,12 @@ impl Daemon {
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver).map_err(StartError::new)?;
         let serving = self.serving.prepare(&config, &keys)?;
+        let watched = self.watched.prepare(&config.observe).map_err(StartError::new)?;
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
         self.serving.commit(serving);
+        self.watched.commit(&config.observe, watched);
         // The files that are trusted may have changed under the same names, which is a reason to read them, not to begin
         // anew.
         let first_boot = self.config.trust.first_boot;

@@ -19,6 +19,7 @@ use ntp_proto::{
 
 use super::{
     ClockSettings, Config, LeapUse, LogFormat, LogLevel, LogSettings, Serve, ServeNts, Server, control, files, keys,
+    observe,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -95,6 +96,7 @@ pub(super) fn check(table: Table, whole: &Place, report: &Report) -> (Config, Ve
         state_directory: single(root.section("state"), "directory", path_text, DEFAULT_STATE_DIRECTORY),
         control_socket,
         chronyc,
+        observe: observe::observe(root.section("observe")),
         log: log(root.section("log")),
         pools,
         servers: servers.into_iter().map(|found| found.value).collect(),
@@ -245,17 +247,20 @@ fn serve(mut section: Section<'_>) -> Serve {
 }
 
 fn listen(section: &mut Section<'_>, default_port: u16) -> Vec<SocketAddr> {
-    let Some(given) = section.list("listen", MAX_LISTEN, values::listen_address) else {
-        let both = [([0, 0, 0, 0], default_port).into(), ([0_u16; 8], default_port).into()];
-        return both.to_vec();
-    };
+    given_addresses(section)
+        .unwrap_or_else(|| vec![([0, 0, 0, 0], default_port).into(), ([0_u16; 8], default_port).into()])
+}
+
+/// The addresses of `listen`, each of them once; `None` if it is not given.
+pub(super) fn given_addresses(section: &mut Section<'_>) -> Option<Vec<SocketAddr>> {
+    let given = section.list("listen", MAX_LISTEN, values::listen_address)?;
     let mut seen = BTreeSet::new();
     for Found { value, place } in &given {
         if !seen.insert(*value) {
             section.error(place, "listen", Wrong::new(format!("`{value}` was given before")));
         }
     }
-    given.into_iter().map(|found| found.value).collect()
+    Some(given.into_iter().map(|found| found.value).collect())
 }
 
 fn prefixes(section: &mut Section<'_>, key: &'static str) -> Vec<IpNet> {

@@ -29,6 +29,7 @@ mod control;
 mod explain;
 mod files;
 mod keys;
+mod observe;
 mod problem;
 mod raw;
 mod section;
@@ -89,6 +90,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where chronyc does; `None` if it is not answered.
     pub chronyc: Option<ChronycSettings>,
+    /// Where metrics and the page are served; nowhere if there is none.
+    pub observe: Vec<SocketAddr>,
     /// What is logged, and how.
     pub log: LogSettings,
 }

@@ -13,6 +13,7 @@ use crate::observe::View;
 /// The state of the clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrackingReport {
     /// Whether the clock counts as synchronized.
     pub synchronized: bool,
@@ -56,6 +57,7 @@ pub struct TrackingReport {
 /// What is known of the time while authenticated sources are expected to tell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimeReport {
     /// How much.
     pub state: TimeState,
@@ -72,6 +74,7 @@ pub struct TimeReport {
 /// How much is known of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum TimeState {
     /// Nothing.
     Unknown,
@@ -206,6 +209,7 @@ fn group(report: &SourceReport<'_>) -> String {
 /// How many sources are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ActivityReport {
     /// Asked regularly.
     pub online: usize,
