@@ -163,7 +163,10 @@ impl Serving {
         if let Some(exchange) = &self.exchange {
             let (validity, now) = (exchange.validity(), now::unix());
             if now < validity.not_before || now > validity.not_after {
-                tracing::warn!("by this machine's clock the certificate for NTS is not valid now");
+                tracing::warn!(
+                    "by this machine's clock the certificate for NTS is not valid now, so clients will refuse it; replace it, or mend the \
+                     clock"
+                );
             }
         }
         self.config = config;
@@ -216,14 +219,16 @@ impl Serving {
             match cookies.tend(self.state.as_deref(), now::unix()) {
                 Ok(tended) => {
                     if let Some(complaint) = tended.complaint {
-                        tracing::warn!("cookie keys not saved: {complaint}");
+                        tracing::warn!(
+                            "cookie keys not saved, so after a restart all clients exchange keys again: {complaint}"
+                        );
                     }
                     rest = rest.min(cookies.rest(now::unix())).max(MIN_TEND_INTERVAL);
                     if tended.rotated {
                         self.spread_keyring();
                     }
                 }
-                Err(error) => tracing::warn!("no new cookie key: {error}"),
+                Err(error) => tracing::warn!("no new cookie key, so the old one stays in use: {error}"),
             }
         }
         self.next_tending = now::monotonic() + rest;
@@ -238,7 +243,7 @@ impl Serving {
     pub fn rekey(&mut self) -> bool {
         let Some(cookies) = self.cookies.as_mut().filter(|cookies| !cookies.is_shared()) else { return false };
         if let Err(error) = cookies.rotate(now::unix()) {
-            tracing::warn!("no new cookie key: {error}");
+            tracing::warn!("no new cookie key, so the old one stays in use: {error}");
             return false;
         }
         // Saved first, so that no cookie is made with a key that a restart would not know.

@@ -202,7 +202,10 @@ impl Daemon {
         });
         match dropped.map_err(StartError::new)? {
             Dropped::ToUser | Dropped::NothingToDrop => {}
-            Dropped::NoSuchUser => tracing::warn!("there is no user `{}`; running as root", privilege::USER),
+            Dropped::NoSuchUser => tracing::warn!(
+                "there is no user `{}`, so root's rights are kept; make one (sysusers.d/ntpd.conf)",
+                privilege::USER
+            ),
         }
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
         let guard = runtime.enter();
