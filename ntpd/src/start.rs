@@ -370,8 +370,8 @@ impl Daemon {
         // What can fail comes first and replaces nothing yet.
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver).map_err(StartError::new)?;
-        let serving = self.serving.prepare(&config, &keys)?;
         let watched = self.watched.prepare(&config.observe).map_err(StartError::new)?;
+        let serving = self.serving.prepare(&config, &keys)?;
         for warning in &warnings {
             tracing::warn!("{warning}");
         }

@@ -1,12 +1,16 @@
-//! A chart of one day as SVG. Lines stretch with the window, so words stand beside the drawing, as HTML.
+//! A chart of up to one day as SVG. Lines stretch with the window, so words stand beside the drawing, as HTML.
 
 use std::fmt::Write as _;
 
 use super::html::Html;
-use crate::observe::history::{MAX_POINTS, Spread};
+use crate::observe::history::Spread;
 
 /// Minutes without a correction after which the line is broken: more than twice the longest usual interval of 17.
 const GAP: u64 = 40;
+/// Hours that a chart may show; the fewest that hold all points are taken.
+const HOURS: [u32; 5] = [1, 3, 6, 12, 24];
+/// Steps tried, from one that fits to ten times as much.
+const STEPS: usize = 5;
 /// Height of the drawing in its own units; its width is in minutes.
 const HEIGHT: f64 = 100.0;
 
@@ -38,24 +42,30 @@ pub(super) fn draw(
         out.raw("<p class=\"nothing\">Nothing was measured yet.</p>\n</figure>\n");
         return;
     };
-    let scale = Scale::new(low, high, levels);
+    let oldest = points.first().map_or(0, |(age, _)| *age);
+    let hours = HOURS.into_iter().find(|hours| oldest <= u64::from(hours * 60)).unwrap_or(24);
+    let (scale, width) = (Scale::new(low, high, levels), hours * 60);
     out.raw("<div class=\"plot\">\n<div class=\"levels\">");
     for level in [scale.top(), scale.middle(), scale.bottom] {
         out.element("span", "", &write(level));
     }
     out.raw(&format!(
-        "</div>\n<svg viewBox=\"0 0 {MAX_POINTS} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\""
+        "</div>\n<svg viewBox=\"0 0 {width} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\""
     ));
     out.text(&format!("{title}: from {} to {}", write(low), write(high)));
     out.raw("\">\n");
     for level in [0.0, HEIGHT / 2.0, HEIGHT] {
-        out.raw(&format!("<path class=\"grid\" d=\"M0 {level}H{MAX_POINTS}\"/>\n"));
+        out.raw(&format!("<path class=\"grid\" d=\"M0 {level}H{width}\"/>\n"));
     }
     for points in points.chunk_by(|(older, _), (newer, _)| older - newer <= GAP) {
-        out.raw(&format!("<path class=\"band\" d=\"{}\"/>\n", scale.band(points)));
-        out.raw(&format!("<path class=\"line\" d=\"{}\"/>\n", scale.line(points)));
+        out.raw(&format!("<path class=\"band\" d=\"{}\"/>\n", scale.band(points, width)));
+        out.raw(&format!("<path class=\"line\" d=\"{}\"/>\n", scale.line(points, width)));
     }
-    out.raw("</svg>\n<div class=\"hours\"><span>24 h ago</span><span>12 h ago</span><span>now</span></div>\n</div>\n");
+    let middle = if hours == 1 { "30 min ago".to_owned() } else { format!("{} h ago", f64::from(hours) / 2.0) };
+    out.raw(&format!(
+        "</svg>\n<div class=\"hours\"><span>{hours} h ago</span><span>{middle}</span><span>now</span></div>\n"
+    ));
+    out.raw("</div>\n");
     out.raw("</figure>\n");
 }
 
@@ -75,14 +85,15 @@ impl Scale {
             Levels::Near(least) => least,
         };
         let mut step = nice(((high - low) / 2.0).max(least));
-        // What is not between round numbers is between larger ones: twice the height always is.
-        loop {
+        // What is not between round numbers is between larger ones: ten times as large ones always do.
+        for _ in 0..STEPS {
             let bottom = (((low + high) / 2.0 / step).round() - 1.0) * step;
             if bottom <= low && bottom + 2.0 * step >= high {
                 return Self { bottom, step };
             }
             step = nice(step * 1.01);
         }
+        Self { bottom: low, step }
     }
 
     fn middle(&self) -> f64 {
@@ -97,29 +108,30 @@ impl Scale {
         (HEIGHT * (self.top() - value) / (2.0 * self.step)).clamp(0.0, HEIGHT)
     }
 
-    fn line(&self, points: &[(u64, Spread)]) -> String {
+    fn line(&self, points: &[(u64, Spread)], width: u32) -> String {
         let mut path = String::new();
         for (place, (age, spread)) in points.iter().enumerate() {
-            let _ = write!(path, "{}{} {:.1}", if place == 0 { 'M' } else { 'L' }, x(*age), self.y(spread.mean()));
+            let _ =
+                write!(path, "{}{} {:.1}", if place == 0 { 'M' } else { 'L' }, x(*age, width), self.y(spread.mean()));
         }
         // A line of no length with round ends is a dot.
         if points.len() == 1 { path + "h0" } else { path }
     }
 
-    fn band(&self, points: &[(u64, Spread)]) -> String {
+    fn band(&self, points: &[(u64, Spread)], width: u32) -> String {
         let mut path = String::new();
         for (place, (age, spread)) in points.iter().enumerate() {
-            let _ = write!(path, "{}{} {:.1}", if place == 0 { 'M' } else { 'L' }, x(*age), self.y(spread.max));
+            let _ = write!(path, "{}{} {:.1}", if place == 0 { 'M' } else { 'L' }, x(*age, width), self.y(spread.max));
         }
         for (age, spread) in points.iter().rev() {
-            let _ = write!(path, "L{} {:.1}", x(*age), self.y(spread.min));
+            let _ = write!(path, "L{} {:.1}", x(*age, width), self.y(spread.min));
         }
         path + "Z"
     }
 }
 
-const fn x(age: u64) -> u64 {
-    (MAX_POINTS as u64).saturating_sub(age)
+fn x(age: u64, width: u32) -> u64 {
+    u64::from(width).saturating_sub(age)
 }
 
 /// The least of 1, 2, 2.5, 5 and 10 times a power of ten that is not below `value`, which is positive.

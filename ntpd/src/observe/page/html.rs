@@ -53,7 +53,7 @@ pub(super) fn span(seconds: f64) -> String {
     let size = seconds.abs();
     match size {
         _ if !size.is_finite() => "unknown".to_owned(),
-        s if s == 0.0 => "0 s".to_owned(),
+        0.0 => "0 s".to_owned(),
         s if s < 999.5e-9 => format!("{} ns", digits(s * 1e9)),
         s if s < 999.5e-6 => format!("{} µs", digits(s * 1e6)),
         s if s < 999.5e-3 => format!("{} ms", digits(s * 1e3)),

@@ -106,7 +106,7 @@ fn charts(observed: &Observed, out: &mut Html) {
     let points = |value: fn(&super::history::Point) -> Spread| -> Vec<(u64, Spread)> {
         observed.history.points(observed.now).map(|(age, point)| (age, value(point))).collect()
     };
-    out.raw("<section>\n<h2>Last 24 hours</h2>\n<div class=\"charts\">\n");
+    out.raw("<section>\n<h2>History</h2>\n<div class=\"charts\">\n");
     let corrections = points(|point| point.offset_seconds);
     chart::draw(
         "Corrections",

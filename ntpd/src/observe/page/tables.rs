@@ -132,7 +132,7 @@ pub(super) fn pools(status: &StatusReport, out: &mut Html) {
         let have = if pool.members.len() < pool.wanted { "bad-text" } else { "" };
         table.text(have, &format!("{} of {}", pool.members.len(), pool.wanted));
         table.text("", if pool.nts_remembered { "always" } else { "\u{2013}" });
-        table.text("why", pool.note.as_deref().unwrap_or_default());
+        table.text(if pool.note.is_some() { "why" } else { "none" }, pool.note.as_deref().unwrap_or_default());
         table.end_row();
     }
     table.end();

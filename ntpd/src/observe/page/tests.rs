@@ -91,6 +91,9 @@ fn everything_that_is_known_is_on_it() {
         assert!(page.contains(text), "{text} is not on it");
     }
     assert_eq!(strange_markup(&page), Vec::<String>::new());
+    for (hours, text) in [(1, "30 min ago"), (2, "1.5 h ago"), (11, "6 h ago")] {
+        assert!(render(&observed(hours)).contains(text), "{text}");
+    }
     // Every table's row has as many cells as its table has titles.
     for table in page.split("<table>").skip(1) {
         let table = table.split("</table>").next().unwrap();
