@@ -13,7 +13,7 @@ use super::{
 use crate::config::Config;
 
 /// Tables of the new file, in their order.
-const TABLES: [&str; 7] = ["clock", "serve", "serve.nts", "trust", "keys", "control", "log"];
+const TABLES: [&str; 8] = ["clock", "serve", "serve.nts", "trust", "keys", "control", "observe", "log"];
 
 /// Most lines of comments that are kept.
 const MAX_COMMENTS: usize = 2_000;

@@ -1,6 +1,6 @@
 //! The status page: one HTML document without scripts, forms or anything from elsewhere.
 //!
-//! Names in it come from configurations, name servers and key exchanges. All of them go through [`html::text`].
+//! Names in it come from configurations, name servers and key exchanges. All of them go through `Html::text`.
 
 use data_encoding::BASE64;
 use sha2::{Digest as _, Sha256};
