@@ -189,7 +189,10 @@ impl Serving {
         if let Some(exchange) = &self.exchange {
             let (validity, now) = (exchange.validity(), now::unix());
             if now < validity.not_before || now > validity.not_after {
-                tracing::warn!("by this machine's clock the certificate for NTS is not valid now");
+                tracing::warn!(
+                    "by this machine's clock the certificate for NTS is not valid now, so clients will refuse it; replace it, or mend the \
+                     clock"
+                );
             }
         }
         self.config = config;
@@ -220,6 +223,12 @@ impl Serving {
         }
     }
 
+    /// When the certificate for NTS expires, in Unix seconds; `None` if NTS is not served.
+    #[must_use]
+    pub fn certificate_expires(&self) -> Option<i64> {
+        self.exchange.as_ref().map(|exchange| exchange.validity().not_after.seconds)
+    }
+
     /// When [`tend`](Self::tend) is to be called next.
     #[must_use]
     pub const fn next_tending(&self) -> Monotonic {
@@ -236,14 +245,16 @@ impl Serving {
             match cookies.tend(self.state.as_deref(), now::unix()) {
                 Ok(tended) => {
                     if let Some(complaint) = tended.complaint {
-                        tracing::warn!("cookie keys not saved: {complaint}");
+                        tracing::warn!(
+                            "cookie keys not saved, so after a restart all clients exchange keys again: {complaint}"
+                        );
                     }
                     rest = rest.min(cookies.rest(now::unix())).max(MIN_TEND_INTERVAL);
                     if tended.rotated {
                         self.spread_keyring();
                     }
                 }
-                Err(error) => tracing::warn!("no new cookie key: {error}"),
+                Err(error) => tracing::warn!("no new cookie key, so the old one stays in use: {error}"),
             }
         }
         self.next_tending = now::monotonic() + rest;
@@ -258,7 +269,7 @@ impl Serving {
     pub fn rekey(&mut self) -> bool {
         let Some(cookies) = self.cookies.as_mut().filter(|cookies| !cookies.is_shared()) else { return false };
         if let Err(error) = cookies.rotate(now::unix()) {
-            tracing::warn!("no new cookie key: {error}");
+            tracing::warn!("no new cookie key, so the old one stays in use: {error}");
             return false;
         }
         // Saved first, so that no cookie is made with a key that a restart would not know.

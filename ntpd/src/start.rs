@@ -1,6 +1,6 @@
 //! Bringing the daemon up, keeping it, and taking it down.
 
-use std::{fmt, net::IpAddr, process::ExitCode, sync::Arc};
+use std::{fmt, net::IpAddr, path::Path, process::ExitCode, sync::Arc};
 
 use clock_control::{SoftClock, SystemClock, clock_facts, distribution_epoch, measure_precision, permitted};
 use ntp_proto::{bootstrap::ClockFacts, wire::mac::SymmetricKey};
@@ -20,10 +20,12 @@ use crate::{
     ke::connect::KeyExchanger,
     log, now,
     observe::{
+        Watched,
         chronyc::{self, ChronycCounts, ChronycRequest, ChronycServer},
         control::{
             Change, Command, ControlCounts, ControlError, ControlRequest, ControlServer, ErrorKind, QUEUE, Reply, Show,
         },
+        web::WebRequest,
     },
     privilege::{self, Dropped},
     resolve::Resolver,
@@ -168,6 +170,14 @@ pub fn run(origin: &Origin, no_clock: bool) -> ExitCode {
     }
 }
 
+/// Folders that the daemon's user has to write to.
+fn folders(config: &Config) -> impl Iterator<Item = &Path> {
+    let control = config.control_socket.parent();
+    let logs = config.log_files.as_ref().map(|files| files.directory.as_path());
+    let chronyc = config.chronyc.as_ref().and_then(|chronyc| chronyc.socket.as_ref()?.parent());
+    [control, logs, chronyc].into_iter().flatten()
+}
+
 /// Everything that was opened while there were still privileges.
 struct Daemon {
     origin: Origin,
@@ -186,6 +196,7 @@ struct Daemon {
     chronyc: Option<JoinHandle<()>>,
     chronyc_counts: Arc<ChronycCounts>,
     chronyc_requests: mpsc::Receiver<ChronycRequest>,
+    watched: Watched,
     /// Somebody told the daemon to end.
     ending: bool,
 }
@@ -202,20 +213,14 @@ impl Daemon {
         // Everything else is opened by the user that will have to open it again at a reload.
         let dropped = privilege::drop(!no_clock, |uid, gid| {
             state.iter().for_each(|state| state.give_to(uid, gid));
-            if let Some(folder) = config.control_socket.parent() {
-                privilege::make_directory(folder, uid, gid);
-            }
-            if let Some(files) = &config.log_files {
-                privilege::make_directory(&files.directory, uid, gid);
-            }
-            let chronyc = config.chronyc.as_ref().and_then(|chronyc| chronyc.socket.as_ref()?.parent());
-            if let Some(folder) = chronyc {
-                privilege::make_directory(folder, uid, gid);
-            }
+            folders(&config).for_each(|folder| privilege::make_directory(folder, uid, gid));
         });
         match dropped.map_err(StartError::new)? {
             Dropped::ToUser | Dropped::NothingToDrop => {}
-            Dropped::NoSuchUser => tracing::warn!("there is no user `{}`; running as root", privilege::USER),
+            Dropped::NoSuchUser => tracing::warn!(
+                "there is no user `{}`, so root's rights are kept; make one (sysusers.d/ntpd.conf)",
+                privilege::USER
+            ),
         }
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::new)?;
         let guard = runtime.enter();
@@ -231,6 +236,7 @@ impl Daemon {
             chronyc_counts = server.counts();
             tokio::spawn(server.run(settings, chronyc_sender))
         });
+        let watched = Watched::start(&config.observe).map_err(StartError::new)?;
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
         let parts = Parts { status, state, ..parts(clock, known, resolver, exchanger)? };
@@ -254,6 +260,7 @@ impl Daemon {
             chronyc,
             chronyc_counts,
             chronyc_requests,
+            watched,
             ending: false,
         };
         Ok((runtime, daemon))
@@ -267,12 +274,13 @@ impl Daemon {
         tracing::info!(version = env!("CARGO_PKG_VERSION"), "running");
         while !self.ending && !self.client.has_given_up() {
             tokio::select! {
-                () = self.client.step() => {}
+                () = self.client.step() => self.client.remember(self.watched.history_mut()),
                 () = tokio::time::sleep_until(Instant::now() + self.serving.next_tending().since(now::monotonic())) => {
                     self.serving.tend();
                 }
                 Some(request) = self.requests.recv() => self.handle_control(request),
                 Some(request) = self.chronyc_requests.recv() => request.answer(self),
+                request = self.watched.requested() => self.handle_watcher(request),
                 _ = received(&mut hangup) => {
                     match self.reload() {
                         Ok(what) => tracing::info!("{what}"),
@@ -308,13 +316,25 @@ impl Daemon {
         let _ = request.reply.send(result);
     }
 
-    fn report(&mut self, show: &Show) -> Result<Reply, ControlError> {
-        let counted = Counted {
+    fn handle_watcher(&mut self, request: WebRequest) {
+        let counted = self.counted();
+        let about = self.watched.about(self.serving.certificate_expires());
+        let observed = self.watched.observed(self.client.status(&counted, about));
+        // Whoever asked may be gone.
+        let _ = request.send(observed);
+    }
+
+    fn counted(&self) -> Counted {
+        Counted {
             server: self.serving.counters(),
             clients: self.serving.clients().cloned(),
             key_exchange: self.serving.key_exchange_counters(),
             control: self.control_counts.get(),
-        };
+        }
+    }
+
+    fn report(&mut self, show: &Show) -> Result<Reply, ControlError> {
+        let counted = self.counted();
         self.client.show(show, &counted)
     }
 

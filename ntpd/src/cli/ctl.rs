@@ -13,7 +13,10 @@ use clap::{Args, Parser, Subcommand};
 
 use ntp_proto::pool::Name;
 
-use super::FAILED;
+use super::{
+    FAILED,
+    watch::{self, WatchArgs},
+};
 use crate::{
     lookup,
     observe::{
@@ -70,6 +73,8 @@ pub enum CtlCommand {
     Clients,
     /// Show the pools and their members
     Pools(PoolsArgs),
+    /// Show the clock and the sources again and again, until q or Ctrl-C
+    Watch(WatchArgs),
     /// Find out what a name offers; needs no daemon
     Lookup(LookupArgs),
     /// Wait until the clock is synchronized, by verified time where sources are authenticated
@@ -197,7 +202,7 @@ pub struct WaitArgs {
 }
 
 /// A number that can be a limit.
-fn limit(text: &str) -> Result<f64, String> {
+pub(super) fn limit(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
         _ => Err("accepted: a number from 0 to 1000000000".to_owned()),
@@ -243,7 +248,7 @@ impl CtlCommand {
             Self::Bootstrap(BootstrapArgs { change: BootstrapChange::ResetFloor }) => {
                 Command::Change(Change::ResetFloor)
             }
-            Self::Lookup(_) | Self::Waitsync(_) => return Ok(None),
+            Self::Lookup(_) | Self::Waitsync(_) | Self::Watch(_) => return Ok(None),
         }))
     }
 }
@@ -261,6 +266,7 @@ pub fn run(ctl: &Ctl) -> ExitCode {
     let result = match (&ctl.command, request) {
         (CtlCommand::Waitsync(wait), _) => return wait_for_sync(ctl, wait),
         (CtlCommand::Lookup(args), _) => return look_up(ctl, args),
+        (CtlCommand::Watch(args), _) => return watch::run(&ctl.socket, ctl.numeric, ctl.json, *args),
         (_, Some(command)) => ask(&ctl.socket, &command),
         (_, None) => return ExitCode::from(FAILED),
     };

@@ -15,6 +15,7 @@ mod migrate;
 pub(crate) use check::print;
 pub use migrate::MigrateArgs;
 pub mod ctl;
+pub mod watch;
 
 /// Exit code of a command that failed; usage errors have 2, as clap gives them.
 pub const FAILED: u8 = 1;

@@ -17,6 +17,7 @@ use super::{
     BUILT, Client, Group,
     members::Configured,
     saved::{ExchangedAt, Fresh},
+    tell::Place,
 };
 use crate::{
     config::FirstBoot, ke::connect::Judgements, now, observe::report::TimeReport, pool::Mode, state::LastTime,
@@ -421,7 +422,11 @@ impl Client {
     /// Does without a source until its server shows a better certificate.
     fn refuse(&mut self, source: SourceId) {
         let Some((number, member)) = self.member_of(source) else { return };
-        tracing::warn!(source = self.name(source), "its certificate is not valid at the time that was agreed on");
+        let Place { name, address } = self.place(source);
+        tracing::warn!(
+            source = %name, %address,
+            "its certificate is not valid at the time that was agreed on; it is not used until it shows a better one"
+        );
         if let Some(group) = self.groups.get_mut(&number) {
             group.members.remove(&member);
             group.mode.handle_leave(now::monotonic(), member, Leave::KeysLost);

@@ -14,7 +14,8 @@ use crate::{
         ControlCounters, KeCounters, PoolInfo, Unresolved, View,
         control::{Change, ControlError, ErrorKind, Reply, Show},
         find,
-        report::SourcesReport,
+        history::History,
+        report::{DaemonReport, SourcesReport, StatusReport},
     },
     serve::ClientLog,
 };
@@ -45,6 +46,18 @@ impl Client {
     /// Reports on all sources, and on names that have none.
     pub fn sources(&mut self) -> SourcesReport {
         self.view(&Counted::default(), SourcesReport::new)
+    }
+
+    /// Makes all reports of one moment.
+    pub fn status(&mut self, counted: &Counted, daemon: DaemonReport) -> StatusReport {
+        self.view(counted, |view| StatusReport::new(view, daemon))
+    }
+
+    /// Has the last correction recorded, unless it was before.
+    pub fn remember(&mut self, history: &mut History) {
+        let now = self.clock.now();
+        let tracking = self.engine.tracking(now);
+        history.record(now.monotonic, tracking.updates, tracking.last_offset, tracking.frequency.to_ppm());
     }
 
     fn view<T>(&mut self, counted: &Counted, look: impl FnOnce(&View<'_>) -> T) -> T {

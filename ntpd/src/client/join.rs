@@ -111,7 +111,8 @@ impl Client {
         let config = source_config(group.configured.options(), address, authentication, trust);
         let stagger = STAGGER.saturating_mul(u32::try_from(self.info.len()).unwrap_or(0));
         let Some(source) = self.engine.add_source(config, now::monotonic() + stagger) else {
-            tracing::warn!("{}: too many sources", group.configured.name());
+            let name = group.configured.name();
+            tracing::warn!(source = %name, "too many sources; this one is left out until another goes");
             return None;
         };
         let pool = match &group.configured {
@@ -119,7 +120,7 @@ impl Client {
             Configured::Server(_) => None,
         };
         let info = SourceInfo { pool, ..SourceInfo::new(member.label.clone(), address) };
-        tracing::info!(source = %info, "added source");
+        tracing::info!(source = %info.name, address = %info.address, "added source");
         self.info.insert(source, info);
         Some(source)
     }

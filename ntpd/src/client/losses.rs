@@ -12,12 +12,14 @@ use ntp_proto::{
 use super::{
     Client,
     members::{Active, Configured},
+    tell::Place,
 };
 use crate::now;
 
 impl Client {
     pub(super) fn handle_keys_needed(&mut self, source: SourceId, reason: KeysReason) {
-        tracing::debug!(source = self.name(source), %reason, "keys wanted");
+        let Place { name, address } = self.place(source);
+        tracing::debug!(source = %name, %address, %reason, "keys wanted");
         let Some((number, member)) = self.member_of(source) else { return };
         if let Some(group) = self.groups.get_mut(&number) {
             if let Some(active) = group.members.get_mut(&member) {
@@ -42,7 +44,9 @@ impl Client {
             Configured::Pool(_) => {
                 group.mode.handle_leave(now::monotonic(), member, leave(loss));
                 group.retire(member);
-                tracing::warn!(source = self.name(source), "{}; looking for another server", lost_because(loss));
+                let Place { name, address } = self.place(source);
+                let reason = lost_because(loss);
+                tracing::warn!(source = %name, %address, %reason, "source is lost; looking for another server");
             }
         }
         self.drain_pools();
@@ -57,7 +61,9 @@ impl Client {
             group.not_before = Some(group.pace.trouble(present));
         }
         if !silent {
-            tracing::warn!(source = self.name(source), "{}; trying on", lost_because(loss));
+            let Place { name, address } = self.place(source);
+            let reason = lost_because(loss);
+            tracing::warn!(source = %name, %address, %reason, "source is lost; it is asked again by itself");
         }
         // One that refuses us has said where it is.
         if !due || loss == Loss::Denied {
@@ -78,7 +84,7 @@ impl Client {
         let Some(address) = active.and_then(|active| active.addresses.get(active.current)).copied() else { return };
         if let Some(info) = self.info.get_mut(&source) {
             if !silent {
-                tracing::info!(source = %info, %address, "no answer; trying the server's next address");
+                tracing::info!(source = %info.name, %address, "no answer; trying the server's next address");
             }
             info.address = address;
         }
@@ -108,7 +114,8 @@ impl Client {
             active.moves = 0;
         }
         if std::mem::take(&mut group.silent) {
-            tracing::info!(source = self.name(source), "answers again");
+            let Place { name, address } = self.place(source);
+            tracing::info!(source = %name, %address, "answers again");
         }
     }
 }

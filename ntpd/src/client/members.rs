@@ -395,7 +395,7 @@ impl Client {
             }
             (Some(problem), _) => {
                 if group.problem.as_deref() != Some(problem) {
-                    tracing::warn!("{name}: {problem}");
+                    tracing::warn!(source = %name, reason = %problem, "trouble with this name; it is tried again by itself");
                     group.problem = Some(problem.to_owned());
                 }
                 for source in group.dependent() {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use chacha20::ChaCha12Rng;
 use ntp_proto::{
-    engine::{Engine, EngineConfig, KEY_AGE, Notice, Output, RxInfo, SourceReport, SourceState},
+    engine::{Engine, EngineConfig, KEY_AGE, Output, RxInfo, SourceReport, SourceState},
     ids::{ReferenceId, SourceId, StampKind},
     server::LocalReference,
     source::TxToken,
@@ -33,6 +33,7 @@ mod request;
 mod restore;
 mod saved;
 mod steps;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -443,12 +444,16 @@ impl Client {
             }
             Err(error) if !self.steering_failed => {
                 self.steering_failed = true;
-                tracing::error!(%error, "cannot steer the clock; run with -x to leave it alone");
+                tracing::error!(
+                    reason = %error,
+                    "cannot steer the clock, which runs free; give back the right to set it (CAP_SYS_TIME), or run with -x to leave \
+                     it alone"
+                );
             }
             Err(_) => {}
         }
         if let Some(rate) = self.clock.take_foreign_frequency() {
-            tracing::warn!(frequency_ppm = rate.to_ppm(), "another program steers this clock too");
+            tracing::warn!(frequency_ppm = rate.to_ppm(), "another program steers this clock too; find it and stop it");
         }
     }
 
@@ -459,36 +464,14 @@ impl Client {
                 self.engine.handle_jump(present, at, by);
             }
             Some(Disturbance::Sleep(slept)) => {
-                tracing::info!(seconds = slept.as_secs(), "the machine slept; measuring anew");
+                tracing::info!(
+                    seconds = slept.as_secs(),
+                    "the machine slept; measuring anew, until then the clock may be off"
+                );
                 let present = self.clock.now();
                 self.engine.handle_interruption(present);
             }
             Some(Disturbance::Jump(..)) | None => {}
-        }
-    }
-
-    /// How a source is called in messages.
-    fn name(&self, id: SourceId) -> String {
-        self.info.get(&id).map_or_else(|| format!("source {}", id.0), ToString::to_string)
-    }
-
-    fn tell(&mut self, notice: Notice) {
-        match notice {
-            Notice::Selected(id) => tracing::info!(source = self.name(id), "selected source"),
-            Notice::NoSelection => tracing::warn!("no source can be used; keeping the last frequency"),
-            Notice::Falseticker(id) => tracing::warn!(source = self.name(id), "source disagrees with the majority"),
-            Notice::Kiss(id, code) => tracing::warn!(source = self.name(id), %code, "server sent a kiss code"),
-            Notice::Step(by) => tracing::warn!(seconds = by.to_seconds(), "stepping the clock"),
-            Notice::Wrong(by) => tracing::warn!(seconds = by.to_seconds(), "clock is wrong; slewing it"),
-            Notice::Ignored(by) => {
-                tracing::warn!(seconds = by.to_seconds(), "offset above clock.max-change ignored");
-            }
-            Notice::GaveUp(by) => {
-                self.gave_up = true;
-                tracing::error!(seconds = by.to_seconds(), "offset above clock.max-change once too often; giving up");
-            }
-            Notice::Unsynchronized => tracing::warn!("error bound too large: the clock is no longer synchronized"),
-            Notice::Jump(by) => tracing::warn!(seconds = by.to_seconds(), "somebody else made the clock jump"),
         }
     }
 }

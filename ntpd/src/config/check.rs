@@ -16,7 +16,7 @@ use ntp_proto::{
 
 use super::{
     Added, ClockSettings, Config, LeapUse, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, clock, control, files,
-    keys, local, logging,
+    keys, local, logging, observe,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -74,6 +74,7 @@ pub(super) fn check(
         log,
         log_files,
         source_directories,
+        observe: observe::observe(root.section("observe")),
         pools,
         servers: servers.into_iter().map(|found| found.value).collect(),
     };
@@ -207,17 +208,20 @@ fn smear(section: &mut Section<'_>, clock: &ClockSettings) -> bool {
 }
 
 fn listen(section: &mut Section<'_>, default_port: u16) -> Vec<SocketAddr> {
-    let Some(given) = section.list("listen", MAX_LISTEN, values::listen_address) else {
-        let both = [([0, 0, 0, 0], default_port).into(), ([0_u16; 8], default_port).into()];
-        return both.to_vec();
-    };
+    given_addresses(section)
+        .unwrap_or_else(|| vec![([0, 0, 0, 0], default_port).into(), ([0_u16; 8], default_port).into()])
+}
+
+/// The addresses of `listen`, each of them once; `None` if it is not given.
+pub(super) fn given_addresses(section: &mut Section<'_>) -> Option<Vec<SocketAddr>> {
+    let given = section.list("listen", MAX_LISTEN, values::listen_address)?;
     let mut seen = BTreeSet::new();
     for Found { value, place } in &given {
         if !seen.insert(*value) {
             section.error(place, "listen", Wrong::new(format!("`{value}` was given before")));
         }
     }
-    given.into_iter().map(|found| found.value).collect()
+    Some(given.into_iter().map(|found| found.value).collect())
 }
 
 fn prefixes(section: &mut Section<'_>, key: &'static str) -> Vec<IpNet> {

@@ -62,6 +62,8 @@ pub(super) fn explain(config: &Config) -> String {
     out.head("[control]");
     out.path("socket", &config.control_socket);
     explain_chronyc(config.chronyc.as_ref(), &mut out);
+    out.head("[observe]");
+    out.list("listen", &config.observe);
     out.head("[log]");
     out.string("level", word_for(logging::LEVELS, &config.log.level));
     out.string("format", word_for(logging::FORMATS, &config.log.format));

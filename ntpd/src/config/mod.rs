@@ -33,6 +33,7 @@ mod files;
 mod keys;
 mod local;
 mod logging;
+mod observe;
 mod options;
 mod problem;
 mod raw;
@@ -101,6 +102,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where chronyc does; `None` if it is not answered.
     pub chronyc: Option<ChronycSettings>,
+    /// Where metrics and the page are served; nowhere if there is none.
+    pub observe: Vec<SocketAddr>,
     /// What is logged, and how.
     pub log: LogSettings,
     /// What measurements are written to files, if any are.

@@ -3,7 +3,7 @@
 use strsim::damerau_levenshtein;
 
 /// Words that belong to later versions, with the tables they stand in. They are not misspelt.
-const LATER: [&str; 2] = ["refclock", "observe"];
+const LATER: [&str; 1] = ["refclock"];
 
 /// Directives of chrony.conf, and the keys that do the same.
 const CHRONY: [(&str, &str); 29] = [

@@ -205,12 +205,11 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[trust]\ndnssec = \"off\"", "ntpd.toml:2:10: trust.dnssec: unknown value `off`; accepted: validate, trust-resolver".into()),
         ("[trust]\ndnssec-anchor = \"/nowhere/root.key\"", "ntpd.toml:2:17: trust.dnssec-anchor: /nowhere/root.key: cannot be read: No such file or directory (os error 2)".into()),
         ("[trust]\nresolver = \"dns.example\"", "ntpd.toml:2:12: trust.resolver: `dns.example` is not the address of a name server; accepted: an address, with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353".into()),
-        ("[observe]\nlisten = \"127.0.0.1:9975\"", "ntpd.toml:1:2: observe: `observe` is not supported by this version".into()),
         ("[[refclock]]\ndriver = \"pps\"", "ntpd.toml:1:3: refclock: `refclock` is not supported by this version".into()),
         ("[log]\nlevel = \"loud\"", "ntpd.toml:2:9: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace".into()),
         ("[keys]", "ntpd.toml:1:2: keys.file: missing".into()),
         ("remove = \"a\"", "ntpd.toml:1:10: remove: expected a list, found a string; accepted: a list of names of pools and addresses of servers".into()),
-        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, keys, log, pool, serve, server, source-directories, state, trust".into()),
+        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, keys, log, observe, pool, serve, server, source-directories, state, trust".into()),
     ] {
         match load(text) {
             Ok(config) => panic!("{text}\n{config:?}"),
@@ -592,6 +591,7 @@ proptest! {
             state_directory: "/var/lib/nt\\pd".into(),
             control_socket: "/run/ntpd/control.sock".into(),
             chronyc: limited.then(|| ChronycSettings { listen: vec!["127.0.0.1:1323".parse().unwrap()], allow: vec!["10.0.0.0/8".parse().unwrap()], open: vec![], ..ChronycSettings::default() }),
+            observe: vec!["127.0.0.1:9975".parse().unwrap(), "[::1]:9975".parse().unwrap()],
             log: LogSettings { level: LogLevel::Debug, format: LogFormat::Json },
             log_files: strict.then(|| LogFiles { directory: "/var/log/a b".into(), write: vec![LogFile::Measurements, LogFile::Tracking], banner: 0 }),
         };

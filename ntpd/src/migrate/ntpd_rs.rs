@@ -171,6 +171,9 @@ impl Reader {
                 ("observability", "log-level", Some(level), _) => {
                     self.plan.set(&directive, "log", "level", quote(&level));
                 }
+                ("observability", "metrics-exporter-listen", Some(address), _) => {
+                    self.plan.set(&directive, "observe", "listen", quote(&address));
+                }
                 ("synchronization", "minimum-agreeing-sources", _, Some(count)) => {
                     has_agreement = true;
                     self.plan.set(&directive, "clock", "min-sources", count.to_string());

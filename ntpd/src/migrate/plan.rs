@@ -13,7 +13,7 @@ use super::{
 use crate::config::{Config, MAX_SOURCE_DIRECTORIES, SOURCE_DIRECTORIES};
 
 /// Tables of the new file, in their order.
-const TABLES: [&str; 8] = ["clock", "serve", "serve.nts", "trust", "keys", "control", "log", "log.files"];
+const TABLES: [&str; 9] = ["clock", "serve", "serve.nts", "trust", "keys", "control", "observe", "log", "log.files"];
 
 /// Most lines of comments that are kept.
 const MAX_COMMENTS: usize = 2_000;

@@ -1,7 +1,7 @@
 //! What is shown of a running daemon, and how it is told what to do.
 //!
 //! The daemon's loop lends a [`View`] of its state; [`report`] makes reports of it, [`table`] puts reports into words and
-//! columns, and [`control`] carries them to whoever asks. No report holds a key, a cookie or anything else that a reply
+//! columns, [`metrics`] into series and [`page`] into HTML. [`control`] and [`web`] carry them to whoever asks. No report holds a key, a cookie or anything else that a reply
 //! must return to be believed.
 
 use std::{
@@ -24,8 +24,15 @@ use crate::serve::ClientLog;
 
 pub mod chronyc;
 pub mod control;
+pub mod history;
+pub mod metrics;
+pub mod page;
 pub mod report;
 pub mod table;
+mod watched;
+pub mod web;
+
+pub use watched::Watched;
 
 /// What the daemon knows of a source and the engine does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +113,7 @@ pub struct PoolInfo {
 /// Key exchanges that the NTS-KE server took part in, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct KeCounters {
     /// Connections accepted.
     pub accepted: u64,
@@ -123,6 +131,7 @@ pub struct KeCounters {
 /// Requests on the control socket, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ControlCounters {
     /// Requests read.
     pub received: u64,

@@ -33,11 +33,13 @@ impl Daemon {
         // What can fail comes first and replaces nothing yet.
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver).map_err(StartError::new)?;
+        let watched = self.watched.prepare(&config.observe).map_err(StartError::new)?;
         let serving = self.serving.prepare(&config, &keys)?;
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
         self.serving.commit(serving);
+        self.watched.commit(&config.observe, watched);
         // The files that are trusted may have changed under the same names, which is a reason to read them, not to begin
         // anew.
         let first_boot = self.config.trust.first_boot;

@@ -39,6 +39,7 @@ complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "serverstats" -d 'Show
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "activity" -d 'Count the sources that are asked'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "clients" -d 'Show who was served, where `client-log` has note taken of that'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "pools" -d 'Show the pools and their members'
+complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "watch" -d 'Show the clock and the sources again and again, until q or Ctrl-C'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "lookup" -d 'Find out what a name offers; needs no daemon'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "waitsync" -d 'Wait until the clock is synchronized, by verified time where sources are authenticated'
 complete -c ntpctl -n "__fish_ntpctl_needs_command" -f -a "makestep" -d 'Step the clock now instead of slewing it, or say when it is stepped from now on'
@@ -98,6 +99,12 @@ complete -c ntpctl -n "__fish_ntpctl_using_subcommand pools; and __fish_seen_sub
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand pools; and __fish_seen_subcommand_from forget" -l json -d 'Print the report as JSON'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand pools; and __fish_seen_subcommand_from forget" -s n -l numeric -d 'Show sources by address rather than by name'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand pools; and __fish_seen_subcommand_from forget" -s h -l help -d 'Print help'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand watch" -s i -l interval -d 'Time between two looks, in seconds, at least 0.1' -r
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand watch" -s c -l count -d 'Stop after this many looks' -r
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand watch" -l socket -d 'Talk to the daemon that listens here' -r -F
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand watch" -l json -d 'Print the report as JSON'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand watch" -s n -l numeric -d 'Show sources by address rather than by name'
+complete -c ntpctl -n "__fish_ntpctl_using_subcommand watch" -s h -l help -d 'Print help'
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand lookup" -s c -l config -d 'Take `[trust]` of this file instead of that in /etc/ntpd' -r -F
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand lookup" -l socket -d 'Talk to the daemon that listens here' -r -F
 complete -c ntpctl -n "__fish_ntpctl_using_subcommand lookup" -l chrony -d 'Print a configuration for chrony'

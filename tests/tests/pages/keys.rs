@@ -33,6 +33,8 @@ zzz = 1
 zzz = 1
 [control]
 zzz = 1
+[observe]
+zzz = 1
 [log]
 zzz = 1
 [log.files]

@@ -14,6 +14,7 @@ use crate::observe::{LeapFileInfo, View};
 /// The state of the clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TrackingReport {
     /// Whether the clock counts as synchronized.
     pub synchronized: bool,
@@ -62,6 +63,7 @@ pub struct TrackingReport {
 
 /// What is known of the file of leap seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub struct LeapFileReport {
     /// Where it is.
@@ -88,6 +90,7 @@ impl LeapFileReport {
 /// What is known of the time while authenticated sources are expected to tell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct TimeReport {
     /// How much.
     pub state: TimeState,
@@ -104,6 +107,7 @@ pub struct TimeReport {
 /// How much is known of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum TimeState {
     /// Nothing.
     Unknown,
@@ -242,6 +246,7 @@ fn group(report: &SourceReport<'_>) -> String {
 /// How many sources are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ActivityReport {
     /// Asked regularly.
     pub online: usize,

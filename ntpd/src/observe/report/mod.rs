@@ -18,10 +18,13 @@ mod clients;
 mod clock;
 mod packets;
 mod pools;
+#[cfg(test)]
+mod schema;
 mod server;
 mod sources;
+mod status;
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;
 
 pub use clients::{ClientRequests, ClientsReport, ClientsRow};
 pub use clock::{ActivityReport, LeapFileReport, TimeReport, TimeState, TrackingReport};
@@ -31,10 +34,12 @@ pub use server::{NtpServerCounters, ServerStatsReport};
 pub use sources::{
     Judged, Options, SelectDataReport, SelectDataRow, SourceRow, SourceStatsReport, SourceStatsRow, SourcesReport,
 };
+pub use status::{DaemonReport, StatusReport};
 
 /// Which source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourceName {
     /// Its name as it was configured, or as its pool calls it.
     pub name: String,
@@ -47,6 +52,7 @@ pub struct SourceName {
 /// What is said of leap seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum LeapWord {
     /// None is coming.
     Normal,
@@ -72,6 +78,7 @@ impl From<Leap> for LeapWord {
 /// Whether and how a source is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum Asked {
     /// Regularly.
     Online,
@@ -99,6 +106,7 @@ impl From<SourceState> for Asked {
 /// Who made a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum StampWord {
     /// This program.
     Daemon,

@@ -18,6 +18,7 @@ use crate::observe::View;
 /// How the packets of each source are authenticated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AuthDataReport {
     /// In the order in which they were added.
     pub sources: Vec<AuthDataRow>,
@@ -26,6 +27,7 @@ pub struct AuthDataReport {
 /// How packets are authenticated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum AuthMode {
     /// Not at all.
     None,
@@ -38,6 +40,7 @@ pub enum AuthMode {
 /// How the packets of one source are authenticated.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AuthDataRow {
     /// Which source.
     #[serde(flatten)]
@@ -133,6 +136,7 @@ const fn chrony_number(algorithm: MacAlgorithm) -> u16 {
 /// The last reply of each source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NtpDataReport {
     /// In the order in which they were added.
     pub sources: Vec<NtpDataRow>,
@@ -141,6 +145,7 @@ pub struct NtpDataReport {
 /// The last reply of one source, and its packets counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NtpDataRow {
     /// Which source.
     #[serde(flatten)]
@@ -178,6 +183,7 @@ pub struct NtpDataRow {
 /// What a server's reply says of the server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reply {
     /// Time since it came, in seconds.
     pub age_seconds: f64,
@@ -210,6 +216,7 @@ pub struct Reply {
 /// One measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measurement {
     /// Offset as measured, in seconds.
     pub offset_seconds: f64,

@@ -8,6 +8,7 @@ use crate::observe::{PoolInfo, View};
 /// All pools.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PoolsReport {
     /// In the order of the configuration.
     pub pools: Vec<PoolRow>,
@@ -16,6 +17,7 @@ pub struct PoolsReport {
 /// One pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PoolRow {
     /// Its name.
     pub name: String,
@@ -36,6 +38,7 @@ pub struct PoolRow {
 /// One member of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PoolMember {
     /// Which source.
     #[serde(flatten)]

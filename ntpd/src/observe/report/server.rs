@@ -10,6 +10,7 @@ use crate::observe::{ControlCounters, KeCounters, View};
 /// Everything that was served, since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ServerStatsReport {
     /// NTP; none if it is not served.
     pub ntp: Option<NtpServerCounters>,
@@ -30,6 +31,7 @@ impl ServerStatsReport {
 /// [`ServerCounters`] for reports: a table of them by name, with the sums `dropped` and `replied`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "BTreeMap<String, u64>", from = "BTreeMap<String, u64>")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NtpServerCounters(pub ServerCounters);
 
 /// A count's name as it is written in reports.

@@ -16,6 +16,7 @@ use crate::observe::View;
 /// All sources in one glance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourcesReport {
     /// In the order in which they were added; those without an address last.
     pub sources: Vec<SourceRow>,
@@ -24,6 +25,7 @@ pub struct SourcesReport {
 /// A source, and what is made of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Judged {
     /// Which source.
     #[serde(flatten)]
@@ -53,6 +55,7 @@ impl Judged {
 /// One source in one glance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourceRow {
     /// Which, and what is made of it, with the letter of chronyc's `sources`.
     #[serde(flatten)]
@@ -126,6 +129,7 @@ fn row(view: &View<'_>, report: &SourceReport<'_>) -> SourceRow {
 /// What the measurements of each source say together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourceStatsReport {
     /// In the order in which they were added.
     pub sources: Vec<SourceStatsRow>,
@@ -134,6 +138,7 @@ pub struct SourceStatsReport {
 /// What the measurements of one source say together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SourceStatsRow {
     /// Which source.
     #[serde(flatten)]
@@ -178,6 +183,7 @@ impl SourceStatsReport {
 /// What selection went by.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SelectDataReport {
     /// In the order in which they were added.
     pub sources: Vec<SelectDataRow>,
@@ -186,6 +192,7 @@ pub struct SelectDataReport {
 /// What selection went by with one source.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct SelectDataRow {
     /// Which, and what is made of it, with the letter of chronyc's `selectdata`.
     #[serde(flatten)]
@@ -209,6 +216,7 @@ pub struct SelectDataRow {
 /// How a source may be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Options {
     /// It is only measured.
     pub noselect: bool,

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use ntp_proto::{
+    counters::ServerCounters,
     discipline::{MAX_UPDATE_SKEW, StepLimit},
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{KeyId, Leap, ReferenceId, SourceId, StampKind, Trust},
@@ -16,7 +17,7 @@ use ntp_proto::{
 
 use super::*;
 use crate::observe::{
-    ControlCounters, PoolInfo, SourceInfo, Unresolved,
+    ControlCounters, KeCounters, PoolInfo, SourceInfo, Unresolved,
     control::{Command, Reply, Show},
 };
 
@@ -225,6 +226,21 @@ fn crowd() -> Bench {
     });
     bench.run(100);
     bench
+}
+
+/// Everything about [`crowd`], and what a server with NTS would have counted.
+pub(crate) fn busy_status() -> StatusReport {
+    let bench = crowd();
+    let server = ServerCounters::from_array(std::array::from_fn(|place| place as u64 + 1));
+    let key_exchange = KeCounters { accepted: 9, refused: 1, failed: 2, completed: 6, pool_requests: 3 };
+    let view = View { server: Some(server), key_exchange: Some(key_exchange), ..bench.view() };
+    let daemon = DaemonReport {
+        version: "1.2.3".to_owned(),
+        now_unix_seconds: 1_795_478_500.25,
+        started_unix_seconds: 1_795_478_400,
+        certificate_expires_unix_seconds: Some(1_800_000_000),
+    };
+    StatusReport::new(&view, daemon)
 }
 
 const ALL: [Show; 9] = [

@@ -6,7 +6,7 @@ use std::fmt;
 const MAX_TEXT: usize = 200;
 
 /// One line of text from elsewhere, such as a name that a server gave, without what could steer a terminal.
-pub(super) fn clean(text: &str) -> String {
+pub(in crate::observe) fn clean(text: &str) -> String {
     let mut shown = String::new();
     text.chars().take(MAX_TEXT).for_each(|character| push(&mut shown, character));
     if text.chars().nth(MAX_TEXT).is_some() {

@@ -18,8 +18,9 @@ mod labels;
 mod tests;
 
 use columns::{Column, Table};
+pub(in crate::observe) use format::clean;
 pub use format::printable;
-use format::{Offset, Span, clean};
+use format::{Offset, Span};
 pub(crate) use format::{age, date, timestamp};
 
 /// Puts a reply into words. With `numeric`, sources are shown by their addresses.
@@ -60,11 +61,25 @@ pub(crate) fn span(seconds: f64) -> String {
 /// A second of Unix time in the form of `date`.
 #[must_use]
 pub(crate) fn date_of(unix_seconds: i64) -> String {
-    #[expect(clippy::cast_precision_loss, reason = "a date of the calendar is far below 2^53")]
-    date(Some(unix_seconds as f64))
+    date(Some(seconds(unix_seconds)))
 }
 
-fn show_name(source: &SourceName, numeric: bool) -> String {
+/// Whole seconds as a number like all others.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a date of the calendar is far below 2^53")]
+pub(crate) const fn seconds(unix_seconds: i64) -> f64 {
+    unix_seconds as f64
+}
+
+/// An offset with its sign: positive if this clock is ahead of the source, which is negative in reports.
+#[must_use]
+pub(crate) fn offset(seconds: f64) -> String {
+    Offset::ahead_here(seconds).to_string()
+}
+
+/// A source by its name, or by its address.
+#[must_use]
+pub(crate) fn show_name(source: &SourceName, numeric: bool) -> String {
     match source.address {
         Some(address) if numeric => address.ip().to_string(),
         _ => clean(&source.name),

@@ -131,7 +131,7 @@ impl ControlServer {
                 }
                 Err(error) => {
                     if !complained {
-                        tracing::warn!("control socket: cannot accept a connection: {error}");
+                        tracing::warn!("control socket: cannot accept a connection: {error}; ntpctl has to wait");
                     }
                     complained = true;
                     sleep(ACCEPT_PAUSE).await;
