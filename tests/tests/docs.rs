@@ -162,3 +162,11 @@ fn messages_that_the_guide_quotes_are_those_of_the_source() {
     }
     assert!(unsaid.is_empty(), "nothing says this: {unsaid:#?}");
 }
+
+#[test]
+fn the_guide_lists_all_its_pages() {
+    let index = fs::read_to_string(root().join("docs/guide/README.md")).expect("the guide");
+    for page in documents().iter().filter_map(|name| name.strip_prefix("docs/guide/")) {
+        assert!(page == "README.md" || index.contains(&format!("]({page})")), "the guide does not list {page}");
+    }
+}
