@@ -53,6 +53,7 @@ def prove(lab, page):
     what_stands_in_the_way_of_a_start(lab, quotes)
     why_key_exchanges_fail(lab, quotes)
     why_sources_are_not_used(lab, quotes)
+    what_servers_say(lab, quotes)
     what_is_wrong_here(lab, quotes)
     print(f"     {len(quotes.seen)} of {len(quotes.all)} messages were provoked")
 
@@ -89,6 +90,11 @@ def what_stands_in_the_way_of_a_start(lab, quotes):
     again.wait(20)
     quotes.expect("another ntpd is running and answers there", lab.log("second.log"))
     stop(first)
+    first.socket.write_text("no socket\n")
+    again = lab.a.start(OURS / "ntpd", "-x", "-c", first.config, log="file.log", shim=False)
+    again.wait(20)
+    quotes.expect("there is a file that is not a socket, and it is left alone", lab.log("file.log"))
+    first.socket.unlink()
     quotes.expect("ntpd is not running: nobody answers at ...", ntpctl(lab.a, first, "tracking"))
     quotes.expect("506 Cannot talk to daemon", lab.do("chronyc", "tracking", check=False).stdout)
 
@@ -157,27 +163,47 @@ def why_sources_are_not_used(lab, quotes):
     stop(few)
 
 
-def what_is_wrong_here(lab, quotes):
-    state = lab.dir / "ours-here/state"
-    state.mkdir(parents=True)
-    state.chmod(0o777)
-    state.parent.chmod(0o700)
-    chrony(lab.a, "port 0\ncmdport 323\nbindcmdaddress 127.0.0.1", "command")
-    wait_for("chronyd at port 323", lambda: "323" in lab.a.run("ss", "-Hlun", "sport = :323", check=False))
-    config = lab.write("ours-here.toml", f"""{plain(lab.b.v4)}
+def bare(lab, tag, state_mode, control=""):
+    """Our daemon whose state directory is there before it."""
+    state = lab.dir / f"ours-{tag}/state"
+    state.parent.mkdir(mode=0o700)
+    state.mkdir()
+    state.chmod(state_mode)
+    (state / "drift").write_text("no record of anything\n")
+    config = lab.write(f"ours-{tag}.toml", f"""{plain(lab.b.v4)}
 [state]
 directory = "{state}"
 [control]
 socket = "{state.parent}/control.sock"
-chronyc-listen = ["127.0.0.1:323"]
+{control}
 """)
-    daemon = lab.a.start(OURS / "ntpd", "-x", "-c", config, log="ours-here.log", shim=False)
-    daemon.socket = state.parent / "control.sock"
+    daemon = lab.a.start(OURS / "ntpd", "-x", "-c", config, log=f"ours-{tag}.log", shim=False)
+    daemon.socket, daemon.config = state.parent / "control.sock", config
     wait_for("a daemon", lambda: report(lab.a, daemon, "tracking"))
+    return daemon
+
+
+def what_servers_say(lab, quotes):
+    server = ours(lab.b, """
+[serve]
+listen = "10.89.7.2:1127"
+allow = "all"
+local = true
+""", "local")
+    quotes.wait("serving the local clock: no source tells the time", lambda: lab.log("ours-local.log"))
+    stop(server)
+
+
+def what_is_wrong_here(lab, quotes):
+    chrony(lab.a, "port 0\ncmdport 323\nbindcmdaddress 127.0.0.1", "command")
+    wait_for("chronyd at port 323", lambda: "323" in lab.a.run("ss", "-Hlun", "sport = :323", check=False))
+    daemon = bare(lab, "here", 0o777, 'chronyc-listen = ["127.0.0.1:323"]')
     log = lab.log("ours-here.log")
     quotes.expect("nothing will be kept over a restart: ...", log)
     quotes.expect("others than its owner may write this directory, so it is not used", log)
     quotes.expect("chronyc is not answered at ... (UDP): ...; is chronyd running? ...", log)
-    config.write_text(config.read_text().replace("min-poll", "min-pol"))
+    daemon.config.write_text(daemon.config.read_text().replace("min-poll", "min-pol"))
     quotes.expect("configuration not changed: ...", ntpctl(lab.a, daemon, "reload"))
     stop(daemon)
+    stop(bare(lab, "damaged", 0o700))
+    quotes.expect("damaged, starting without it", lab.log("ours-damaged.log"))

@@ -141,7 +141,7 @@ fn quoted(page: &str) -> Vec<&str> {
     page.lines()
         .filter_map(|line| {
             let cell = line.strip_prefix("| `")?;
-            Some(cell.strip_prefix("` ").map_or_else(|| cell.split('`').next(), |cell| cell.split(" ``").next())?)
+            cell.strip_prefix("` ").map_or_else(|| cell.split('`').next(), |cell| cell.split(" ``").next())
         })
         .collect()
 }
