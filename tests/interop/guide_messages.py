@@ -169,7 +169,7 @@ def bare(lab, tag, state_mode, control=""):
     state.parent.mkdir(mode=0o700)
     state.mkdir()
     state.chmod(state_mode)
-    (state / "drift").write_text("no record of anything\n")
+    (state / "pools").write_text("no record of anything\n")
     config = lab.write(f"ours-{tag}.toml", f"""{plain(lab.b.v4)}
 [state]
 directory = "{state}"
