@@ -175,3 +175,16 @@ def have(program):
 
 def match(pattern, text):
     return re.search(pattern, text, re.MULTILINE)
+
+
+def shape(text):
+    """A transcript with everything that changes from run to run made alike."""
+    text = re.sub(r"[+-]?\d+(\.\d+)?", "0", text)
+    text = re.sub(r"\b[0-9A-F]{8}\b", "0", text)
+    text = re.sub(r"\b0(ns|us|ms|s)\b", "0s", text)
+    text = re.sub(r"\b(slow|fast)\b", "slow", text)
+    text = re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3}\b", "Day Mon", text)
+    text = re.sub(r"[ \t]+", " ", text).replace("[ ", "[")
+    # Which of equals is the best one is chance.
+    text = re.sub(r"best source|agrees; [a-z ]+", "used", text)
+    return re.sub(r"^\^[*+-]", "^*", text, flags=re.MULTILINE)

@@ -12,7 +12,7 @@ import re
 import sys
 
 from cases import TooOld, case, expect, main
-from lab import ROOT, have, match, sh, wait_for
+from lab import ROOT, have, match, sh, shape, wait_for
 from peers import (CHRONYC, CHRONYD, KEY_HEX, NTPD_RS, NTPD_RS_CTL, NTPSEC, OURS, NtpdRsUser, chrony, chrony_nts_server,
                    chrony_server, chronyc, ntpctl, ntpd_rs_nts_server, ntpsec_nts_server, our_nts_server, ours, report, stop,
                    synchronized, trust)
@@ -613,19 +613,6 @@ def names_that_do_not_resolve_are_tried_again(lab):
     with open(hosts, "a") as file:
         file.write(f"{lab.a.v4} late.test\n")
     wait_for("our client to synchronize once the name exists", lambda: synchronized(lab.b, daemon), 90)
-
-
-def shape(text):
-    """A transcript with everything that changes from run to run made alike."""
-    text = re.sub(r"[+-]?\d+(\.\d+)?", "0", text)
-    text = re.sub(r"\b[0-9A-F]{8}\b", "0", text)
-    text = re.sub(r"\b0(ns|us|ms|s)\b", "0s", text)
-    text = re.sub(r"\b(slow|fast)\b", "slow", text)
-    text = re.sub(r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{3}\b", "Day Mon", text)
-    text = re.sub(r"[ \t]+", " ", text).replace("[ ", "[")
-    # Which of equals is the best one is chance.
-    text = re.sub(r"best source|agrees; [a-z ]+", "used", text)
-    return re.sub(r"^\^[*+-]", "^*", text, flags=re.MULTILINE)
 
 
 @case

@@ -111,3 +111,62 @@ fn units_let_the_daemon_read_what_it_judges_the_clock_by() {
     let wait = unit("systemd/ntpd-wait.service");
     assert!(has(&wait, "ExecStart=/usr/bin/ntpctl waitsync 0 0.1 0 1") && has(&wait, "TimeoutStartSec=infinity"));
 }
+
+/// All sources of what the daemon and `ntpctl` say, without their tests, with strings as they are printed.
+fn said() -> String {
+    let mut text = String::new();
+    let mut folders: Vec<_> =
+        ["ntp-proto/src", "nts-ke/src", "clock-control/src", "ntpd/src"].iter().map(|name| root().join(name)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("a folder of sources").flatten() {
+            let path = entry.path();
+            let name = entry.file_name().into_string().expect("names are UTF-8");
+            if path.is_dir() && name != "tests" {
+                folders.push(path);
+            } else if name.ends_with(".rs") && name != "tests.rs" {
+                let source = fs::read_to_string(&path).expect("readable source");
+                let source = source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+                // A string that goes on in the next line has no break there.
+                let mut parts = source.split("\\\n");
+                text.push_str(parts.next().unwrap_or_default());
+                parts.for_each(|part| text.push_str(part.trim_start()));
+            }
+        }
+    }
+    text.replace("\\\"", "\"")
+}
+
+/// The first cells of the tables of trouble, in which `...` stands for what differs.
+fn quoted(page: &str) -> Vec<&str> {
+    page.lines()
+        .filter_map(|line| {
+            let cell = line.strip_prefix("| `")?;
+            cell.strip_prefix("` ").map_or_else(|| cell.split('`').next(), |cell| cell.split(" ``").next())
+        })
+        .collect()
+}
+
+#[test]
+fn messages_that_the_guide_quotes_are_those_of_the_source() {
+    let said = said();
+    let page = fs::read_to_string(root().join("docs/guide/troubleshooting.md")).expect("the page of trouble");
+    let messages = quoted(&page);
+    assert!(messages.len() >= 60, "{} messages are quoted", messages.len());
+    let mut unsaid = Vec::new();
+    for message in messages {
+        // What one message quotes of another is joined by these.
+        let joints = [' ', ':', ';', ','];
+        let parts: Vec<_> = message.split("...").map(|part| part.trim_matches(joints)).collect();
+        assert!(parts.iter().any(|part| part.contains(' ')), "{message} says nothing");
+        unsaid.extend(parts.into_iter().filter(|part| !said.contains(part)).map(|part| (part, message)));
+    }
+    assert!(unsaid.is_empty(), "nothing says this: {unsaid:#?}");
+}
+
+#[test]
+fn the_guide_lists_all_its_pages() {
+    let index = fs::read_to_string(root().join("docs/guide/README.md")).expect("the guide");
+    for page in documents().iter().filter_map(|name| name.strip_prefix("docs/guide/")) {
+        assert!(page == "README.md" || index.contains(&format!("]({page})")), "the guide does not list {page}");
+    }
+}

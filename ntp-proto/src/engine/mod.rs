@@ -350,7 +350,10 @@ impl Engine {
         match result {
             Ok(Outcome::Sampled) => self.update(now, id),
             Ok(Outcome::Kissed(kiss)) => {
-                self.outputs.push_back(Output::Notice(Notice::Kiss(id, kiss)));
+                // Other codes ask nothing; a server without time sends one each time, and is shown as unsynchronized.
+                if !matches!(kiss, Kiss::Other(_)) {
+                    self.outputs.push_back(Output::Notice(Notice::Kiss(id, kiss)));
+                }
                 self.reselect(now, Some(id));
             }
             Err(refusal) if refusal.is_an_answer() => self.reselect(now, Some(id)),
