@@ -259,15 +259,17 @@ def without_a_terminal_the_live_view_is_lines(lab):
 
 
 JOURNAL = """
-import os, socket, sys
+import ctypes, os, signal, socket, sys
 place = "/run/systemd/journal"
 os.makedirs(place, exist_ok=True)
 os.system("mount -t tmpfs tmpfs " + place)
 journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
 journal.bind(place + "/socket")
-if os.fork() == 0:
+if os.fork():
     os.environ["JOURNAL_STREAM"] = "1:1"
     os.execv(sys.argv[2], sys.argv[2:])
+# It ends with the daemon (PR_SET_PDEATHSIG).
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 with open(sys.argv[1], "wb", buffering=0) as out:
     while True:
         out.write(journal.recv(65536) + b"--\\n")
