@@ -650,7 +650,7 @@ def a_full_disk_and_one_that_is_only_read_stop_nothing(lab):
     chrony_server(lab.a, "served")
     text = f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\n{FAST}'
     for what, spoil, told in (
-        ("full", "dd if=/dev/zero of=$0/fill bs=4k 2>/dev/null; true", "No space left on device"),
+        ("full", "dd if=/dev/zero of=$0/fill bs=4k 2>/dev/null || true", "No space left on device"),
         ("read", "mount -o remount,ro $0", "Read-only file system"),
     ):
         state = lab.dir / what
