@@ -104,7 +104,7 @@ fn no_broken_configuration_changes_anything() {
     place.write("keys.toml", "[[key]]\nid = 7\ntype = \"aes128\"\nsecret = \"hex:000102030405060708090a0b0c0d0e0f\"\n");
     let [ntp, exchange, chronyc, keyed] = [reserved_port(), reserved_port(), reserved_port(), reserved_port()];
     let keyed = SocketAddr::from(([127, 0, 0, 1], keyed));
-    std::fs::create_dir(place.path("sources.d")).unwrap();
+    fs::create_dir(place.path("sources.d")).unwrap();
     place.configure(&format!(
         "source-directories = \"sources.d\"\n{}[[server]]\naddress = \"{keyed}\"\nkey = 7\noffset = \"1ms\"\nmax-delay = \"100ms\"\nselect = [\"noselect\"]\n\
          [keys]\nfile = \"keys.toml\"\n\
