@@ -144,6 +144,11 @@ def copy_of_fedora(_, words):
     expect(words[-1].startswith("/root"), "where to", words)
 
 
+@stand_in(r"^sed -i .* /root/chrony\.conf$", "this is no Fedora: there is no copy to change")
+def change_of_fedora(_, words):
+    expect(len(words) == 7, "two changes", words)
+
+
 @stand_in(r"^podman ", "there are no images to be had: that files exist which are named is looked at")
 def podman(lab, words):
     if words[1] == "build":

@@ -61,6 +61,7 @@ use crate::{
     serve::StatusCell,
     state::StateDirectory,
 };
+use tell::Told;
 
 /// Events that may wait for the loop; senders wait when it is full.
 const EVENTS: usize = 256;
@@ -145,6 +146,7 @@ pub struct Client {
     inbox: mpsc::Receiver<Event>,
     steering_failed: bool,
     gave_up: bool,
+    told: Told,
 }
 
 /// When this version was last worked on, in Unix seconds.
@@ -224,6 +226,7 @@ impl Client {
             inbox,
             steering_failed: false,
             gave_up: false,
+            told: Told::default(),
         };
         client.set_leap_file(config.clock.leap_file.as_ref());
         client.set_log_files(config.log_files.as_ref());

@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ntp_proto::{
     engine::{Now, SourceReport, Tracking},
     filter::Filter as _,
-    ids::{Leap, SourceId, Trust},
-    select::SelectOptions,
+    ids::{Leap, SourceId},
     time::{Monotonic, UnixTime},
 };
 
@@ -45,8 +44,10 @@ impl Client {
         if self.recorder.as_ref().map(|recorder| recorder.writer.settings()) == files {
             return;
         }
-        // The old ones are complete before the new are begun.
-        self.recorder = None;
+        // The old ones are completed beside the new: a disk that does not keep up must not hold up the clock.
+        if let Some(recorder) = self.recorder.take() {
+            recorder.writer.leave();
+        }
         let started = files.map(|files| LogWriter::start(files.clone())).transpose();
         self.recorder = started
             .unwrap_or_else(|error| {
@@ -75,21 +76,23 @@ impl Client {
     pub(super) fn record(&mut self, present: Now, before: Option<Before>) {
         let (Some(before), Some(mut recorder)) = (before, self.recorder.take()) else { return };
         let now = self.engine.map().apply(present.clock);
-        let (files, unix) = (recorder.writer.settings().clone(), now.to_unix(self.engine.era()));
+        let unix = now.to_unix(self.engine.era());
+        let [statistics, selection, tracking] = [LogFile::Statistics, LogFile::Selection, LogFile::Tracking]
+            .map(|file| recorder.writer.settings().has(file));
         if let Some((id, replied, good)) = before.source {
             self.record_reply(&recorder.writer, id, replied, good, present);
             let is_measured = self.engine.source(present, id).is_some_and(|report| report.source.counts().good > good);
-            if is_measured && files.has(LogFile::Statistics) {
+            if is_measured && statistics {
                 self.record_estimate(&mut recorder, id, &before.tracking, present);
             }
-            if is_measured && files.has(LogFile::Selection) {
+            if is_measured && selection {
                 for row in self.selected(unix, present) {
                     recorder.writer.write(Kind::Selection, row.line());
                 }
             }
         }
         let after = self.engine.tracking(present);
-        if after.updates != before.tracking.updates && files.has(LogFile::Tracking) {
+        if after.updates != before.tracking.updates && tracking {
             recorder.writer.write(Kind::Tracking, self.tracked(unix, &before.tracking, &after, present).line());
         }
         self.recorder = Some(recorder);
@@ -175,13 +178,12 @@ impl Client {
 
     fn selected(&self, at: UnixTime, present: Now) -> Vec<Selected> {
         let row = |report: SourceReport<'_>| {
-            let (config, estimate) = (report.source.config(), report.estimate);
-            let trust = config.options.trust || config.trust > Trust::None;
+            let estimate = report.estimate;
             Some(Selected {
                 at,
                 address: self.address_of(report.source.id())?,
                 state: report.verdict.letter(),
-                options: option_letters(SelectOptions { trust, ..config.options }.into()),
+                options: option_letters(report.effective.into()),
                 reach: report.source.reach().bits(),
                 age: estimate.map_or(0.0, |estimate| estimate.age),
                 // Offsets here are those of the source, there those of this clock.

@@ -1,10 +1,41 @@
 //! What administrators are told of the sources and the clock. Each line says what happened, what it means and, where there is
 //! something to be done, what.
 
-use ntp_proto::{engine::Notice, ids::SourceId};
+use std::{collections::BTreeMap, time::Duration};
+
+use ntp_proto::{engine::Notice, ids::SourceId, time::Monotonic};
 
 use super::Client;
 use crate::observe::SourceInfo;
+
+/// How long what goes on is not told again.
+const REMINDER: Duration = Duration::from_secs(3_600);
+
+/// What may happen with each measurement, and is told once and then as a reminder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Topic {
+    Falseticker(SourceId),
+    Kiss(SourceId),
+    Wrong,
+    Ignored,
+}
+
+/// When each was told last.
+#[derive(Debug, Default)]
+pub(super) struct Told(BTreeMap<Topic, Monotonic>);
+
+impl Told {
+    /// Whether it is time to tell it, which is then done.
+    fn is_due(&mut self, topic: Topic, now: Monotonic) -> bool {
+        let is_due = self.0.get(&topic).is_none_or(|last| now.since(*last) >= REMINDER);
+        if is_due {
+            // Sources come and go, and this stays small.
+            self.0.retain(|_, last| now.since(*last) < REMINDER);
+            self.0.insert(topic, now);
+        }
+        is_due
+    }
+}
 
 /// How a source is called in messages. Both are fields of their own there, by which a journal is searched.
 #[derive(Debug)]
@@ -26,6 +57,22 @@ impl Client {
     }
 
     pub(super) fn tell(&mut self, notice: Notice) {
+        let topic = match notice {
+            Notice::Falseticker(id) => Some(Topic::Falseticker(id)),
+            Notice::Kiss(id, _) => Some(Topic::Kiss(id)),
+            Notice::Wrong(_) => Some(Topic::Wrong),
+            Notice::Ignored(_) => Some(Topic::Ignored),
+            Notice::Selected(_)
+            | Notice::NoSelection
+            | Notice::Step(_)
+            | Notice::GaveUp(_)
+            | Notice::Unsynchronized
+            | Notice::Jump(_) => None,
+        };
+        let now = self.clock.now().monotonic;
+        if topic.is_some_and(|topic| !self.told.is_due(topic, now)) {
+            return;
+        }
         match notice {
             Notice::Selected(id) => {
                 let Place { name, address } = self.place(id);
@@ -75,5 +122,25 @@ impl Client {
                 "somebody else made the clock jump; measuring anew. Find the program that sets it, and stop it"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_goes_on_is_told_once_an_hour() {
+        let at = |seconds| Monotonic::default() + Duration::from_secs(seconds);
+        let (one, two) = (Topic::Kiss(SourceId(1)), Topic::Kiss(SourceId(2)));
+        let mut told = Told::default();
+        let due = [(one, 0), (one, 64), (two, 64), (one, 3_599), (one, 3_600), (two, 3_601), (one, 3_664)];
+        assert_eq!(
+            due.map(|(topic, seconds)| told.is_due(topic, at(seconds))),
+            [true, false, true, false, true, false, false]
+        );
+        (0..1_000)
+            .for_each(|id| assert!(told.is_due(Topic::Falseticker(SourceId(id)), at(10_000 + 100 * u64::from(id)))));
+        assert!(told.0.len() <= 37, "{}", told.0.len());
     }
 }

@@ -1,8 +1,9 @@
 //! Writing lines by a thread of its own: a disk that is slow or full holds nobody up.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, Permissions},
     io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     sync::{
         Arc,
@@ -35,6 +36,8 @@ pub(crate) struct LogWriter {
     /// Closed by the thread when it has written all.
     ended: Receiver<()>,
     dropped: Arc<AtomicU64>,
+    /// Whether nobody waits for the thread.
+    is_left: bool,
 }
 
 impl LogWriter {
@@ -56,7 +59,7 @@ impl LogWriter {
             let _alive = alive;
             desk.run(&messages);
         })?;
-        Ok(Self { settings, sender: Some(sender), ended, dropped })
+        Ok(Self { settings, sender: Some(sender), ended, dropped, is_left: false })
     }
 
     /// Which files these are.
@@ -80,9 +83,20 @@ impl LogWriter {
     }
 }
 
+impl LogWriter {
+    /// Has it end by itself, once all is written: nobody waits.
+    pub(crate) fn leave(mut self) {
+        self.sender = None;
+        self.is_left = true;
+    }
+}
+
 impl Drop for LogWriter {
     fn drop(&mut self) {
         self.sender = None;
+        if self.is_left {
+            return;
+        }
         if self.ended.recv_timeout(LAST_LINES) == Err(RecvTimeoutError::Timeout) {
             tracing::warn!("the disk does not keep up: the last lines of log files are lost");
         }
@@ -188,7 +202,14 @@ fn open(directory: &Path, kind: Kind) -> io::Result<File> {
     if !directory.is_dir() {
         fs::create_dir_all(directory)?;
     }
-    OpenOptions::new().append(true).create(true).open(directory.join(kind.file_name()))
+    let file = directory.join(kind.file_name());
+    let is_new = !file.exists();
+    let file = OpenOptions::new().append(true).create(true).open(file)?;
+    if is_new {
+        // The daemon's umask keeps everything from others; these are for its group to read, as the folder is.
+        file.set_permissions(Permissions::from_mode(0o640))?;
+    }
+    Ok(file)
 }
 
 #[cfg(test)]
@@ -211,6 +232,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("ntpd");
         let writer = LogWriter::start(settings(&directory, 2)).unwrap();
+        assert!(!directory.exists(), "nothing is made before there is something to write");
         for line in ["a", "b", "c"] {
             writer.write(Kind::Tracking, line.to_owned());
         }
@@ -226,6 +248,8 @@ mod tests {
         writer.write(Kind::Selection, "d".to_owned());
         drop(writer);
         assert_eq!(read(folder.path(), "selection.log"), "d\n");
+        let mode = folder.path().join("selection.log").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o640, "{mode:o}");
     }
 
     #[test]

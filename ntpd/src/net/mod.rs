@@ -6,4 +6,4 @@ mod sys;
 
 pub use batch::{MAX_BATCH, MAX_DATAGRAM, RxBatch, RxSlot, TxBatch, TxSlot};
 pub use linux::{ClientSocket, SentStamp, ServerSocket};
-pub(crate) use sys::watch_descriptor;
+pub(crate) use sys::{watch_descriptor, window_size};

@@ -56,6 +56,19 @@ pub(super) fn set_option(socket: BorrowedFd<'_>, level: i32, name: i32, value: i
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Columns and rows of the terminal behind standard output; `None` if it is none.
+pub(crate) fn window_size() -> Option<(u16, u16)> {
+    let mut size = mem::MaybeUninit::<libc::winsize>::zeroed();
+    // SAFETY: tty_ioctl(4): TIOCGWINSZ writes one `winsize`, for which there is room, and every value of it is one.
+    let size = unsafe {
+        if libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, size.as_mut_ptr()) != 0 {
+            return None;
+        }
+        size.assume_init()
+    };
+    (size.ws_col > 0 && size.ws_row > 0).then_some((size.ws_col, size.ws_row))
+}
+
 /// Registers a descriptor with the runtime of the calling task, for reading.
 pub(crate) fn watch_descriptor(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an `OwnedFd` keeps its descriptor open until it is dropped, which `AsyncFd` does only after it has taken the

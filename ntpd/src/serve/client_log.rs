@@ -1,6 +1,6 @@
 //! Who was served: the memory of the table that all threads and the key-exchange server write to.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, ops::Range, sync::Arc};
 
 use ntp_proto::server::{Asked, ClientRow, ClientSlot, ClientTable};
 
@@ -51,10 +51,11 @@ impl ClientLog {
         self.table().capacity()
     }
 
-    /// Clients by their places, from `first` on.
-    pub fn rows(&self, first: usize) -> impl Iterator<Item = (usize, ClientRow)> + '_ {
+    /// Clients by their places, of those in `places`.
+    pub fn rows(&self, places: Range<usize>) -> impl Iterator<Item = (usize, ClientRow)> + '_ {
         let (table, present) = (self.table(), now::monotonic());
-        (first..table.capacity()).filter_map(move |index| Some((index, table.row(index, present)?)))
+        (places.start..places.end.min(table.capacity()))
+            .filter_map(move |index| Some((index, table.row(index, present)?)))
     }
 
     /// Begins to count anew for the client in this place.
@@ -76,11 +77,11 @@ mod tests {
         log.table().note(peer, now::monotonic(), Asked::Ntp, true);
         log.note_key_exchange(peer, true);
         log.note_key_exchange(peer, false);
-        let rows: Vec<_> = log.rows(0).collect();
+        let rows: Vec<_> = log.rows(0..usize::MAX).collect();
         let [(index, row)] = rows[..] else { panic!("{rows:?}") };
         assert_eq!((row.address, row.ntp.hits, row.key_exchange.hits, row.key_exchange.drops), (peer, 1, 2, 1));
-        assert_eq!(log.rows(index + 1).count(), 0);
+        assert_eq!(log.rows(index + 1..usize::MAX).count(), 0);
         log.reset(index);
-        assert_eq!(log.rows(index).next().unwrap().1.ntp.hits, 0);
+        assert_eq!(log.rows(index..usize::MAX).next().unwrap().1.ntp.hits, 0);
     }
 }

@@ -104,11 +104,15 @@ fn no_broken_configuration_changes_anything() {
     place.write("keys.toml", "[[key]]\nid = 7\ntype = \"aes128\"\nsecret = \"hex:000102030405060708090a0b0c0d0e0f\"\n");
     let [ntp, exchange, chronyc, keyed] = [reserved_port(), reserved_port(), reserved_port(), reserved_port()];
     let keyed = SocketAddr::from(([127, 0, 0, 1], keyed));
+    fs::create_dir(place.path("sources.d")).unwrap();
     place.configure(&format!(
-        "{}[[server]]\naddress = \"{keyed}\"\nkey = 7\nselect = [\"noselect\"]\n\
+        "source-directories = \"sources.d\"\n{}[[server]]\naddress = \"{keyed}\"\nkey = 7\noffset = \"1ms\"\nmax-delay = \"100ms\"\nselect = [\"noselect\"]\n\
          [keys]\nfile = \"keys.toml\"\n\
-         [clock]\nstep = {{ threshold = \"2s\", updates = 5 }}\nmax-slew-rate = 1000\nmin-sources = 1\n\
+         [log.files]\nwrite = [\"tracking\", \"selection\"]\ndirectory = \"logs\"\n\
+         [clock]\nmax-change = {{ offset = \"100s\", start = 1, ignore = 2 }}\nlog-change = \"100ms\"\n\
+         auth-select-mode = \"mix\"\nstep = {{ threshold = \"2s\", updates = 5 }}\nmax-slew-rate = 1000\nmin-sources = 1\n\
          [serve]\nlisten = [\"127.0.0.1:{ntp}\"]\nallow = [\"127.0.0.0/8\", \"192.0.2.0/24\"]\ndeny = \"192.0.2.7\"\n\
+         local = {{ stratum = 12, activate = \"1s\" }}\nclient-log = 100\n\
          rate-limit = {{ interval = 1, burst = 16, leak = 2, kiss = true }}\n\
          [serve.nts]\nlisten = [\"127.0.0.1:{exchange}\"]\ncertificate = \"chain.pem\"\nprivate-key = \"key.pem\"\n\
          [trust]\naeads = [15, 30]\ncertificates = \"file\"\ncertificate-file = \"ca.pem\"\n",

@@ -10,11 +10,10 @@ use nix::{
     sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr},
     unistd::{dup, read},
 };
-use terminal_size::terminal_size;
 use tokio::io::unix::AsyncFd;
 
 use super::picture::{Line, Size, Style};
-use crate::net::watch_descriptor;
+use crate::net::{watch_descriptor, window_size};
 
 /// Another screen, without a cursor and with lines that are cut.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[?7l";
@@ -24,8 +23,8 @@ const INTERRUPT: u8 = 3;
 
 /// How many characters the window has now.
 pub(super) fn size() -> Option<Size> {
-    let (width, height) = terminal_size()?;
-    Some(Size { width: width.0.into(), height: height.0.into() })
+    let (width, height) = window_size()?;
+    Some(Size { width: width.into(), height: height.into() })
 }
 
 /// The window while it is ours. It is given back when this is dropped, whatever happened.

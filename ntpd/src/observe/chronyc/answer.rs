@@ -21,11 +21,17 @@ use super::{
 use crate::{
     config::{AddFault, Added},
     observe::{
-        control::{Change, ControlError, ErrorKind, Reply, Show, setting::steps},
+        control::{
+            Change, ControlError, ErrorKind, Reply, Show,
+            setting::{steps, threshold},
+        },
         report::{SourceName, SourceRow},
     },
     serve::ClientLog,
 };
+
+/// Places of the table of clients that one answer looks at.
+const MAX_PLACES: usize = 65_536;
 
 /// Who is asked.
 pub trait Host {
@@ -195,7 +201,8 @@ impl<H: Host> Asking<'_, H> {
             table::MAKESTEP => Change::MakeStep,
             table::MAKESTEP_CONFIG => {
                 let MakeStepBody { limit, threshold_seconds } = self.get()?;
-                Change::Steps { threshold: threshold_seconds, limit: steps(limit.into()) }
+                let threshold = threshold(threshold_seconds).ok_or(Status::Invalid)?;
+                Change::Steps { threshold, limit: steps(limit.into()) }
             }
             table::MAXUPDATESKEW => Change::MaxUpdateSkew(skew(self.get()?)?),
             table::LOCAL => Change::Local(local(&self.get()?)?),
@@ -246,11 +253,13 @@ impl<H: Host> Asking<'_, H> {
         let first = usize::try_from(first).map_err(|_| Status::Failed)?;
         let most = usize::try_from(count).unwrap_or(CLIENTS).min(CLIENTS);
         let is_wanted = |(_, row): &(usize, ClientRow)| row.ntp.hits.max(row.key_exchange.hits) >= min_hits;
-        let found: Vec<_> = log.rows(first).filter(is_wanted).take(most).collect();
+        let end = first.saturating_add(MAX_PLACES).min(log.capacity());
+        let found: Vec<_> = log.rows(first..end).filter(is_wanted).take(most).collect();
         let next = match found.last() {
-            Some((last, _)) if found.len() == most => u32::try_from(last + 1).unwrap_or(size),
-            Some(_) | None => size,
+            Some((last, _)) if found.len() == most => last + 1,
+            Some(_) | None => end,
         };
+        let next = u32::try_from(next).unwrap_or(size);
         let mut clients = [ClientEntry::NONE; CLIENTS];
         for (place, (index, row)) in clients.iter_mut().zip(&found) {
             *place = rows::client(row);

@@ -83,7 +83,9 @@ impl Reply {
             Show::Activity => Self::Activity(report::ActivityReport::new(view)),
             Show::Pools => Self::Pools(report::PoolsReport::new(view)),
             Show::Clients => match view.clients {
-                Some(clients) => Self::Clients(report::ClientsReport::new(clients.rows(0).map(|(_, row)| row))),
+                Some(clients) => {
+                    Self::Clients(report::ClientsReport::new(clients.rows(0..usize::MAX).map(|(_, row)| row)))
+                }
                 None => return Err(ControlError::new(ErrorKind::Failed, NO_CLIENTS)),
             },
         })

@@ -80,9 +80,15 @@ pub fn parse_steps(text: &str) -> Result<(f64, StepLimit), String> {
     let wrong = || "accepted: a threshold in seconds and how many updates may step, -1 for all".to_owned();
     let mut words = text.split_whitespace();
     let (Some(threshold), Some(limit), None) = (words.next(), words.next(), words.next()) else { return Err(wrong()) };
-    let threshold = threshold.parse::<f64>().ok().filter(|threshold| (0.0..=MAX_SECONDS).contains(threshold));
+    let threshold = threshold.parse().ok().and_then(self::threshold);
     let limit = limit.parse::<i64>().map_err(|_| wrong())?;
     Ok((threshold.ok_or_else(wrong)?, steps(limit)))
+}
+
+/// A threshold in seconds, if it can be one.
+#[must_use]
+pub fn threshold(seconds: f64) -> Option<f64> {
+    (0.0..=MAX_SECONDS).contains(&seconds).then_some(seconds)
 }
 
 /// A number of updates as chrony has it.

@@ -73,9 +73,14 @@ pub(super) const FAMILIES: &[Family] = &[
     gauge("ntpd_root_dispersion_seconds", "Error bound, half the root delay not included.", |report, out| {
         out.one(report.tracking.root_dispersion_seconds);
     }),
-    gauge("ntpd_root_distance_seconds", "Error bound of the clock against true time.", |report, out| {
-        out.one(report.tracking.root_delay_seconds / 2.0 + report.tracking.root_dispersion_seconds);
-    }),
+    gauge(
+        "ntpd_root_distance_seconds",
+        "Error bound of the clock against true time; +Inf before it is known.",
+        |report, out| {
+            let known = report.tracking.root_delay_seconds / 2.0 + report.tracking.root_dispersion_seconds;
+            out.one(if report.tracking.reference_time_unix_seconds.is_some() { known } else { f64::INFINITY });
+        },
+    ),
     gauge("ntpd_update_interval_seconds", "Time between the last two corrections.", |report, out| {
         out.one(report.tracking.update_interval_seconds);
     }),

@@ -81,7 +81,11 @@ fn facts(observed: &Observed, out: &mut Html) {
     out.raw("<section>\n<h2>Clock</h2>\n<dl class=\"facts\">\n");
     for (name, value, note) in [
         ("Follows", reference.to_owned(), "the best source"),
-        ("Error bound", span(distance), "root distance: true time is no farther away than this"),
+        (
+            "Error bound",
+            since.map_or_else(|| "unknown".to_owned(), |_| span(distance)),
+            "root distance: true time is no farther away than this",
+        ),
         ("Last correction", offset(tracking.last_offset_seconds), "positive: the clock was slow"),
         ("Usual correction", span(tracking.rms_offset_seconds), "root mean square, long-term"),
         ("Still to be slewed", offset(tracking.pending_seconds), "positive: the clock is slow"),

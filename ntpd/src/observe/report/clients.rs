@@ -65,11 +65,21 @@ impl ClientsReport {
     /// Reports on these clients.
     #[must_use]
     pub fn new(rows: impl Iterator<Item = ClientRow>) -> Self {
-        let mut clients: Vec<ClientsRow> = rows.map(ClientsRow::from).collect();
-        let known = clients.len();
         let asked = |row: &ClientsRow| u64::from(row.ntp.requests) + u64::from(row.key_exchange.requests);
-        clients.sort_by(|a, b| asked(b).cmp(&asked(a)).then(a.address.cmp(&b.address)));
-        clients.truncate(MAX_ROWS);
+        let keep_busiest = |clients: &mut Vec<ClientsRow>| {
+            clients.sort_by(|a, b| asked(b).cmp(&asked(a)).then(a.address.cmp(&b.address)));
+            clients.truncate(MAX_ROWS);
+        };
+        let (mut clients, mut known) = (Vec::new(), 0);
+        for row in rows.map(ClientsRow::from) {
+            // A table may hold millions.
+            if clients.len() == 2 * MAX_ROWS {
+                keep_busiest(&mut clients);
+            }
+            clients.push(row);
+            known += 1;
+        }
+        keep_busiest(&mut clients);
         Self { known, clients }
     }
 }
@@ -88,5 +98,10 @@ mod tests {
         let report = ClientsReport::new([row("192.0.2.1", 1), row("192.0.2.3", 7), row("192.0.2.2", 7)].into_iter());
         let order: Vec<_> = report.clients.iter().map(|row| row.address.to_string()).collect();
         assert_eq!((report.known, order), (3, vec!["192.0.2.2".into(), "192.0.2.3".into(), "192.0.2.1".into()]));
+        let many = (0..3 * MAX_ROWS).map(|n| row("192.0.2.1", u32::try_from(n * 7 % (3 * MAX_ROWS + 1)).unwrap()));
+        let report = ClientsReport::new(many);
+        let least = report.clients.iter().map(|row| row.ntp.requests).min().unwrap();
+        assert_eq!((report.known, report.clients.len()), (3 * MAX_ROWS, MAX_ROWS));
+        assert!(usize::try_from(least).unwrap() >= 2 * MAX_ROWS, "{least}");
     }
 }

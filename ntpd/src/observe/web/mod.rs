@@ -60,7 +60,7 @@ pub struct Observed {
 /// A request on its way to the daemon's loop.
 pub type WebRequest = oneshot::Sender<Box<Observed>>;
 
-/// Listens at some addresses. All connections end when this is dropped.
+/// Listens at some addresses, until it is dropped; what was asked before is answered still.
 #[derive(Debug)]
 pub struct Web {
     places: Arc<Semaphore>,
@@ -137,10 +137,12 @@ fn bind(address: SocketAddr) -> io::Result<StdListener> {
 async fn accept(listener: StdListener, places: Arc<Semaphore>, requests: mpsc::Sender<WebRequest>) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
     let mut complained = false;
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 complained = false;
+                // Only who is there takes a place, not an address where nobody asks. It is closed by nobody.
+                let Ok(place) = Arc::clone(&places).acquire_owned().await else { return Ok(()) };
                 let requests = requests.clone();
                 tokio::spawn(async move {
                     // Whoever asks does so again.
@@ -157,7 +159,6 @@ async fn accept(listener: StdListener, places: Arc<Semaphore>, requests: mpsc::S
             }
         }
     }
-    Ok(())
 }
 
 /// Answers one request.

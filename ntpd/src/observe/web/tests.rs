@@ -59,6 +59,22 @@ async fn each_view_is_served_with_its_type() {
 }
 
 #[tokio::test]
+async fn many_addresses_leave_place_for_who_asks() {
+    let first = free();
+    let mut web = serve(first, usize::MAX);
+    let all: Vec<_> =
+        (0..2 * MAX_CONNECTIONS).map(|_| free()).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let wanted: Vec<_> =
+        all.iter().copied().filter(|address| web.prepare(&[*address]).is_ok()).chain([first]).collect();
+    assert!(wanted.len() > MAX_CONNECTIONS, "{wanted:?}");
+    let prepared = web.prepare(&wanted).unwrap();
+    web.commit(&wanted, prepared);
+    for address in wanted {
+        assert!(get(address, "/metrics").await.starts_with("HTTP/1.1 200 OK\r\n"), "{address}");
+    }
+}
+
+#[tokio::test]
 async fn a_head_has_no_body() {
     let address = free();
     let _web = serve(address, usize::MAX);
