@@ -23,7 +23,7 @@ pub use linux::{SystemClock, permitted};
 #[cfg(target_os = "linux")]
 pub use origin::{clock_facts, distribution_epoch};
 pub use precision::measure_precision;
-pub use sim::{Oscillator, SimClock, Temperature};
+pub use sim::{FrequencyJump, Oscillator, SimClock, Temperature};
 pub use soft::SoftClock;
 
 /// The fastest or slowest that any of these clocks is made to run against its oscillator: what Linux allows.

@@ -27,6 +27,36 @@ pub struct Oscillator {
     pub wander: Rate,
     /// Slow cycle around the constant error.
     pub temperature: Option<Temperature>,
+    /// A faster cycle on top, as of a heater or a fan.
+    pub draught: Option<Temperature>,
+    /// The frequency changes once and stays so, as when a machine gets to work or is moved.
+    pub jump: Option<FrequencyJump>,
+}
+
+/// A sudden change of frequency.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FrequencyJump {
+    /// When, after the start.
+    pub at: Duration,
+    /// By how much.
+    pub by: Rate,
+}
+
+impl FrequencyJump {
+    fn rate(&self, seconds: f64) -> f64 {
+        if seconds < self.at.as_secs_f64() { 0.0 } else { self.by.get() }
+    }
+
+    /// Seconds gained between two times.
+    fn gained(&self, from: f64, to: f64) -> f64 {
+        self.by.get() * (to.max(self.at.as_secs_f64()) - from.max(self.at.as_secs_f64()))
+    }
+}
+
+impl Oscillator {
+    fn cycles(&self) -> impl Iterator<Item = Temperature> {
+        self.temperature.into_iter().chain(self.draught)
+    }
 }
 
 /// A frequency error that follows a sine, as the temperature of a room does.
@@ -158,8 +188,10 @@ impl SimClock {
             return;
         }
         let span = seconds(to - from);
-        let cycle = self.oscillator.temperature.map_or(0.0, |cycle| cycle.gained(seconds(from), seconds(to)));
-        let own = self.oscillator.frequency.get() * span + self.walk.advance(from, to) + cycle;
+        let (start, end) = (seconds(from), seconds(to));
+        let cycles: f64 = self.oscillator.cycles().map(|cycle| cycle.gained(start, end)).sum();
+        let jump = self.oscillator.jump.map_or(0.0, |jump| jump.gained(start, end));
+        let own = self.oscillator.frequency.get() * span + self.walk.advance(from, to) + cycles + jump;
         let steering = self.rate.get();
         // Steering multiplies what the oscillator delivers.
         self.gained += own * (1.0 + steering) + steering * span;
@@ -190,8 +222,9 @@ impl SimClock {
     pub fn oscillator_rate(&self) -> Rate {
         let nanos = self.now.to_nanos();
         let walk = self.walk.at(self.walk.past_node(nanos).min(NODE_SPACING_SECONDS));
-        let cycle = self.oscillator.temperature.map_or(0.0, |cycle| cycle.rate(seconds(nanos)));
-        Rate::new(self.oscillator.frequency.get() + walk + cycle)
+        let cycles: f64 = self.oscillator.cycles().map(|cycle| cycle.rate(seconds(nanos))).sum();
+        let jump = self.oscillator.jump.map_or(0.0, |jump| jump.rate(seconds(nanos)));
+        Rate::new(self.oscillator.frequency.get() + walk + cycles + jump)
     }
 
     /// The last status told to this clock.
@@ -275,6 +308,8 @@ mod tests {
         frequency: Rate::from_ppm(40.0),
         wander: Rate::from_ppm(0.001),
         temperature: Some(Temperature { amplitude: Rate::from_ppm(0.2), period: Duration::from_secs(600), turns: 0.1 }),
+        draught: Some(Temperature { amplitude: Rate::from_ppm(0.1), period: Duration::from_secs(70), turns: 0.6 }),
+        jump: Some(FrequencyJump { at: Duration::from_secs(100), by: Rate::from_ppm(-3.0) }),
     };
 
     fn at(seconds: f64) -> Monotonic {

@@ -7,17 +7,18 @@ use crate::{
     time::{NtpDuration, NtpTimestamp},
 };
 
-mod line;
-mod regression;
+mod bank;
+mod kalman;
+mod tracker;
 
-pub(crate) use regression::MAX_SAMPLES;
-pub use regression::Regression;
+pub(crate) use tracker::MAX_SAMPLES;
+pub use tracker::Tracker;
 
 /// Frequency error of a clock nothing is known about, s/s.
 pub(crate) const UNKNOWN_SKEW: f64 = 2e-3;
 
 /// The filter every source uses.
-pub type SourceFilter = Regression;
+pub type SourceFilter = Tracker;
 
 /// What the measurements of one source say about its clock, at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,6 +70,8 @@ pub struct Surprise {
     pub error: f64,
     /// Standard deviation that was predicted for it, in seconds.
     pub deviation: f64,
+    /// Standard deviation of a usual measurement, in seconds.
+    pub jitter: f64,
     /// The delay less the smallest one in memory, in seconds.
     pub extra_delay: f64,
     /// Samples in memory.
@@ -79,6 +82,9 @@ pub struct Surprise {
 pub trait Filter: Default {
     /// Compares a sample to what was expected; `None` while nothing is expected.
     fn surprise(&self, sample: &Sample) -> Option<Surprise>;
+
+    /// Seconds after which another measurement tells more than is believed without it; `None` without samples.
+    fn worth_waiting(&self) -> Option<f64>;
 
     /// Takes one sample, newer than all before.
     fn handle_sample(&mut self, sample: Sample);

@@ -1,6 +1,7 @@
 //! One time from several sources that agree.
 
 use super::{Candidate, Interval};
+use crate::filter::Estimate;
 
 /// What the sources that are used say together.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,28 +37,46 @@ impl Combined {
     }
 }
 
-/// Weighs `best` and `others` together: offsets by the inverse of the error bound, frequencies by the inverse of the
-/// squared skew. The error bound is that of the best source, and what lies between its offset and that of all.
+/// Weighs `best` and `others` together: offsets by the inverse of their variance, to which the variance of their ways is
+/// added, frequencies by the inverse of the squared skew. The error bound is that of the best source, and what lies
+/// between its offset and that of all.
 pub(super) fn combine(best: &Candidate, others: &[&Candidate]) -> Combined {
-    let all = || core::iter::once(best).chain(others.iter().copied());
-    let (mut weight, mut offset, mut variance) = (0.0, 0.0, 0.0);
+    let all = || core::iter::once(best).chain(others.iter().copied()).map(|candidate| &candidate.estimate);
+    let between = between(all());
+    let (mut weight, mut offset) = (0.0, 0.0);
     let (mut frequency_weight, mut frequency) = (0.0, 0.0);
-    for candidate in all() {
-        let estimate = &candidate.estimate;
-        let w = 1.0 / estimate.distance().max(f64::MIN_POSITIVE);
+    for estimate in all() {
+        let w = 1.0 / (estimate.offset_deviation.powi(2) + between);
         weight += w;
         offset += w * estimate.offset;
-        variance += (w * estimate.offset_deviation).powi(2);
         let w = estimate.skew.max(f64::MIN_POSITIVE).powi(-2);
         frequency_weight += w;
         frequency += w * estimate.frequency;
     }
     Combined {
         offset: offset / weight,
-        offset_deviation: variance.sqrt() / weight,
+        offset_deviation: weight.sqrt().recip(),
         frequency: frequency / frequency_weight,
         skew: frequency_weight.sqrt().recip(),
         root_delay: best.estimate.root_delay,
         root_dispersion: best.estimate.root_dispersion + (offset / weight - best.estimate.offset).abs(),
     }
+}
+
+/// Variance between the sources, in s²: by how much more they differ than each by itself is uncertain, since no way is
+/// exactly as long there as back. With it those that seem surest do not decide alone where they contradict each other.
+///
+/// DerSimonian and Laird, "Meta-analysis in clinical trials", Controlled Clinical Trials 7, 1986.
+fn between<'a>(all: impl Iterator<Item = &'a Estimate> + Clone) -> f64 {
+    let weight = |estimate: &Estimate| estimate.offset_deviation.powi(-2);
+    let total: f64 = all.clone().map(weight).sum();
+    let mean = all.clone().map(|e| weight(e) * e.offset).sum::<f64>() / total;
+    let squares: f64 = all.clone().map(|e| weight(e) * (e.offset - mean).powi(2)).sum();
+    let (mut count, mut second) = (0.0, 0.0);
+    for estimate in all {
+        count += 1.0;
+        second += weight(estimate).powi(2);
+    }
+    let left = total - second / total;
+    if left > 0.0 { ((squares - (count - 1.0)) / left).max(0.0) } else { 0.0 }
 }

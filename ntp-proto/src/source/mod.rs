@@ -411,8 +411,7 @@ impl Source {
         }
         self.delayed = 0;
         self.filter.handle_sample(sample);
-        let used = self.filter.estimate(sample.at).map_or(0, |estimate| estimate.samples);
-        self.schedule.handle_sample(now, surprise, sample.peer_distance(), used);
+        self.schedule.handle_sample(now, surprise, self.filter.worth_waiting());
         self.counts.good += 1;
         Ok(())
     }

@@ -29,7 +29,7 @@ pub struct SampleRules {
     pub max_delay_deviations: Option<f64>,
     /// Fewest samples that the filter goes by, once there are so many.
     pub min_samples: usize,
-    /// Most samples that are kept, 1 to 64. With fewer than three there is no frequency.
+    /// Most samples that are kept, 1 to 64. With one there is no frequency.
     pub max_samples: usize,
     /// Samples that the filter has to go by for the poll interval to grow.
     pub poll_target: u8,
@@ -65,7 +65,7 @@ impl SampleRules {
         }
         // A packet that is late by so much is off by half of it, at most.
         let is_explained = expected.error.abs() <= 0.5 * expected.extra_delay;
-        let is_late = |most| expected.extra_delay > most * expected.deviation;
+        let is_late = |most| expected.extra_delay > most * expected.jitter;
         if is_explained && self.max_delay_deviations.is_some_and(is_late) {
             return Err(Refusal::DelayDeviations);
         }
@@ -91,7 +91,7 @@ mod tests {
     }
 
     fn expected(error: f64, extra_delay: f64) -> Surprise {
-        Surprise { error, deviation: 1e-4, extra_delay, samples: MIN_KNOWN }
+        Surprise { error, deviation: 1e-4, jitter: 1e-4, extra_delay, samples: MIN_KNOWN }
     }
 
     #[test]

@@ -20,6 +20,10 @@ const BURST_SPACING: Duration = Duration::from_secs(2);
 const RATE_RECOVERY: u8 = 8;
 /// Intervals that a server's refusal keeps us away for, in steps of the poll interval.
 const RATE_PENALTY: u32 = 4;
+/// Deviations by which a measurement is off that nothing explains.
+const SURPRISE: f64 = 3.5;
+/// By how much less than the interval, in steps of it, must be worth waiting for it to be shortened.
+const HYSTERESIS: f64 = 0.25;
 /// Share of an interval by which it is varied, so that clients do not ask in step.
 const JITTER: f64 = 0.02;
 
@@ -43,8 +47,8 @@ pub enum Bursts {
 pub struct Schedule {
     min: PollInterval,
     max: PollInterval,
-    /// Samples after which the interval is worth lengthening.
-    target: f64,
+    /// Share of the worthwhile interval after which it is asked.
+    share: f64,
     poll: PollInterval,
     score: f64,
     /// Steps above `min` that the server has asked for.
@@ -69,7 +73,7 @@ impl Schedule {
         Self {
             min,
             max: max.max(min),
-            target: f64::from(SampleRules::default().poll_target),
+            share: 1.0,
             poll: min,
             score: 0.0,
             raised: 0,
@@ -81,9 +85,9 @@ impl Schedule {
         }
     }
 
-    /// Lengthens the interval only once the filter uses more than so many samples.
-    pub(super) fn aiming_at(self, samples: u8) -> Self {
-        Self { target: f64::from(samples.max(1)), ..self }
+    /// Asks more often than is worth it by default, or less, in proportion to `target` and its default.
+    pub(super) fn aiming_at(self, target: u8) -> Self {
+        Self { share: f64::from(SampleRules::default().poll_target) / f64::from(target.max(1)), ..self }
     }
 
     /// When to ask next; `None` while the source rests.
@@ -135,8 +139,8 @@ impl Schedule {
         }
     }
 
-    /// A good reply came: what was expected of it, its distance in seconds, and the samples the filter uses now.
-    pub(super) fn handle_sample(&mut self, now: Monotonic, surprise: Option<Surprise>, distance: f64, samples: usize) {
+    /// A good reply came: what was expected of it, and for how many seconds from now another would tell nothing new.
+    pub(super) fn handle_sample(&mut self, now: Monotonic, surprise: Option<Surprise>, worth_waiting: Option<f64>) {
         self.recover();
         if let Some(burst) = &mut self.burst {
             burst.good += 1;
@@ -144,22 +148,32 @@ impl Schedule {
                 return;
             }
             self.burst = None;
-            self.adapt(surprise, distance, samples);
+            self.adapt(surprise, worth_waiting);
             self.next = Some(now + self.poll.to_duration());
             return;
         }
-        self.adapt(surprise, distance, samples);
+        let before = self.poll;
+        self.adapt(surprise, worth_waiting);
+        if self.poll < before {
+            self.next = self.next.map(|next| next.min(now + self.poll.to_duration()));
+        }
     }
 
-    /// Counts what a sample says for or against a longer interval.
-    fn adapt(&mut self, surprise: Option<Surprise>, distance: f64, samples: usize) {
-        if let Some(error) = surprise.map(|s| s.error.abs()).filter(|error| *error > distance) {
-            self.add(-(error / distance.max(f64::MIN_POSITIVE)).log2());
+    /// Chooses the interval for which it is worth waiting. A surprise is looked into at once: it may have been the packet, or
+    /// the clock.
+    fn adapt(&mut self, surprise: Option<Surprise>, worth_waiting: Option<f64>) {
+        let shortest = self.shortest();
+        if surprise.is_some_and(|s| s.error.abs() > SURPRISE * s.deviation) {
+            self.poll = shortest;
             return;
         }
-        #[expect(clippy::cast_precision_loss, reason = "at most a few dozen samples")]
-        let step = (samples as f64 / self.target - 1.0) / self.target;
-        self.add(if step < 0.0 { 2.0 * step } else { step });
+        let Some(wanted) = worth_waiting.map(|wait| (wait * self.share).log2()) else { return };
+        let current = f64::from(self.poll.log2_seconds());
+        if wanted >= current + 1.0 || wanted < current - HYSTERESIS {
+            #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
+            let steps = (wanted.floor() - current) as i8;
+            self.poll = self.poll.step(steps, shortest, self.max);
+        }
     }
 
     /// The server asked for fewer requests (kiss code RATE).
@@ -244,13 +258,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_interval_grows_once_there_are_as_many_samples_as_were_asked_for() {
-        for (target, grows) in [(8, true), (29, true), (30, false), (60, false)] {
-            let start = Monotonic::default();
+    fn the_interval_is_what_is_worth_waiting_for() {
+        let start = Monotonic::default();
+        for (target, worth, expected) in [
+            (8, 64.0, 6),
+            (8, 127.0, 6),
+            (8, 300.0, 8),
+            (8, 1e6, 10),
+            (8, 1.0, 6),
+            (4, 64.0, 7),
+            (16, 300.0, 7),
+            (64, 600.0, 6),
+        ] {
             let mut schedule = Schedule::new(poll(6), poll(10), Bursts::Never, start).aiming_at(target);
-            (0..1_000).for_each(|_| schedule.handle_sample(start, None, 1e-3, 30));
-            assert_eq!(schedule.poll() > poll(6), grows, "{target}");
+            schedule.handle_sample(start, None, Some(worth));
+            assert_eq!(schedule.poll(), poll(expected), "{target} {worth}");
         }
+    }
+
+    #[test]
+    fn an_interval_at_the_edge_does_not_come_and_go() {
+        let start = Monotonic::default();
+        let mut schedule = schedule();
+        schedule.handle_sample(start, None, Some(520.0));
+        for worth in [500.0, 520.0, 440.0, 530.0] {
+            schedule.handle_sample(start, None, Some(worth));
+            assert_eq!(schedule.poll(), poll(9), "{worth}");
+        }
+        schedule.handle_sample(start, None, Some(400.0));
+        assert_eq!(schedule.poll(), poll(8));
     }
 
     fn poll(log2: i8) -> PollInterval {
@@ -265,7 +301,7 @@ mod tests {
     fn a_steady_source_is_asked_less_and_less() {
         let mut schedule = schedule();
         for _ in 0..200 {
-            schedule.handle_sample(Monotonic::default(), None, 1e-3, 40);
+            schedule.handle_sample(Monotonic::default(), None, Some(1e6));
         }
         assert_eq!(schedule.poll(), poll(10));
     }
@@ -274,11 +310,11 @@ mod tests {
     fn a_surprise_shortens_the_interval_at_once() {
         let mut schedule = schedule();
         for _ in 0..200 {
-            schedule.handle_sample(Monotonic::default(), None, 1e-3, 40);
+            schedule.handle_sample(Monotonic::default(), None, Some(1e6));
         }
-        let surprise = Surprise { error: 5e-3, deviation: 1e-4, extra_delay: 0.0, samples: 8 };
-        schedule.handle_sample(Monotonic::default(), Some(surprise), 1e-3, 40);
-        assert!(schedule.poll() < poll(9));
+        let surprise = Surprise { error: 5e-3, deviation: 1e-4, jitter: 1e-4, extra_delay: 0.0, samples: 8 };
+        schedule.handle_sample(Monotonic::default(), Some(surprise), Some(1e6));
+        assert_eq!(schedule.poll(), poll(6));
     }
 
     #[test]
@@ -289,7 +325,7 @@ mod tests {
             assert!(answered.in_burst());
             answered.handle_request(start, 0.5, false);
             assert!(answered.next().unwrap().since(start) <= Duration::from_secs(2));
-            answered.handle_sample(start, None, 1e-3, 1);
+            answered.handle_sample(start, None, Some(1.0));
         }
         assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(64));
 
@@ -306,7 +342,7 @@ mod tests {
             for _ in 0..4 {
                 schedule.handle_request(start, 0.5, false);
                 assert!(schedule.in_burst() && schedule.next().unwrap().since(start) <= Duration::from_secs(2));
-                schedule.handle_sample(start, None, 1e-3, 40);
+                schedule.handle_sample(start, None, Some(1e6));
             }
             assert!(!schedule.in_burst() && schedule.next().unwrap().since(start) >= Duration::from_secs(64));
         }
@@ -325,7 +361,7 @@ mod tests {
         }
         assert_eq!(schedule.poll(), poll(10), "never above the longest");
         for _ in 0..5 * RATE_RECOVERY {
-            schedule.handle_sample(Monotonic::default(), None, 1e-3, 1);
+            schedule.handle_sample(Monotonic::default(), None, Some(1.0));
         }
         assert_eq!(schedule.poll(), poll(6));
     }
@@ -334,9 +370,7 @@ mod tests {
     fn rate_lengthens_the_interval_in_force() {
         let start = Monotonic::default();
         let mut schedule = schedule();
-        while schedule.poll() < poll(8) {
-            schedule.handle_sample(start, None, 1e-3, 40);
-        }
+        schedule.handle_sample(start, None, Some(256.0));
         schedule.handle_rate(start);
         assert_eq!(schedule.poll(), poll(9));
         // The wait is longer still, but never above the longest interval.

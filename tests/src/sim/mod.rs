@@ -3,6 +3,7 @@
 //! The clients are the real engine, the servers the real responder; only clocks and network are made up. A world is
 //! a function of its seed: the same seed gives the same run to the last bit.
 
+pub mod accuracy;
 pub mod boot;
 mod net;
 mod plot;
@@ -11,6 +12,6 @@ mod random;
 mod world;
 
 pub use net::Path;
-pub use plot::Plot;
+pub use plot::{Frontier, Plot};
 pub use random::Random;
 pub use world::{ClientSpec, Point, ServerId, ServerSpec, SourceSpec, Trace, Traffic, Want, World, run_seeds};

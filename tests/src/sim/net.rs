@@ -11,8 +11,12 @@ pub struct Path {
     pub there: f64,
     /// Least time from server to client.
     pub back: f64,
-    /// Mean of the exponentially distributed queueing on top, each way.
+    /// Standard deviation of the queueing on top, from client to server.
     pub jitter: f64,
+    /// The same from server to client.
+    pub jitter_back: f64,
+    /// How many equal exponential waits the queueing is the sum of: one has its peak at the least delay, more are bell-shaped.
+    pub waits: u8,
     /// Probability that a packet is lost, each way.
     pub loss: f64,
     /// Probability that a packet is held up.
@@ -25,7 +29,16 @@ impl Path {
     /// The same least delay both ways.
     #[must_use]
     pub const fn symmetric(delay: f64, jitter: f64) -> Self {
-        Self { there: delay, back: delay, jitter, loss: 0.0, spike: 0.0, spike_delay: 0.0 }
+        Self {
+            there: delay,
+            back: delay,
+            jitter,
+            jitter_back: jitter,
+            waits: 1,
+            loss: 0.0,
+            spike: 0.0,
+            spike_delay: 0.0,
+        }
     }
 
     /// A quiet local network: 100 µs each way, 20 µs of jitter.
@@ -37,24 +50,27 @@ impl Path {
     /// The Internet: 15 ms there, 17 ms back, 500 µs of jitter, some loss and spikes.
     #[must_use]
     pub const fn wan() -> Self {
-        Self { there: 0.015, back: 0.017, jitter: 500e-6, loss: 0.01, spike: 0.02, spike_delay: 0.02 }
+        Self { there: 0.015, back: 0.017, loss: 0.01, spike: 0.02, spike_delay: 0.02, ..Self::symmetric(0.0, 500e-6) }
     }
 
     /// Time to the server, or `None` if the packet is lost.
     pub(super) fn send(&self, random: &mut Random) -> Option<Duration> {
-        self.cross(self.there, random)
+        self.cross(self.there, self.jitter, random)
     }
 
     /// Time back to the client, or `None` if the packet is lost.
     pub(super) fn receive(&self, random: &mut Random) -> Option<Duration> {
-        self.cross(self.back, random)
+        self.cross(self.back, self.jitter_back, random)
     }
 
-    fn cross(&self, least: f64, random: &mut Random) -> Option<Duration> {
+    fn cross(&self, least: f64, jitter: f64, random: &mut Random) -> Option<Duration> {
         // All is drawn every time, so that one packet's fate does not change the next one's.
         let lost = random.chance(self.loss);
         let held = if random.chance(self.spike) { random.exponential(self.spike_delay) } else { 0.0 };
-        let time = least + random.exponential(self.jitter) + held;
+        // The variance of a sum of independent waits is the sum of theirs.
+        let each = jitter / f64::from(self.waits).sqrt();
+        let queued: f64 = (0..self.waits).map(|_| random.exponential(each)).sum();
+        let time = least + queued + held;
         (!lost).then(|| Duration::from_secs_f64(time))
     }
 }

@@ -4,6 +4,10 @@ use std::{fmt::Write as _, fs, io, path::Path as FilePath};
 
 use super::Trace;
 
+mod frontier;
+
+pub use frontier::Frontier;
+
 /// A plot of clock error over time as SVG, the y axis symmetric and logarithmic so that nanoseconds and seconds share it.
 #[derive(Debug)]
 pub struct Plot<'a> {

@@ -75,6 +75,6 @@ fn no_more_samples_are_used_than_were_asked_for() {
         (0..20).for_each(|_| bench.round(GOOD));
         let estimate = bench.report().estimate.unwrap();
         assert!(estimate.samples <= used && estimate.offset.abs() < 1e-3, "{estimate:?}");
-        assert!(max_samples >= 3 || estimate.frequency.abs() < f64::MIN_POSITIVE, "{estimate:?}");
+        assert!(max_samples > 1 || estimate.frequency.abs() < f64::MIN_POSITIVE, "{estimate:?}");
     }
 }

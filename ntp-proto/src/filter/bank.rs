@@ -1,0 +1,181 @@
+//! Several models of clock and path, judged by how well they predicted.
+
+use super::kalman::{Observation, Track};
+
+/// One sample as the models see it. Times in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Point {
+    /// When, relative to the newest.
+    pub(super) at: f64,
+    /// The measured offset.
+    pub(super) offset: f64,
+    /// How much longer the round trip was than the shortest on that path, and the error of its timestamps.
+    pub(super) excess: f64,
+    /// How many times its information counts, for those that were merged.
+    pub(super) weight: f64,
+}
+
+/// What all models say together, at the time of the newest sample.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Belief {
+    pub(super) offset: f64,
+    pub(super) frequency: f64,
+    /// Variances and covariance of these.
+    pub(super) xx: f64,
+    pub(super) xf: f64,
+    pub(super) ff: f64,
+    /// Variance that the frequency's random walk gains each second.
+    pub(super) walk: f64,
+    /// Share of the excess delay that shows in the offset.
+    pub(super) lean: f64,
+    pub(super) noise: Noise,
+    /// Changes of sign among the errors of prediction, plus one.
+    pub(super) runs: usize,
+}
+
+/// How the noise of a measured offset follows from the delay.
+///
+/// Where queues are exponential the offset of a packet that took `e` longer than the shortest is uniform within half of that,
+/// so its deviation is `e` times the root of 1/12; for other queues it still grows with `e`, but the shortest round
+/// trip is rarely seen, which [`gap`](Self::gap) stands for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Noise {
+    /// Variance for one second of excess delay squared.
+    pub(super) scale: f64,
+    /// What the shortest round trip seen exceeds the shortest there is by, in seconds.
+    pub(super) gap: f64,
+    /// Excess delay from which on it leans to one way, in seconds.
+    pub(super) knee: f64,
+}
+
+impl Noise {
+    /// Variance of the offset of a packet of this excess delay, in s².
+    pub(super) fn variance(&self, excess: f64) -> f64 {
+        self.scale * (excess + self.gap).powi(2)
+    }
+
+    /// What the lean is multiplied with: nothing for the shortest delays, which are as short both ways.
+    pub(super) fn slant(&self, excess: f64) -> f64 {
+        excess * excess / (excess + self.knee)
+    }
+}
+
+/// Random walks of the frequency that compete: deviation gained in one second, s/s.
+const WALKS: [f64; 8] = [1e-10, 3e-10, 1e-9, 3e-9, 1e-8, 3e-8, 1e-7, 3e-7];
+/// The walk of a quartz on its own in a room, and the standard deviation of its logarithm to base 10 among machines.
+const USUAL_WALK: f64 = 1e-9;
+const WALK_DECADES: f64 = 0.7;
+/// Shapes of the queue that compete: the least [`Noise::gap`], as a multiple of the usual excess delay. Exponential; bell-shaped; one
+/// whose noise does not depend on the delay.
+const GAPS: [f64; 3] = [0.0, 0.6, 2.5];
+/// The gap of an exponential queue after one sample, as a multiple of the usual excess; it shrinks with the root of their number.
+const FIRST_GAP: f64 = 0.8;
+/// Variance of the offset for one second of excess delay squared before anything is known: a uniform distribution.
+pub(super) const USUAL_SCALE: f64 = 1.0 / 12.0;
+/// Samples that this counts as.
+const USUAL_WEIGHT: f64 = 3.0;
+/// Deviation of the frequency of a clock that nothing is known of, s/s.
+const USUAL_FREQUENCY: f64 = 2e-4;
+/// Deviations of the lean that compete: queues alike both ways, and any others; it cannot be more than a half.
+const LEANS: [f64; 2] = [0.0, 0.25];
+/// The knee, as a multiple of the usual excess.
+const KNEE: f64 = 0.25;
+/// Squared error, relative to its expected variance, above which an observation is an outlier.
+const OUTLIER: f64 = 12.0;
+
+/// A model that was run over all points.
+struct Run {
+    track: Track,
+    /// Logarithm of how probable the points are under it, up to a constant.
+    evidence: f64,
+    /// Variance that one unit stands for.
+    scale: f64,
+    walk: f64,
+    noise: Noise,
+    runs: usize,
+}
+
+/// Judges all models by all points, the oldest first. `usual` is the usual excess delay, `count` the number of samples
+/// that were seen on this path, `tightest` an upper limit for the walks that compete.
+pub(super) fn judge(points: &[Point], usual: f64, count: f64, tightest: f64) -> Option<Belief> {
+    let gap = FIRST_GAP / count.max(1.0).sqrt();
+    let mut runs = [const { None }; WALKS.len() * GAPS.len() * LEANS.len()];
+    let shapes = || GAPS.iter().flat_map(|shape| LEANS.iter().map(move |lean| (*shape, *lean)));
+    let models = WALKS.iter().flat_map(|walk| shapes().map(move |(shape, lean)| (shape, lean, *walk)));
+    for ((shape, lean, walk), slot) in models.zip(&mut runs) {
+        let noise = Noise { scale: 1.0, gap: shape.max(gap) * usual, knee: KNEE * usual };
+        let relative = walk.min(tightest).powi(2) / USUAL_SCALE;
+        *slot = run(points, noise, relative, lean).map(|run| Run { evidence: run.evidence - strangeness(walk), ..run });
+    }
+    let best = runs.iter().flatten().max_by(|a, b| a.evidence.total_cmp(&b.evidence))?;
+    let weigh = |run: &Run| (run.evidence - best.evidence).exp();
+    let total: f64 = runs.iter().flatten().map(weigh).sum();
+    let mean =
+        |value: &dyn Fn(&Run) -> f64| runs.iter().flatten().map(|run| weigh(run) * value(run)).sum::<f64>() / total;
+    let (offset, frequency) = (mean(&|r| r.track.offset), mean(&|r| r.track.frequency));
+    Some(Belief {
+        offset,
+        frequency,
+        xx: mean(&|r| r.scale * r.track.xx + (r.track.offset - offset).powi(2)),
+        xf: mean(&|r| r.scale * r.track.xf + (r.track.offset - offset) * (r.track.frequency - frequency)),
+        ff: mean(&|r| r.scale * r.track.ff + (r.track.frequency - frequency).powi(2)),
+        walk: mean(&|r| r.scale * r.walk),
+        lean: mean(&|r| r.track.lean),
+        noise: Noise { scale: best.scale, ..best.noise },
+        runs: best.runs,
+    })
+}
+
+/// How much speaks against a walk before any measurement: minus the logarithm of its probability, up to a constant.
+fn strangeness(walk: f64) -> f64 {
+    0.5 * ((walk / USUAL_WALK).log10() / WALK_DECADES).powi(2)
+}
+
+/// Runs one model; `walk` and the variances of `noise` are relative to the scale that is found at the end.
+fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
+    let (first, rest) = points.split_first()?;
+    let seen = |point: &Point| Observation {
+        offset: point.offset,
+        slant: noise.slant(point.excess),
+        variance: noise.variance(point.excess) / point.weight,
+    };
+    let (frequency, lean) = (USUAL_FREQUENCY.powi(2) / USUAL_SCALE, lean.powi(2) / USUAL_SCALE);
+    let mut track = Track::begin(seen(first), frequency, lean);
+    // The scale is known up to a scaled inverse chi-squared distribution, as is usual where it is part of the question.
+    let (mut squares, mut freedom, mut logs) = (USUAL_WEIGHT * USUAL_SCALE, USUAL_WEIGHT, 0.0);
+    let (mut last, mut before, mut sign, mut runs) = (first.at, 0.0, 0.0, 1);
+    for point in rest {
+        // A clock that was set back may have samples of one time after those of a later one.
+        let dt = (point.at - last).max(0.0);
+        last = point.at;
+        track.predict(dt, walk);
+        let mut seen = seen(point);
+        let mut expected = track.expect(&seen);
+        let usual = squares / freedom;
+        let limit = expected.error.powi(2) / (OUTLIER * usual);
+        let is_outlier = expected.variance < limit;
+        let is_explained = expected.error.abs() <= 0.5 * point.excess + noise.gap;
+        if is_outlier && (!is_explained || before * expected.error > 0.0) && dt > 0.0 {
+            // No packet is off by more than half of what it took longer, and seldom twice in a row on the same side: the
+            // clock itself does something else now.
+            track.ff += (expected.error / dt).powi(2) / usual;
+            track.xx += expected.error.powi(2) / usual;
+            expected = track.expect(&seen);
+        } else if is_outlier {
+            seen.variance += limit - expected.variance;
+            expected.variance = limit;
+        }
+        before = if is_outlier { expected.error } else { 0.0 };
+        track.observe(&seen);
+        squares += expected.error.powi(2) / expected.variance;
+        freedom += 1.0;
+        logs += expected.variance.ln();
+        if expected.error * sign < 0.0 {
+            runs += 1;
+        }
+        sign = if expected.error == 0.0 { sign } else { expected.error };
+    }
+    let evidence = -0.5 * (freedom * (squares / freedom).ln() + logs);
+    let is_sound = evidence.is_finite() && track.xx >= 0.0 && track.ff >= 0.0;
+    is_sound.then_some(Run { track, evidence, scale: squares / freedom, walk, noise, runs })
+}

@@ -1,0 +1,380 @@
+//! The filter: samples in, what is believed of a source's clock out.
+
+use arrayvec::ArrayVec;
+
+use super::{
+    Estimate, Filter, Surprise, UNKNOWN_SKEW,
+    bank::{Belief, Point, USUAL_SCALE, judge},
+};
+use crate::{
+    sample::{Sample, Shift},
+    time::{NtpDuration, NtpTimestamp},
+};
+
+/// Most samples kept.
+pub(crate) const MAX_SAMPLES: usize = 64;
+/// Least jitter believed, in seconds.
+const MIN_JITTER: f64 = 1e-9;
+/// Least skew believed, s/s.
+const MIN_SKEW: f64 = 1e-12;
+/// Deviations that a bound is worth: 99.95 % of a normal distribution.
+const BOUND: f64 = 3.5;
+/// The usual excess delay before anything is known, as a share of the shortest delay.
+const USUAL_EXCESS: f64 = 0.1;
+/// A measurement is worth its packet once what is believed is as uncertain as this, relative to the variance of a usual
+/// measurement.
+const WORTH: f64 = 4.0;
+/// What was learnt in so many seconds is good for one.
+const REACH: f64 = 5.0;
+/// Waits that are considered, log2 seconds, and how finely.
+const WAITS: (f64, f64) = (-6.0, 20.0);
+const WAIT_RESOLUTION: f64 = 0.05;
+/// Samples that this counts as.
+const USUAL_WEIGHT: f64 = 2.0;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Tracker {
+    /// Fewest samples to go by, if there are so many.
+    least: usize,
+    /// Most samples that are kept.
+    most: usize,
+    kept: ArrayVec<Kept, MAX_SAMPLES>,
+    belief: Option<(NtpTimestamp, Belief)>,
+}
+
+/// A sample, or several that were merged.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    sample: Sample,
+    /// How many times its information counts.
+    weight: f64,
+    /// How many samples it was made of.
+    count: f64,
+}
+
+impl Default for Tracker {
+    fn default() -> Self {
+        Self::with_memory(0, MAX_SAMPLES)
+    }
+}
+
+impl Tracker {
+    /// Goes by `least` samples or more, if there are so many, and keeps `most`, 1 to 64.
+    #[must_use]
+    pub fn with_memory(least: usize, most: usize) -> Self {
+        let most = most.clamp(1, MAX_SAMPLES);
+        Self { least: least.min(most), most, kept: ArrayVec::new(), belief: None }
+    }
+
+    fn least_delay(&self) -> f64 {
+        self.kept.iter().map(|k| k.sample.delay).fold(f64::INFINITY, f64::min)
+    }
+
+    /// The usual excess delay, in seconds.
+    fn usual_excess(&self, least: f64) -> f64 {
+        let mut excesses: ArrayVec<f64, MAX_SAMPLES> = self.kept.iter().map(|k| k.sample.delay - least).collect();
+        excesses.sort_by(f64::total_cmp);
+        let median = excesses.get(excesses.len() / 2).copied().unwrap_or(0.0);
+        #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+        let count = excesses.len() as f64;
+        ((USUAL_WEIGHT * USUAL_EXCESS * least + count * median) / (USUAL_WEIGHT + count)).max(MIN_JITTER)
+    }
+
+    /// Deviation of a usual measurement, in seconds.
+    fn jitter(&self, belief: &Belief) -> f64 {
+        belief.noise.variance(self.usual_excess(self.least_delay())).sqrt().max(MIN_JITTER)
+    }
+
+    /// Judges all models again.
+    fn think(&mut self) {
+        let Some(latest) = self.kept.last().map(|k| k.sample.at) else { return };
+        let least = self.least_delay();
+        let usual = self.usual_excess(least);
+        let point = |k: &Kept| Point {
+            at: (k.sample.at - latest).to_seconds(),
+            offset: k.sample.offset,
+            excess: k.sample.delay - least + k.sample.dispersion,
+            weight: k.weight,
+        };
+        let points: ArrayVec<Point, MAX_SAMPLES> = self.kept.iter().map(point).collect();
+        let count = self.kept.iter().map(|k| k.count).sum();
+        self.belief = judge(&points, usual, count, self.loosest(&points, usual)).map(|belief| (latest, belief));
+        if self.belief.is_none() && self.kept.len() > 1 {
+            // Numbers that nothing can be made of: they say less than the newest alone.
+            self.kept.drain(..self.kept.len() - 1);
+            self.think();
+        }
+    }
+
+    /// The strongest walk whose memory is not shorter than was asked for. Of samples `T` apart with deviation `r`, a filter
+    /// for a walk of `q` a second averages over about `(r² T / q²)^(1/4)` seconds.
+    fn loosest(&self, points: &[Point], usual: f64) -> f64 {
+        let (Some(first), true) = (points.first(), self.least > 1) else { return f64::INFINITY };
+        #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+        let (count, least) = (points.len() as f64, self.least as f64);
+        let spacing = -first.at / (count - 1.0).max(1.0);
+        USUAL_SCALE.sqrt() * usual / (least.powi(2) * spacing.max(1.0).powf(1.5))
+    }
+
+    /// The sample that bounds the error against the source best, aged to `now`.
+    fn nearest(&self, now: NtpTimestamp, ageing: impl Fn(f64) -> f64) -> Option<(f64, &Sample)> {
+        self.kept
+            .iter()
+            .map(|k| (k.sample.peer_distance() + ageing((now - k.sample.at).to_seconds().abs()), &k.sample))
+            .min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+}
+
+impl Filter for Tracker {
+    fn surprise(&self, sample: &Sample) -> Option<Surprise> {
+        let (at, belief) = self.belief.as_ref().filter(|_| self.kept.len() > 2)?;
+        let least = self.least_delay();
+        let dt = (sample.at - *at).to_seconds();
+        let excess = (sample.delay - least).max(0.0) + sample.dispersion;
+        let variance = belief.variance_after(dt) + belief.noise.variance(excess);
+        let slant = belief.lean * belief.noise.slant(excess);
+        Some(Surprise {
+            error: sample.offset - slant - belief.offset - belief.frequency * dt,
+            deviation: variance.sqrt().max(MIN_JITTER),
+            jitter: self.jitter(belief),
+            extra_delay: sample.delay - least,
+            samples: self.kept.len(),
+        })
+    }
+
+    fn worth_waiting(&self) -> Option<f64> {
+        let (_, belief) = self.belief.as_ref()?;
+        let noise = self.jitter(belief).powi(2);
+        let (mut low, mut high) = WAITS;
+        while high - low > WAIT_RESOLUTION {
+            let middle = f64::midpoint(low, high);
+            if belief.variance_after(middle.exp2()) < WORTH * noise { low = middle } else { high = middle }
+        }
+        let span = (self.kept.last()?.sample.at - self.kept.first()?.sample.at).to_seconds();
+        Some(low.exp2().min(span / REACH))
+    }
+
+    fn handle_sample(&mut self, sample: Sample) {
+        if self.kept.len() >= self.most {
+            self.kept.remove(0);
+        }
+        self.kept.push(Kept { sample, weight: 1.0, count: 1.0 });
+        self.think();
+    }
+
+    fn handle_shift(&mut self, shift: &Shift) {
+        for kept in &mut self.kept {
+            kept.sample = kept.sample.shifted(shift);
+        }
+        if let Some((at, belief)) = &mut self.belief {
+            belief.offset -= shift.ahead(*at);
+            belief.frequency -= shift.rate;
+            *at = shift.apply(*at);
+        }
+    }
+
+    fn handle_leap(&mut self, by: NtpDuration) {
+        for kept in &mut self.kept {
+            kept.sample.at = kept.sample.at + by;
+        }
+        if let Some((at, _)) = &mut self.belief {
+            *at = *at + by;
+        }
+    }
+
+    fn reset(&mut self) {
+        *self = Self::with_memory(self.least, self.most);
+    }
+
+    fn estimate(&self, now: NtpTimestamp) -> Option<Estimate> {
+        let (first, latest) = (self.kept.first()?.sample, self.kept.last()?.sample);
+        let (at, belief) = self.belief.as_ref()?;
+        let dt = (now - *at).to_seconds();
+        let skew = (BOUND * (belief.ff + belief.walk * dt.max(0.0)).sqrt()).clamp(MIN_SKEW, UNKNOWN_SKEW);
+        let wander = |age: f64| skew * age + BOUND * (belief.walk * age.powi(3) / 3.0).sqrt();
+        let (peer_distance, nearest) = self.nearest(now, wander)?;
+        let offset = belief.offset + belief.frequency * dt;
+        let deviation = belief.variance_after(dt).sqrt();
+        // What bounds the error is one measurement; what is told is a belief, which may pass beside it.
+        let beside = (offset - nearest.offset - belief.frequency * (now - nearest.at).to_seconds()).abs();
+        let ageing = peer_distance - nearest.peer_distance();
+        // The source may have lost its own source since: of its distance only the newest word counts.
+        Some(Estimate {
+            at: now,
+            offset,
+            offset_deviation: deviation.max(MIN_JITTER),
+            frequency: belief.frequency,
+            skew,
+            jitter: self.jitter(belief),
+            peer_distance: (peer_distance + beside).max(deviation),
+            root_distance: 0.5 * latest.root_delay + latest.root_dispersion,
+            root_delay: latest.root_delay + nearest.delay,
+            root_dispersion: latest.root_dispersion + nearest.dispersion + ageing + beside,
+            stratum: latest.stratum,
+            samples: self.kept.len(),
+            runs: belief.runs,
+            span: (latest.at - first.at).to_seconds(),
+            age: (now - latest.at).to_seconds().max(0.0),
+        })
+    }
+
+    fn latest(&self) -> Option<&Sample> {
+        self.kept.last().map(|kept| &kept.sample)
+    }
+}
+
+impl Belief {
+    /// Variance of the offset `dt` seconds after the newest sample.
+    fn variance_after(&self, dt: f64) -> f64 {
+        (self.xx + dt * (2.0 * self.xf + dt * self.ff) + self.walk * dt.abs().powi(3) / 3.0).max(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start() -> NtpTimestamp {
+        NtpTimestamp::from_bits(4_000_000_000 << 32)
+    }
+
+    fn sample(seconds: f64, offset: f64, delay: f64) -> Sample {
+        Sample {
+            at: start() + NtpDuration::from_seconds(seconds),
+            offset,
+            delay,
+            dispersion: 1e-7,
+            root_delay: 0.0,
+            root_dispersion: 0.0,
+            stratum: 1,
+        }
+    }
+
+    /// Deterministic noise in -1..1.
+    fn noise(n: i32) -> f64 {
+        (f64::from(n) * 12.9898).sin() * 43_758.547 % 1.0
+    }
+
+    #[test]
+    fn a_straight_clock_is_followed() {
+        let mut filter = Tracker::default();
+        for n in 0..40 {
+            let t = f64::from(n) * 16.0;
+            filter.handle_sample(sample(t, 0.1 + 25e-6 * t + 1e-5 * noise(n), 1e-3));
+        }
+        let now = start() + NtpDuration::from_seconds(640.0);
+        let estimate = filter.estimate(now).unwrap();
+        assert!((estimate.offset - (0.1 + 25e-6 * 640.0)).abs() < 1e-5, "{estimate:?}");
+        assert!((estimate.frequency - 25e-6).abs() < estimate.skew);
+    }
+
+    #[test]
+    fn a_bend_is_followed_within_a_few_samples() {
+        let mut filter = Tracker::default();
+        for n in 0..30 {
+            filter.handle_sample(sample(f64::from(n) * 16.0, 1e-7 * noise(n), 1e-3));
+        }
+        for n in 30..36 {
+            filter.handle_sample(sample(f64::from(n) * 16.0, 1e-5 * f64::from(n - 30) + 1e-7 * noise(n), 1e-3));
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(576.0)).unwrap();
+        assert!((estimate.frequency - 1e-5 / 16.0).abs() < 2e-8, "{estimate:?}");
+        assert!((estimate.offset - 6e-5).abs() < 1e-6, "{estimate:?}");
+    }
+
+    #[test]
+    fn long_delays_count_little() {
+        let mut filter = Tracker::default();
+        for n in 0..20 {
+            let late = if n % 4 == 0 { 0.02 } else { 0.0 };
+            filter.handle_sample(sample(f64::from(n) * 16.0, late / 2.0 + 1e-6 * noise(n), 1e-3 + late));
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(320.0)).unwrap();
+        assert!(estimate.offset.abs() < 3e-4, "{estimate:?}");
+    }
+
+    #[test]
+    fn a_shift_moves_what_is_stored() {
+        let mut filter = Tracker::default();
+        for n in 0..10 {
+            let t = f64::from(n) * 16.0;
+            filter.handle_sample(sample(t, 0.5 + 1e-5 * t, 1e-3));
+        }
+        let now = start() + NtpDuration::from_seconds(160.0);
+        let before = filter.estimate(now).unwrap();
+        let shift = Shift { from: now, offset: before.offset, rate: before.frequency };
+        filter.handle_shift(&shift);
+        let after = filter.estimate(shift.apply(now)).unwrap();
+        assert!(after.offset.abs() < 1e-9 && after.frequency.abs() < 1e-12, "{after:?}");
+        assert_eq!(after.samples, before.samples);
+    }
+
+    #[test]
+    fn the_newest_word_of_the_server_on_itself_counts() {
+        let mut filter = Tracker::default();
+        for n in 0..20 {
+            let root_dispersion = 1e-4 * f64::from(n);
+            // The first has the least delay and bounds the error against the server best.
+            let delay = if n == 0 { 1e-5 } else { 1e-3 };
+            filter.handle_sample(Sample {
+                root_dispersion,
+                root_delay: 0.01,
+                ..sample(f64::from(n) * 16.0, 0.0, delay)
+            });
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(304.0)).unwrap();
+        assert!(estimate.root_dispersion >= 1.9e-3 && estimate.root_distance >= 1.9e-3 + 0.005, "{estimate:?}");
+    }
+
+    #[test]
+    fn a_line_beside_the_best_measurement_is_not_trusted_more_than_that() {
+        let mut filter = Tracker::default();
+        for n in 0..30 {
+            // Nineteen of twenty came a longer way.
+            let far = n != 10;
+            let (offset, delay) = if far { (5e-3, 12e-3) } else { (0.0, 1e-3) };
+            filter.handle_sample(sample(f64::from(n) * 16.0, offset, delay));
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(480.0)).unwrap();
+        assert!(estimate.peer_distance >= estimate.offset.abs(), "the true offset is 0: {estimate:?}");
+    }
+
+    #[test]
+    fn it_is_told_once_how_much_to_remember() {
+        let mut filter = Tracker::with_memory(30, 20);
+        for n in 0..50 {
+            filter.handle_sample(sample(f64::from(n) * 16.0, 1e-7 * noise(n), 1e-3));
+        }
+        assert_eq!(filter.estimate(start() + NtpDuration::from_seconds(800.0)).unwrap().samples, 20);
+        filter.reset();
+        assert_eq!((filter.least, filter.most), (20, 20));
+    }
+
+    #[test]
+    fn a_longer_memory_that_was_asked_for_believes_in_less_wander() {
+        let walk = |least| {
+            let mut filter = Tracker::with_memory(least, MAX_SAMPLES);
+            for n in 0..60 {
+                let t = f64::from(n);
+                // A frequency that changes all the time, by little enough for no single sample to be strange.
+                filter.handle_sample(sample(
+                    t * 16.0,
+                    2e-8 * t * t + 1e-5 * noise(n),
+                    1e-3 + 2e-5 * (1.0 + noise(n + 7)),
+                ));
+            }
+            filter.belief.unwrap().1.walk.sqrt()
+        };
+        assert!(walk(60) < 0.1 * walk(1), "{} {}", walk(60), walk(1));
+    }
+
+    #[test]
+    fn one_sample_is_an_estimate_with_a_wide_margin() {
+        let mut filter = Tracker::default();
+        assert_eq!(filter.estimate(start()), None);
+        filter.handle_sample(sample(0.0, 2.5, 0.04));
+        let estimate = filter.estimate(start()).unwrap();
+        assert!((estimate.offset - 2.5).abs() < 1e-12 && estimate.peer_distance >= 0.02, "{estimate:?}");
+    }
+}
