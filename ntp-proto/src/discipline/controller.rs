@@ -45,7 +45,7 @@ const MEMORY: f64 = 3.0;
 /// A new frequency with a skew above this is not used, unless another limit is set.
 pub const MAX_UPDATE_SKEW: Rate = Rate::new(1e-3);
 /// An offset as large as its own deviation is made up for in this many update intervals.
-const CORRECTION_TIME_RATIO: f64 = 0.1;
+const CORRECTION_TIME_RATIO: f64 = 0.6;
 /// Shortest slew, in seconds.
 const MIN_SLEW_SECONDS: f64 = 1.0;
 /// Longest slew, in seconds.

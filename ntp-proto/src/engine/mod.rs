@@ -181,6 +181,8 @@ struct History {
     updates: u64,
     last: Option<Monotonic>,
     interval: f64,
+    /// What it usually is, in seconds.
+    usual_interval: f64,
     last_offset: f64,
     mean_square: Option<f64>,
     /// How well the last offset was known, in seconds.

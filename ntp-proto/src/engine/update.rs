@@ -26,6 +26,8 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(64);
 const MAX_KERNEL_ERROR: f64 = 16.0;
 /// Poll intervals without an update after which nothing that was learnt about the oscillator is relied on.
 const HOLDOVER_AFTER: u32 = 4;
+/// Weight of the newest update in the usual interval between updates: sources may answer one after the other.
+const INTERVAL_WEIGHT: f64 = 0.2;
 /// Weight of the newest update in the mean square of offsets.
 const MEAN_WEIGHT: f64 = 0.1;
 
@@ -130,7 +132,9 @@ impl Engine {
             return;
         }
         let interval = self.history.last.map_or(1.0, |last| now.monotonic.since(last).as_secs_f64());
-        let correction = self.discipline.handle_combined(combined, interval);
+        let usual = &mut self.history.usual_interval;
+        *usual += INTERVAL_WEIGHT * (interval - *usual);
+        let correction = self.discipline.handle_combined(combined, *usual);
         let shift = self.timeline.correct(now.clock, correction.offset, correction.frequency);
         for source in self.sources.values_mut() {
             source.handle_shift(&shift);

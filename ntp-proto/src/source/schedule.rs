@@ -24,8 +24,11 @@ const RATE_PENALTY: u32 = 4;
 const SURPRISE: f64 = 3.5;
 /// By how much less than the interval, in steps of it, must be worth waiting for it to be shortened.
 const HYSTERESIS: f64 = 0.25;
-/// Share of an interval by which it is varied, so that clients do not ask in step.
-const JITTER: f64 = 0.02;
+/// Share of an interval by which it is varied, so that neither clients nor the sources of one client ask in step.
+const JITTER: f64 = 0.05;
+/// Share of the first interval after a burst that chance may take away: bursts of all sources end together, and measurements
+/// spread over time say more than as many at once.
+const SPREAD: f64 = 0.5;
 
 /// When a source is asked several times in quick succession.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +60,8 @@ pub struct Schedule {
     bursts: Bursts,
     burst: Option<Burst>,
     next: Option<Monotonic>,
+    /// Chance, 0..1.
+    random: f64,
     /// The server does not want to be asked before.
     held: Option<Monotonic>,
 }
@@ -81,6 +86,7 @@ impl Schedule {
             bursts,
             burst: (bursts != Bursts::Never).then_some(Burst::default()),
             next: Some(first),
+            random: 0.0,
             held: None,
         }
     }
@@ -115,6 +121,7 @@ impl Schedule {
     /// A request goes out at `now`; `random` is uniform in 0..1. If `urgent`, a source that answered before has stopped,
     /// and the next request comes after the shortest interval.
     pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, urgent: bool) {
+        self.random = random;
         let interval = if urgent { self.shortest() } else { self.poll };
         let mut wait = interval.to_duration();
         // A server that asked for fewer requests gets them one by one.
@@ -149,7 +156,7 @@ impl Schedule {
             }
             self.burst = None;
             self.adapt(surprise, worth_waiting);
-            self.next = Some(now + self.poll.to_duration());
+            self.next = Some(now + self.poll.to_duration().mul_f64(1.0 - SPREAD * self.random));
             return;
         }
         let before = self.poll;
@@ -323,11 +330,11 @@ mod tests {
         let mut answered = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
         for _ in 0..4 {
             assert!(answered.in_burst());
-            answered.handle_request(start, 0.5, false);
-            assert!(answered.next().unwrap().since(start) <= Duration::from_secs(2));
+            answered.handle_request(start, 0.75, false);
+            assert!(answered.next().unwrap().since(start) <= Duration::from_millis(2_100));
             answered.handle_sample(start, None, Some(1.0));
         }
-        assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(64));
+        assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(40));
 
         let mut silent = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
         (0..8).for_each(|_| silent.handle_request(start, 0.5, false));

@@ -88,3 +88,28 @@ def config_text(s):
         out += [f"node{c}_delay{i} = {up}", f"node{i}_delay{c} = {down}"]
     out += [l.replace("{c}", str(c)) for l in s.get("extra", [])]
     return "\n".join(out) + "\n"
+
+# Scenarios that nothing was tuned for; chronyd's figures for them stand in chronyd.json as those of the others.
+def erlang(base, j, n):                # n exponential waits, standard deviation j
+    each = " ".join(["(exponential)"] * n)
+    return f"(+ {base:g} (* {j / n ** 0.5:g} (+ {each} 0.0)))"
+def spiky(expr, p, mean):
+    return f"(+ {expr} (* {mean:g} (exponential) {prob(p)}))"
+sc("mobile", desc="modem, 4 servers: +30 ms there, +40 ms back, bell-shaped 6 and 12 ms, 5 % spikes of 150 ms, 2 % loss, wander 5e-9, 24 h",
+   links=[link(lossy(spiky(erlang(b + 0.03, 6e-3, 2), 0.05, 0.15), 0.02),
+               lossy(spiky(erlang(b + 0.04, 12e-3, 2), 0.05, 0.15), 0.02)) for b in WANBASE],
+   freq=wander(-40e-6, 5e-9), offset=0.3, dur=D, settle=4 * H)
+sc("office", desc="LAN: 300us + 120us exp, 0.2 ppm cycle of 40 min, wander 2e-9, 24 h",
+   links=[link(jit(300e-6, 120e-6))], freq=wander(8e-6, 2e-9, "(* 2e-7 (sine 2400))"), offset=0.01, dur=D, settle=4 * H)
+sc("near-and-far", desc="one server 150us + 80us exp, three 12..25 ms + bell-shaped 2 ms, wander 2e-9, 24 h",
+   links=[link(jit(150e-6, 80e-6))] + [link(erlang(b, 2e-3, 2)) for b in WANBASE[1:]],
+   freq=wander(12e-6, 2e-9), offset=0.02, dur=D, settle=4 * H)
+sc("two-servers", desc="two servers with path errors of +1 and -1 ms, 600us exp, 24 h",
+   links=[link(jit(0.006, 6e-4), jit(0.004, 6e-4)), link(jit(0.010, 6e-4), jit(0.012, 6e-4))],
+   freq=wander(-15e-6, 1e-9), offset=0.02, dur=D, settle=4 * H)
+sc("loaded", desc="wan, bell-shaped 4 ms both ways, 10 % spikes of 20 ms, wander 2e-9, 24 h",
+   links=[link(spiky(erlang(b, 4e-3, 6), 0.1, 0.02)) for b in WANBASE],
+   freq=wander(30e-6, 2e-9), offset=0.02, dur=D, settle=4 * H)
+sc("swing", desc="wan, 3 ppm cycle of 12 h, 0.05 ppm cycle of 15 min, -2 ppm step at 50000 s, 24 h",
+   links=wan(1e-3), freq=wander(-5e-6, 1e-9, "(* 3e-6 (sine 43200))", "(* 5e-8 (sine 900))", fstep(50000, -2e-6)),
+   offset=0.02, dur=D, settle=4 * H)

@@ -119,9 +119,9 @@ fn runs(scenario: &Scenario, options: &Options, polls: (i8, i8), plot: Option<&P
 
 fn table(options: &Options, chronyd: &Value) -> Result<(), Box<dyn Error>> {
     println!(
-        "| scenario | RMS (range) | chronyd | ratio | p95, max | packets | chronyd | to 10 ms / 1 ms / 100 us | chronyd | bound broken |"
+        "| scenario | RMS (range) | chronyd | ratio | p95, max | rate, ppm | chronyd | packets | chronyd | to 10 ms / 1 ms / 100 us | chronyd | bound broken |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     let all: &[fn() -> Scenario] = if options.unseen { &UNSEEN } else { &SCENARIOS };
     let mut ratios = Vec::new();
     for scenario in all.iter().map(|make| make()) {
@@ -136,7 +136,7 @@ fn table(options: &Options, chronyd: &Value) -> Result<(), Box<dyn Error>> {
         let ratio = of(|s| s.rms) / their("rms");
         let range = scores.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), s| (low.min(s.rms), high.max(s.rms)));
         println!(
-            "| {} | {} ({} .. {}) | {} | {ratio:.2} | {:.2}, {:.2} | {:.0} | {:.0} | {:.0} / {:.0} / {:.0} | {:.0} / {:.0} / {:.0} | {} |",
+            "| {} | {} ({} .. {}) | {} | {ratio:.2} | {:.2}, {:.2} | {:.3} | {:.3} | {:.0} | {:.0} | {:.0} / {:.0} / {:.0} | {:.0} / {:.0} / {:.0} | {} |",
             scenario.name,
             si(of(|s| s.rms)),
             si(range.0),
@@ -144,6 +144,8 @@ fn table(options: &Options, chronyd: &Value) -> Result<(), Box<dyn Error>> {
             si(their("rms")),
             of(|s| s.p95) / their("p95"),
             of(|s| s.max) / their("max"),
+            of(|s| s.rate) * 1e6,
+            their("frms") * 1e6,
             of(|s| s.packets),
             their("pkts"),
             of(|s| s.to_10_ms),
