@@ -64,7 +64,7 @@ impl Noise {
 const WALKS: [f64; 8] = [1e-10, 3e-10, 1e-9, 3e-9, 1e-8, 3e-8, 1e-7, 3e-7];
 /// The walk of a quartz on its own in a room, and the standard deviation of its logarithm to base 10 among machines.
 const USUAL_WALK: f64 = 1e-9;
-const WALK_DECADES: f64 = 0.7;
+const WALK_DECADES: f64 = 0.5;
 /// Shapes of the queue that compete: the least [`Noise::gap`], as a multiple of the usual excess delay. Exponential; bell-shaped; one
 /// whose noise does not depend on the delay.
 const GAPS: [f64; 3] = [0.0, 0.6, 2.5];
@@ -82,6 +82,9 @@ const LEANS: [f64; 2] = [0.0, 0.25];
 const KNEE: f64 = 0.25;
 /// Squared error, relative to its expected variance, above which an observation is an outlier.
 const OUTLIER: f64 = 12.0;
+
+/// How much speaks against a change of the clock that its walk does not explain: minus the logarithm of its probability.
+const RARITY: f64 = 5.0;
 
 /// A model that was run over all points.
 struct Run {
@@ -143,7 +146,7 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
     let mut track = Track::begin(seen(first), frequency, lean);
     // The scale is known up to a scaled inverse chi-squared distribution, as is usual where it is part of the question.
     let (mut squares, mut freedom, mut logs) = (USUAL_WEIGHT * USUAL_SCALE, USUAL_WEIGHT, 0.0);
-    let (mut last, mut before, mut sign, mut runs) = (first.at, 0.0, 0.0, 1);
+    let (mut last, mut before, mut sign, mut runs, mut rarities) = (first.at, 0.0, 0.0, 1, 0.0);
     for point in rest {
         // A clock that was set back may have samples of one time after those of a later one.
         let dt = (point.at - last).max(0.0);
@@ -158,6 +161,7 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
         if is_outlier && (!is_explained || before * expected.error > 0.0) && dt > 0.0 {
             // No packet is off by more than half of what it took longer, and seldom twice in a row on the same side: the
             // clock itself does something else now.
+            rarities += 1.0;
             track.ff += (expected.error / dt).powi(2) / usual;
             track.xx += expected.error.powi(2) / usual;
             expected = track.expect(&seen);
@@ -175,7 +179,7 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
         }
         sign = if expected.error == 0.0 { sign } else { expected.error };
     }
-    let evidence = -0.5 * (freedom * (squares / freedom).ln() + logs);
+    let evidence = -0.5 * (freedom * (squares / freedom).ln() + logs) - RARITY * rarities;
     let is_sound = evidence.is_finite() && track.xx >= 0.0 && track.ff >= 0.0;
     is_sound.then_some(Run { track, evidence, scale: squares / freedom, walk, noise, runs })
 }

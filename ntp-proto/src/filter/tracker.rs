@@ -12,7 +12,13 @@ use crate::{
 };
 
 /// Most samples kept.
-pub(crate) const MAX_SAMPLES: usize = 64;
+pub(crate) const MAX_SAMPLES: usize = 256;
+/// Samples that are kept in any case.
+const MIN_SAMPLES: usize = 64;
+/// Samples by which it is seen how far they are apart.
+const FRESH: usize = 16;
+/// Times over which the filter averages that samples are kept.
+const MEMORIES: f64 = 3.0;
 /// Least jitter believed, in seconds.
 const MIN_JITTER: f64 = 1e-9;
 /// Least skew believed, s/s.
@@ -53,6 +59,13 @@ struct Kept {
     count: f64,
 }
 
+impl Kept {
+    /// Seconds from this one to a later one.
+    fn age(&self, later: &Sample) -> f64 {
+        (later.at - self.sample.at).to_seconds()
+    }
+}
+
 impl Default for Tracker {
     fn default() -> Self {
         Self::with_memory(0, MAX_SAMPLES)
@@ -84,6 +97,16 @@ impl Tracker {
     /// Deviation of a usual measurement, in seconds.
     fn jitter(&self, belief: &Belief) -> f64 {
         belief.noise.variance(self.usual_excess(self.least_delay())).sqrt().max(MIN_JITTER)
+    }
+
+    /// For how long back samples are of use, in seconds. Of samples `T` apart with deviation `r`, a filter for a walk of `q`
+    /// a second averages over about `(r² T / q²)^(1/4)` seconds.
+    fn memory(&self) -> Option<f64> {
+        let (_, belief) = self.belief.as_ref()?;
+        let fresh = &self.kept[self.kept.len().saturating_sub(FRESH)..];
+        #[expect(clippy::cast_precision_loss, reason = "at most some hundred")]
+        let spacing = fresh.first()?.age(&fresh.last()?.sample) / (fresh.len() as f64 - 1.0).max(1.0);
+        Some(MEMORIES * (belief.noise.variance(self.usual_excess(self.least_delay())) * spacing / belief.walk).powf(0.25))
     }
 
     /// Judges all models again.
@@ -156,9 +179,10 @@ impl Filter for Tracker {
     }
 
     fn handle_sample(&mut self, sample: Sample) {
-        if self.kept.len() >= self.most {
-            self.kept.remove(0);
-        }
+        let spare = self.kept.len().saturating_sub(MIN_SAMPLES);
+        let old = self.memory().map_or(0, |memory| self.kept.iter().take_while(|k| k.age(&sample) > memory).count());
+        let full = (self.kept.len() + 1).saturating_sub(self.most);
+        self.kept.drain(..full.max(old.min(spare)));
         self.kept.push(Kept { sample, weight: 1.0, count: 1.0 });
         self.think();
     }
