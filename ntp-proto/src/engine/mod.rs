@@ -141,6 +141,7 @@ pub enum Notice {
 pub struct Engine {
     select: SelectConfig,
     authentication_expected: bool,
+    expected_sources: Option<usize>,
     leaps: LeapRule,
     /// Sources of this stratum or above may serve no more than their own clocks.
     orphan_stratum: Option<u8>,
@@ -206,6 +207,7 @@ impl Engine {
         Self {
             select: config.select,
             authentication_expected: false,
+            expected_sources: None,
             leaps: LeapRule::new(config.pass_leap),
             orphan_stratum: None,
             held: false,
@@ -294,6 +296,12 @@ impl Engine {
             self.authentication_expected = expected;
             self.reselect(now, None);
         }
+    }
+
+    /// Says how many sources there will be once all names are resolved. From then on the first time is believed as soon as most
+    /// of them agree on it, without waiting for the bursts to end.
+    pub const fn expect_sources(&mut self, count: usize) {
+        self.expected_sources = Some(count);
     }
 
     /// Changes the limits of selection.

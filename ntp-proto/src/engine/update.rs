@@ -78,11 +78,15 @@ impl Engine {
             let SourceConfig { trust, options, .. } = s.config();
             s.schedule().next().is_some() && !options.noselect && votes(*trust, *options, authenticated, auth)
         };
+        let configured_voters = self.sources.values().filter(|s| is_voter(s)).count();
+        let starting = self.sources.values().any(|source| source.schedule().in_burst());
+        // Nobody knows whether that is all there are.
+        let expected = self.expected_sources.map_or(usize::MAX, |count| count.max(configured_voters));
         let circumstances = Circumstances {
             previous: self.selected,
-            starting: self.sources.values().any(|source| source.schedule().in_burst()),
+            starting: starting.then_some(expected),
             authenticated,
-            configured_voters: self.sources.values().filter(|s| is_voter(s)).count(),
+            configured_voters,
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
         };
         let selection = self.choose(&candidates, &circumstances);

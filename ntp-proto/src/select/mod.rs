@@ -93,8 +93,8 @@ pub struct Selection {
 pub struct Circumstances {
     /// The best source of last time.
     pub previous: Option<SourceId>,
-    /// Some source has not finished its first measurements.
-    pub starting: bool,
+    /// How many sources are expected in all, where some have not finished their first measurements.
+    pub starting: Option<usize>,
     /// Some source is authenticated, or trusted by option where that stands for it, whether or not it is among the
     /// candidates.
     pub authenticated: bool,
@@ -241,13 +241,14 @@ fn choose<'a>(
         (0..candidates.len()).filter(|&i| verdicts.get(i) == Some(&Verdict::Selected)).collect()
     };
     let all = agreeing(verdicts);
+    let agreed = all.iter().filter(|&i| voters.contains(i)).count();
     let missing = around.required_missing
         || candidates.iter().zip(verdicts.iter()).any(|(c, v)| c.options.require && *v != Verdict::Selected);
     let wanted = if missing {
         Some(Verdict::MissingRequired)
-    } else if all.iter().filter(|&i| voters.contains(i)).count() < needed(around, config) {
+    } else if agreed < needed(around, config) {
         Some(Verdict::TooFew)
-    } else if around.starting && around.previous.is_none() {
+    } else if around.previous.is_none() && around.starting.is_some_and(|expected| agreed <= expected / 2) {
         Some(Verdict::Waiting)
     } else {
         None
@@ -310,7 +311,7 @@ mod tests {
         let authenticated = candidates.iter().any(|c| is_vouched(c.trust, c.options, auth));
         let around = Circumstances {
             previous: None,
-            starting: false,
+            starting: None,
             authenticated,
             configured_voters: 0,
             required_missing: false,

@@ -230,6 +230,7 @@ impl Client {
         }
         let present = self.clock.now();
         self.engine.expect_authentication(present, authenticated);
+        self.engine.expect_sources(self.groups.values().map(|group| group.configured.count()).sum());
         self.hold();
     }
 

@@ -306,6 +306,7 @@ impl World {
         let now = now_of(&clock, self.monotonic());
         let mut engine = Engine::new(engine_config(&spec, self.start, self.random.seed()), now);
         engine.set_leap_table(now, spec.leap_table.clone());
+        engine.expect_sources(spec.sources.len());
         let mut sources = BTreeMap::new();
         for (index, source) in spec.sources.iter().enumerate() {
             let config = source_config(source);
