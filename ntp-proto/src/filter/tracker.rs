@@ -18,7 +18,7 @@ const MIN_SAMPLES: usize = 64;
 /// Samples by which it is seen how far they are apart.
 const FRESH: usize = 16;
 /// Times over which the filter averages that samples are kept.
-const MEMORIES: f64 = 3.0;
+const MEMORIES: f64 = 2.0;
 /// Least jitter believed, in seconds.
 const MIN_JITTER: f64 = 1e-9;
 /// Least skew believed, s/s.
@@ -31,7 +31,7 @@ const USUAL_EXCESS: f64 = 0.1;
 /// measurement.
 const WORTH: f64 = 4.0;
 /// What was learnt in so many seconds is good for one.
-const REACH: f64 = 5.0;
+const REACH: f64 = 4.0;
 /// Waits that are considered, log2 seconds, and how finely.
 const WAITS: (f64, f64) = (-6.0, 20.0);
 const WAIT_RESOLUTION: f64 = 0.05;
@@ -106,7 +106,10 @@ impl Tracker {
         let fresh = &self.kept[self.kept.len().saturating_sub(FRESH)..];
         #[expect(clippy::cast_precision_loss, reason = "at most some hundred")]
         let spacing = fresh.first()?.age(&fresh.last()?.sample) / (fresh.len() as f64 - 1.0).max(1.0);
-        Some(MEMORIES * (belief.noise.variance(self.usual_excess(self.least_delay())) * spacing / belief.walk).powf(0.25))
+        Some(
+            MEMORIES
+                * (belief.noise.variance(self.usual_excess(self.least_delay())) * spacing / belief.walk).powf(0.25),
+        )
     }
 
     /// Judges all models again.

@@ -38,45 +38,59 @@ impl Combined {
 }
 
 /// Weighs `best` and `others` together: offsets by the inverse of their variance, to which the variance of their ways is
-/// added, frequencies by the inverse of the squared skew. The error bound is that of the best source, and what lies
-/// between its offset and that of all.
+/// added, and less the farther they lie from what all say; frequencies by the inverse of the squared skew. The error bound is
+/// that of the best source, and what lies between its offset and that of all.
 pub(super) fn combine(best: &Candidate, others: &[&Candidate]) -> Combined {
-    let all = || core::iter::once(best).chain(others.iter().copied()).map(|candidate| &candidate.estimate);
-    let between = between(all());
-    let (mut weight, mut offset) = (0.0, 0.0);
+    let all: Vec<&Estimate> = core::iter::once(best).chain(others.iter().copied()).map(|c| &c.estimate).collect();
+    let (mut offset, mut weight) = (median(all.iter().map(|estimate| estimate.offset).collect()), 0.0);
+    for _ in 0..ROUNDS {
+        let between = between(&all, offset);
+        let mut sum = 0.0;
+        weight = 0.0;
+        for estimate in &all {
+            let variance = estimate.offset_deviation.powi(2) + between;
+            let distance = (estimate.offset - offset).powi(2) / variance;
+            let w = (FREEDOM + 1.0) / (FREEDOM + distance) / variance;
+            weight += w;
+            sum += w * estimate.offset;
+        }
+        offset = sum / weight;
+    }
     let (mut frequency_weight, mut frequency) = (0.0, 0.0);
-    for estimate in all() {
-        let w = 1.0 / (estimate.offset_deviation.powi(2) + between);
-        weight += w;
-        offset += w * estimate.offset;
+    for estimate in &all {
         let w = estimate.skew.max(f64::MIN_POSITIVE).powi(-2);
         frequency_weight += w;
         frequency += w * estimate.frequency;
     }
     Combined {
-        offset: offset / weight,
+        offset,
         offset_deviation: weight.sqrt().recip(),
         frequency: frequency / frequency_weight,
         skew: frequency_weight.sqrt().recip(),
         root_delay: best.estimate.root_delay,
-        root_dispersion: best.estimate.root_dispersion + (offset / weight - best.estimate.offset).abs(),
+        root_dispersion: best.estimate.root_dispersion + (offset - best.estimate.offset).abs(),
     }
 }
 
-/// Variance between the sources, in s²: by how much more they differ than each by itself is uncertain, since no way is
-/// exactly as long there as back. With it those that seem surest do not decide alone where they contradict each other.
-///
-/// DerSimonian and Laird, "Meta-analysis in clinical trials", Controlled Clinical Trials 7, 1986.
-fn between<'a>(all: impl Iterator<Item = &'a Estimate> + Clone) -> f64 {
-    let weight = |estimate: &Estimate| estimate.offset_deviation.powi(-2);
-    let total: f64 = all.clone().map(weight).sum();
-    let mean = all.clone().map(|e| weight(e) * e.offset).sum::<f64>() / total;
-    let squares: f64 = all.clone().map(|e| weight(e) * (e.offset - mean).powi(2)).sum();
-    let (mut count, mut second) = (0.0, 0.0);
-    for estimate in all {
-        count += 1.0;
-        second += weight(estimate).powi(2);
+/// Degrees of freedom of Student's distribution, by which the offsets of sources are taken to differ: one that contradicts the
+/// others counts little. Lange, Little, Taylor, "Robust Statistical Modeling Using the t Distribution", JASA 84, 1989.
+const FREEDOM: f64 = 4.0;
+/// Rounds in which the weights settle.
+const ROUNDS: usize = 5;
+/// Variance between the sources, in s²: by how much more most of them lie from `offset` than each by itself is uncertain, since
+/// no way is exactly as long there as back. With it those that seem surest do not decide alone where all contradict each
+/// other.
+fn between(all: &[&Estimate], offset: f64) -> f64 {
+    let excess = |estimate: &&Estimate| (estimate.offset - offset).powi(2) - estimate.offset_deviation.powi(2);
+    median(all.iter().map(excess).collect()).max(0.0)
+}
+
+/// The middle of some values; 0 of none.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let (low, high) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    match (values.get(low), values.get(high)) {
+        (Some(low), Some(high)) => f64::midpoint(*low, *high),
+        _ => 0.0,
     }
-    let left = total - second / total;
-    if left > 0.0 { ((squares - (count - 1.0)) / left).max(0.0) } else { 0.0 }
 }
