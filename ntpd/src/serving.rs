@@ -199,6 +199,20 @@ impl Serving {
         self.next_tending = now::monotonic();
     }
 
+    /// Changes who is answered, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if there are more rules than the server has room for; nothing has changed then.
+    pub fn set_access(&mut self, serve: &Serve, keys: &[SymmetricKey]) -> Result<(), StartError> {
+        let keyring = self.cookies.as_ref().map(CookieKeys::keyring).cloned();
+        let settings = Settings::from_config(serve, keys.to_vec()).map_err(StartError::new)?.with_keyring(keyring);
+        let settings = settings.with_client_log(self.clients.clone());
+        self.server.iter().for_each(|server| server.set(settings.clone()));
+        self.config = Some(serve.clone());
+        Ok(())
+    }
+
     fn commit_exchange(&mut self, prepared: Option<PreparedExchange>) {
         match (prepared, &self.exchange) {
             (Some(PreparedExchange { credentials, listeners, limits, .. }), Some(running)) => {

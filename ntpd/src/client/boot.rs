@@ -6,11 +6,11 @@ use std::{net::IpAddr, time::Duration};
 use ntp_proto::{
     bootstrap::{
         Alarm, Bootstrap, Chain, ClockFacts, Config as BootstrapConfig, Expected, Floor, Identity, Judgement, Output,
-        Present, Reading, Report, SeenServer, Signatures, Standing, State, Window,
+        Present, Reading, Report, SeenServer, Signatures, Standing, State, Window, between, resumed,
     },
     ids::SourceId,
     pool::{Leave, Name, PoolMode as _, auto::Route},
-    time::{Monotonic, UnixTime},
+    time::{Monotonic, NtpDuration, UnixTime},
 };
 
 use super::{
@@ -35,6 +35,8 @@ pub struct Known {
     pub distribution: Option<i64>,
     /// The last time that an earlier run verified, less its error bound, in Unix seconds.
     pub verified: Option<i64>,
+    /// When an earlier run last kept the clock, whoever it followed, in Unix seconds.
+    pub kept: Option<i64>,
 }
 
 /// The bootstrap, and what it is made of.
@@ -74,11 +76,14 @@ impl Boot {
     }
 
     fn make(&self, present: Present, synchronized: bool) -> Bootstrap {
-        let Known { clock, distribution, verified } = self.known;
-        let clock = ClockFacts { synchronized, ..clock };
+        let clock = ClockFacts { synchronized, ..self.known.clock };
         let FirstBoot { policy, single, min_agreeing } = self.settings;
-        let floor = Floor { build: BUILT.seconds, distribution, verified };
-        Bootstrap::new(BootstrapConfig { policy, floor, min_agreeing, single }, &clock, present)
+        Bootstrap::new(BootstrapConfig { policy, floor: self.floor(), min_agreeing, single }, &clock, present)
+    }
+
+    const fn floor(&self) -> Floor {
+        let Known { distribution, verified, .. } = self.known;
+        Floor { build: BUILT.seconds, distribution, verified }
     }
 
     /// Whether the clock must be left alone still.
@@ -180,7 +185,7 @@ impl Client {
     }
 
     /// The time believed in, whatever it is worth.
-    fn present(&mut self) -> Present {
+    pub(super) fn present(&mut self) -> Present {
         let present = self.clock.now();
         let clock = self.engine.map().apply(present.clock).to_unix(BUILT);
         Present { monotonic: present.monotonic, clock }
@@ -227,10 +232,28 @@ impl Client {
         if !self.boot.engaged {
             self.boot.bootstrap = None;
             self.disown();
+            self.resume();
         }
         let present = self.clock.now();
         self.engine.expect_authentication(present, authenticated);
         self.hold();
+    }
+
+    /// A clock that nothing has set goes on from where it was last kept, once, before sources set it.
+    fn resume(&mut self) {
+        let (now, present) = (self.clock.now(), self.present());
+        let kept = self.boot.known.kept.take();
+        if self.engine.tracking(now).updates > 0 {
+            return;
+        }
+        if let Some(at) = resumed(present.clock.seconds, &self.boot.floor(), &self.boot.known.clock, kept) {
+            let by = NtpDuration::from_seconds(between(present.clock, at));
+            tracing::warn!(
+                seconds = by.to_seconds(),
+                "nothing has set the clock; it is set forward to the hardware clock, or to when it was last kept"
+            );
+            self.engine.set_clock(now, by);
+        }
     }
 
     /// What nobody authenticates keeps the clock from now on: it is no more the one that was verified, neither in this run nor
@@ -350,7 +373,7 @@ impl Client {
         match output {
             Output::SetClock(by) => {
                 let why = match report.state {
-                    State::Unknown => "the clock is behind a time that has passed, which it is set to",
+                    State::Unknown => "the clock is behind a time that has passed, and is set forward",
                     State::Provisional | State::Verified => "a majority of the operators agrees on the time",
                 };
                 tracing::warn!(seconds = by.to_seconds(), "{why}");

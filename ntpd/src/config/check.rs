@@ -10,13 +10,14 @@ use std::{
 
 use ipnet::IpNet;
 use ntp_proto::{
+    discipline::LeapMode,
     server::{AccessTable, RateLimit},
     wire::mac::SymmetricKey,
 };
 
 use super::{
-    Added, ClockSettings, Config, LeapUse, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, clock, control, files,
-    keys, local, logging, observe,
+    Added, ClockSettings, Config, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, clock, control, files, keys, local,
+    logging, observe,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -199,9 +200,9 @@ fn serve(mut section: Section<'_>, clock: &ClockSettings) -> Serve {
 /// Only a list says in time when a second comes, and says the same all day.
 fn smear(section: &mut Section<'_>, clock: &ClockSettings) -> bool {
     let Some(Found { value: true, place }) = section.field("smear", values::boolean) else { return false };
-    if clock.leap_file.is_none() || clock.leap != LeapUse::System {
+    if clock.leap_file.is_none() || clock.leap == LeapMode::Ignore {
         let wrong = Wrong::new("leap seconds are spread by a list")
-            .accepted("beside `leap-file` in [clock], and `leap` = \"system\"");
+            .accepted("beside `leap-file` in [clock], where `leap` is not \"ignore\"");
         section.error(&place, "smear", wrong);
     }
     true

@@ -169,6 +169,12 @@ impl Plan {
         self.settings.iter().any(|known| known.table == table && known.key == key)
     }
 
+    /// What a key is set to, as it is written.
+    pub(super) fn value(&self, table: &str, key: &str) -> Option<&str> {
+        let setting = self.settings.iter().find(|known| known.table == table && known.key == key);
+        setting.map(|setting| setting.value.as_str())
+    }
+
     fn unset(&mut self, table: &str, key: &str) {
         self.settings.retain(|known| known.table != table || known.key != key);
     }

@@ -17,6 +17,7 @@ use super::{
     packet::{NULL_REPLY, Status},
     rows,
     table::{self, Entry},
+    tune,
 };
 use crate::{
     config::{AddFault, Added},
@@ -112,10 +113,10 @@ pub(super) fn answer(entry: &Entry, body: &[u8], host: &mut impl Host) -> Answer
     }
 }
 
-struct Asking<'a, H> {
-    entry: &'a Entry,
+pub(super) struct Asking<'a, H> {
+    pub(super) entry: &'a Entry,
     body: &'a [u8],
-    host: &'a mut H,
+    pub(super) host: &'a mut H,
 }
 
 /// A report of a kind.
@@ -190,6 +191,7 @@ impl<H: Host> Asking<'_, H> {
                 Address::Ip(_) => Err(Status::AccessDenied),
                 Address::Unspecified | Address::Id(_) => Err(Status::Invalid),
             },
+            _ if tune::is_known(self.entry) => self.tune(),
             _ => self.change(),
         }
     }
@@ -271,7 +273,7 @@ impl<H: Host> Asking<'_, H> {
         self.with(&ClientsData { table_size: size, next, count, clients })
     }
 
-    fn get<T: Field>(&mut self) -> Result<T, Status> {
+    pub(super) fn get<T: Field>(&mut self) -> Result<T, Status> {
         T::get(&mut &*self.body).ok_or(Status::BadLength)
     }
 
@@ -293,7 +295,7 @@ impl<H: Host> Asking<'_, H> {
     }
 
     /// The source with this address; of several the first.
-    fn by_address(&mut self, wanted: Address) -> Result<SourceName, Status> {
+    pub(super) fn by_address(&mut self, wanted: Address) -> Result<SourceName, Status> {
         let is_meant = |row: &SourceRow| wanted != Address::Unspecified && rows::address(&row.judged.source) == wanted;
         let found = self.sources()?.into_iter().find(is_meant);
         found.map(|row| row.judged.source).ok_or(Status::NoSuchSource)
