@@ -323,11 +323,12 @@ impl Daemon {
     }
 
     fn handle_watcher(&mut self, request: WebRequest) {
-        let counted = self.counted();
-        let about = self.watched.about(self.serving.certificate_expires());
-        let observed = self.watched.observed(self.client.status(&counted, about));
-        // Whoever asked may be gone.
-        let _ = request.send(observed);
+        let status = self.watched.recent().unwrap_or_else(|| {
+            let counted = self.counted();
+            let about = self.watched.about(self.serving.certificate_expires());
+            self.watched.keep(self.client.status(&counted, about))
+        });
+        self.watched.show(request, status);
     }
 
     fn counted(&self) -> Counted {
