@@ -152,6 +152,11 @@ impl Run {
             Announced::OnAWrongDate => NEW_YEAR - DAY - 2 * 3_600,
             Announced::ByFile | Announced::ByMajority | Announced::ByOneLiar => NEW_YEAR - 2 * 3_600,
         };
+        Self::starting_at(case, start)
+    }
+
+    /// In a world that begins then, in Unix seconds.
+    fn starting_at(case: &Case, start: i64) -> Self {
         let mut world = World::starting_at(1, seconds(start));
         let announcing = match case.announced {
             Announced::ByFile => 0,
@@ -192,8 +197,12 @@ impl Run {
 
     /// UTC goes on by `jump`, and the kernel with it where it was told.
     fn pass_midnight(&mut self, jump: i64) {
+        self.pass_midnight_at(MIDNIGHT, jump);
+    }
+
+    fn pass_midnight_at(&mut self, midnight: f64, jump: i64) {
         // A deleted second is the one before midnight.
-        self.world.run_until(if jump > 0 { MIDNIGHT - 1.0 } else { MIDNIGHT });
+        self.world.run_until(if jump > 0 { midnight - 1.0 } else { midnight });
         for source in &self.sources {
             let server = self.world.server_mut(source.server);
             #[expect(clippy::cast_precision_loss, reason = "a second")]
@@ -251,6 +260,48 @@ fn each_leap_second_is_made_as_it_is_to_be_and_no_other() {
         }
     }
     assert_eq!(cases, 96);
+}
+
+/// A client that is asked every ten minutes hears of no leap second, and of no jump: from noon to noon the time that it is told
+/// goes on evenly, through a leap second that the server's own clock makes.
+#[test]
+fn who_is_served_smeared_time_notices_no_leap_second() {
+    const HALF_DAY: f64 = 43_200.0;
+    for (spoken, mode) in [
+        (Leap::Insert, LeapMode::System),
+        (Leap::Insert, LeapMode::Step),
+        (Leap::Insert, LeapMode::Slew),
+        (Leap::Delete, LeapMode::System),
+        (Leap::Delete, LeapMode::Step),
+    ] {
+        let case = Case { spoken, mode, smears: true, announced: Announced::ByFile };
+        let jump = utc_jump(&case);
+        let start = NEW_YEAR - 13 * 3_600;
+        let mut run = Run::starting_at(&case, start);
+        let midnight = 13.0 * HOUR;
+        let mut heard: Vec<(f64, f64)> = Vec::new();
+        let mut at = HOUR / 2.0;
+        while at < midnight + HALF_DAY + HOUR {
+            let is_over = at > midnight;
+            if is_over && heard.last().is_some_and(|(last, _)| *last < midnight) {
+                run.pass_midnight_at(midnight, jump);
+            }
+            // What the time is ahead of an even count of seconds, which UTC is not.
+            let (leap, ahead) = run.reply(at, 0);
+            assert_eq!(leap, Leap::None, "{case:?}");
+            heard.push((at, ahead));
+            at += 600.0;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a second")]
+        let jump = jump as f64;
+        let (first, last) = (heard[0].1, heard[heard.len() - 1].1);
+        assert!(first.abs() < 1e-3 && (last - jump).abs() < 1e-3, "{first} {last} {case:?}");
+        for pair in heard.windows(2) {
+            let rate = (pair[1].1 - pair[0].1) / (pair[1].0 - pair[0].0);
+            // 11.6 ppm, and what the clock itself wanders.
+            assert!(rate.abs() < 13e-6 && rate * jump > -1.5e-6, "{rate} at {} in {case:?}", pair[1].0);
+        }
+    }
 }
 
 #[test]

@@ -16,8 +16,8 @@ use ntp_proto::{
 };
 
 use super::{
-    Added, ClockSettings, Config, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, clock, control, files, keys, local,
-    logging, observe,
+    Added, ClockSettings, Config, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, TrustSettings, clock, control,
+    files, keys, local, logging, observe,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -87,6 +87,11 @@ pub(super) fn check(
     // A second `remove` belongs to the file it stands in; what is left here is none.
     root.finish();
     (config, keys.unwrap_or_default())
+}
+
+/// Checks `[trust]` alone.
+pub(super) fn check_trust(table: Table, whole: &Place, report: &Report) -> TrustSettings {
+    trust::trust(Section::new(String::new(), whole.clone(), table, report).section("trust"))
 }
 
 /// Checks a file that may hold nothing but sources. Whether there are the keys that they name is not known here.

@@ -48,11 +48,12 @@ mod values;
 
 use crate::{log_files::LogFiles, observe::chronyc::Access};
 
+pub(crate) use local::{STRATA, local_time};
 pub(crate) use options::{DELAYS, DEVIATIONS, MAX_CORRECTION, RATIOS};
 
 pub use access::AccessChange;
 pub use amend::{AddFault, Added, Amendments};
-pub use files::{Origin, load, parse_sources, standard_exists};
+pub use files::{Origin, load, load_trust, parse_sources, standard_exists};
 pub(crate) use files::{SOURCE_DIRECTORIES, certificates, cookie_secrets, list, read_text};
 pub use problem::{Place, Problem, Problems, Wrong};
 pub(crate) use values::{show_duration, show_signed_seconds};

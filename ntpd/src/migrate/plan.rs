@@ -193,6 +193,9 @@ impl Plan {
         if self.directories.iter().any(|(known, _)| known == directory) {
             return;
         }
+        if SOURCE_DIRECTORIES.contains(&directory) {
+            return self.note(directive, &format!("{directory} is read by default"));
+        }
         if self.directories.len() + SOURCE_DIRECTORIES.len() >= MAX_SOURCE_DIRECTORIES {
             self.drop_part(directive, directory, format!("at most {MAX_SOURCE_DIRECTORIES} of these are possible"));
         } else {
@@ -264,7 +267,7 @@ impl Plan {
             out.comment(&["".to_owned()]);
             out.comment(block);
         }
-        if self.sources.iter().any(|source| source.protection == Protection::Plain) {
+        if self.sources.iter().any(Source::looks_for_nts) {
             out.comment(&["".to_owned()]);
             out.comment(&[
                 "Sources without `nts` are used with NTS where they offer it, and with plain NTP otherwise;".to_owned(),

@@ -1,6 +1,6 @@
 //! From a request to its answer.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use ntp_proto::{
     server::{ClientRow, LocalConfig},
@@ -11,7 +11,8 @@ use super::{
     add,
     bodies::{
         AuthData, BurstBody, CLIENTS, ClientEntry, ClientsBody, ClientsData, LocalBody, LocalBody45, LocalBody46,
-        MANUAL_ENTRIES, MakeStepBody, ManualEntry, ManualListData, SourceCount, SourceNameData, Subnet,
+        MANUAL_ENTRIES, MakeStepBody, ManualEntry, ManualListData, OldServerStatsData, SourceCount, SourceNameData,
+        Subnet,
     },
     codec::{Address, Field},
     packet::{NULL_REPLY, Status},
@@ -20,7 +21,7 @@ use super::{
     tune,
 };
 use crate::{
-    config::{AddFault, Added},
+    config::{AddFault, Added, STRATA, local_time},
     observe::{
         control::{
             Change, ControlError, ErrorKind, Reply, Show,
@@ -168,7 +169,7 @@ impl<H: Host> Asking<'_, H> {
             table::SERVERSTATS_4_3 => {
                 let report = report!(self, Show::ServerStats, ServerStats);
                 let commands = self.host.commands();
-                self.with(&rows::old_server_stats(&report, commands))
+                self.with(&OldServerStatsData::from(rows::server_stats(&report, commands)))
             }
             table::SOURCENAME | table::NTPDATA | table::NTPDATA_4_5 | table::AUTHDATA => self.of_one_source(),
             table::MANUAL_LIST => {
@@ -366,9 +367,9 @@ fn local(body: &LocalBody) -> Result<Option<LocalConfig>, Status> {
     if body.on == 0 {
         return Ok(None);
     }
-    let time = |seconds: f64| Duration::try_from_secs_f64(seconds).map_err(|_| Status::Failed);
+    let time = |seconds: f64| local_time(seconds).ok_or(Status::Failed);
     let distance = |seconds: f64| time(seconds).map(|time| NtpDuration::from_seconds(time.as_secs_f64()));
-    let stratum = u8::try_from(body.stratum).ok().filter(|stratum| (1..=15).contains(stratum));
+    let stratum = u8::try_from(body.stratum).ok().filter(|stratum| STRATA.contains(stratum));
     Ok(Some(LocalConfig {
         stratum: stratum.ok_or(Status::Failed)?,
         distance: distance(body.distance_seconds)?,
