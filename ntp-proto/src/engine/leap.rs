@@ -15,6 +15,9 @@ const DAY: i64 = 86_400;
 /// Seconds after it was due in which a leap second is still made; who sleeps longer measures anew.
 const LATEST: f64 = 64.0;
 
+/// Shortest time between two looks at whether it is due: what is left may be less than the monotonic clock can tell.
+const SHORTEST: Duration = Duration::from_micros(1);
+
 /// A leap second that is ours to make.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Due {
@@ -41,7 +44,7 @@ impl Engine {
             let midnight = (at.to_unix(self.era).seconds.div_euclid(DAY) + 1) * DAY;
             let seconds = if by > 0 { midnight - 1 } else { midnight };
             let begins = NtpTimestamp::from_unix(UnixTime { seconds, nanos: 0 });
-            let wait = Duration::try_from_secs_f64(begins.since(at).to_seconds()).unwrap_or_default();
+            let wait = Duration::try_from_secs_f64(begins.since(at).to_seconds()).unwrap_or_default().max(SHORTEST);
             Due { begins, at: now.monotonic + wait, by: NtpDuration::from_seconds(f64::from(by)) }
         });
     }

@@ -6,11 +6,11 @@ use std::{net::IpAddr, time::Duration};
 use ntp_proto::{
     bootstrap::{
         Alarm, Bootstrap, Chain, ClockFacts, Config as BootstrapConfig, Expected, Floor, Identity, Judgement, Output,
-        Present, Reading, Report, SeenServer, Signatures, Standing, State, Window, between, resumed,
+        Present, Reading, Report, SeenServer, Signatures, Standing, State, Window,
     },
     ids::SourceId,
     pool::{Leave, Name, PoolMode as _, auto::Route},
-    time::{Monotonic, NtpDuration, UnixTime},
+    time::{Monotonic, UnixTime},
 };
 
 use super::{
@@ -81,7 +81,7 @@ impl Boot {
         Bootstrap::new(BootstrapConfig { policy, floor: self.floor(), min_agreeing, single }, &clock, present)
     }
 
-    const fn floor(&self) -> Floor {
+    pub(super) const fn floor(&self) -> Floor {
         let Known { distribution, verified, .. } = self.known;
         Floor { build: BUILT.seconds, distribution, verified }
     }
@@ -237,23 +237,6 @@ impl Client {
         let present = self.clock.now();
         self.engine.expect_authentication(present, authenticated);
         self.hold();
-    }
-
-    /// A clock that nothing has set goes on from where it was last kept, once, before sources set it.
-    fn resume(&mut self) {
-        let (now, present) = (self.clock.now(), self.present());
-        let kept = self.boot.known.kept.take();
-        if self.engine.tracking(now).updates > 0 {
-            return;
-        }
-        if let Some(at) = resumed(present.clock.seconds, &self.boot.floor(), &self.boot.known.clock, kept) {
-            let by = NtpDuration::from_seconds(between(present.clock, at));
-            tracing::warn!(
-                seconds = by.to_seconds(),
-                "nothing has set the clock; it is set forward to the hardware clock, or to when it was last kept"
-            );
-            self.engine.set_clock(now, by);
-        }
     }
 
     /// What nobody authenticates keeps the clock from now on: it is no more the one that was verified, neither in this run nor

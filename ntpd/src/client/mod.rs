@@ -31,6 +31,7 @@ mod refused;
 mod renew;
 mod request;
 mod restore;
+mod resume;
 mod saved;
 mod steps;
 mod tell;

@@ -122,10 +122,7 @@ impl Client {
                 seconds = by.to_seconds(),
                 "somebody else made the clock jump; measuring anew. Find the program that sets it, and stop it"
             ),
-            Notice::LeapSecond(by) => {
-                let what = if by.to_seconds() < 0.0 { "inserted" } else { "deleted" };
-                tracing::info!("a leap second is {what}, by ourselves");
-            }
+            Notice::LeapSecond(by) => tracing::info!(seconds = by.to_seconds(), "clocks go on by a leap second"),
         }
     }
 }

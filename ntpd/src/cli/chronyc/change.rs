@@ -27,7 +27,7 @@ impl Session {
         if let Some(entry) = bare(name, arguments) {
             return Some(self.tell(&entry, &()));
         }
-        if let Some(outcome) = self.set(name, arguments) {
+        if let Some(outcome) = self.set(name, arguments).or_else(|| self.permit(name, arguments)) {
             return Some(outcome);
         }
         Some(match (name, arguments) {
@@ -68,19 +68,6 @@ impl Session {
                 }
                 Err(_) => Failure::Address.into(),
             },
-            ("allow" | "deny", words) => match access(name, words) {
-                Some((entry, body)) => self.tell(&entry, &body),
-                None => invalid(name),
-            },
-            ("selectopts", [text, words @ ..]) => match (host(text), select(words)) {
-                (None, _) => Failure::Address.into(),
-                (Some(address), Some((mask, options))) => {
-                    let address = Address::Ip(address);
-                    let body = SelectOptionsBody { address, reference_id: 0, mask, options };
-                    self.tell(&requests::SELECTOPTS, &body)
-                }
-                (Some(_), None) => invalid(name),
-            },
             ("delete", [text]) => match text.parse::<IpAddr>() {
                 Ok(address) => self.tell(&requests::DELETE, &Address::Ip(address)),
                 Err(_) => self.delete_named(text),
@@ -91,8 +78,7 @@ impl Session {
                 Err(option) => Outcome::Misused(format!("Invalid option `{option}` of the {kind}\n")),
             },
             (
-                "add" | "makestep" | "online" | "offline" | "burst" | "accheck" | "cmdaccheck" | "delete" | "reload"
-                | "selectopts",
+                "add" | "makestep" | "online" | "offline" | "burst" | "accheck" | "cmdaccheck" | "delete" | "reload",
                 _,
             ) => invalid(name),
             _ => return None,
@@ -135,6 +121,26 @@ impl Session {
         let (_, entry) = number.iter().find(named)?;
         let value = arguments.first().and_then(|text| text.parse::<f64>().ok());
         Some(value.map_or_else(|| invalid(name), |value| self.tell(entry, &value)))
+    }
+
+    /// Says who is served, and how a source may be used; `None` if there is nothing of this name.
+    fn permit(&mut self, name: &str, arguments: &[&str]) -> Option<Outcome> {
+        match (name, arguments) {
+            ("allow" | "deny", words) => {
+                Some(access(name, words).map_or_else(|| invalid(name), |(entry, body)| self.tell(&entry, &body)))
+            }
+            ("selectopts", [text, words @ ..]) => Some(match (host(text), select(words)) {
+                (None, _) => Failure::Address.into(),
+                (Some(address), Some((mask, options))) => {
+                    let address = Address::Ip(address);
+                    let body = SelectOptionsBody { address, reference_id: 0, mask, options };
+                    self.tell(&requests::SELECTOPTS, &body)
+                }
+                (Some(_), None) => invalid(name),
+            }),
+            ("selectopts", []) => Some(invalid(name)),
+            _ => None,
+        }
     }
 
     fn tell(&mut self, entry: &Entry, body: &impl Body) -> Outcome {
