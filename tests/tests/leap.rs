@@ -67,7 +67,7 @@ fn utc_jump(case: &Case) -> i64 {
     match case.spoken {
         Leap::Insert if is_true => -1,
         Leap::Delete if is_true => 1,
-        _ => 0,
+        Leap::Insert | Leap::Delete | Leap::None | Leap::Unsynchronized => 0,
     }
 }
 

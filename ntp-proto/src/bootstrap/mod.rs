@@ -114,7 +114,7 @@ impl Bootstrap {
             }
             None => judge(now, &config.floor, facts),
         };
-        let start = reading.unwrap_or(config.floor.latest());
+        let start = reading.unwrap_or_else(|| config.floor.latest());
         let mut outputs = VecDeque::new();
         if now < start {
             outputs.push_back(Output::SetClock(NtpDuration::from_seconds(between(present.clock, start))));

@@ -79,7 +79,7 @@ fn parse_select(words: &[&str]) -> Option<Tune> {
 /// What [`parse_tune`] reads.
 #[must_use]
 pub fn show_tune(tune: &Tune) -> String {
-    let ratio = |ratio: Option<f64>| ratio.map_or("off".to_owned(), |ratio| ratio.to_string());
+    let ratio = |ratio: Option<f64>| ratio.map_or_else(|| "off".to_owned(), |ratio| ratio.to_string());
     let with = |key: &str, value: &dyn Display| format!("{key} {value}");
     match tune {
         Tune::MinPoll(poll) => with("min-poll", &poll.log2_seconds()),
