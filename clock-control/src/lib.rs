@@ -14,6 +14,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod origin;
 mod precision;
+#[cfg(target_os = "linux")]
+mod rtc;
 mod sim;
 mod soft;
 mod sys;
@@ -21,7 +23,7 @@ mod sys;
 #[cfg(target_os = "linux")]
 pub use linux::{SystemClock, permitted};
 #[cfg(target_os = "linux")]
-pub use origin::{clock_facts, distribution_epoch};
+pub use origin::{clock_facts, distribution_epoch, hardware_clock};
 pub use precision::measure_precision;
 pub use sim::{FrequencyJump, Oscillator, SimClock, Temperature};
 pub use soft::SoftClock;

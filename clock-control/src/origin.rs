@@ -11,7 +11,10 @@ use std::{
 
 use ntp_proto::bootstrap::{ClockFacts, SetBy};
 
-use crate::sys::{self, Timex};
+use crate::{
+    rtc::{self, Zone},
+    sys::{self, Timex},
+};
 
 /// Furthest that the clock is from the hardware clock which set it, in seconds: that may run in any time zone, and there are
 /// those of UTC+14 and UTC-12.
@@ -45,6 +48,13 @@ pub fn distribution_epoch() -> Option<i64> {
     Machine::new(Path::new("/")).distribution_epoch()
 }
 
+/// What the hardware clock reads, in Unix seconds, if there is one that has the time.
+#[must_use]
+pub fn hardware_clock() -> Option<i64> {
+    let machine = Machine::new(Path::new("/"));
+    machine.hardware_clock().map(|(reading, _)| machine.utc(reading))
+}
+
 /// The files of a machine, below a folder.
 struct Machine<'r> {
     root: &'r Path,
@@ -71,7 +81,19 @@ impl<'r> Machine<'r> {
             Some((reading, device)) if is_near(reading, LOCAL_TIME) => {
                 SetBy::HardwareClock { voltage_low: File::open(device).is_ok_and(|device| sys::voltage_low(&device)) }
             }
-            Some(_) | None => SetBy::Nothing,
+            Some((reading, device)) => SetBy::Unread {
+                reading: self.utc(reading),
+                voltage_low: File::open(device).is_ok_and(|device| sys::voltage_low(&device)),
+            },
+            None => SetBy::Nothing,
+        }
+    }
+
+    /// What a hardware clock that reads this means, in Unix seconds.
+    fn utc(&self, reading: i64) -> i64 {
+        match rtc::zone(&fs::read_to_string(self.root.join("etc/adjtime")).unwrap_or_default()) {
+            Zone::Utc => reading,
+            Zone::Local => sys::local_to_utc(reading).unwrap_or(reading),
         }
     }
 
@@ -158,7 +180,7 @@ mod tests {
             // Local time of UTC+14.
             ("zone", "1800050400", good),
             // The battery is gone, and somebody has set the clock to a later date that has passed.
-            ("reset", "946684900", SetBy::Nothing),
+            ("reset", "946684900", SetBy::Unread { reading: 946_684_900, voltage_low: false }),
             ("broken", "", SetBy::Nothing),
         ] {
             let file = ("sys/class/rtc/rtc0/since_epoch", reading.to_owned());
@@ -175,7 +197,7 @@ mod tests {
             ("sys/class/rtc/rtc1/hctosys", "1\n".to_owned()),
         ];
         assert_eq!(set_by("two", &files), SetBy::HardwareClock { voltage_low: false });
-        assert_eq!(set_by("first", &files[..3]), SetBy::Nothing);
+        assert_eq!(set_by("first", &files[..3]), SetBy::Unread { reading: 946_684_900, voltage_low: false });
     }
 
     #[test]
@@ -203,6 +225,7 @@ mod tests {
     fn this_machine_can_be_asked() {
         // What it says depends on the machine; that it says it, and changes nothing, does not.
         let facts = clock_facts(0);
-        assert!(!facts.restored && facts.set_by == SetBy::Nothing, "no clock of this century is near 1970: {facts:?}");
+        let is_set = matches!(facts.set_by, SetBy::HardwareClock { .. } | SetBy::Host);
+        assert!(!facts.restored && !is_set, "no clock of this century is near 1970: {facts:?}");
     }
 }

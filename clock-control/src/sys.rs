@@ -101,6 +101,23 @@ pub(crate) fn device_clock(device: &File) -> io::Result<i64> {
     Ok(widen(unsafe { raw.assume_init() }.tv_sec))
 }
 
+/// Unix seconds of a local time, which is given as if it were UTC. `None` if the C library knows no such time.
+pub(crate) fn local_to_utc(local: i64) -> Option<i64> {
+    let seconds = libc::time_t::try_from(local).ok()?;
+    let mut fields = MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: both pointers are to live values; the call reads the first and fills the second.
+    if unsafe { libc::gmtime_r(&raw const seconds, fields.as_mut_ptr()) }.is_null() {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it has filled the structure.
+    let mut fields = unsafe { fields.assume_init() };
+    // Whether summer time is in force follows from the date (mktime(3)).
+    fields.tm_isdst = -1;
+    // SAFETY: the pointer is to a live `tm`, which the call reads and normalizes.
+    let utc = widen(unsafe { libc::mktime(&raw mut fields) });
+    (utc != -1).then_some(utc)
+}
+
 /// `RTC_VL_READ` of linux/rtc.h: `_IOR('p', 0x13, unsigned int)`.
 const RTC_VL_READ: libc::Ioctl = libc::_IOR::<libc::c_uint>(b'p' as u32, 0x13);
 

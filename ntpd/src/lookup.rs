@@ -176,15 +176,14 @@ pub enum Offer {
 /// What is wrong with the configuration named.
 pub fn settings(file: Option<&Path>) -> Result<(TrustSettings, Option<String>), config::Problems> {
     match file {
-        Some(file) => Ok((config::load(&Origin::File(file.to_owned()))?.config.trust, None)),
-        None => Ok(usual(config::load(&Origin::Standard), config::standard_exists())),
+        Some(file) => Ok((config::load_trust(&Origin::File(file.to_owned()))?, None)),
+        None => Ok(usual(config::load_trust(&Origin::Standard), config::standard_exists())),
     }
 }
 
-fn usual(loaded: Result<config::Loaded, config::Problems>, exists: bool) -> (TrustSettings, Option<String>) {
+fn usual(loaded: Result<TrustSettings, config::Problems>, exists: bool) -> (TrustSettings, Option<String>) {
     match loaded {
-        Ok(loaded) => (loaded.config.trust, None),
-        // Only root may read all that it refers to.
+        Ok(trust) => (trust, None),
         Err(problems) => {
             let note = || format!("[trust] of the configuration is not used, but its defaults:\n{problems}");
             (TrustSettings::default(), exists.then(note))
@@ -443,7 +442,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let file = folder.path().join("ntpd.toml");
             std::fs::write(&file, text).unwrap();
-            config::load(&Origin::File(file))
+            config::load_trust(&Origin::File(file))
         };
         let good = "[[server]]\naddress = \"192.0.2.1\"\n[trust]\nresolver = \"192.0.2.53\"\n";
         let (settings, note) = usual(load(good), true);
@@ -453,6 +452,10 @@ mod tests {
         assert_eq!(settings, TrustSettings::default());
         assert!(note.unwrap().contains("trust.resolvr: unknown key"));
         assert_eq!(usual(bad(), false), (TrustSettings::default(), None), "a machine without the daemon");
+        // Of the server's key nothing is to be known by those who ask.
+        let server = "[serve.nts]\ncertificate = \"/nonexistent/chain\"\nprivate-key = \"/nonexistent/key\"\n";
+        let (settings, note) = usual(load(&[good, server].concat()), true);
+        assert_eq!((settings.resolvers.len(), note), (1, None));
     }
 
     #[test]

@@ -34,6 +34,8 @@ pub struct Serving {
     server: Option<Server>,
     clients: Option<Arc<ClientLog>>,
     exchange: Option<KeServer>,
+    /// What servers counted that were replaced: a reload does not begin to count anew.
+    ended: (ServerCounters, KeCounters),
     next_tending: Monotonic,
 }
 
@@ -79,6 +81,7 @@ impl Serving {
             server: None,
             clients: None,
             exchange: None,
+            ended: Default::default(),
             next_tending,
         };
         let prepared = serving.prepare(config, keys)?;
@@ -178,11 +181,15 @@ impl Serving {
         if cookies.is_some() {
             self.cookies = cookies;
         }
-        match (server, settings) {
-            (Some(server), _) => self.server = Some(server.start()),
-            (None, Some(settings)) => self.server.iter().for_each(|server| server.set(settings.clone())),
-            (None, None) => self.server = None,
-        }
+        let old = match (server, settings) {
+            (Some(server), _) => self.server.replace(server.start()),
+            (None, Some(settings)) => {
+                self.server.iter().for_each(|server| server.set(settings.clone()));
+                None
+            }
+            (None, None) => self.server.take(),
+        };
+        old.into_iter().for_each(|old| self.ended.0.add(&old.stop()));
         self.commit_exchange(exchange);
         self.exchange.iter().for_each(|exchange| exchange.set_client_log(self.clients.clone()));
         self.spread_keyring();
@@ -197,6 +204,20 @@ impl Serving {
         }
         self.config = config;
         self.next_tending = now::monotonic();
+    }
+
+    /// Changes who is answered, and nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`] if there are more rules than the server has room for; nothing has changed then.
+    pub fn set_access(&mut self, serve: &Serve, keys: &[SymmetricKey]) -> Result<(), StartError> {
+        let keyring = self.cookies.as_ref().map(CookieKeys::keyring).cloned();
+        let settings = Settings::from_config(serve, keys.to_vec()).map_err(StartError::new)?.with_keyring(keyring);
+        let settings = settings.with_client_log(self.clients.clone());
+        self.server.iter().for_each(|server| server.set(settings.clone()));
+        self.config = Some(serve.clone());
+        Ok(())
     }
 
     fn commit_exchange(&mut self, prepared: Option<PreparedExchange>) {
@@ -216,6 +237,7 @@ impl Serving {
             (Some(PreparedExchange { listeners: None, .. }), None) => {}
             (None, _) => {
                 if let Some(running) = self.exchange.take() {
+                    self.ended.1 = sum(self.ended.1, counted(&running));
                     running.retire();
                 }
                 self.cookies = None;
@@ -288,7 +310,9 @@ impl Serving {
     /// What the NTP server has counted.
     #[must_use]
     pub fn counters(&self) -> Option<ServerCounters> {
-        self.server.as_ref().map(Server::counters)
+        let mut counters = self.server.as_ref()?.counters();
+        counters.add(&self.ended.0);
+        Some(counters)
     }
 
     /// Who was served, if note is taken of that.
@@ -300,14 +324,7 @@ impl Serving {
     /// What the key-exchange server has counted.
     #[must_use]
     pub fn key_exchange_counters(&self) -> Option<KeCounters> {
-        let counters = self.exchange.as_ref()?.counters();
-        Some(KeCounters {
-            accepted: counters.accepted,
-            refused: counters.refused_peer + counters.refused_full + counters.refused_busy + counters.evicted,
-            failed: counters.failed_handshake + counters.failed_request,
-            completed: counters.completed,
-            pool_requests: counters.pool_requests,
-        })
+        Some(sum(self.ended.1, counted(self.exchange.as_ref()?)))
     }
 
     /// Stops serving.
@@ -316,6 +333,28 @@ impl Serving {
         if let Some(server) = self.server.take() {
             server.stop();
         }
+    }
+}
+
+/// What a server of key exchanges has counted.
+fn counted(server: &KeServer) -> KeCounters {
+    let counters = server.counters();
+    KeCounters {
+        accepted: counters.accepted,
+        refused: counters.refused_peer + counters.refused_full + counters.refused_busy + counters.evicted,
+        failed: counters.failed_handshake + counters.failed_request,
+        completed: counters.completed,
+        pool_requests: counters.pool_requests,
+    }
+}
+
+const fn sum(one: KeCounters, other: KeCounters) -> KeCounters {
+    KeCounters {
+        accepted: one.accepted + other.accepted,
+        refused: one.refused + other.refused,
+        failed: one.failed + other.failed,
+        completed: one.completed + other.completed,
+        pool_requests: one.pool_requests + other.pool_requests,
     }
 }
 

@@ -44,7 +44,10 @@ impl SourceFiles {
         let mut names = BTreeSet::new();
         for directory in directories {
             let paths = config::list(directory, &["toml", "sources"]).unwrap_or_else(|error: io::Error| {
-                complaints.push(format!("{}: cannot read this directory: {error}", directory.display()));
+                complaints.push(format!(
+                    "{}: cannot read this directory: {error}; sources that came from it before stay",
+                    directory.display()
+                ));
                 let known = before.iter().map(|(path, _)| path).filter(|path| path.parent() == Some(directory));
                 known.cloned().collect()
             });

@@ -2,7 +2,9 @@
 
 use std::{fmt, net::IpAddr, path::Path, process::ExitCode, sync::Arc};
 
-use clock_control::{SoftClock, SystemClock, clock_facts, distribution_epoch, measure_precision, permitted};
+use clock_control::{
+    SoftClock, SystemClock, clock_facts, distribution_epoch, hardware_clock, measure_precision, permitted,
+};
 use ntp_proto::{bootstrap::ClockFacts, wire::mac::SymmetricKey};
 use tokio::{
     runtime::{Builder, Runtime},
@@ -16,7 +18,7 @@ use crate::{
     cli::{FAILED, GIVEN_UP},
     client::{BUILT, Client, Counted, Known, Parts},
     clock::LocalClock,
-    config::{AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
+    config::{AccessChange, AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
     ke::connect::KeyExchanger,
     log, now,
     observe::{
@@ -32,7 +34,7 @@ use crate::{
     serve::{ClientLog, StatusCell},
     serving::Serving,
     source_files::SourceFiles,
-    state::{LastTime, StateDirectory},
+    state::{Drift, LastTime, StateDirectory},
 };
 
 mod reload;
@@ -117,6 +119,7 @@ pub fn known(state: Option<&StateDirectory>) -> Known {
         clock: ClockFacts { verified, ..clock_facts(now::unix().seconds) },
         distribution: distribution_epoch(),
         verified: last.map(|last| last.time().seconds),
+        kept: state.and_then(StateDirectory::saved_at::<Drift>),
     }
 }
 
@@ -210,6 +213,9 @@ impl Daemon {
             .ok()
             .map(Arc::new);
         let known = known(state.as_deref());
+        if let Some(reading) = hardware_clock() {
+            tracing::info!(seconds = reading - now::unix().seconds, "the hardware clock is ahead of the clock");
+        }
         // Everything else is opened by the user that will have to open it again at a reload.
         let dropped = privilege::drop(!no_clock, |uid, gid| {
             state.iter().for_each(|state| state.give_to(uid, gid));
@@ -317,11 +323,12 @@ impl Daemon {
     }
 
     fn handle_watcher(&mut self, request: WebRequest) {
-        let counted = self.counted();
-        let about = self.watched.about(self.serving.certificate_expires());
-        let observed = self.watched.observed(self.client.status(&counted, about));
-        // Whoever asked may be gone.
-        let _ = request.send(observed);
+        let status = self.watched.recent().unwrap_or_else(|| {
+            let counted = self.counted();
+            let about = self.watched.about(self.serving.certificate_expires());
+            self.watched.keep(self.client.status(&counted, about))
+        });
+        self.watched.show(request, status);
     }
 
     fn counted(&self) -> Counted {
@@ -356,6 +363,10 @@ impl Daemon {
             }
             Change::Rekey if self.serving.rekey() => done("cookies are made with a new key"),
             Change::Rekey => failed("NTS is not served, or with shared cookie keys, which follow the time".into()),
+            Change::Access(access) => match self.change_access(access) {
+                Ok(()) => done("done"),
+                Err(error) => failed(error.to_string()),
+            },
             Change::Shutdown => {
                 self.ending = true;
                 done("ending")
@@ -364,6 +375,7 @@ impl Daemon {
             | Change::Steps { .. }
             | Change::MaxUpdateSkew(_)
             | Change::Local(_)
+            | Change::Tune { .. }
             | Change::CycleLogs
             | Change::Burst { .. }
             | Change::Online { .. }
@@ -374,6 +386,20 @@ impl Daemon {
             | Change::ResetFloor
             | Change::PoolsForget { .. } => self.client.change(change).and_then(|()| done("done")),
         }
+    }
+}
+
+impl Daemon {
+    /// Changes who is served, until the configuration is read again.
+    fn change_access(&mut self, change: &AccessChange) -> Result<(), StartError> {
+        let Some(serve) = &self.config.serve else {
+            return Err(StartError("nothing is served; [serve] of the configuration says what is".into()));
+        };
+        let mut serve = serve.clone();
+        serve.change_access(change).map_err(StartError::new)?;
+        self.serving.set_access(&serve, &self.keys)?;
+        self.config.serve = Some(serve);
+        Ok(())
     }
 }
 

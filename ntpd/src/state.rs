@@ -14,6 +14,7 @@ use std::{
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use nix::{
@@ -183,6 +184,13 @@ impl StateDirectory {
             Ok(value) => Recovered { value, complaint: None },
             Err(fault) => Recovered { value: None, complaint: Some(self.error::<T>(fault)) },
         }
+    }
+
+    /// When a record was last saved by the clock of that time, in Unix seconds.
+    #[must_use]
+    pub fn saved_at<T: Record>(&self) -> Option<i64> {
+        let modified = self.open_record(T::KIND).and_then(|file| file.metadata()?.modified()).ok()?;
+        i64::try_from(modified.duration_since(UNIX_EPOCH).ok()?.as_secs()).ok()
     }
 
     fn recover<T: Record>(&self) -> Recovered<T> {

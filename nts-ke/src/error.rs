@@ -177,6 +177,8 @@ pub enum TlsFault {
         /// It is this late at least.
         floor: UnixTime,
     },
+    /// A certificate of the chain ends before it begins: it is malformed, and valid at no time.
+    NeverValid,
     /// The certificate is for other names.
     WrongName {
         /// The name it should be for.
@@ -228,6 +230,7 @@ impl fmt::Display for TlsFault {
             Self::ExpiredAtFloor { not_after, floor } => {
                 write!(f, "certificate expired on {}, and it is {} at least", Utc(*not_after), Utc(*floor))
             }
+            Self::NeverValid => f.write_str("certificate ends before it begins, so it is malformed and never valid"),
             Self::WrongName { expected, presented } => {
                 write!(f, "certificate is not for {expected} but for {}", presented.join(", "))
             }

@@ -72,6 +72,9 @@ impl Judge {
             return self.at(presented, now.max(floor));
         }
         let own = Validity::of(presented.end_entity).ok_or(CertificateError::BadEncoding)?.window();
+        if own.not_after < own.not_before {
+            return Err(CertificateError::Expired.into());
+        }
         if own.not_after < floor {
             let (time, not_after) = (to_pki(floor), to_pki(own.not_after));
             return Err(CertificateError::ExpiredContext { time, not_after }.into());
@@ -234,6 +237,8 @@ pub(crate) fn certificate_fault(error: &CertificateError, judgement: Judgement) 
         CertificateError::ExpiredContext { time, not_after } => {
             TlsFault::Expired { not_after: from_pki(*not_after), judged_at: judged_at(time) }
         }
+        // The library's word for a life that ends before it begins; what has expired at a time comes with that.
+        CertificateError::Expired => TlsFault::NeverValid,
         CertificateError::NotValidYetContext { time, not_before } => {
             TlsFault::NotYetValid { not_before: from_pki(*not_before), judged_at: judged_at(time) }
         }

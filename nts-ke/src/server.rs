@@ -142,6 +142,9 @@ impl ServerConfig {
         let validity = chain.first().and_then(Validity::of).ok_or(InvalidPair::NoCertificate)?;
         if let Some(judged_at) = judged_at {
             let Validity { not_before, not_after } = validity;
+            if not_after < not_before {
+                return Err(InvalidPair::Expired(TlsFault::NeverValid));
+            }
             if judged_at > not_after {
                 return Err(InvalidPair::Expired(TlsFault::Expired { not_after, judged_at }));
             }

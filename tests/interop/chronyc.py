@@ -25,7 +25,9 @@ SHOWN = [
 CHANGES = [
     "makestep", "burst 2/4", "burst 1/2 {server}", "offline {server}", "online", "online 255.255.255.0/{net}",
     "offline 192.0.2.9", "onoffline", "refresh", "reselect", "rekey", "reload sources", "cyclelogs", "dump",
-    "maxdelay {server} 1",
+    "maxdelay {server} 1", "maxdelayratio {server} 2", "maxdelaydevratio {server} 10", "minpoll {server} 1",
+    "maxpoll {server} 2", "polltarget {server} 8", "minstratum {server} 0", "minpoll 192.0.2.9 4", "minpoll {server} 99", "allow 192.0.2.0/24",
+    "deny all 192.0.2.0/24", "allow 192.0.2.0/33",
 ]
 
 
@@ -41,6 +43,9 @@ max-poll = 1
 [[server]]
 address = "nowhere.invalid"
 nts = "off"
+[serve]
+listen = ["127.0.0.1:1123"]
+allow = ["127.0.0.1/32"]
 """
     process = ours(lab.a, text, "watched", control)
     process.local = lab.dir / "run/chronyd.sock"
@@ -108,6 +113,13 @@ def columns_are_chronycs_to_the_letter(lab):
             expect(alike and theirs.returncode == own.returncode, command, theirs.stdout, own.stdout)
 
 
+def refusals(tell, server):
+    """Replies that came and were not used."""
+    text = tell("ntpdata", server).stdout
+    count = lambda what: int(re.search(rf"Total {what} RX *: (\d+)", text)[1])
+    return count("valid") - count("good")
+
+
 @case
 def changes_change_what_they_say(lab):
     process = daemon(lab)
@@ -132,6 +144,29 @@ def changes_change_what_they_say(lab):
     expect(lab.b.v6 not in tell("sources").stdout, "delete")
     told("delete", lab.b.v4)
     expect(lab.b.v4 not in tell("sources").stdout, "delete of what the file names")
+    told("add", "server", lab.b.v4, "minpoll", "2", "maxpoll", "4")
+    row = lambda kind: next((line.split(",") for line in tell("-c", kind).stdout.splitlines() if lab.b.v4 in line), [])
+    wait_for("the server with its options", lambda: row("sources")[4:5] == ["2"])
+    told("minpoll", lab.b.v4, "3")
+    expect(row("sources")[4] == "3", "minpoll", row("sources"))
+    told("maxpoll", lab.b.v4, "1")
+    expect(row("sources")[4] == "1", "maxpoll", row("sources"))
+    # Debian 12 has no such command yet.
+    select = lambda *words: ask(lab, own_chronyc(lab), process.local, "selectopts", *words).stdout
+    expect(select("192.0.2.9", "+prefer") == "503 No such source\n", "selectopts of nobody")
+    expect(select(lab.b.v4, "+noselect") == "200 OK\n", "selectopts")
+    expect(row("selectdata")[3] == "N" and row("selectdata")[0] == "N", "selectopts", row("selectdata"))
+    expect(select(lab.b.v4, "-noselect", "+prefer") == "200 OK\n", "selectopts")
+    expect(row("selectdata")[3:5] == ["-", "P"], "selectopts", row("selectdata"))
+    told("minstratum", lab.b.v4, "7")
+    told("maxdelay", lab.b.v4, "0.000002")
+    wait_for("samples that come too late", lambda: refusals(tell, lab.b.v4) > 0)
+    check = lambda: tell("accheck", "192.0.2.1").stdout
+    expect(check() == "209 Access denied\n", "accheck", check())
+    told("allow", "192.0.2.0/24")
+    expect(check() == "208 Access allowed\n", "allow", check())
+    told("deny", "all", "192.0.0.0/16")
+    expect(check() == "209 Access denied\n", "deny", check())
     told("shutdown")
     wait_for("the end of the daemon", lambda: process.poll() is not None)
     expect(process.returncode == 0 and not process.local.exists(), "the end", process.returncode)

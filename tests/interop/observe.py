@@ -218,7 +218,9 @@ class Terminal:
 def the_live_view_fits_the_window_and_leaves_it_clean(lab):
     process = daemon(lab)
     typed = lambda keys: lambda window: os.write(window.parent, keys)
-    for how in (typed(b"q"), typed(b"\x03"), lambda window: window.process.send_signal(signal.SIGTERM)):
+    sent = lambda which: lambda window: window.process.send_signal(which)
+    signals = [sent(which) for which in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)]
+    for how in (typed(b"q"), typed(b"\x03"), *signals):
         window = Terminal(lab.a, process, "--interval", "0.5")
         window.read(lambda _: len(window.pictures()) >= 3)
         expect(window.seen.startswith("\x1b[?1049h\x1b[?25l"), "a screen of its own", window.seen[:100])

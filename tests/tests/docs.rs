@@ -67,6 +67,45 @@ fn links_between_documents_lead_somewhere() {
     }
 }
 
+/// The anchors that headings of a document have, as GitHub and others make them: lower case, without punctuation, with hyphens for
+/// spaces; a second heading of one name has a number.
+fn anchors(text: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    let mut is_code = false;
+    for line in text.lines() {
+        is_code ^= line.trim_start().starts_with("```");
+        let title = line.trim_start_matches('#');
+        if is_code || title.len() == line.len() || !title.starts_with(' ') {
+            continue;
+        }
+        let kept = title.trim().to_lowercase();
+        let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let anchor: String = kept.map(|c| if c == ' ' { '-' } else { c }).collect();
+        let before = found.iter().filter(|known| **known == anchor).count();
+        found.push(if before == 0 { anchor } else { format!("{anchor}-{before}") });
+    }
+    found
+}
+
+#[test]
+fn anchors_of_links_are_those_of_headings() {
+    let example = "# One `two`, three\n```\n# no heading\n```\n## A-b_c\n## A-b_c\n#none\n";
+    assert_eq!(anchors(example), ["one-two-three", "a-b_c", "a-b_c-1"]);
+    let mut checked = 0;
+    for name in documents() {
+        let file = root().join(&name);
+        let text = fs::read_to_string(&file).expect(&name);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((page, anchor)) = link.split_once('#').filter(|_| !link.contains("://")) else { continue };
+            let page = if page.is_empty() { file.clone() } else { file.parent().expect("a folder").join(page) };
+            let known = anchors(&fs::read_to_string(&page).expect(link));
+            assert!(known.iter().any(|known| known == anchor), "{name} links to {link}; there are {known:?}");
+            checked += 1;
+        }
+    }
+    assert!(checked >= 10, "{checked} links have anchors");
+}
+
 #[test]
 fn limits_are_those_of_the_code_and_are_tested() {
     let read = |name: &str| fs::read_to_string(root().join(name)).expect(name);

@@ -59,6 +59,14 @@ pub enum SetBy {
     },
     /// The machine that this one is a guest of (`ptp_kvm`, `vmclock`).
     Host,
+    /// Nothing, though there is a hardware clock: its driver came too late for the kernel to set the clock by it, or somebody
+    /// has set the clock since.
+    Unread {
+        /// What it reads, in Unix seconds.
+        reading: i64,
+        /// It says itself that its battery failed.
+        voltage_low: bool,
+    },
 }
 
 /// What can be known of a clock without asking anybody.
@@ -132,13 +140,35 @@ pub fn judge(now: i64, floor: &Floor, facts: &ClockFacts) -> Standing {
         Standing::Trusted
     } else if facts.synchronized {
         Standing::Plausible
-    } else if facts.set_by == SetBy::Nothing {
-        Standing::Untrusted(Distrust::NoHardwareClock)
-    } else if facts.set_by == (SetBy::HardwareClock { voltage_low: true }) {
-        Standing::Untrusted(Distrust::VoltageLow)
     } else {
-        Standing::Plausible
+        match facts.set_by {
+            SetBy::Nothing | SetBy::Unread { .. } => Standing::Untrusted(Distrust::NoHardwareClock),
+            SetBy::HardwareClock { voltage_low: true } => Standing::Untrusted(Distrust::VoltageLow),
+            SetBy::HardwareClock { voltage_low: false } | SetBy::Host => Standing::Plausible,
+        }
     }
+}
+
+/// What a clock that says `now` is set to because the hardware clock was not read when the machine started, in Unix seconds:
+/// it is behind the floor, and the hardware clock is where a plausible clock can be. It is then worth as much as one that the
+/// kernel has set.
+#[must_use]
+pub fn late_reading(now: i64, floor: &Floor, facts: &ClockFacts) -> Option<i64> {
+    match facts.set_by {
+        SetBy::Unread { reading, voltage_low: false } if !facts.synchronized && now < floor.latest() => {
+            (floor.latest()..=floor.plausible_until()).contains(&reading).then_some(reading)
+        }
+        SetBy::Unread { .. } | SetBy::Nothing | SetBy::HardwareClock { .. } | SetBy::Host => None,
+    }
+}
+
+/// What a clock that says `now` goes on from where no authenticated source is expected, in Unix seconds: the hardware clock, as
+/// [`late_reading`] has it, or without one when it was last `kept`. It only ever goes forward.
+#[must_use]
+pub fn resumed(now: i64, floor: &Floor, facts: &ClockFacts, kept: Option<i64>) -> Option<i64> {
+    let is_unset = facts.set_by == SetBy::Nothing && !facts.synchronized;
+    let kept = kept.filter(|kept| is_unset && (now + 1..=floor.ceiling()).contains(kept));
+    late_reading(now, floor, facts).or(kept)
 }
 
 #[cfg(test)]
@@ -176,6 +206,51 @@ mod tests {
         assert_eq!(judged(-1, &never, synchronized), Standing::Untrusted(Distrust::BehindFloor));
         let restored = ClockFacts { restored: true, ..synchronized };
         assert_eq!(judged(300, &known, restored), Standing::Untrusted(Distrust::Restored));
+    }
+
+    #[test]
+    fn a_hardware_clock_that_was_not_read_sets_a_clock_behind_the_floor() {
+        let floor = Floor { build: BUILD, distribution: None, verified: Some(BUILD + 100 * DAY) };
+        let facts = |days: i64, voltage_low| ClockFacts {
+            set_by: SetBy::Unread { reading: BUILD + days * DAY, voltage_low },
+            synchronized: false,
+            verified: false,
+            restored: false,
+        };
+        for (clock, days, voltage_low, expected) in [
+            (-10_000, 120, false, true),
+            (99, 100, false, true),
+            (100, 120, false, false),    // Something has set the clock to what can be.
+            (-10_000, 99, false, false), // It lost its time, too.
+            (-10_000, 501, false, false),
+            (-10_000, 120, true, false),
+        ] {
+            let (now, facts) = (BUILD + clock * DAY, facts(days, voltage_low));
+            let reading = expected.then_some(BUILD + days * DAY);
+            assert_eq!(late_reading(now, &floor, &facts), reading, "{clock} {days} {voltage_low}");
+            assert_eq!(resumed(now, &floor, &facts, Some(BUILD + 90 * DAY)), reading, "there is a hardware clock");
+            let kept = ClockFacts { synchronized: true, ..facts };
+            assert_eq!(late_reading(now, &floor, &kept), None, "somebody keeps it");
+        }
+    }
+
+    #[test]
+    fn without_a_hardware_clock_plain_time_goes_on_from_when_it_was_kept() {
+        let floor = Floor { build: BUILD, ..Floor::default() };
+        let facts = |set_by, synchronized| ClockFacts { set_by, synchronized, verified: false, restored: false };
+        let hardware = SetBy::HardwareClock { voltage_low: false };
+        for (now, kept, set_by, synchronized, expected) in [
+            (0, Some(BUILD - DAY), SetBy::Nothing, false, Some(BUILD - DAY)),
+            (0, None, SetBy::Nothing, false, None),
+            (BUILD, Some(BUILD), SetBy::Nothing, false, None),
+            (BUILD, Some(BUILD - 1), SetBy::Nothing, false, None),
+            (0, Some(floor.ceiling() + 1), SetBy::Nothing, false, None),
+            (0, Some(BUILD), SetBy::Nothing, true, None),
+            (0, Some(BUILD), hardware, false, None),
+            (0, Some(BUILD), SetBy::Host, false, None),
+        ] {
+            assert_eq!(resumed(now, &floor, &facts(set_by, synchronized), kept), expected, "{now} {kept:?} {set_by:?}");
+        }
     }
 
     #[test]

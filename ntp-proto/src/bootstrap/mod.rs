@@ -36,7 +36,7 @@ mod report;
 
 pub use chain::{Chain, Judgement, MAX_SIGNED, Signatures, Window, keep_latest};
 use clock::DAY;
-pub use clock::{ClockFacts, Distrust, Floor, SetBy, Standing, judge};
+pub use clock::{ClockFacts, Distrust, Floor, SetBy, Standing, judge, late_reading, resumed};
 use evidence::Evidence;
 pub use messages::{Alarm, Config, Expected, Output, Policy, Present, Reading, State};
 pub use operators::Identity;
@@ -99,16 +99,25 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Judges the clock by what is known on this machine. A clock behind the floor is set to it: it was that late at least.
+    /// Judges the clock by what is known on this machine. A clock behind the floor is set to it, since it was that late at
+    /// least, or to a hardware clock that says more and that the kernel did not read.
     /// A last verified time that nobody would believe now is forgotten.
     #[must_use]
     pub fn new(mut config: Config, facts: &ClockFacts, present: Present) -> Self {
         config.floor.verified = config.floor.verified.filter(|at| *at <= config.floor.ceiling());
-        let floor = config.floor.latest();
-        let standing = judge(present.clock.seconds, &config.floor, facts);
+        let now = present.clock.seconds;
+        let reading = late_reading(now, &config.floor, facts);
+        let standing = match reading {
+            Some(reading) => {
+                let set_by = SetBy::HardwareClock { voltage_low: false };
+                judge(reading, &config.floor, &ClockFacts { set_by, ..*facts })
+            }
+            None => judge(now, &config.floor, facts),
+        };
+        let start = reading.unwrap_or_else(|| config.floor.latest());
         let mut outputs = VecDeque::new();
-        if present.clock.seconds < floor {
-            outputs.push_back(Output::SetClock(NtpDuration::from_seconds(between(present.clock, floor))));
+        if now < start {
+            outputs.push_back(Output::SetClock(NtpDuration::from_seconds(between(present.clock, start))));
         }
         Self {
             config,
@@ -507,7 +516,8 @@ impl Bootstrap {
 
 /// Seconds from `from` to `to`.
 #[expect(clippy::cast_precision_loss, reason = "to some milliseconds in a million years")]
-fn between(from: UnixTime, to: i64) -> f64 {
+#[must_use]
+pub fn between(from: UnixTime, to: i64) -> f64 {
     to.saturating_sub(from.seconds) as f64 - f64::from(from.nanos) * 1e-9
 }
 

@@ -1,6 +1,7 @@
 use super::*;
 
 mod absent;
+mod unread;
 
 const BUILD: i64 = 1_790_000_000;
 /// What time it is.

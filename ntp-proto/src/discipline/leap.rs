@@ -6,10 +6,24 @@ use crate::{
     time::{NtpDuration, UnixTime},
 };
 
+/// What is done at a leap second, in the words of chrony's `leapsecmode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeapMode {
+    /// The kernel is told, and inserts or deletes the second.
+    #[default]
+    System,
+    /// The clock is stepped by a second.
+    Step,
+    /// The clock is slewed by a second, from then on.
+    Slew,
+    /// Nothing, and it is not announced to clients either. The error is measured afterwards, as any other.
+    Ignore,
+}
+
 /// Which leap seconds are passed on: those of a list, and where that is too old to tell, those that most sources announce.
 #[derive(Clone, Debug, Default)]
 pub struct LeapRule {
-    passes: bool,
+    mode: LeapMode,
     table: Option<LeapTable>,
     /// The midnight of the last one, in Unix seconds, and what it was: a clock that was set back by it does not come to another.
     last: Option<(i64, Leap)>,
@@ -30,10 +44,21 @@ const TOLERANCE: f64 = 0.1;
 const NOTICED_WITHIN: i64 = 64;
 
 impl LeapRule {
-    /// Passes leap seconds on, or none.
+    /// Starts without a list.
     #[must_use]
-    pub const fn new(passes: bool) -> Self {
-        Self { passes, table: None, last: None }
+    pub const fn new(mode: LeapMode) -> Self {
+        Self { mode, table: None, last: None }
+    }
+
+    /// What is done at a leap second.
+    #[must_use]
+    pub const fn mode(&self) -> LeapMode {
+        self.mode
+    }
+
+    /// Whether leap seconds are passed on.
+    const fn passes(&self) -> bool {
+        !matches!(self.mode, LeapMode::Ignore)
     }
 
     /// Changes the list.
@@ -77,7 +102,7 @@ impl LeapRule {
     /// Sources do not count: their majority may change within the day, and a restart would not know of the night before.
     #[must_use]
     pub fn near(&self, now: UnixTime) -> Option<(UnixTime, Leap)> {
-        let table = self.table.as_ref().filter(|_| self.passes)?;
+        let table = self.table.as_ref().filter(|_| self.passes())?;
         let this = now.seconds.div_euclid(DAY) * DAY;
         let is_near = |midnight: &i64| *midnight > this || now.seconds < midnight + DAY / 2;
         [this + DAY, this].into_iter().filter(is_near).find_map(|midnight| {
@@ -89,7 +114,7 @@ impl LeapRule {
 
     fn is_open(&self, now: UnixTime) -> bool {
         let is_over = |last: i64| !(last - DAY..last).contains(&now.seconds);
-        self.passes && self.last.is_none_or(|(last, _)| is_over(last))
+        self.passes() && self.last.is_none_or(|(last, _)| is_over(last))
     }
 }
 
@@ -209,21 +234,21 @@ mod tests {
         let (mut for_it, mut against) = (LeapVote::default(), LeapVote::default());
         for_it.add(Leap::Insert);
         against.add(Leap::None);
-        let mut rule = LeapRule::new(true);
+        let mut rule = LeapRule::new(LeapMode::System);
         assert_eq!((rule.outcome(eve, &for_it), rule.outcome(eve, &against)), (Leap::Insert, Leap::None));
         rule.set_table(Some(list(MIDNIGHT + 365 * DAY)));
         assert_eq!(rule.outcome(eve, &against), Leap::Insert);
         assert_eq!(rule.outcome(other, &for_it), Leap::None, "the list is newer than that day and does not have it");
         rule.set_table(Some(list(MIDNIGHT + 100 * DAY)));
         assert_eq!(rule.outcome(other, &for_it), Leap::Insert, "it is too old to tell");
-        let mut none = LeapRule::new(false);
+        let mut none = LeapRule::new(LeapMode::Ignore);
         none.set_table(Some(list(MIDNIGHT + 365 * DAY)));
         assert_eq!(none.outcome(eve, &for_it), Leap::None);
     }
 
     #[test]
     fn a_leap_second_is_near_on_its_day_and_for_half_a_day_after() {
-        let mut listed = LeapRule::new(true);
+        let mut listed = LeapRule::new(LeapMode::System);
         listed.set_table(Some(list(MIDNIGHT + 365 * DAY)));
         for (after, is_near) in [
             (-DAY - 1, false),
@@ -237,10 +262,10 @@ mod tests {
             let near = |rule: &LeapRule| rule.near(day(MIDNIGHT + after)).map(|(at, _)| at.seconds);
             assert_eq!(near(&listed), is_near.then_some(MIDNIGHT), "{after}");
             // What sources said, and what happened, makes no difference.
-            let mut told = LeapRule::new(true);
+            let mut told = LeapRule::new(LeapMode::System);
             told.handle_leap(day(MIDNIGHT), Leap::Insert);
             assert_eq!(near(&told), None, "{after}");
-            let mut ignored = LeapRule::new(false);
+            let mut ignored = LeapRule::new(LeapMode::Ignore);
             ignored.set_table(Some(list(MIDNIGHT + 365 * DAY)));
             assert_eq!(near(&ignored), None, "{after}");
         }
@@ -248,7 +273,7 @@ mod tests {
 
     #[test]
     fn an_inserted_second_is_not_inserted_again() {
-        let mut rule = LeapRule::new(true);
+        let mut rule = LeapRule::new(LeapMode::System);
         rule.set_table(Some(list(MIDNIGHT + 365 * DAY)));
         let mut vote = LeapVote::default();
         vote.add(Leap::Insert);

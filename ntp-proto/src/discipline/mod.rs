@@ -11,7 +11,7 @@ mod step;
 mod timeline;
 
 pub use controller::{Controller, Correction, Discipline, MAX_UPDATE_SKEW};
-pub use leap::{LeapRule, LeapVote, is_leap_second};
+pub use leap::{LeapMode, LeapRule, LeapVote, is_leap_second};
 pub use leap_table::{LeapTable, LeapTableFault};
 pub use step::{Change, ChangeLimit, StepLimit, StepPolicy};
 pub use timeline::Timeline;

@@ -10,10 +10,10 @@ use chacha20::ChaCha12Rng;
 use rand_core::{Rng as _, SeedableRng};
 
 use crate::{
-    discipline::{ChangeLimit, Controller, LeapRule, LeapTable, StepLimit, StepPolicy, Timeline, is_leap_second},
+    discipline::{ChangeLimit, Controller, LeapMode, LeapRule, LeapTable, StepLimit, StepPolicy, Timeline},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     select::{SelectConfig, Verdict},
-    source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, TxToken},
+    source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, Tune, TxToken},
     status::Status,
     steer::{Applied, Steer},
     time::{Monotonic, NtpDuration, NtpTimestamp, Rate, UnixTime},
@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod hold;
+mod leap;
 mod orphan;
 mod report;
 mod timers;
@@ -62,8 +63,8 @@ pub struct EngineConfig {
     pub change_limit: Option<ChangeLimit>,
     /// Offset from which on a correction is told about, in seconds.
     pub notable_offset: f64,
-    /// Whether leap seconds are passed on, to the kernel and to clients.
-    pub pass_leap: bool,
+    /// What is done at a leap second.
+    pub leap_mode: LeapMode,
     /// Frequency the clock runs at now, relative to its oscillator.
     pub applied: Rate,
     /// Frequency and its error bound (s/s) from an earlier run.
@@ -134,6 +135,8 @@ pub enum Notice {
     Unsynchronized,
     /// Somebody else made the clock jump.
     Jump(NtpDuration),
+    /// A leap second is made by ourselves: clocks go on by this much.
+    LeapSecond(NtpDuration),
 }
 
 /// The client engine; see the module.
@@ -163,6 +166,8 @@ pub struct Engine {
     refresh: Option<Monotonic>,
     /// When the clock counts as left alone, if no update comes before.
     holdover: Option<Monotonic>,
+    /// A leap second that is ours to make.
+    leap_due: Option<leap::Due>,
     status: Status,
     selected: Option<SourceId>,
     history: History,
@@ -208,7 +213,7 @@ impl Engine {
             select: config.select,
             authentication_expected: false,
             expected_sources: None,
-            leaps: LeapRule::new(config.pass_leap),
+            leaps: LeapRule::new(config.leap_mode),
             orphan_stratum: None,
             held: false,
             era: config.era,
@@ -226,6 +231,7 @@ impl Engine {
             slew_end: None,
             refresh: None,
             holdover: None,
+            leap_due: None,
             status: Status {
                 precision: config.precision,
                 max_distance: NtpDuration::from_seconds(config.select.max_distance),
@@ -278,6 +284,14 @@ impl Engine {
     pub fn refresh_source(&mut self, now: Monotonic, id: SourceId, burst: bool) {
         if let Some(source) = self.sources.get_mut(&id) {
             source.refresh(now, burst);
+        }
+    }
+
+    /// Changes a setting of a source. It lasts as long as the source does.
+    pub fn tune_source(&mut self, now: Now, id: SourceId, tune: &Tune) {
+        if let Some(source) = self.sources.get_mut(&id) {
+            source.tune(tune);
+            self.reselect(now, None);
         }
     }
 
@@ -347,6 +361,7 @@ impl Engine {
 
     /// Takes a datagram that came in on a source's socket. NTS opens it in place.
     pub fn handle_datagram(&mut self, now: Now, id: SourceId, info: &RxInfo, payload: &mut [u8]) {
+        self.make_leap(now);
         let arrival = Arrival {
             now: now.monotonic,
             received: self.timeline.at(info.received),
@@ -393,10 +408,7 @@ impl Engine {
     pub fn handle_jump(&mut self, now: Now, at: NtpTimestamp, by: NtpDuration) {
         if self.is_leap(at, by) {
             self.timeline.handle_leap(at, by);
-            self.leaps.handle_leap(at.to_unix(self.era), self.status.leap);
-            self.status.leap = Leap::None;
-            self.status.reference_time = self.status.reference_time + by;
-            self.sources.values_mut().for_each(|source| source.handle_leap(by));
+            self.pass_leap(at, by);
         } else {
             if self.held {
                 self.handle_jump_while_held(at, by);
@@ -407,12 +419,6 @@ impl Engine {
         }
         self.sources.values_mut().for_each(|source| source.recheck(now.monotonic));
         self.publish(now);
-    }
-
-    /// Whether a jump by `by`, noticed when the clock read `at`, is the leap second that was announced: the kernel inserts
-    /// it, and so does everybody else.
-    fn is_leap(&self, at: NtpTimestamp, by: NtpDuration) -> bool {
-        is_leap_second(self.status.leap, at.to_unix(self.era), by)
     }
 
     /// Takes word that the machine slept or moved, so that nothing measured before holds, nor what was said of the clock.
@@ -426,6 +432,7 @@ impl Engine {
 
     /// Takes word that time has passed.
     pub fn handle_timeout(&mut self, now: Now) {
+        self.make_leap(now);
         let due: Vec<SourceId> = self.sources.keys().copied().collect();
         for id in due {
             let Some(source) = self.sources.get_mut(&id) else { continue };
@@ -448,7 +455,9 @@ impl Engine {
                 self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
             }
         }
-        if self.refresh.is_none_or(|at| now.monotonic >= at) || self.holdover.is_some_and(|at| now.monotonic >= at) {
+        // A leap second that is not quite due is looked at again.
+        let again = [self.refresh.or(Some(now.monotonic)), self.holdover, self.leap_due.map(|due| due.at)];
+        if again.into_iter().flatten().any(|at| now.monotonic >= at) {
             self.publish(now);
         }
     }

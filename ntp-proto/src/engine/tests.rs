@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    discipline::MAX_UPDATE_SKEW,
+    discipline::{LeapMode, MAX_UPDATE_SKEW},
     ids::{Leap, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
@@ -34,7 +34,7 @@ fn config() -> EngineConfig {
         max_update_skew: MAX_UPDATE_SKEW,
         change_limit: None,
         notable_offset: 1.0,
-        pass_leap: true,
+        leap_mode: LeapMode::System,
         applied: Rate::ZERO,
         saved_frequency: None,
         precision: -24,

@@ -11,6 +11,7 @@ impl Engine {
             (self.slew_end, "end of slew"),
             (self.refresh, "refresh of the clock's status"),
             (self.holdover, "end of what the last update is good for"),
+            (self.leap_due.map(|due| due.at), "leap second"),
             (poll, "next request"),
         ]
         .into_iter()

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::{Engine, Notice, Now, Output, Standing};
 use crate::{
-    discipline::{Change, Discipline, LeapVote},
+    discipline::{Change, Discipline, LeapMode, LeapVote},
     filter::Filter,
     ids::{Leap, SourceId},
     sample::{FREQUENCY_TOLERANCE, MAX_CLOCK_ERROR},
@@ -241,6 +241,7 @@ impl Engine {
         {
             self.status.leap = leap;
         }
+        self.look_for_leap(now);
         let synchronized = self.status.synchronized_at(at);
         if self.history.synchronized && !synchronized {
             self.outputs.push_back(Output::Notice(Notice::Unsynchronized));
@@ -261,7 +262,12 @@ impl Engine {
         let expected = f64::hypot(self.history.mean_square.unwrap_or(0.0).sqrt(), self.history.deviation);
         self.outputs.push_back(Output::Steer(Steer::Status(ClockStatus {
             synchronized,
-            leap: if synchronized { self.status.leap } else { Leap::Unsynchronized },
+            leap: match (synchronized, self.leaps.mode()) {
+                (false, _) => Leap::Unsynchronized,
+                (true, LeapMode::System) => self.status.leap,
+                // It is not the kernel's to insert.
+                (true, LeapMode::Step | LeapMode::Slew | LeapMode::Ignore) => Leap::None,
+            },
             max_error,
             estimated_error: (NtpDuration::from_seconds(expected) + behind).min(max_error),
             tai_offset: if synchronized { self.leaps.tai_offset(at.to_unix(self.era)) } else { None },

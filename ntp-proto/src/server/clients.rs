@@ -20,6 +20,12 @@ use crate::time::Monotonic;
 /// Slots that one client can be found in.
 const WAYS: usize = 8;
 
+/// Parts of a second in which the time between requests is counted. What lies 97 days apart counts as just that.
+const PARTS: u32 = 512;
+
+/// One in so many of what the last interval differs from the mean is taken over.
+const MEMORY: i64 = 8;
+
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
@@ -36,7 +42,7 @@ pub struct Requests {
     pub hits: u32,
     /// Those that were not.
     pub drops: u32,
-    /// Time between two requests in the mean, log2 seconds; `None` before the second.
+    /// Time between two of the last requests in the mean, log2 seconds; `None` before the second.
     pub interval: Option<i8>,
     /// Seconds since the last; `None` if there was none.
     pub age_seconds: Option<u32>,
@@ -58,7 +64,8 @@ pub struct ClientRow {
 struct Tally {
     hits: AtomicU32,
     drops: AtomicU32,
-    first: AtomicU32,
+    /// Time between two requests, in parts of a second ([`PARTS`]): a mean in which the last eight weigh most.
+    mean: AtomicU32,
     last: AtomicU32,
 }
 
@@ -69,37 +76,43 @@ impl Tally {
         if !is_answered {
             self.drops.store(self.drops.load(Relaxed).saturating_add(1), Relaxed);
         }
-        if hits == 0 {
-            self.first.store(second, Relaxed);
+        let last = self.last.swap(second, Relaxed);
+        let gap = second.saturating_sub(last).saturating_mul(PARTS);
+        match hits {
+            0 => {}
+            1 => self.mean.store(gap, Relaxed),
+            _ => {
+                let mean = self.mean.load(Relaxed);
+                let change = (i64::from(gap) - i64::from(mean)) / MEMORY;
+                self.mean.store(u32::try_from(i64::from(mean) + change).unwrap_or(0), Relaxed);
+            }
         }
-        self.last.store(second, Relaxed);
     }
 
     fn clear(&self) {
-        for count in [&self.hits, &self.drops, &self.first, &self.last] {
+        for count in [&self.hits, &self.drops, &self.mean, &self.last] {
             count.store(0, Relaxed);
         }
     }
 
     fn read(&self, second: u32) -> Requests {
         let (hits, last) = (self.hits.load(Relaxed), self.last.load(Relaxed));
-        let span = last.saturating_sub(self.first.load(Relaxed));
-        let gaps = hits.saturating_sub(1);
         Requests {
             hits,
             drops: self.drops.load(Relaxed),
-            interval: (gaps > 0 && hits < u32::MAX).then(|| log2(span, gaps)),
+            interval: (hits > 1).then(|| log2(self.mean.load(Relaxed))),
             age_seconds: (last > 0).then(|| second.saturating_sub(last)),
         }
     }
 }
 
-/// The logarithm of a quotient, rounded down; several requests a second are one in half a second at least.
-fn log2(span: u32, gaps: u32) -> i8 {
-    let log = span
-        .checked_div(gaps)
-        .filter(|quotient| *quotient > 0)
-        .map_or(-1, |quotient| i32::try_from(quotient.ilog2()).unwrap_or(i32::MAX));
+/// The logarithm of a time in parts of a second, in seconds, to the nearest; several requests a second are one in half a second
+/// at least, since times are noted in seconds.
+fn log2(parts: u32) -> i8 {
+    let parts = parts.max(PARTS / 2);
+    // Half a step is the square root of two.
+    let up = u64::from(parts).pow(2) >= 2_u64.pow(2 * parts.ilog2() + 1);
+    let log = i64::from(parts.ilog2()) + i64::from(up) - i64::from(PARTS.ilog2());
     i8::try_from(log).unwrap_or(i8::MAX)
 }
 
@@ -309,9 +322,29 @@ mod tests {
 
     #[test]
     fn many_requests_a_second_and_many_seconds_have_an_interval() {
-        for (span, gaps, expected) in [(0, 5, -1), (1, 1, 0), (1023, 1, 9), (u32::MAX, 1, 31)] {
-            assert_eq!(log2(span, gaps), expected);
+        for (parts, expected) in [(0, -1), (PARTS, 0), (PARTS * 14 / 10, 0), (PARTS * 15 / 10, 1), (1_000 * PARTS, 10)]
+        {
+            assert_eq!(log2(parts), expected, "{parts}");
         }
+        assert_eq!(log2(u32::MAX), 23);
+    }
+
+    #[test]
+    fn the_interval_is_that_of_the_last_requests() {
+        let slots = slots(WAYS);
+        let table = ClientTable::new(&slots, &[1; 16]);
+        let (peer, mut second) = (IpAddr::from(Ipv4Addr::LOCALHOST), 0);
+        let mut ask = |gap: u64, times: u32| {
+            for _ in 0..times {
+                second += gap;
+                table.note(peer, at(second), Asked::Ntp, true);
+            }
+            rows(&table, second)[0].ntp.interval
+        };
+        assert_eq!(ask(0, 4), Some(-1), "a burst");
+        assert_eq!(ask(1_024, 40), Some(10), "of which nothing is seen later");
+        assert_eq!(ask(16, 60), Some(4));
+        assert_eq!(ask(200 * 86_400, 1), Some(20), "one pause weighs an eighth");
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod request;
 mod response;
 mod rules;
 mod schedule;
+mod tune;
 
 pub use association::{Association, KeysReason, NtsKeys};
 pub use reach::Reach;
@@ -26,6 +27,7 @@ pub use request::{Datagram, TxToken};
 pub use response::{Refusal, RefusalCounts};
 pub use rules::SampleRules;
 pub use schedule::{Bursts, Schedule};
+pub use tune::Tune;
 
 use exchange::{InFlight, Previous};
 

@@ -96,6 +96,13 @@ impl Schedule {
         Self { share: f64::from(SampleRules::default().poll_target) / f64::from(target.max(1)), ..self }
     }
 
+    /// Keeps to other limits from now on. What is waited for now stays.
+    pub(super) fn set_range(&mut self, min: PollInterval, max: PollInterval, samples: u8) {
+        (self.min, self.max, self.target) = (min, max.max(min), f64::from(samples.max(1)));
+        self.raised = self.raised.min(self.max.log2_seconds() - self.min.log2_seconds());
+        self.poll = self.poll.clamp(self.shortest(), self.max);
+    }
+
     /// When to ask next; `None` while the source rests.
     #[must_use]
     pub const fn next(&self) -> Option<Monotonic> {

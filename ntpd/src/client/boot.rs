@@ -35,6 +35,8 @@ pub struct Known {
     pub distribution: Option<i64>,
     /// The last time that an earlier run verified, less its error bound, in Unix seconds.
     pub verified: Option<i64>,
+    /// When an earlier run last kept the clock, whoever it followed, in Unix seconds.
+    pub kept: Option<i64>,
 }
 
 /// The bootstrap, and what it is made of.
@@ -74,11 +76,14 @@ impl Boot {
     }
 
     fn make(&self, present: Present, synchronized: bool) -> Bootstrap {
-        let Known { clock, distribution, verified } = self.known;
-        let clock = ClockFacts { synchronized, ..clock };
+        let clock = ClockFacts { synchronized, ..self.known.clock };
         let FirstBoot { policy, single, min_agreeing } = self.settings;
-        let floor = Floor { build: BUILT.seconds, distribution, verified };
-        Bootstrap::new(BootstrapConfig { policy, floor, min_agreeing, single }, &clock, present)
+        Bootstrap::new(BootstrapConfig { policy, floor: self.floor(), min_agreeing, single }, &clock, present)
+    }
+
+    pub(super) const fn floor(&self) -> Floor {
+        let Known { distribution, verified, .. } = self.known;
+        Floor { build: BUILT.seconds, distribution, verified }
     }
 
     /// Whether the clock must be left alone still.
@@ -180,7 +185,7 @@ impl Client {
     }
 
     /// The time believed in, whatever it is worth.
-    fn present(&mut self) -> Present {
+    pub(super) fn present(&mut self) -> Present {
         let present = self.clock.now();
         let clock = self.engine.map().apply(present.clock).to_unix(BUILT);
         Present { monotonic: present.monotonic, clock }
@@ -227,6 +232,7 @@ impl Client {
         if !self.boot.engaged {
             self.boot.bootstrap = None;
             self.disown();
+            self.resume();
         }
         let present = self.clock.now();
         self.engine.expect_authentication(present, authenticated);
@@ -351,7 +357,7 @@ impl Client {
         match output {
             Output::SetClock(by) => {
                 let why = match report.state {
-                    State::Unknown => "the clock is behind a time that has passed, which it is set to",
+                    State::Unknown => "the clock is behind a time that has passed, and is set forward",
                     State::Provisional | State::Verified => "a majority of the operators agrees on the time",
                 };
                 tracing::warn!(seconds = by.to_seconds(), "{why}");

@@ -135,13 +135,19 @@ impl Client {
             Change::Steps { threshold, limit } => self.engine.set_steps(*threshold, *limit),
             Change::MaxUpdateSkew(limit) => self.engine.set_max_update_skew(*limit),
             Change::Local(config) => self.set_local(*config),
+            Change::Tune { source, tune } => {
+                let present = self.clock.now();
+                for id in self.find(Some(source))? {
+                    self.engine.tune_source(present, id, tune);
+                }
+            }
             Change::CycleLogs => self.cycle_logs(),
             Change::Reselect => {
                 let present = self.clock.now();
                 self.engine.choose_again(present);
             }
             Change::OnOffline => self.follow_routes(),
-            Change::Reload | Change::ReloadSources | Change::Rekey | Change::Shutdown => {
+            Change::Access(_) | Change::Reload | Change::ReloadSources | Change::Rekey | Change::Shutdown => {
                 return Err(ControlError::new(ErrorKind::Failed, "not for the client side"));
             }
         }

@@ -31,6 +31,7 @@ mod refused;
 mod renew;
 mod request;
 mod restore;
+mod resume;
 mod saved;
 mod steps;
 mod tell;
@@ -52,14 +53,8 @@ use steps::OwnSteps;
 use watch::{Alarm, ClockWatch, Disturbance};
 
 use crate::{
-    clock::LocalClock,
-    config::{Config, LeapUse},
-    ke::connect::KeyExchanger,
-    now,
-    observe::SourceInfo,
-    resolve::Resolver,
-    serve::StatusCell,
-    state::StateDirectory,
+    clock::LocalClock, config::Config, ke::connect::KeyExchanger, now, observe::SourceInfo, resolve::Resolver,
+    serve::StatusCell, state::StateDirectory,
 };
 use tell::Told;
 
@@ -188,7 +183,7 @@ impl Client {
             max_update_skew: config.clock.max_update_skew,
             change_limit: config.clock.max_change,
             notable_offset: config.clock.log_change.as_secs_f64(),
-            pass_leap: config.clock.leap == LeapUse::System,
+            leap_mode: config.clock.leap,
             applied: parts.clock.rate(),
             saved_frequency: store.drift(),
             precision: parts.precision,

@@ -67,7 +67,8 @@ impl Client {
             | Notice::Step(_)
             | Notice::GaveUp(_)
             | Notice::Unsynchronized
-            | Notice::Jump(_) => None,
+            | Notice::Jump(_)
+            | Notice::LeapSecond(_) => None,
         };
         let now = self.clock.now().monotonic;
         if topic.is_some_and(|topic| !self.told.is_due(topic, now)) {
@@ -121,6 +122,7 @@ impl Client {
                 seconds = by.to_seconds(),
                 "somebody else made the clock jump; measuring anew. Find the program that sets it, and stop it"
             ),
+            Notice::LeapSecond(by) => tracing::info!(seconds = by.to_seconds(), "clocks go on by a leap second"),
         }
     }
 }

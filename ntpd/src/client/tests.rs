@@ -38,6 +38,7 @@ const KNOWN: Known = Known {
     },
     distribution: None,
     verified: None,
+    kept: None,
 };
 
 struct Bench {

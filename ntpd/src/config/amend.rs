@@ -65,6 +65,12 @@ impl Amendments {
         config
     }
 
+    /// Forgets what was taken out and no file names any more: a server that DHCP brings again is another matter.
+    pub fn handle_files(&mut self, files: &Config) {
+        let named: BTreeSet<String> = names(files).collect();
+        self.removed.retain(|name| named.contains(name));
+    }
+
     /// Adds a source to what `files` say.
     ///
     /// # Errors
@@ -91,16 +97,19 @@ impl Amendments {
     /// Takes out what has this name; whether there was anything.
     pub fn remove(&mut self, files: &Config, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
-        let config = self.apply(files);
-        let named = |text: String| text.to_ascii_lowercase() == name;
-        let was_there = config.servers.iter().any(|server| named(server.host.to_string()))
-            || config.pools.iter().any(|pool| named(pool.name.to_string()));
+        let was_there = names(&self.apply(files)).any(|known| known == name);
         self.added.retain(|added| added.name() != name);
-        if was_there {
+        if was_there && names(files).any(|known| known == name) {
             self.removed.insert(name);
         }
         was_there
     }
+}
+
+/// Names of what files say, lower case.
+fn names(files: &Config) -> impl Iterator<Item = String> {
+    let servers = files.servers.iter().map(|server| server.host.to_string());
+    servers.chain(files.pools.iter().map(|pool| pool.name.to_string())).map(|name| name.to_ascii_lowercase())
 }
 
 fn has_server(config: &Config, host: &Host) -> bool {
@@ -117,7 +126,7 @@ mod tests {
         Added::Server(config.servers.into_iter().next().unwrap())
     }
 
-    fn names(config: &Config) -> Vec<String> {
+    fn servers(config: &Config) -> Vec<String> {
         config.servers.iter().map(|server| server.host.to_string()).collect()
     }
 
@@ -128,17 +137,33 @@ mod tests {
         assert_eq!(amendments.apply(&files), files);
         assert_eq!(amendments.add(&files, server("A.example")), Err(AddFault::Present));
         assert_eq!(amendments.add(&files, server("b.example")), Ok(()));
-        assert_eq!(names(&amendments.apply(&files)), ["a.example", "192.0.2.1", "b.example"]);
+        assert_eq!(servers(&amendments.apply(&files)), ["a.example", "192.0.2.1", "b.example"]);
         assert!(amendments.remove(&files, "A.EXAMPLE") && !amendments.remove(&files, "a.example"));
-        assert_eq!(names(&amendments.apply(&files)), ["192.0.2.1", "b.example"]);
+        assert_eq!(servers(&amendments.apply(&files)), ["192.0.2.1", "b.example"]);
         assert_eq!(amendments.add(&files, server("a.example")), Ok(()), "it may come back");
-        assert_eq!(names(&amendments.apply(&files)), ["192.0.2.1", "b.example", "a.example"]);
+        assert_eq!(servers(&amendments.apply(&files)), ["192.0.2.1", "b.example", "a.example"]);
         // The files come to name it.
         let later = load("[[server]]\naddress = \"b.example\"").unwrap();
-        assert_eq!(names(&amendments.apply(&later)), ["b.example", "a.example"]);
+        assert_eq!(servers(&amendments.apply(&later)), ["b.example", "a.example"]);
         assert!(amendments.remove(&later, "b.example"));
-        assert_eq!(names(&amendments.apply(&later)), ["a.example"]);
+        assert_eq!(servers(&amendments.apply(&later)), ["a.example"]);
         assert!(!amendments.remove(&later, "c.example"));
+    }
+
+    #[test]
+    fn a_server_that_was_taken_out_may_come_back_once_it_was_gone_from_the_files() {
+        let with = load("[[server]]\naddress = \"a.example\"\n[[server]]\naddress = \"192.0.2.1\"").unwrap();
+        let without = load("[[server]]\naddress = \"a.example\"").unwrap();
+        let mut amendments = Amendments::default();
+        assert!(amendments.remove(&with, "192.0.2.1"));
+        amendments.handle_files(&with);
+        assert_eq!(servers(&amendments.apply(&with)), ["a.example"], "it is there still, and stays out");
+        amendments.handle_files(&without);
+        assert_eq!(servers(&amendments.apply(&with)), ["a.example", "192.0.2.1"]);
+        // What was never in a file is not remembered.
+        assert_eq!(amendments.add(&without, server("b.example")), Ok(()));
+        assert!(amendments.remove(&without, "b.example"));
+        assert_eq!(amendments, Amendments::default());
     }
 
     #[test]

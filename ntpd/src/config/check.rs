@@ -10,13 +10,14 @@ use std::{
 
 use ipnet::IpNet;
 use ntp_proto::{
+    discipline::LeapMode,
     server::{AccessTable, RateLimit},
     wire::mac::SymmetricKey,
 };
 
 use super::{
-    Added, ClockSettings, Config, LeapUse, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, clock, control, files,
-    keys, local, logging, observe,
+    Added, ClockSettings, Config, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, TrustSettings, clock, control,
+    files, keys, local, logging, observe,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     section::{Found, Section},
@@ -86,6 +87,11 @@ pub(super) fn check(
     // A second `remove` belongs to the file it stands in; what is left here is none.
     root.finish();
     (config, keys.unwrap_or_default())
+}
+
+/// Checks `[trust]` alone.
+pub(super) fn check_trust(table: Table, whole: &Place, report: &Report) -> TrustSettings {
+    trust::trust(Section::new(String::new(), whole.clone(), table, report).section("trust"))
 }
 
 /// Checks a file that may hold nothing but sources. Whether there are the keys that they name is not known here.
@@ -199,9 +205,9 @@ fn serve(mut section: Section<'_>, clock: &ClockSettings) -> Serve {
 /// Only a list says in time when a second comes, and says the same all day.
 fn smear(section: &mut Section<'_>, clock: &ClockSettings) -> bool {
     let Some(Found { value: true, place }) = section.field("smear", values::boolean) else { return false };
-    if clock.leap_file.is_none() || clock.leap != LeapUse::System {
+    if clock.leap_file.is_none() || clock.leap == LeapMode::Ignore {
         let wrong = Wrong::new("leap seconds are spread by a list")
-            .accepted("beside `leap-file` in [clock], and `leap` = \"system\"");
+            .accepted("beside `leap-file` in [clock], where `leap` is not \"ignore\"");
         section.error(&place, "smear", wrong);
     }
     true

@@ -3,13 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use ntp_proto::{
-    discipline::{ChangeLimit, MAX_UPDATE_SKEW, StepLimit},
+    discipline::{ChangeLimit, LeapMode, MAX_UPDATE_SKEW, StepLimit},
     select::{AuthSelect, SelectConfig},
     time::Rate,
 };
 
 use super::{
-    ClockSettings, LeapUse,
+    ClockSettings,
     check::{path, path_text},
     problem::Wrong,
     raw::Data,
@@ -35,8 +35,9 @@ const DEFAULT_MAX_SLEW: Rate = Rate::from_ppm(83_333.333);
 /// Largest frequency error of an oscillator (MAXFREQ of RFC 5905).
 const DEFAULT_MAX_FREQUENCY: Rate = Rate::from_ppm(500.0);
 
-/// Words for [`LeapUse`].
-pub(super) const LEAP: &[(&str, LeapUse)] = &[("system", LeapUse::System), ("ignore", LeapUse::Ignore)];
+/// Words for [`LeapMode`].
+pub(super) const LEAP: &[(&str, LeapMode)] =
+    &[("system", LeapMode::System), ("step", LeapMode::Step), ("slew", LeapMode::Slew), ("ignore", LeapMode::Ignore)];
 
 /// Words for [`AuthSelect`].
 pub(super) const AUTH_SELECT: &[(&str, AuthSelect)] = &[
@@ -61,7 +62,7 @@ pub(super) fn clock(section: Option<Section<'_>>) -> ClockSettings {
         max_change: None,
         log_change: DEFAULT_LOG_CHANGE,
         select: limits,
-        leap: LeapUse::System,
+        leap: LeapMode::System,
         leap_file: None,
     };
     let Some(mut section) = section else { return settings };
@@ -89,7 +90,7 @@ pub(super) fn clock(section: Option<Section<'_>>) -> ClockSettings {
     settings.select.min_sources = min_sources.map_or(limits.min_sources, |found| found.value.into());
     settings.select.auth =
         section.field("auth-select-mode", values::word(AUTH_SELECT)).map_or(limits.auth, |found| found.value);
-    settings.leap = section.field("leap", values::word(LEAP)).map_or(LeapUse::System, |found| found.value);
+    settings.leap = section.field("leap", values::word(LEAP)).map_or(LeapMode::System, |found| found.value);
     settings.leap_file = leap_file(&mut section);
     section.finish();
     settings

@@ -13,7 +13,7 @@ use rustls::{crypto::aws_lc_rs, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{
-    Added, Config, Loaded, check,
+    Added, Config, Loaded, TrustSettings, check,
     problem::{Place, Problems, Report, Wrong},
     raw,
 };
@@ -30,7 +30,7 @@ const DIRECTORY: &str = "/etc/ntpd";
 
 /// Where more sources are looked for, unless the files say otherwise: those of the administrator, and those that scripts
 /// write which hear of servers by DHCP.
-pub(crate) const SOURCE_DIRECTORIES: [&str; 2] = ["/etc/ntpd/sources.d", "/run/ntpd-dhcp"];
+pub(crate) const SOURCE_DIRECTORIES: [&str; 3] = ["/etc/ntpd/sources.d", "/run/ntpd-dhcp", "/run/chrony-dhcp"];
 
 /// Most files in the drop-in directory.
 const MAX_DROP_INS: usize = 256;
@@ -104,8 +104,34 @@ pub(super) fn load_directory(directory: &Path) -> Result<Loaded, Problems> {
     load_files(&directory.join(MAIN_FILE), Some(&directory.join(DROP_IN_DIRECTORY)))
 }
 
+/// Reads `[trust]` of a configuration, and nothing that the rest refers to: whoever only asks may not read the keys of a server.
+///
+/// # Errors
+///
+/// What is wrong there, or with the files as a whole.
+pub fn load_trust(origin: &Origin) -> Result<TrustSettings, Problems> {
+    let report = Report::default();
+    let standard = Path::new(DIRECTORY);
+    let (main, drop_ins) = match origin {
+        Origin::File(path) => (path.clone(), None),
+        Origin::Standard => (standard.join(MAIN_FILE), Some(standard.join(DROP_IN_DIRECTORY))),
+    };
+    let table = merged(&main, drop_ins.as_deref(), &report);
+    let trust = check::check_trust(table, &Place::whole(&main), &report);
+    report.finish().map(|_| trust)
+}
+
 fn load_files(main: &Path, drop_ins: Option<&Path>) -> Result<Loaded, Problems> {
     let report = Report::default();
+    let table = merged(main, drop_ins, &report);
+    // A file that is named counts alone.
+    let directories: &[&str] = if drop_ins.is_some() { &SOURCE_DIRECTORIES } else { &[] };
+    let (config, keys) = check::check(table, &Place::whole(main), directories, &report);
+    report.finish().map(|warnings| Loaded { config, keys, warnings })
+}
+
+/// What all files say together.
+fn merged(main: &Path, drop_ins: Option<&Path>, report: &Report) -> raw::Table {
     let mut table = raw::Table::new();
     let mut paths = vec![main.to_path_buf()];
     if let Some(directory) = drop_ins {
@@ -117,16 +143,13 @@ fn load_files(main: &Path, drop_ins: Option<&Path>) -> Result<Loaded, Problems> 
     for path in &paths {
         match read_text(path) {
             Ok((text, _)) => {
-                let later = raw::parse(path, &text, &report);
-                raw::merge(&mut table, later, &report);
+                let later = raw::parse(path, &text, report);
+                raw::merge(&mut table, later, report);
             }
             Err(wrong) => report.error(&Place::whole(path), "", wrong),
         }
     }
-    // A file that is named counts alone.
-    let directories: &[&str] = if drop_ins.is_some() { &SOURCE_DIRECTORIES } else { &[] };
-    let (config, keys) = check::check(table, &Place::whole(main), directories, &report);
-    report.finish().map(|warnings| Loaded { config, keys, warnings })
+    table
 }
 
 /// The files of a directory with one of these extensions, in the order of their names; none if it does not exist.
@@ -144,7 +167,7 @@ pub(crate) fn list(directory: &Path, extensions: &[&str]) -> io::Result<Vec<Path
             paths.push(path);
         }
         if paths.len() > MAX_DROP_INS {
-            return Err(io::Error::other(format!("more than {MAX_DROP_INS} files")));
+            return Err(io::Error::other(format!("it has more than {MAX_DROP_INS} files, and no more are read")));
         }
     }
     paths.sort();

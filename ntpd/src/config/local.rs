@@ -1,13 +1,14 @@
 //! `local` of `[serve]`.
 
-use std::time::Duration;
+use std::{ops::RangeInclusive, time::Duration};
 
 use ntp_proto::{server::LocalConfig, time::NtpDuration};
 
 use super::{problem::Wrong, raw::Data, section::Section, values};
 
-/// Longest time that makes sense here.
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// What may be said: strata, and times of all kinds.
+pub(crate) const STRATA: RangeInclusive<u8> = 1..=15;
+pub(crate) const TIMES: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(365 * 86_400);
 
 /// What may stand there.
 const ACCEPTED: &str = "true, false, or a table such as { stratum = 10, orphan = true }";
@@ -27,8 +28,8 @@ pub(super) fn local(section: &mut Section<'_>) -> Option<LocalConfig> {
     };
     let default = LocalConfig::DEFAULT;
     let mut local = section.subsection("local", value.place, table);
-    let stratum = local.field("stratum", values::integer(1..=15_u8)).map_or(default.stratum, |found| found.value);
-    let mut time = |key| local.field(key, values::duration(Duration::ZERO..=YEAR)).map(|found| found.value);
+    let stratum = local.field("stratum", values::integer(STRATA)).map_or(default.stratum, |found| found.value);
+    let mut time = |key| local.field(key, values::duration(TIMES)).map(|found| found.value);
     let (distance, activate) = (time("distance").map(span), time("activate").map(span));
     let (wait_synced, wait_unsynced) = (time("wait-synced"), time("wait-unsynced"));
     let orphan = local.field("orphan", values::boolean).is_some_and(|found| found.value);
@@ -42,6 +43,11 @@ pub(super) fn local(section: &mut Section<'_>) -> Option<LocalConfig> {
         wait_synced: wait_synced.unwrap_or(default.wait_synced),
         wait_unsynced: wait_unsynced.unwrap_or(wait),
     })
+}
+
+/// A time of `local` in seconds, if it may be one.
+pub(crate) fn local_time(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok().filter(|time| TIMES.contains(time))
 }
 
 fn span(duration: Duration) -> NtpDuration {

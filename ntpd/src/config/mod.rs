@@ -13,7 +13,7 @@ use std::{
 use ipnet::IpNet;
 use ntp_proto::{
     bootstrap::Policy,
-    discipline::{ChangeLimit, StepLimit},
+    discipline::{ChangeLimit, LeapMode, StepLimit},
     ids::{KeyId, Trust},
     nts::AeadAlgorithm,
     pool::Name,
@@ -24,6 +24,7 @@ use ntp_proto::{
     wire::mac::SymmetricKey,
 };
 
+mod access;
 mod amend;
 mod check;
 mod clock;
@@ -47,10 +48,12 @@ mod values;
 
 use crate::{log_files::LogFiles, observe::chronyc::Access};
 
+pub(crate) use local::{STRATA, local_time};
 pub(crate) use options::{DELAYS, DEVIATIONS, MAX_CORRECTION, RATIOS};
 
+pub use access::AccessChange;
 pub use amend::{AddFault, Added, Amendments};
-pub use files::{Origin, load, parse_sources, standard_exists};
+pub use files::{Origin, load, load_trust, parse_sources, standard_exists};
 pub(crate) use files::{SOURCE_DIRECTORIES, certificates, cookie_secrets, list, read_text};
 pub use problem::{Place, Problem, Problems, Wrong};
 pub(crate) use values::{show_duration, show_signed_seconds};
@@ -318,19 +321,10 @@ pub struct ClockSettings {
     pub log_change: Duration,
     /// Limits of selection.
     pub select: SelectConfig,
-    /// Whether leap seconds are passed on to the kernel.
-    pub leap: LeapUse,
+    /// What is done at a leap second.
+    pub leap: LeapMode,
     /// The file that says when they come; sources do without it, and where it has expired.
     pub leap_file: Option<PathBuf>,
-}
-
-/// What happens at a leap second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeapUse {
-    /// The kernel inserts or deletes it.
-    System,
-    /// Nothing; the clock is then corrected like any other error.
-    Ignore,
 }
 
 /// What is served to whom.
@@ -354,16 +348,6 @@ pub struct Serve {
     pub threads: usize,
     /// The NTS server, if there is to be one.
     pub nts: Option<ServeNts>,
-}
-
-impl Serve {
-    /// Whether a host with this address is answered: the longest prefix counts that contains it.
-    #[must_use]
-    pub fn serves(&self, address: IpAddr) -> bool {
-        let longest =
-            |ranges: &[IpNet]| ranges.iter().filter(|range| range.contains(&address)).map(IpNet::prefix_len).max();
-        longest(&self.allow).is_some_and(|allowed| longest(&self.deny).is_none_or(|denied| allowed > denied))
-    }
 }
 
 /// An NTS server.

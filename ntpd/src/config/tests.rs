@@ -7,7 +7,7 @@ use std::{
 
 use ntp_proto::{
     bootstrap::Policy,
-    discipline::{ChangeLimit, StepLimit},
+    discipline::{ChangeLimit, LeapMode, StepLimit},
     ids::KeyId,
     pool::Name,
     select::{AuthSelect, SelectConfig, SelectOptions},
@@ -190,7 +190,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[serve]\nallow = \"all\"\nlisten = \"0.0.0.0\"", "ntpd.toml:3:10: serve.listen: `0.0.0.0` cannot be listened on; accepted: an address with a port, such as \"0.0.0.0:123\" or \"[::]:123\"".into()),
         ("[serve]\nallow = \"all\"\nlisten = [\"[::]:123\", \"[::]:123\"]", "ntpd.toml:3:23: serve.listen: `[::]:123` was given before".into()),
         ("[serve]\nallow = [\"10.0.0.1/8\"]", "ntpd.toml:2:10: serve.allow: `10.0.0.1/8` has address bits beyond its length: is `10.0.0.0/8` meant?; accepted: an address or a prefix, such as \"192.0.2.0/24\" or \"2001:db8::/32\", or \"all\"".into()),
-        ("[serve]\nallow = \"all\"\nsmear = true", "ntpd.toml:3:9: serve.smear: leap seconds are spread by a list; accepted: beside `leap-file` in [clock], and `leap` = \"system\"".into()),
+        ("[serve]\nallow = \"all\"\nsmear = true", "ntpd.toml:3:9: serve.smear: leap seconds are spread by a list; accepted: beside `leap-file` in [clock], where `leap` is not \"ignore\"".into()),
         ("[serve]\nallow = \"all\"\nrate-limit = 5", "ntpd.toml:3:14: serve.rate-limit: expected a table, found an integer; accepted: { interval = 0, burst = 32, leak = 1, kiss = false }, or false".into()),
         ("[serve]\nallow = \"all\"\nrate-limit = { leak = 9 }", "ntpd.toml:3:23: serve.rate-limit.leak: 9 is out of range; accepted: 1 to 8, or false".into()),
         ("[serve]\nallow = \"all\"\n[serve.nts]\nprivate-key = \"/x\"", "ntpd.toml:3:8: serve.nts.certificate: missing".into()),
@@ -533,7 +533,7 @@ fn arb_clock() -> impl Strategy<Value = ClockSettings> {
                     max_jitter: Duration::from_millis(jitter).as_secs_f64(),
                     auth: if ignore { AuthSelect::Prefer } else { AuthSelect::Ignore },
                 },
-                leap: if ignore && min_sources % 2 == 0 { LeapUse::Ignore } else { LeapUse::System },
+                leap: if ignore && min_sources % 2 == 0 { LeapMode::Ignore } else { LeapMode::Step },
             }
         })
 }
@@ -569,7 +569,7 @@ proptest! {
             cookie_secret: Some(etc.0.path().join("secret")),
             cookie_period: Duration::from_secs(3_600),
         };
-        let smears = clock.leap_file.is_some() && clock.leap == LeapUse::System;
+        let smears = clock.leap_file.is_some() && clock.leap != LeapMode::Ignore;
         let config = Config {
             source_directories: ["/etc/ntpd/sources.d", "/run/a b"].map(PathBuf::from).to_vec(),
             pools,

@@ -40,6 +40,7 @@ const KNOWN: Known = Known {
     },
     distribution: None,
     verified: None,
+    kept: None,
 };
 /// What its clock is taken to resolve, log2 seconds.
 pub(super) const PRECISION: i8 = -24;

@@ -169,6 +169,12 @@ impl Plan {
         self.settings.iter().any(|known| known.table == table && known.key == key)
     }
 
+    /// What a key is set to, as it is written.
+    pub(super) fn value(&self, table: &str, key: &str) -> Option<&str> {
+        let setting = self.settings.iter().find(|known| known.table == table && known.key == key);
+        setting.map(|setting| setting.value.as_str())
+    }
+
     fn unset(&mut self, table: &str, key: &str) {
         self.settings.retain(|known| known.table != table || known.key != key);
     }
@@ -186,6 +192,9 @@ impl Plan {
     pub(super) fn watch(&mut self, directive: &Directive, directory: &str) {
         if self.directories.iter().any(|(known, _)| known == directory) {
             return;
+        }
+        if SOURCE_DIRECTORIES.contains(&directory) {
+            return self.note(directive, &format!("{directory} is read by default"));
         }
         if self.directories.len() + SOURCE_DIRECTORIES.len() >= MAX_SOURCE_DIRECTORIES {
             self.drop_part(directive, directory, format!("at most {MAX_SOURCE_DIRECTORIES} of these are possible"));
@@ -258,7 +267,7 @@ impl Plan {
             out.comment(&["".to_owned()]);
             out.comment(block);
         }
-        if self.sources.iter().any(|source| source.protection == Protection::Plain) {
+        if self.sources.iter().any(Source::looks_for_nts) {
             out.comment(&["".to_owned()]);
             out.comment(&[
                 "Sources without `nts` are used with NTS where they offer it, and with plain NTP otherwise;".to_owned(),

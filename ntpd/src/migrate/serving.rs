@@ -89,8 +89,7 @@ impl Serving {
             plan.put("serve", "client-log", clients, directive.comments);
         }
         if let Some(directive) = self.smear.take() {
-            // `leap` is only ever set to something else than the kernel's way.
-            if plan.has("clock", "leap-file") && !plan.has("clock", "leap") {
+            if plan.has("clock", "leap-file") && plan.value("clock", "leap") != Some("\"ignore\"") {
                 plan.put("serve", "smear", "true".to_owned(), directive.comments);
             } else {
                 plan.drop(&directive, "leap seconds are spread by a list: leap-file in [clock]");

@@ -140,7 +140,8 @@ pub(super) fn keys(
         return Some(text);
     }
     plan.put("keys", "file", quote(KEY_FILE), comments);
-    plan.drop_part(&directive, &file, format!("--keys-out {KEY_FILE} writes its {} keys", read.keys.len()));
+    let keys = if read.keys.len() == 1 { "its key" } else { &format!("its {} keys", read.keys.len()) };
+    plan.drop_part(&directive, &file, format!("--keys-out {KEY_FILE} writes {keys}"));
     None
 }
 

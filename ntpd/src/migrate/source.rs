@@ -65,11 +65,19 @@ impl Source {
         }
     }
 
+    /// Whether it is plain and used with NTS where that is offered.
+    pub(super) fn looks_for_nts(&self) -> bool {
+        self.protection == Protection::Plain && !is_public_pool(&self.host)
+    }
+
     /// The table of the new file.
     pub(super) fn table(&self) -> String {
         let mut text = self.head();
-        if self.protection == Protection::Nts {
-            text.push_str("nts = \"require\"\n");
+        match self.protection {
+            Protection::Nts => text.push_str("nts = \"require\"\n"),
+            // Nobody there has NTS, and its servers are not to be troubled by those who look for it.
+            Protection::Plain if is_public_pool(&self.host) => text.push_str("nts = \"off\"\n"),
+            Protection::Plain | Protection::Key(_) => {}
         }
         if let Some(Judges::File(file, beside)) = &self.roots {
             // Writing to a string cannot fail.
@@ -227,6 +235,12 @@ const ORDER: [&str; 19] = [
     "max-samples",
     "poll-target",
 ];
+
+/// Whether a name is of the NTP pool or one of its vendors', such as `2.debian.pool.ntp.org`, whose servers are volunteers'
+/// and have no certificates for it.
+fn is_public_pool(host: &str) -> bool {
+    host.strip_suffix("pool.ntp.org").is_some_and(|zone| zone.is_empty() || zone.ends_with('.'))
+}
 
 /// A name as it is compared.
 pub(super) fn canonical(host: &str) -> String {

@@ -21,7 +21,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    const fn of(value: f64) -> Self {
+    pub(super) const fn of(value: f64) -> Self {
         Self { min: value, max: value, sum: value, count: 1 }
     }
 

@@ -120,6 +120,38 @@ async fn nothing_is_read_again_once_all_is_prepared() {
 }
 
 #[tokio::test]
+async fn counts_go_on_when_a_server_is_replaced() {
+    let files = Files::new(2040);
+    let (ntp, exchange) = free();
+    let mut serving = start(&files.config(ntp, exchange));
+    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let ask = |at: SocketAddr| {
+        let mut request = [0; 48];
+        (request[0], request[40]) = (0x23, 1);
+        client.send_to(&request, at).unwrap();
+        client.recv(&mut request).unwrap();
+    };
+    ask(ntp);
+    let (other_ntp, other_exchange) = free();
+    let mut plain = files.config(other_ntp, other_exchange);
+    let prepared = serving.prepare(&plain, &[]).unwrap();
+    serving.commit(prepared);
+    ask(other_ntp);
+    // A thread tells what it counted before it waits again, or ends.
+    plain.serve = None;
+    serving.ended.1.completed = 3;
+    let prepared = serving.prepare(&plain, &[]).unwrap();
+    serving.commit(prepared);
+    assert!(serving.counters().is_none() && serving.key_exchange_counters().is_none(), "nothing is served");
+    assert_eq!((serving.ended.0.received, serving.ended.1.completed), (2, 3));
+    let prepared = serving.prepare(&files.config(ntp, exchange), &[]).unwrap();
+    serving.commit(prepared);
+    assert_eq!(serving.counters().unwrap().received, 2);
+    assert_eq!(serving.key_exchange_counters().unwrap().completed, 3);
+    serving.stop();
+}
+
+#[tokio::test]
 async fn without_nts_there_are_no_cookie_keys_to_come_back() {
     let files = Files::new(2040);
     let (ntp, exchange) = free();

@@ -154,3 +154,15 @@ fn what_is_not_authenticated_gets_no_vote_by_a_file() {
         "`prefer`, `trust` and `require` of a source without authentication belong into conf.d; here they do not count";
     assert_eq!(complaints, [format!("run/a.sources: a.example: {why}"), format!("run/b.toml: c.example: {why}")]);
 }
+
+#[test]
+fn a_directory_with_too_many_files_is_said_and_leaves_what_was() {
+    let mut files = Directories::new();
+    files.write("run/0.sources", "server a.example\n");
+    assert_eq!(files.read().1, Vec::<String>::new());
+    (1..=256).for_each(|number| files.write(&format!("run/{number}.sources"), "server b.example\n"));
+    let (names, complaints) = files.read();
+    let why = "it has more than 256 files, and no more are read; sources that came from it before stay";
+    assert!(complaints.len() == 1 && complaints[0].ends_with(why), "{complaints:?}");
+    assert_eq!(names, ["a.example"]);
+}

@@ -77,7 +77,10 @@ impl Daemon {
     }
 
     fn read_source_files(&mut self) -> Vec<String> {
-        read_source_files(&mut self.source_files, &self.config, &self.keys)
+        let complaints = read_source_files(&mut self.source_files, &self.config, &self.keys);
+        let configured = self.configured();
+        self.amendments.handle_files(&configured);
+        complaints
     }
 
     /// All sources: of the configuration, of the directories, and those that came at run time.

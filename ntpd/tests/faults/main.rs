@@ -8,6 +8,7 @@ mod control;
 mod directories;
 mod exchange;
 mod first_boot;
+mod given_up;
 mod mutations;
 mod oneshot;
 mod replies;

@@ -46,7 +46,7 @@ fn without_any_server_tracking_says_why() {
 }
 
 /// What a good server with this clock answers.
-fn reply(request: &[u8], at: NtpTimestamp, reference: [u8; 4]) -> Vec<u8> {
+pub(crate) fn reply(request: &[u8], at: NtpTimestamp, reference: [u8; 4]) -> Vec<u8> {
     let mut reply = vec![0; 48];
     reply[0] = (request[0] & 0x38) | 4;
     (reply[1], reply[2], reply[3]) = (1, request[2], (-20_i8).cast_unsigned());

@@ -276,7 +276,7 @@ impl World {
             resolver,
             status: Arc::clone(&status),
             state: Some(state),
-            known: Known { clock: machine.facts, distribution: None, verified: machine.verified },
+            known: Known { clock: machine.facts, distribution: None, verified: machine.verified, kept: None },
             precision: -24,
             seed: [7; 32],
         };

@@ -439,3 +439,21 @@ fn a_chain_too_long_is_not_looked_at() {
     assert_eq!(world.try_with(&sent, &[], later(0, 0)).bad(), TlsFault::ChainTooLong);
     world.try_with(&sent[1..], &[], later(0, 0)).good();
 }
+
+#[test]
+fn what_ends_before_it_begins_is_malformed_and_not_merely_expired() {
+    let backwards = ((2030, 4, 1), (2030, 1, 1));
+    let root = Authority::new("root", LONG, None);
+    let middle = Authority::new("middle", LONG, Some(&root));
+    let own = World { own: middle.sign(backwards, |_| {}), root, middle };
+    let root = Authority::new("root", LONG, None);
+    let middle = Authority::new("middle", backwards, Some(&root));
+    let between = World { own: middle.sign(OWN, |_| {}), root, middle };
+    for judgement in [at(0), at(GOOD), at(LIFE.not_after + DAY), later(0, 0), later(GOOD, GOOD)] {
+        assert_eq!(own.try_at(judgement).bad(), TlsFault::NeverValid, "{judgement:?}");
+    }
+    for judgement in [at(GOOD), later(0, 0), later(GOOD, GOOD)] {
+        assert_eq!(between.try_at(judgement).bad(), TlsFault::NeverValid, "{judgement:?}");
+    }
+    assert!(TlsFault::NeverValid.to_string().ends_with("it is malformed and never valid"));
+}

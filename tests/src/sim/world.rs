@@ -9,7 +9,7 @@ use std::{
 
 use clock_control::{Clock as _, Oscillator, SimClock};
 use ntp_proto::{
-    discipline::{ChangeLimit, LeapTable, MAX_UPDATE_SKEW, StepLimit},
+    discipline::{ChangeLimit, LeapMode, LeapTable, MAX_UPDATE_SKEW, StepLimit},
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
@@ -125,6 +125,8 @@ pub struct ClientSpec {
     pub change_limit: Option<ChangeLimit>,
     /// Its list of leap seconds.
     pub leap_table: Option<LeapTable>,
+    /// What it does at a leap second.
+    pub leap_mode: LeapMode,
 }
 
 impl ClientSpec {
@@ -143,6 +145,7 @@ impl ClientSpec {
             fallback_keys: false,
             change_limit: None,
             leap_table: None,
+            leap_mode: LeapMode::System,
         }
     }
 }
@@ -709,7 +712,7 @@ fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineCo
         max_update_skew: MAX_UPDATE_SKEW,
         change_limit: spec.change_limit,
         notable_offset: 1.0,
-        pass_leap: true,
+        leap_mode: spec.leap_mode,
         applied: Rate::ZERO,
         saved_frequency: spec.saved_frequency,
         precision: -24,

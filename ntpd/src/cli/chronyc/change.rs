@@ -11,8 +11,8 @@ use ntp_proto::server::LocalConfig;
 use super::{Outcome, Session, format::cut};
 use crate::observe::chronyc::{
     client::{
-        AddSourceBody, Address, Body, BurstBody, Entry, Failure, LocalBody, MakeStepBody, NAME_LEN, NumberBody,
-        SettingBody, Status, Subnet, TrackingData, flags,
+        AccessBody, AddSourceBody, Address, Body, BurstBody, Entry, Failure, LocalBody, MakeStepBody, NAME_LEN,
+        NumberBody, SelectOptionsBody, SettingBody, Status, Subnet, TrackingData, flags, options,
     },
     table as requests,
 };
@@ -27,7 +27,7 @@ impl Session {
         if let Some(entry) = bare(name, arguments) {
             return Some(self.tell(&entry, &()));
         }
-        if let Some(outcome) = self.set(name, arguments) {
+        if let Some(outcome) = self.set(name, arguments).or_else(|| self.permit(name, arguments)) {
             return Some(outcome);
         }
         Some(match (name, arguments) {
@@ -121,6 +121,26 @@ impl Session {
         let (_, entry) = number.iter().find(named)?;
         let value = arguments.first().and_then(|text| text.parse::<f64>().ok());
         Some(value.map_or_else(|| invalid(name), |value| self.tell(entry, &value)))
+    }
+
+    /// Says who is served, and how a source may be used; `None` if there is nothing of this name.
+    fn permit(&mut self, name: &str, arguments: &[&str]) -> Option<Outcome> {
+        match (name, arguments) {
+            ("allow" | "deny", words) => {
+                Some(access(name, words).map_or_else(|| invalid(name), |(entry, body)| self.tell(&entry, &body)))
+            }
+            ("selectopts", [text, words @ ..]) => Some(match (host(text), select(words)) {
+                (None, _) => Failure::Address.into(),
+                (Some(address), Some((mask, options))) => {
+                    let address = Address::Ip(address);
+                    let body = SelectOptionsBody { address, reference_id: 0, mask, options };
+                    self.tell(&requests::SELECTOPTS, &body)
+                }
+                (Some(_), None) => invalid(name),
+            }),
+            ("selectopts", []) => Some(invalid(name)),
+            _ => None,
+        }
     }
 
     fn tell(&mut self, entry: &Entry, body: &impl Body) -> Outcome {
@@ -234,6 +254,50 @@ fn subnet(text: Option<&str>) -> Option<Subnet> {
     Some(of(network.netmask(), network.network()))
 }
 
+/// What `allow` and `deny` ask for: `[all] [ADDRESS[/BITS]]`; everything without an address.
+fn access(name: &str, words: &[&str]) -> Option<(Entry, AccessBody)> {
+    let (all, range) = match words {
+        ["all", range @ ..] => (true, range),
+        range => (false, range),
+    };
+    let (address, prefix_length) = match range {
+        [] => (Address::Unspecified, 0),
+        [text] => match text.split_once('/') {
+            Some((address, bits)) => (Address::Ip(address.parse().ok()?), bits.parse().ok()?),
+            None => host(text).map(|address| (Address::Ip(address), if address.is_ipv4() { 32 } else { 128 }))?,
+        },
+        _ => return None,
+    };
+    let entry = match (name, all) {
+        ("allow", false) => requests::ALLOW,
+        ("allow", true) => requests::ALLOW_ALL,
+        (_, false) => requests::DENY,
+        (_, true) => requests::DENY_ALL,
+    };
+    Some((entry, AccessBody { address, prefix_length }))
+}
+
+/// The mask and the options that `+prefer -trust` and the like stand for.
+fn select(words: &[&str]) -> Option<(u32, u32)> {
+    let known = [
+        ("noselect", options::NOSELECT, flags::NOSELECT),
+        ("prefer", options::PREFER, flags::PREFER),
+        ("trust", options::TRUST, flags::TRUST),
+        ("require", options::REQUIRE, flags::REQUIRE),
+    ];
+    let (mut mask, mut values) = (0, 0);
+    for word in words {
+        let (_, bit, flag) = known.iter().find(|(name, ..)| word.get(1..) == Some(*name))?;
+        mask |= u32::from(*bit);
+        match word.as_bytes().first() {
+            Some(b'+') => values |= flag,
+            Some(b'-') => values &= !flag,
+            _ => return None,
+        }
+    }
+    Some((mask, values))
+}
+
 /// An address, or the first that a name has.
 fn host(text: &str) -> Option<IpAddr> {
     let named = || (text, 0).to_socket_addrs().ok()?.next().map(|address| address.ip());
@@ -325,6 +389,21 @@ mod tests {
         for text in ["", "a b", "192.0.2.0/33", "255.255.255.0/2001:db8::1"] {
             assert_eq!(subnet(Some(text)), None, "{text}");
         }
+    }
+
+    #[test]
+    fn ranges_and_options_are_those_of_chrony() {
+        let of = |entry, address: &str, bits| {
+            Some((entry, AccessBody { address: Address::Ip(address.parse().unwrap()), prefix_length: bits }))
+        };
+        assert_eq!(access("allow", &["192.0.2.0/24"]), of(requests::ALLOW, "192.0.2.0", 24));
+        assert_eq!(access("deny", &["all", "2001:db8::1"]), of(requests::DENY_ALL, "2001:db8::1", 128));
+        let everything = AccessBody { address: Address::Unspecified, prefix_length: 0 };
+        assert_eq!(access("allow", &["all"]), Some((requests::ALLOW_ALL, everything)));
+        assert_eq!(access("allow", &["192.0.2.1", "192.0.2.2"]), None);
+        assert_eq!(select(&["+prefer", "-trust"]), Some((6, flags::PREFER)));
+        assert_eq!(select(&[]), Some((0, 0)));
+        assert!([select(&["prefer"]), select(&["+best"]), select(&["+"])].iter().all(Option::is_none));
     }
 
     #[test]

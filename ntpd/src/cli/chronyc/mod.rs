@@ -217,6 +217,10 @@ activity                    How many sources are asked
 serverstats                 What was served
 clients                     Who was served
 accheck ADDRESS             Whether this address is served
+allow [all] [ADDRESS[/BITS]]
+                            Serve this range from now on
+deny [all] [ADDRESS[/BITS]]
+                            Serve this range no more
 waitsync [TRIES [CORRECTION [SKEW [INTERVAL]]]]
                             Wait until the clock is synchronized
 makestep [THRESHOLD LIMIT]  Step the clock now, or say when it is stepped
@@ -227,6 +231,17 @@ offline [[MASK/]ADDRESS]    Ask sources no more
 onoffline                   Ask the sources to which there is a route
 burst GOOD/MAX [[MASK/]ADDRESS]
                             Ask several times in a row
+minpoll ADDRESS LOG2        Change the shortest poll interval of a source
+maxpoll ADDRESS LOG2        Change its longest poll interval
+polltarget ADDRESS SAMPLES  Change how many samples its poll interval aims at
+minstratum ADDRESS STRATUM  Change the stratum it counts as having at least
+maxdelay ADDRESS SECONDS    Change the longest round trip that is taken
+maxdelayratio ADDRESS RATIO
+                            The same, as a multiple of the shortest; 0 is no limit
+maxdelaydevratio ADDRESS RATIO
+                            The same, by the spread of offsets; 0 is no limit
+selectopts ADDRESS [+OPTION|-OPTION ...]
+                            Change how one source may be used
 add server NAME [OPTIONS]   Add a server
 add pool NAME [OPTIONS]     Add a pool
 delete ADDRESS              Remove a server

@@ -7,6 +7,7 @@ use std::{
     io::{self, IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
+    task::Poll,
     time::Duration,
 };
 
@@ -131,7 +132,7 @@ struct Watch {
 
 impl Watch {
     async fn run(mut self, args: WatchArgs) -> Result<(), End> {
-        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        let mut ends = Ends::new()?;
         let mut resized = signal(SignalKind::window_change())?;
         // Before the first look there is nothing to show, and an error belongs below the command.
         let mut look = Look::take(&self.socket).map_err(End::Daemon);
@@ -162,8 +163,7 @@ impl Watch {
                     }
                     new = answered(&mut asking) => break new.map_err(End::Daemon),
                     _ = resized.recv(), if screen.is_some() => self.show(screen.as_mut(), last.as_ref(), None)?,
-                    _ = received(&mut interrupt) => return Ok(()),
-                    _ = received(&mut terminate) => return Ok(()),
+                    () = ends.received() => return Ok(()),
                     () = Keys::quit(&mut keys) => return Ok(()),
                 }
             };
@@ -208,8 +208,21 @@ async fn answered(asking: &mut Option<JoinHandle<Result<Look, AskError>>>) -> Re
     answer
 }
 
-async fn received(signal: &mut Signal) {
-    if signal.recv().await.is_none() {
-        future::pending::<()>().await;
+/// The signals that end a program and leave it time to give the window back.
+struct Ends([Signal; 4]);
+
+impl Ends {
+    fn new() -> io::Result<Self> {
+        let [interrupt, terminate, hangup, quit] =
+            [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()].map(signal);
+        Ok(Self([interrupt?, terminate?, hangup?, quit?]))
+    }
+
+    async fn received(&mut self) {
+        future::poll_fn(|context| {
+            let is_here = self.0.iter_mut().any(|signal| matches!(signal.poll_recv(context), Poll::Ready(Some(()))));
+            if is_here { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 }

@@ -110,6 +110,19 @@ fn a_machine_that_was_put_back_begins_anew() {
 }
 
 #[test]
+fn a_clock_that_nothing_has_set_goes_on_from_when_plain_sources_last_kept_it() {
+    let start = |text: &str, set_by: SetBy, ahead: i64| {
+        let clock = ClockFacts { set_by, ..KNOWN.clock };
+        let mut bench = Bench::of(text, None, Known { clock, kept: Some(now::unix().seconds + ahead), ..KNOWN });
+        (bench.client.present().clock.seconds - now::unix().seconds + 30).div_euclid(60)
+    };
+    assert_eq!(start(PLAIN, SetBy::Nothing, 7_200), 120, "minutes");
+    assert_eq!(start(PLAIN, SetBy::Nothing, -7_200), 0, "never back");
+    assert_eq!(start(PLAIN, KNOWN.clock.set_by, 7_200), 0, "a hardware clock knows better");
+    assert_eq!(start(SERVER, SetBy::Nothing, 7_200), 0, "nobody has verified that time");
+}
+
+#[test]
 fn dates_are_deferred_for_a_clock_that_nothing_vouches_for() {
     let servers = "[[server]]\naddress = \"a.one.test\"\nnts = \"require\"\n[[server]]\naddress = \"a.two.test\"\nnts = \"require\"\n";
     let mut bench = Bench::new(servers);

@@ -48,6 +48,7 @@ const KNOWN: Known = Known {
     clock: ClockFacts { set_by: SetBy::Nothing, synchronized: false, verified: false, restored: false },
     distribution: None,
     verified: None,
+    kept: None,
 };
 const CONFIG: &str = "ntpd.toml";
 

@@ -64,8 +64,7 @@ impl Settings {
                 plan.set(directive, "clock", "min-sources", count.to_string());
             }
             "leapsecmode" => match one(words)?.to_ascii_lowercase().as_str() {
-                mode @ ("system" | "ignore") => plan.set(directive, "clock", "leap", quote(mode)),
-                "step" | "slew" => plan.drop(directive, "accepted: system, ignore; the kernel inserts leap seconds"),
+                mode @ ("system" | "step" | "slew" | "ignore") => plan.set(directive, "clock", "leap", quote(mode)),
                 mode => return Err(format!("unknown mode `{mode}`")),
             },
             "minsamples" | "maxsamples" => {

@@ -51,9 +51,9 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("rtcsync", "", Needless("the kernel sets the hardware clock while the time is known")),
     ("rtcfile", "s", Dropped("the drift of the hardware clock is not measured")),
     ("rtcautotrim", "n", Dropped("the kernel sets the hardware clock while the time is known")),
-    ("rtcdevice", "s", Dropped("the kernel sets the hardware clock while the time is known")),
-    ("rtconutc", "", Needless("the kernel knows whether the hardware clock keeps UTC")),
-    ("hwclockfile", "s", Needless("the kernel knows whether the hardware clock keeps UTC")),
+    ("rtcdevice", "s", Dropped("the hardware clock is that by which the kernel sets the time")),
+    ("rtconutc", "", Needless("/etc/adjtime says whether the hardware clock keeps UTC")),
+    ("hwclockfile", "s", Needless("what /etc/adjtime says is taken")),
     // Logs.
     ("mailonchange", "sn", Dropped("no mail is sent")),
     // The system.

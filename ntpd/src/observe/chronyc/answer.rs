@@ -1,6 +1,6 @@
 //! From a request to its answer.
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use ntp_proto::{
     server::{ClientRow, LocalConfig},
@@ -11,15 +11,17 @@ use super::{
     add,
     bodies::{
         AuthData, BurstBody, CLIENTS, ClientEntry, ClientsBody, ClientsData, LocalBody, LocalBody45, LocalBody46,
-        MANUAL_ENTRIES, MakeStepBody, ManualEntry, ManualListData, SourceCount, SourceNameData, Subnet,
+        MANUAL_ENTRIES, MakeStepBody, ManualEntry, ManualListData, OldServerStatsData, SourceCount, SourceNameData,
+        Subnet,
     },
     codec::{Address, Field},
     packet::{NULL_REPLY, Status},
     rows,
     table::{self, Entry},
+    tune,
 };
 use crate::{
-    config::{AddFault, Added},
+    config::{AddFault, Added, STRATA, local_time},
     observe::{
         control::{
             Change, ControlError, ErrorKind, Reply, Show,
@@ -112,10 +114,10 @@ pub(super) fn answer(entry: &Entry, body: &[u8], host: &mut impl Host) -> Answer
     }
 }
 
-struct Asking<'a, H> {
-    entry: &'a Entry,
+pub(super) struct Asking<'a, H> {
+    pub(super) entry: &'a Entry,
     body: &'a [u8],
-    host: &'a mut H,
+    pub(super) host: &'a mut H,
 }
 
 /// A report of a kind.
@@ -167,7 +169,7 @@ impl<H: Host> Asking<'_, H> {
             table::SERVERSTATS_4_3 => {
                 let report = report!(self, Show::ServerStats, ServerStats);
                 let commands = self.host.commands();
-                self.with(&rows::old_server_stats(&report, commands))
+                self.with(&OldServerStatsData::from(rows::server_stats(&report, commands)))
             }
             table::SOURCENAME | table::NTPDATA | table::NTPDATA_4_5 | table::AUTHDATA => self.of_one_source(),
             table::MANUAL_LIST => {
@@ -190,6 +192,7 @@ impl<H: Host> Asking<'_, H> {
                 Address::Ip(_) => Err(Status::AccessDenied),
                 Address::Unspecified | Address::Id(_) => Err(Status::Invalid),
             },
+            _ if tune::is_known(self.entry) => self.tune(),
             _ => self.change(),
         }
     }
@@ -271,7 +274,7 @@ impl<H: Host> Asking<'_, H> {
         self.with(&ClientsData { table_size: size, next, count, clients })
     }
 
-    fn get<T: Field>(&mut self) -> Result<T, Status> {
+    pub(super) fn get<T: Field>(&mut self) -> Result<T, Status> {
         T::get(&mut &*self.body).ok_or(Status::BadLength)
     }
 
@@ -293,7 +296,7 @@ impl<H: Host> Asking<'_, H> {
     }
 
     /// The source with this address; of several the first.
-    fn by_address(&mut self, wanted: Address) -> Result<SourceName, Status> {
+    pub(super) fn by_address(&mut self, wanted: Address) -> Result<SourceName, Status> {
         let is_meant = |row: &SourceRow| wanted != Address::Unspecified && rows::address(&row.judged.source) == wanted;
         let found = self.sources()?.into_iter().find(is_meant);
         found.map(|row| row.judged.source).ok_or(Status::NoSuchSource)
@@ -364,9 +367,9 @@ fn local(body: &LocalBody) -> Result<Option<LocalConfig>, Status> {
     if body.on == 0 {
         return Ok(None);
     }
-    let time = |seconds: f64| Duration::try_from_secs_f64(seconds).map_err(|_| Status::Failed);
+    let time = |seconds: f64| local_time(seconds).ok_or(Status::Failed);
     let distance = |seconds: f64| time(seconds).map(|time| NtpDuration::from_seconds(time.as_secs_f64()));
-    let stratum = u8::try_from(body.stratum).ok().filter(|stratum| (1..=15).contains(stratum));
+    let stratum = u8::try_from(body.stratum).ok().filter(|stratum| STRATA.contains(stratum));
     Ok(Some(LocalConfig {
         stratum: stratum.ok_or(Status::Failed)?,
         distance: distance(body.distance_seconds)?,

@@ -376,17 +376,31 @@ body! {
 body! {
     /// What was served, as chrony up to 4.3 has it.
     OldServerStatsData {
-        ntp_hits: u32,
-        ke_hits: u32,
-        command_hits: u32,
-        ntp_drops: u32,
-        ke_drops: u32,
-        command_drops: u32,
-        log_drops: u32,
-        authenticated_hits: u32,
-        interleaved_hits: u32,
-        timestamps_held: u32,
-        timestamp_span_seconds: u32,
+        /// The first of [`ServerStatsData`], in their order.
+        counts: [u32; OLD_COUNTS],
+    }
+}
+
+/// Counts that chrony up to 4.3 has.
+pub(crate) const OLD_COUNTS: usize = 11;
+
+impl From<ServerStatsData> for OldServerStatsData {
+    /// What is too large for these versions stays at their largest.
+    fn from(new: ServerStatsData) -> Self {
+        let counts = [
+            new.ntp_hits,
+            new.ke_hits,
+            new.command_hits,
+            new.ntp_drops,
+            new.ke_drops,
+            new.command_drops,
+            new.log_drops,
+            new.authenticated_hits,
+            new.interleaved_hits,
+            new.timestamps_held,
+            new.timestamp_span_seconds,
+        ];
+        Self { counts: counts.map(|count| u32::try_from(count).unwrap_or(u32::MAX)) }
     }
 }
 

@@ -12,10 +12,10 @@ use std::{
 use super::packet::{MAX_REQUEST, NULL_REPLY, read_reply, write_request};
 pub(crate) use super::{
     bodies::{
-        ActivityData, AddSourceBody, AuthData, BurstBody, ClientsBody, ClientsData, LocalBody, MakeStepBody,
-        ManualListData, NAME_LEN, NEVER, NtpData, NumberBody, RtcData, SelectData, ServerStatsData, SettingBody,
-        SmoothingData, SourceCount, SourceData, SourceNameData, SourceStatsData, Subnet, TrackingData, flags,
-        ntp_flags, options,
+        AccessBody, ActivityData, AddSourceBody, AuthData, BurstBody, ClientsBody, ClientsData, LocalBody,
+        MakeStepBody, ManualListData, NAME_LEN, NEVER, NtpData, NumberBody, RtcData, SelectData, SelectOptionsBody,
+        ServerStatsData, SettingBody, SmoothingData, SourceCount, SourceData, SourceNameData, SourceStatsData, Subnet,
+        TrackingData, flags, ntp_flags, options,
     },
     codec::{Address, Field, Timespec},
     packet::Status,

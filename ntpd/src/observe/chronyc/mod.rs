@@ -17,6 +17,7 @@ mod server;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
+mod tune;
 
 pub use answer::{Answer, Host};
 pub use server::{ChronycCounts, ChronycRequest, ChronycServer, QUEUE};

@@ -7,7 +7,7 @@ use ntp_proto::server::{ClientRow, LOCAL_REFERENCE};
 use super::{
     bodies::{
         ActivityData, AuthData, ClientEntry, NAME_LEN, NEVER, NO_INTERVAL, NtpData, NtpReplyData, OldNtpData,
-        OldServerStatsData, SelectData, ServerStatsData, SourceData, SourceStatsData, TrackingData, ntp_flags, options,
+        SelectData, ServerStatsData, SourceData, SourceStatsData, TrackingData, ntp_flags, options,
     },
     codec::{Address, Timespec},
 };
@@ -294,23 +294,5 @@ pub(super) fn server_stats(report: &ServerStatsReport, commands: (u64, u64)) -> 
         hardware_rx: ntp.stamped_by_hardware,
         hardware_tx: 0,
         reserved: [u64::MAX; 4],
-    }
-}
-
-pub(super) fn old_server_stats(report: &ServerStatsReport, commands: (u64, u64)) -> OldServerStatsData {
-    let new = server_stats(report, commands);
-    let count = |count: u64| cut(count, u32::MAX);
-    OldServerStatsData {
-        ntp_hits: count(new.ntp_hits),
-        ke_hits: count(new.ke_hits),
-        command_hits: count(new.command_hits),
-        ntp_drops: count(new.ntp_drops),
-        ke_drops: count(new.ke_drops),
-        command_drops: count(new.command_drops),
-        log_drops: count(new.log_drops),
-        authenticated_hits: count(new.authenticated_hits),
-        interleaved_hits: count(new.interleaved_hits),
-        timestamps_held: count(new.timestamps_held),
-        timestamp_span_seconds: count(new.timestamp_span_seconds),
     }
 }

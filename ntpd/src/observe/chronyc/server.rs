@@ -139,10 +139,10 @@ impl ChronycServer {
         let mut tasks = JoinSet::new();
         for socket in self.udp {
             let (requests, counts, rules) = (requests.clone(), Arc::clone(&self.counts), rules.clone());
-            tasks.spawn(async move { serve_udp(&socket, &rules, &requests, &counts).await });
+            tasks.spawn(async move { Place::Udp(socket, rules).serve(&requests, &counts).await });
         }
-        if let Some((socket, _file)) = &self.local {
-            serve_unix(socket, &requests, &self.counts).await;
+        if let Some((socket, _file)) = self.local {
+            Place::Local(socket).serve(&requests, &self.counts).await;
         }
         while tasks.join_next().await.is_some() {}
         // Without any socket there is nothing to do, and never will be.
@@ -150,39 +150,69 @@ impl ChronycServer {
     }
 }
 
-async fn serve_udp(socket: &UdpSocket, rules: &Rules, requests: &mpsc::Sender<ChronycRequest>, counts: &ChronycCounts) {
-    // One octet more than the longest request tells that there was more.
-    let mut datagram = [0; MAX_REQUEST + 1];
-    loop {
-        let Ok((len, from)) = socket.recv_from(&mut datagram).await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        counts.received.fetch_add(1, Ordering::Relaxed);
-        let request = datagram.get(..len).filter(|_| rules.permit(from)).unwrap_or_default();
-        let reply = reply_to(request, Some(&rules.open), requests).await;
-        let sent = if reply.is_empty() { None } else { socket.try_send_to(&reply, from).ok() };
-        if sent.is_none() {
-            counts.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+/// A socket that requests come to.
+#[derive(Debug)]
+enum Place {
+    /// Over UDP, where not all may ask, nor everything.
+    Udp(UdpSocket, Rules),
+    /// In the file system.
+    Local(UnixDatagram),
 }
 
-async fn serve_unix(socket: &UnixDatagram, requests: &mpsc::Sender<ChronycRequest>, counts: &ChronycCounts) {
-    let mut datagram = [0; MAX_REQUEST + 1];
-    loop {
-        let Ok((len, from)) = socket.recv_from(&mut datagram).await else {
-            tokio::time::sleep(PAUSE).await;
-            continue;
-        };
-        counts.received.fetch_add(1, Ordering::Relaxed);
-        // Without a name of its own nobody can be answered.
-        let path = from.as_pathname().map(Path::to_path_buf);
-        let request = datagram.get(..len).filter(|_| path.is_some()).unwrap_or_default();
-        let reply = reply_to(request, None, requests).await;
-        let send = |path: PathBuf| socket.try_send_to(&reply, path).ok();
-        if reply.is_empty() || path.and_then(send).is_none() {
-            counts.dropped.fetch_add(1, Ordering::Relaxed);
+/// Where a reply goes.
+enum Asker {
+    Udp(SocketAddr),
+    Local(PathBuf),
+}
+
+impl Place {
+    /// Waits for a datagram. Who must not ask, or has no name of its own, cannot be answered.
+    async fn receive(&self, datagram: &mut [u8]) -> io::Result<(usize, Option<Asker>)> {
+        match self {
+            Self::Udp(socket, rules) => {
+                let (len, from) = socket.recv_from(datagram).await?;
+                Ok((len, rules.permit(from).then_some(Asker::Udp(from))))
+            }
+            Self::Local(socket) => {
+                let (len, from) = socket.recv_from(datagram).await?;
+                Ok((len, from.as_pathname().map(|path| Asker::Local(path.to_path_buf()))))
+            }
+        }
+    }
+
+    /// What may be asked here; `None` is everything.
+    fn opened(&self) -> Option<&[Access]> {
+        match self {
+            Self::Udp(_, rules) => Some(&rules.open),
+            Self::Local(_) => None,
+        }
+    }
+
+    /// Sends a reply, if that is possible at once; whether it was.
+    fn send(&self, reply: &[u8], to: &Asker) -> bool {
+        match (self, to) {
+            (Self::Udp(socket, _), Asker::Udp(to)) => socket.try_send_to(reply, *to).is_ok(),
+            (Self::Local(socket), Asker::Local(to)) => socket.try_send_to(reply, to).is_ok(),
+            (Self::Udp(..), Asker::Local(_)) | (Self::Local(_), Asker::Udp(_)) => false,
+        }
+    }
+
+    /// Answers one request after the other.
+    async fn serve(&self, requests: &mpsc::Sender<ChronycRequest>, counts: &ChronycCounts) {
+        // One octet more than the longest request tells that there was more.
+        let mut datagram = [0; MAX_REQUEST + 1];
+        loop {
+            let Ok((len, asker)) = self.receive(&mut datagram).await else {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            };
+            counts.received.fetch_add(1, Ordering::Relaxed);
+            let reply = match &asker {
+                Some(_) => reply_to(datagram.get(..len).unwrap_or_default(), self.opened(), requests).await,
+                None => Vec::new(),
+            };
+            let is_sent = !reply.is_empty() && asker.is_some_and(|asker| self.send(&reply, &asker));
+            counts.dropped.fetch_add(u64::from(!is_sent), Ordering::Relaxed);
         }
     }
 }

@@ -6,8 +6,8 @@ use super::{
     Host,
     answer::answer,
     bodies::{
-        ActivityData, AuthData, ClientsBody, ClientsData, LocalBody, MakeStepBody, NtpData, OldNtpData, SelectData,
-        SourceData, SourceStatsData, Subnet, TrackingData,
+        AccessBody, ActivityData, AuthData, ClientsBody, ClientsData, LocalBody, MakeStepBody, NtpData, NumberBody,
+        OldNtpData, SelectData, SelectOptionsBody, SettingBody, SourceData, SourceStatsData, Subnet, TrackingData,
     },
     codec::{Address, Field},
     packet::{Incoming, MAX_REQUEST, NULL_REPLY, Status, read_reply, read_request, write_reply, write_request},
@@ -356,5 +356,76 @@ proptest! {
         for entry in [table::N_SOURCES, table::TRACKING, table::CLIENTS] {
             let _ = read_reply(&datagram, &entry, SEQUENCE);
         }
+    }
+}
+
+#[test]
+fn settings_of_one_source_and_who_is_served_are_changed() {
+    let mut host = Told { sources: vec![("a.example", Some("192.0.2.1")), ("b.example", None)], ..Told::default() };
+    let ip = |text: &str| Address::Ip(text.parse().unwrap());
+    let number = |address, value| NumberBody { address, value };
+    let one = ip("192.0.2.1");
+    let tune = "Tune { source: \"192.0.2.1\", tune: ";
+    let setting = |value| SettingBody { address: one, value };
+    for (entry, value, expected) in [
+        (table::MINPOLL, 4, Ok("MinPoll(PollInterval(4)) }")),
+        (table::MAXPOLL, 18, Err(Status::Invalid)),
+        (table::MINSTRATUM, 15, Ok("MinStratum(15) }")),
+        (table::MINSTRATUM, -1, Err(Status::Invalid)),
+        (table::POLLTARGET, 64, Ok("PollTarget(64) }")),
+        (table::POLLTARGET, 0, Err(Status::Invalid)),
+    ] {
+        let status = status(&ask(&request(&entry, &setting(value)), None, &mut host));
+        let told = host.changes.borrow_mut().pop();
+        assert_eq!(status, expected.map_or_else(|status| status as u16, |_| 0), "{entry:?} {value}");
+        assert_eq!(told, expected.ok().map(|change| format!("{tune}{change}")), "{entry:?} {value}");
+    }
+    for (entry, value, expected) in [
+        (table::MAXDELAY, 0.5, Ok("MaxDelay(0.5) }")),
+        (table::MAXDELAY, 100.0, Ok("MaxDelay(8.0) }")),
+        (table::MAXDELAY, -1.0, Err(Status::Invalid)),
+        (table::MAXDELAYRATIO, 2.0, Ok("MaxDelayRatio(Some(2.0)) }")),
+        (table::MAXDELAYRATIO, 0.0, Ok("MaxDelayRatio(None) }")),
+        (table::MAXDELAYRATIO, 0.5, Err(Status::Invalid)),
+        (table::MAXDELAYDEVRATIO, 8.0, Ok("MaxDelayDeviations(Some(8.0)) }")),
+        (table::MAXDELAYDEVRATIO, 0.0, Ok("MaxDelayDeviations(None) }")),
+    ] {
+        let status = status(&ask(&request(&entry, &number(one, value)), None, &mut host));
+        let told = host.changes.borrow_mut().pop();
+        assert_eq!(status, expected.map_or_else(|status| status as u16, |_| 0), "{entry:?} {value}");
+        assert_eq!(told, expected.ok().map(|change| format!("{tune}{change}")), "{entry:?} {value}");
+    }
+    // A mask of prefer and trust, and `trust` in the flags of a new source.
+    let body = SelectOptionsBody { address: one, reference_id: 0, mask: 6, options: 0x20 };
+    assert_eq!(status(&ask(&request(&table::SELECTOPTS, &body), None, &mut host)), 0);
+    let told = host.changes.borrow_mut().pop().unwrap();
+    let options = |prefer, trust| format!("{{ noselect: false, prefer: {prefer}, trust: {trust}, require: false }}");
+    let (which, to) = (options(true, true), options(false, true));
+    assert_eq!(told, format!("{tune}Select {{ which: SelectOptions {which}, to: SelectOptions {to} }} }}"));
+    for address in [ip("192.0.2.2"), Address::Unspecified] {
+        let reply = ask(&request(&table::MAXDELAY, &number(address, 1.0)), None, &mut host);
+        assert_eq!(status(&reply), Status::NoSuchSource as u16);
+    }
+    for (entry, address, prefix_length, expected) in [
+        (
+            table::ALLOW,
+            ip("192.0.2.0"),
+            24,
+            Ok("Access(AccessChange { allows: true, all: false, range: Some(192.0.2.0/24) })"),
+        ),
+        (
+            table::DENY_ALL,
+            Address::Unspecified,
+            0,
+            Ok("Access(AccessChange { allows: false, all: true, range: None })"),
+        ),
+        (table::DENY, ip("2001:db8::"), 129, Err(Status::BadSubnet)),
+        (table::ALLOW, ip("192.0.2.0"), -1, Err(Status::BadSubnet)),
+        (table::ALLOW_ALL, Address::Unspecified, 8, Err(Status::BadSubnet)),
+    ] {
+        let body = AccessBody { address, prefix_length };
+        let status = status(&ask(&request(&entry, &body), None, &mut host));
+        assert_eq!(status, expected.map_or_else(|status| status as u16, |_| 0), "{body:?}");
+        assert_eq!(host.changes.borrow_mut().pop().as_deref(), expected.ok(), "{body:?}");
     }
 }

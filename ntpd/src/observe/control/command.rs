@@ -1,9 +1,10 @@
 //! What can be asked for.
 
-use ntp_proto::{discipline::StepLimit, server::LocalConfig, time::Rate};
+use ntp_proto::{discipline::StepLimit, server::LocalConfig, source::Tune, time::Rate};
 use serde::{Deserialize, Serialize};
 
-use super::{ControlError, ErrorKind, setting};
+use super::{ControlError, ErrorKind, setting, tune};
+use crate::config::AccessChange;
 
 /// A request.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +51,15 @@ pub enum Change {
     MaxUpdateSkew(Rate),
     /// Serve the local clock where sources do not tell the time, or no more.
     Local(Option<LocalConfig>),
+    /// Change a setting of one source, for as long as that is asked.
+    Tune {
+        /// Which source.
+        source: String,
+        /// What is changed.
+        tune: Tune,
+    },
+    /// Change who is served, until the configuration is read again.
+    Access(AccessChange),
     /// Read the configuration again and apply it, all or nothing.
     Reload,
     /// Read the directories of sources again, and nothing else.
@@ -94,7 +104,7 @@ pub enum Change {
 }
 
 /// Every command, and the parameter it takes.
-const WORDS: [(&str, Parameter); 27] = [
+const WORDS: [(&str, Parameter); 30] = [
     ("tracking", Parameter::None),
     ("sources", Parameter::None),
     ("sourcestats", Parameter::None),
@@ -109,6 +119,9 @@ const WORDS: [(&str, Parameter); 27] = [
     ("makestep-config", Parameter::Setting),
     ("maxupdateskew", Parameter::Setting),
     ("local", Parameter::Setting),
+    ("tune", Parameter::SourceSetting),
+    ("allow", Parameter::Setting),
+    ("deny", Parameter::Setting),
     ("reload", Parameter::None),
     ("reload-sources", Parameter::None),
     ("burst", Parameter::Source),
@@ -134,6 +147,8 @@ enum Parameter {
     Name,
     /// `setting`.
     Setting,
+    /// `source` and `setting`.
+    SourceSetting,
 }
 
 /// A line, as it is read and written.
@@ -171,6 +186,7 @@ impl Command {
             Parameter::Source => line.name.is_none() && line.setting.is_none(),
             Parameter::Name => line.source.is_none() && line.name.is_some() && line.setting.is_none(),
             Parameter::Setting => line.source.is_none() && line.name.is_none() && line.setting.is_some(),
+            Parameter::SourceSetting => line.source.is_some() && line.name.is_none() && line.setting.is_some(),
         };
         if !right {
             let accepted = match parameter {
@@ -178,6 +194,7 @@ impl Command {
                 Parameter::Source => "\"source\" or nothing else",
                 Parameter::Name => "\"name\" and nothing else",
                 Parameter::Setting => "\"setting\" and nothing else",
+                Parameter::SourceSetting => "\"source\" and \"setting\"",
             };
             let what = format!("wrong parameters; accepted beside \"{}\": {accepted}", line.command);
             return Err(ControlError::new(ErrorKind::BadRequest, what));
@@ -208,6 +225,11 @@ impl Command {
             }
             "maxupdateskew" => Self::Change(Change::MaxUpdateSkew(setting::parse_skew(&setting)?)),
             "local" => Self::Change(Change::Local(setting::parse_local(&setting)?)),
+            "tune" => {
+                let tune = tune::parse_tune(&setting)?;
+                Self::Change(Change::Tune { source: source.unwrap_or_default(), tune })
+            }
+            word @ ("allow" | "deny") => Self::Change(Change::Access(tune::parse_access(word == "allow", &setting)?)),
             "reload" => Self::Change(Change::Reload),
             "reload-sources" => Self::Change(Change::ReloadSources),
             "burst" => Self::Change(Change::Burst { source }),
@@ -245,6 +267,9 @@ impl Command {
                 Change::Steps { .. } => "makestep-config",
                 Change::MaxUpdateSkew(_) => "maxupdateskew",
                 Change::Local(_) => "local",
+                Change::Tune { .. } => "tune",
+                Change::Access(AccessChange { allows: true, .. }) => "allow",
+                Change::Access(AccessChange { allows: false, .. }) => "deny",
                 Change::Reload => "reload",
                 Change::ReloadSources => "reload-sources",
                 Change::Burst { .. } => "burst",
@@ -269,6 +294,8 @@ impl Command {
             Self::Change(Change::Steps { threshold, limit }) => Some(setting::show_steps(*threshold, *limit)),
             Self::Change(Change::MaxUpdateSkew(skew)) => Some(((skew.to_ppm() * 1e6).round() / 1e6).to_string()),
             Self::Change(Change::Local(local)) => Some(setting::show_local(local.as_ref())),
+            Self::Change(Change::Tune { tune, .. }) => Some(tune::show_tune(tune)),
+            Self::Change(Change::Access(change)) => Some(tune::show_access(change)),
             Self::Show(_) | Self::Change(_) => None,
         };
         let (source, name) = match self {
@@ -279,6 +306,7 @@ impl Command {
                 | Change::Offline { source }
                 | Change::Refresh { source },
             ) => (source.clone(), None),
+            Self::Change(Change::Tune { source, .. }) => (Some(source.clone()), None),
             Self::Change(Change::PoolsForget { name }) => (None, Some(name.clone())),
             Self::Show(_)
             | Self::Change(
@@ -286,6 +314,7 @@ impl Command {
                 | Change::Steps { .. }
                 | Change::MaxUpdateSkew(_)
                 | Change::Local(_)
+                | Change::Access(_)
                 | Change::Reload
                 | Change::ReloadSources
                 | Change::Reselect
@@ -339,10 +368,16 @@ mod tests {
     fn all() -> Vec<Command> {
         let mut all = Vec::new();
         for (word, parameter) in WORDS {
-            let sources =
-                if parameter == Parameter::Source { vec![None, Some("a\"b\n".to_owned())] } else { vec![None] };
+            let sources = match parameter {
+                Parameter::Source => vec![None, Some("a\"b\n".to_owned())],
+                Parameter::SourceSetting => vec![Some("a\"b\n".to_owned())],
+                Parameter::None | Parameter::Name | Parameter::Setting => vec![None],
+            };
             let name = (parameter == Parameter::Name).then(|| "time.example".to_owned());
-            let setting = (parameter == Parameter::Setting).then(|| match word {
+            let has_setting = matches!(parameter, Parameter::Setting | Parameter::SourceSetting);
+            let setting = has_setting.then(|| match word {
+                "tune" => "select +prefer".to_owned(),
+                "allow" | "deny" => "all 192.0.2.0/24".to_owned(),
                 "local" => "stratum 3 distance 1 activate 0 orphan waitsynced 0 waitunsynced 300".to_owned(),
                 "maxupdateskew" => "100".to_owned(),
                 _ => "0.5 -1".to_owned(),
@@ -388,6 +423,7 @@ mod tests {
             (r#"{"command":"tracking","source":"a"}"#, "accepted beside \"tracking\": nothing else"),
             (r#"{"command":"burst","name":"a"}"#, "accepted beside \"burst\": \"source\" or nothing else"),
             (r#"{"command":"local"}"#, "accepted beside \"local\": \"setting\" and nothing else"),
+            (r#"{"command":"tune","setting":"a"}"#, "accepted beside \"tune\": \"source\" and \"setting\""),
             (r#"{"command":"tracking","setting":"a"}"#, "accepted beside \"tracking\": nothing else"),
             (r#"{"command":"maxupdateskew","setting":"a"}"#, "accepted: parts per million, above 0 and up to 1000000"),
             (r#"{"command":"pools-forget"}"#, "accepted beside \"pools-forget\": \"name\" and nothing else"),
@@ -409,7 +445,7 @@ mod tests {
     #[test]
     fn a_long_wrong_word_is_not_repeated() {
         let line = format!(r#"{{"command":"{}"}}"#, "x".repeat(4000));
-        assert!(Command::parse(line.as_bytes()).unwrap_err().message.len() < 400);
+        assert!(Command::parse(line.as_bytes()).unwrap_err().message.len() < 450);
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod command;
 mod server;
 pub mod setting;
 mod socket;
+pub mod tune;
 
 pub use client::{AskError, ask};
 pub use command::{Change, Command, Show};

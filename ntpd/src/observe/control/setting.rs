@@ -8,6 +8,8 @@ use ntp_proto::{
     time::{NtpDuration, Rate},
 };
 
+use crate::config::{STRATA, local_time};
+
 /// Longest time that makes sense here, in seconds.
 const MAX_SECONDS: f64 = 1e9;
 
@@ -33,22 +35,20 @@ pub fn parse_local(text: &str) -> Result<Option<LocalConfig>, String> {
             continue;
         }
         let mut seconds = || {
-            let value = words.next().and_then(|value| value.parse::<f64>().ok());
-            value
-                .filter(|value| (0.0..=MAX_SECONDS).contains(value))
-                .ok_or_else(|| wrong(format!("`{word}` needs a number")))
+            let value = words.next().and_then(|value| local_time(value.parse().ok()?));
+            value.ok_or_else(|| wrong(format!("`{word}` needs a number of seconds, up to a year")))
         };
         match word.as_str() {
             "stratum" => {
                 let stratum = words.next().and_then(|value| value.parse().ok());
                 config.stratum = stratum
-                    .filter(|stratum| (1..=15).contains(stratum))
+                    .filter(|stratum| STRATA.contains(stratum))
                     .ok_or_else(|| wrong("the stratum is out of range".to_owned()))?;
             }
-            "distance" => config.distance = NtpDuration::from_seconds(seconds()?),
-            "activate" => config.activate = NtpDuration::from_seconds(seconds()?),
-            "waitsynced" => config.wait_synced = Duration::from_secs_f64(seconds()?),
-            "waitunsynced" => unsynced = Some(Duration::from_secs_f64(seconds()?)),
+            "distance" => config.distance = NtpDuration::from_seconds(seconds()?.as_secs_f64()),
+            "activate" => config.activate = NtpDuration::from_seconds(seconds()?.as_secs_f64()),
+            "waitsynced" => config.wait_synced = seconds()?,
+            "waitunsynced" => unsynced = Some(seconds()?),
             _ => return Err(wrong(format!("unknown word `{}`", word.escape_debug()))),
         }
     }

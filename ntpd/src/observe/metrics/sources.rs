@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use ntp_proto::source::Refusal;
+
 use super::{Family, Samples, count, counter, flag, gauge};
 use crate::observe::report::{AuthDataRow, AuthMode, NtpDataRow, SourceName, SourceRow, SourceStatsRow, StatusReport};
 
@@ -85,8 +87,10 @@ pub(super) const FAMILIES: &[Family] = &[
         let mut seen = Seen::default();
         for row in &report.ntpdata.sources {
             let Some((source, address)) = seen.place(&row.source) else { continue };
-            for (reason, refused) in &row.refused {
-                out.add(&[("source", source), ("address", &address), ("reason", reason)], count(*refused));
+            // What has not happened yet counts as well: a series that begins above zero has no increase.
+            for reason in Refusal::ALL.into_iter().map(Refusal::name) {
+                let refused = row.refused.get(reason).copied().unwrap_or(0);
+                out.add(&[("source", source), ("address", &address), ("reason", reason)], count(refused));
             }
         }
     }),

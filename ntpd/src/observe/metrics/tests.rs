@@ -116,6 +116,7 @@ fn all_families_are_told_of_a_busy_daemon() {
     assert_eq!(value("ntpd_source_reach_ratio", &[("source", "silent.example")]), 0.0);
     assert_eq!(value("ntpd_source_nts_cookies", &[("source", "nts.example")]), 7.0);
     assert_eq!(value("ntpd_source_refused_total", &[("source", "good.example"), ("reason", "forged")]), 7.0);
+    assert_eq!(value("ntpd_source_refused_total", &[("source", "good.example"), ("reason", "unauthenticated")]), 0.0);
     assert_eq!(value("ntpd_sources", &[("state", "unresolved")]), 1.0);
     assert_eq!(value("ntpd_pool_members_wanted", &[("pool", "pool.example")]), 4.0);
     assert_eq!(value("ntpd_server_requests_total", &[]), 1.0);
@@ -183,4 +184,64 @@ fn the_dashboard_and_the_rules_know_only_metrics_that_exist() {
         used.extend(of_file);
     }
     assert!(used.contains("ntpd_synchronized"));
+}
+
+/// Metrics and labels with what an expression compares them with.
+fn selectors(text: &str) -> Vec<(String, String, String)> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices('{') {
+        let metric = text[..at].rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+        let inside = text[at + 1..].split('}').next().unwrap_or_default();
+        if !metric.starts_with("ntpd_") {
+            continue;
+        }
+        for matcher in inside.split(',') {
+            let (label, values) = matcher.split_once('=').expect("a matcher");
+            let values = values.trim_start_matches('~').trim_matches('"');
+            let label = label.trim_end_matches('!').trim();
+            found.extend(values.split('|').map(|value| (metric.to_owned(), label.to_owned(), value.to_owned())));
+        }
+    }
+    found
+}
+
+/// An alert on a word that nothing ever says would never come.
+#[test]
+fn the_rules_know_only_label_values_that_exist() {
+    let mut report = busy_status();
+    report.tracking.time = Some(TimeReport {
+        state: TimeState::Verified,
+        distrust: None,
+        dates_deferred: false,
+        earliest_unix_seconds: 0,
+        missing: None,
+    });
+    let told = parse(&text(&report));
+    // These families say all values that there are; of verdicts only one at a time.
+    let verdicts = include_str!("../../../../ntp-proto/src/select/verdict.rs");
+    let exists = |metric: &str, label: &str, value: &str| match (metric, label) {
+        ("ntpd_source_verdict", "verdict") => verdicts.contains(&format!(" => \"{value}\",")),
+        _ => told[metric].1.iter().any(|(labels, _)| labels.get(label).is_some_and(|is| is == value)),
+    };
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/prometheus/ntpd.rules.yml");
+    let used = selectors(&fs::read_to_string(rules).unwrap());
+    assert!(used.len() >= 12, "{used:?}");
+    for (metric, label, value) in &used {
+        assert!(exists(metric, label, value), "no series of {metric} has {label}=\"{value}\"");
+    }
+    assert!(!exists("ntpd_source_verdict", "verdict", "wrong") && !exists("ntpd_sources", "state", "gone"));
+}
+
+/// `promtool test rules` runs these courses: each alert comes in one of them, and stays away in one.
+#[test]
+fn each_alert_has_a_course_in_which_it_comes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let rules = fs::read_to_string(root.join("packaging/prometheus/ntpd.rules.yml")).unwrap();
+    let courses = fs::read_to_string(root.join("tests/interop/rules.test.yml")).unwrap();
+    let alerts: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert!(alerts.len() >= 17);
+    for alert in alerts {
+        let comes = courses.contains(&format!("alertname: {alert}\n        exp_alerts:\n          - exp_labels:"));
+        assert!(comes, "{alert} has no course in which it comes");
+    }
 }

@@ -11,6 +11,10 @@ const GAP: u64 = 40;
 const HOURS: [u32; 5] = [1, 3, 6, 12, 24];
 /// Steps tried, from one that fits to ten times as much.
 const STEPS: usize = 5;
+/// One point of so many may lie beyond the scale,
+const OUTLIERS: usize = 20;
+/// if it is so much farther away than all others.
+const FAR: f64 = 5.0;
 /// Height of the drawing in its own units; its width is in minutes.
 const HEIGHT: f64 = 100.0;
 
@@ -32,13 +36,20 @@ pub(super) fn draw(
     write: impl Fn(f64) -> String,
     out: &mut Html,
 ) {
+    let all = points.iter().map(|(_, spread)| (spread.min, spread.max)).reduce(wider);
+    let shown = Shown::of(points, levels);
     out.raw("<figure>\n<figcaption>");
     out.element("strong", "", title);
     out.raw(" ");
-    out.element("span", "note", what);
+    match shown.as_ref().filter(|shown| shown.beyond > 0) {
+        Some(Shown { beyond, farthest, .. }) => {
+            let points = if *beyond == 1 { "one point is" } else { &format!("{beyond} points are") };
+            out.element("span", "note", &format!("{what}; {points} beyond the scale, up to {}", write(*farthest)));
+        }
+        None => out.element("span", "note", what),
+    }
     out.raw("</figcaption>\n");
-    let extremes = points.iter().map(|(_, spread)| (spread.min, spread.max));
-    let Some((low, high)) = extremes.reduce(|(low, high), (min, max)| (low.min(min), high.max(max))) else {
+    let (Some(Shown { low, high, .. }), Some(all)) = (shown, all) else {
         out.raw("<p class=\"nothing\">Nothing was measured yet.</p>\n</figure>\n");
         return;
     };
@@ -52,7 +63,7 @@ pub(super) fn draw(
     out.raw(&format!(
         "</div>\n<svg viewBox=\"0 0 {width} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\""
     ));
-    out.text(&format!("{title}: from {} to {}", write(low), write(high)));
+    out.text(&format!("{title}: from {} to {}", write(all.0), write(all.1)));
     out.raw("\">\n");
     for level in [0.0, HEIGHT / 2.0, HEIGHT] {
         out.raw(&format!("<path class=\"grid\" d=\"M0 {level}H{width}\"/>\n"));
@@ -69,7 +80,52 @@ pub(super) fn draw(
     out.raw("</figure>\n");
 }
 
-/// From values to heights: three levels at even distances, the whole of which is drawn.
+fn wider((low, high): (f64, f64), (min, max): (f64, f64)) -> (f64, f64) {
+    (low.min(min), high.max(max))
+}
+
+/// What the scale is made for. A few points far away from all others, such as a step, do not flatten the rest: they lie at the
+/// edge, and the caption says so.
+#[derive(Debug, PartialEq)]
+struct Shown {
+    low: f64,
+    high: f64,
+    /// Points that are not within.
+    beyond: usize,
+    /// The value among these that is farthest away.
+    farthest: f64,
+}
+
+impl Shown {
+    fn of(points: &[(u64, Spread)], levels: Levels) -> Option<Self> {
+        let center = match levels {
+            Levels::AroundZero => 0.0,
+            Levels::Near(_) => {
+                let mut means: Vec<f64> = points.iter().map(|(_, spread)| spread.mean()).collect();
+                means.sort_by(f64::total_cmp);
+                means.get(means.len() / 2).copied()?
+            }
+        };
+        let far = |spread: &Spread| {
+            let [low, high] = [spread.min, spread.max].map(|value| (value - center).abs());
+            if low > high { spread.min } else { spread.max }
+        };
+        let distance = |spread: &Spread| (far(spread) - center).abs();
+        let mut distances: Vec<f64> = points.iter().map(|(_, spread)| distance(spread)).collect();
+        distances.sort_by(f64::total_cmp);
+        let usual =
+            distances.len().checked_sub(1 + distances.len() / OUTLIERS).and_then(|at| distances.get(at)).copied()?;
+        let limit = if usual > 0.0 { usual * FAR } else { f64::INFINITY };
+        let (near, beyond): (Vec<&Spread>, Vec<&Spread>) =
+            points.iter().map(|(_, spread)| spread).partition(|spread| distance(spread) <= limit);
+        let (low, high) = near.iter().map(|spread| (spread.min, spread.max)).reduce(wider)?;
+        let farthest =
+            beyond.iter().map(|spread| far(spread)).max_by(|a, b| (a - center).abs().total_cmp(&(b - center).abs()));
+        Some(Self { low, high, beyond: beyond.len(), farthest: farthest.unwrap_or(center) })
+    }
+}
+
+/// From values to heights: three levels at even distances. What is not between them lies at the edge.
 struct Scale {
     bottom: f64,
     step: f64,
@@ -155,6 +211,38 @@ mod tests {
             prop_assert!(scale.bottom <= low + slack && scale.top() >= high - slack, "{} {}", scale.bottom, scale.step);
             prop_assert!(scale.y(high) <= scale.y(low));
         }
+    }
+
+    fn points(values: impl IntoIterator<Item = f64>) -> Vec<(u64, Spread)> {
+        values.into_iter().zip((0..1_440).rev()).map(|(value, age)| (age, Spread::of(value))).collect()
+    }
+
+    #[test]
+    fn a_step_does_not_flatten_a_day() {
+        let usual = |number: i32| f64::from(number % 7 - 3) * 1e-5;
+        let day = |step: f64| points((0..85).map(|number| if number == 2 { step } else { usual(number) }));
+        let shown = Shown::of(&day(-86_400.0), Levels::AroundZero).unwrap();
+        assert_eq!((shown.beyond, shown.farthest), (1, -86_400.0));
+        assert!((shown.low + 3e-5).abs() < 1e-12 && (shown.high - 3e-5).abs() < 1e-12, "{shown:?}");
+        let shown = Shown::of(&day(1e-4), Levels::AroundZero).unwrap();
+        assert_eq!((shown.high, shown.beyond), (1e-4, 0), "that is not far");
+        // More than a few are what the day was like.
+        let half = points((0..85).map(|number| if number % 2 == 0 { 1.0 } else { usual(number) }));
+        assert_eq!(Shown::of(&half, Levels::AroundZero).unwrap().beyond, 0);
+        // Of few points each counts, and where nothing else was wrong the step is all there is.
+        assert_eq!(Shown::of(&points([0.0, 1e-5, 1.0]), Levels::AroundZero).unwrap().high, 1.0);
+        assert_eq!(
+            Shown::of(&points((0..85).map(|n| f64::from(u8::from(n == 2)))), Levels::AroundZero).unwrap().high,
+            1.0
+        );
+        let rates = points((0..85).map(|number| if number == 80 { 500.0 } else { 12.3 + usual(number) }));
+        let shown = Shown::of(&rates, Levels::Near(0.01)).unwrap();
+        assert_eq!((shown.beyond, shown.farthest), (1, 500.0));
+        assert!(shown.high < 12.4);
+        let mut out = Html::default();
+        draw("Corrections", "what was wrong", &day(-2.5), Levels::AroundZero, |value| value.to_string(), &mut out);
+        assert!(out.0.contains("what was wrong; one point is beyond the scale, up to -2.5"), "{}", out.0);
+        assert!(out.0.contains("from -2.5 to 0.00003"), "of all points: {}", out.0);
     }
 
     #[test]

@@ -108,7 +108,8 @@ fn facts(observed: &Observed, out: &mut Html) {
 
 fn charts(observed: &Observed, out: &mut Html) {
     let points = |value: fn(&super::history::Point) -> Spread| -> Vec<(u64, Spread)> {
-        observed.history.points(observed.now).map(|(age, point)| (age, value(point))).collect()
+        let history = observed.history.iter();
+        history.flat_map(|history| history.points(observed.now)).map(|(age, point)| (age, value(point))).collect()
     };
     out.raw("<section>\n<h2>History</h2>\n<div class=\"charts\">\n");
     let corrections = points(|point| point.offset_seconds);

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use ntp_proto::time::Monotonic;
 use proptest::prelude::*;
 
@@ -12,7 +14,7 @@ fn observed(hours: u64) -> Observed {
         let offset = f64::from(u8::try_from(number * number % 7).unwrap()) * 1e-5 - 3e-5;
         history.record(at(number * 16), number, offset, 12.3);
     }
-    Observed { status: busy_status(), history, now: at(hours * 3_600) }
+    Observed { status: Arc::new(busy_status()), history: Some(history), now: at(hours * 3_600) }
 }
 
 /// The page without what it may have: the elements and attributes of this program. Nothing is left of a page in which a name has
@@ -131,13 +133,14 @@ fn nothing_is_loaded_and_nothing_runs() {
 #[test]
 fn a_daemon_that_knows_nothing_has_a_page() {
     let mut empty = observed(0);
-    empty.status.sources.sources.clear();
-    empty.status.pools.pools.clear();
-    empty.status.serverstats.ntp = None;
-    empty.status.serverstats.key_exchange = None;
-    empty.status.tracking.synchronized = false;
-    empty.status.tracking.reason = Some("no source of time is configured".to_owned());
-    empty.status.tracking.root_dispersion_seconds = f64::NAN;
+    let status = Arc::make_mut(&mut empty.status);
+    status.sources.sources.clear();
+    status.pools.pools.clear();
+    status.serverstats.ntp = None;
+    status.serverstats.key_exchange = None;
+    status.tracking.synchronized = false;
+    status.tracking.reason = Some("no source of time is configured".to_owned());
+    status.tracking.root_dispersion_seconds = f64::NAN;
     let page = render(&empty);
     assert!(page.contains("Not synchronized") && page.contains("no source of time is configured"));
     assert!(page.contains("Nothing was measured yet.") && !page.contains("Pools") && !page.contains("Served"));
@@ -173,14 +176,15 @@ proptest! {
             format!("'></td></bdi><style>*{{}}</style>{name}"),
         ][attack].clone();
         let mut hostile = observed(1);
-        let row = &mut hostile.status.sources.sources[0];
+        let status = Arc::make_mut(&mut hostile.status);
+        let row = &mut status.sources.sources[0];
         (row.judged.source.name, row.judged.reason, row.judged.trust) = (name.clone(), name.clone(), name.clone());
         (row.judged.source.pool, row.judged.verdict) = (Some(name.clone()), name.clone());
-        let pool = &mut hostile.status.pools.pools[0];
+        let pool = &mut status.pools.pools[0];
         (pool.name, pool.mode, pool.settled, pool.note) = (name.clone(), name.clone(), Some(name.clone()), Some(name.clone()));
-        hostile.status.tracking.reason = Some(name.clone());
-        hostile.status.tracking.reference.iter_mut().for_each(|source| source.name = name.clone());
-        hostile.status.daemon.version = name;
+        status.tracking.reason = Some(name.clone());
+        status.tracking.reference.iter_mut().for_each(|source| source.name = name.clone());
+        status.daemon.version = name;
         let page = render(&hostile);
         prop_assert_eq!(strange_markup(&page), Vec::<String>::new());
         prop_assert_eq!(page.matches("<style>").count(), 1);

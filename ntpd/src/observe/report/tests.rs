@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use ntp_proto::{
     counters::ServerCounters,
-    discipline::{MAX_UPDATE_SKEW, StepLimit},
+    discipline::{LeapMode, MAX_UPDATE_SKEW, StepLimit},
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{KeyId, Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
@@ -52,7 +52,7 @@ impl Bench {
             max_update_skew: MAX_UPDATE_SKEW,
             change_limit: None,
             notable_offset: 1.0,
-            pass_leap: true,
+            leap_mode: LeapMode::System,
             applied: Rate::ZERO,
             saved_frequency: None,
             precision: -25,

@@ -42,9 +42,9 @@ pub(super) async fn answer<B>(
             return Ok(response);
         }
     };
-    let (sender, observed) = oneshot::channel();
+    let (reply, observed) = oneshot::channel();
     // If it is not taken, the sender is gone, which the next line tells.
-    drop(requests.try_send(sender));
+    drop(requests.try_send(WebRequest { with_history: view == View::Page, reply }));
     Ok(match observed.await {
         Ok(observed) => show(view, &observed),
         Err(_) => respond(StatusCode::SERVICE_UNAVAILABLE, PLAIN, "The daemon is busy, or ends.\n".into()),
@@ -88,7 +88,7 @@ fn is_of_this_machine<B>(request: &Request<B>) -> bool {
 fn show(view: View, observed: &Observed) -> Response<Full<Bytes>> {
     match view {
         View::Metrics => respond(StatusCode::OK, metrics::CONTENT_TYPE, metrics::text(&observed.status)),
-        View::Status => match serde_json::to_string_pretty(&observed.status) {
+        View::Status => match serde_json::to_string_pretty(&*observed.status) {
             Ok(text) => respond(StatusCode::OK, "application/json", text + "\n"),
             // Reports are made of strings and numbers, so this is our own fault.
             Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, PLAIN, "The report cannot be written.\n".into()),

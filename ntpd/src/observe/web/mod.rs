@@ -49,16 +49,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 /// The state of the daemon at one moment.
 #[derive(Clone, Debug)]
 pub struct Observed {
-    /// All reports.
-    pub status: StatusReport,
-    /// What the clock did over the last day.
-    pub history: History,
+    /// All reports, of the last second.
+    pub status: Arc<StatusReport>,
+    /// What the clock did over the last day, where that was asked for.
+    pub history: Option<History>,
     /// By which the points of that have an age.
     pub now: ntp_proto::time::Monotonic,
 }
 
 /// A request on its way to the daemon's loop.
-pub type WebRequest = oneshot::Sender<Box<Observed>>;
+#[derive(Debug)]
+pub struct WebRequest {
+    /// Whether the history is to be shown.
+    pub with_history: bool,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Observed>,
+}
 
 /// Listens at some addresses, until it is dropped; what was asked before is answered still.
 #[derive(Debug)]

@@ -22,7 +22,8 @@ fn serve(address: SocketAddr, answers: usize) -> Web {
         for _ in 0..answers {
             let Some(request) = requests.recv().await else { return };
             let now = crate::now::monotonic();
-            drop(request.send(Box::new(Observed { status: busy_status(), history: History::default(), now })));
+            let history = request.with_history.then(History::default);
+            drop(request.reply.send(Observed { status: Arc::new(busy_status()), history, now }));
         }
     });
     web
