@@ -155,7 +155,7 @@ fn long_7d() -> Scenario {
 /// A modem: long, uneven, lossy.
 fn mobile() -> Scenario {
     let radio = |path: Path| Path {
-        back: path.back + 0.01,
+        back: path.back + 0.04,
         jitter_back: 12e-3,
         waits: 2,
         loss: 0.02,
