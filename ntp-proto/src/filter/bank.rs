@@ -183,3 +183,129 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
     let is_sound = evidence.is_finite() && track.xx >= 0.0 && track.ff >= 0.0;
     is_sound.then_some(Run { track, evidence, scale: squares / freedom, walk, noise, runs })
 }
+
+#[cfg(test)]
+mod tests {
+    use chacha20::{
+        ChaCha12Rng,
+        rand_core::{Rng as _, SeedableRng as _},
+    };
+
+    use super::*;
+
+    struct Dice(ChaCha12Rng);
+
+    impl Dice {
+        fn new(seed: u8) -> Self {
+            Self(ChaCha12Rng::from_seed([seed; 32]))
+        }
+
+        fn uniform(&mut self) -> f64 {
+            (f64::from(self.0.next_u32()) + 0.5) / 4_294_967_296.0
+        }
+
+        fn exponential(&mut self) -> f64 {
+            -self.uniform().ln()
+        }
+
+        fn normal(&mut self) -> f64 {
+            (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+        }
+    }
+
+    /// Samples 64 s apart of a clock whose frequency walks, on a path whose packets wait as `wait` says, there and back; and
+    /// how far it is ahead at the last.
+    fn samples(seed: u8, walk: f64, wait: impl Fn(&mut Dice) -> (f64, f64)) -> (Vec<Point>, f64) {
+        let mut dice = Dice::new(seed);
+        let (mut offset, mut frequency) = (0.0, 1e-6);
+        let mut points = Vec::new();
+        for n in 0..64 {
+            for _ in 0..64 {
+                frequency += walk * dice.normal();
+                offset += frequency;
+            }
+            let (there, back) = wait(&mut dice);
+            let at = 64.0 * f64::from(n - 63);
+            points.push(Point { at, offset: offset + 0.5 * (there - back), excess: there + back, weight: 1.0 });
+        }
+        let least = points.iter().map(|p| p.excess).fold(f64::INFINITY, f64::min);
+        points.iter_mut().for_each(|point| point.excess -= least);
+        (points, offset)
+    }
+
+    fn believe(points: &[Point]) -> Belief {
+        let mut excesses: Vec<f64> = points.iter().map(|p| p.excess).collect();
+        excesses.sort_by(f64::total_cmp);
+        judge(points, excesses[32], 64.0, f64::INFINITY).unwrap()
+    }
+
+    #[test]
+    fn most_of_what_is_believed_is_as_near_as_is_claimed() {
+        let mut near = 0;
+        for seed in 0..100 {
+            let (points, offset) = samples(seed, 1e-9, |dice| (1e-3 * dice.exponential(), 1e-3 * dice.exponential()));
+            let belief = believe(&points);
+            near += u32::from((belief.offset - offset).abs() < 2.0 * belief.xx.sqrt());
+        }
+        assert!((88..=100).contains(&near), "{near} of 100 within two deviations");
+    }
+
+    #[test]
+    fn the_shape_of_the_queue_is_learnt() {
+        let share = |bell: bool| {
+            let shapes = (0..40).map(|seed| {
+                let (points, _) = samples(seed, 1e-9, |dice| {
+                    let mut wait = || (0..if bell { 6 } else { 1 }).map(|_| 1e-4 * dice.exponential()).sum();
+                    (wait(), wait())
+                });
+                let belief = believe(&points);
+                belief.noise.variance(0.0) / belief.noise.variance(5e-4)
+            });
+            shapes.sum::<f64>() / 40.0
+        };
+        assert!(
+            share(true) > 3.0 * share(false),
+            "how sure the shortest delays make it: {} {}",
+            share(true),
+            share(false)
+        );
+    }
+
+    #[test]
+    fn a_link_that_is_full_one_way_is_seen() {
+        for (there, back, lean) in [(1e-4, 1e-3, -0.2), (1e-3, 1e-4, 0.2)] {
+            let mut right = 0;
+            for seed in 0..20 {
+                let (points, _) = samples(seed, 1e-9, |dice| (there * dice.exponential(), back * dice.exponential()));
+                right += u32::from(believe(&points).lean / lean > 1.0);
+            }
+            assert!(right >= 18, "{right} of 20 lean by {lean} or more");
+        }
+    }
+
+    #[test]
+    fn wander_is_told_from_noise() {
+        let mut walks = [1e-9, 3e-8].map(|walk| {
+            let one = |seed| {
+                let (points, _) = samples(seed, walk, |dice| (1e-4 * dice.exponential(), 1e-4 * dice.exponential()));
+                believe(&points).walk.sqrt()
+            };
+            let mut found: Vec<f64> = (0..21).map(one).collect();
+            found.sort_by(f64::total_cmp);
+            found[10]
+        });
+        walks[1] /= 30.0;
+        assert!(walks.iter().all(|walk| (0.5e-9..2e-9).contains(walk)), "{walks:?}");
+    }
+
+    #[test]
+    fn a_frequency_that_jumps_is_followed_at_once() {
+        let (mut points, _) = samples(7, 1e-10, |dice| (1e-5 * dice.exponential(), 1e-5 * dice.exponential()));
+        for point in points.iter_mut().filter(|point| point.at > -64.0 * 2.5) {
+            point.offset += 5e-6 * (point.at + 64.0 * 2.5);
+        }
+        let belief = believe(&points);
+        // It was 1 ppm before.
+        assert!((belief.frequency - 6e-6).abs() < 0.5e-6, "{belief:?}");
+    }
+}

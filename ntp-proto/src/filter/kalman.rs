@@ -92,3 +92,49 @@ impl Track {
         self.ll -= gain_l * l;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(offset: f64, slant: f64) -> Observation {
+        Observation { offset, slant, variance: 1.0 }
+    }
+
+    /// A clock that is `1 + 0.1 t` ahead, and 0.3 for each unit of slant.
+    fn run(walk: f64, lean: f64) -> Track {
+        let slant = |n: u8| f64::from(n * 7 % 5);
+        let offset = |n: u8| 1.0 + 0.1 * f64::from(n) + if lean > 0.0 { 0.3 * slant(n) } else { 0.0 };
+        let mut track = Track::begin(seen(offset(0), slant(0)), 1e6, lean);
+        for n in 1..30 {
+            track.predict(1.0, walk);
+            track.observe(&seen(offset(n), slant(n)));
+        }
+        track
+    }
+
+    #[test]
+    fn without_wander_it_is_least_squares() {
+        let track = run(0.0, 0.0);
+        assert!((track.offset - 3.9).abs() < 1e-5 && (track.frequency - 0.1).abs() < 1e-6, "{track:?}");
+        // Of 30 points of unit variance, a second apart: n (n² - 1) / 12 is the spread of their times.
+        let spread = 30.0 * 899.0 / 12.0;
+        assert!((track.ff - 1.0 / spread).abs() < 1e-6, "{track:?}");
+        assert!((track.xx - (1.0 / 30.0 + 14.5_f64.powi(2) / spread)).abs() < 1e-6, "{track:?}");
+    }
+
+    #[test]
+    fn a_lean_is_found_and_costs_certainty() {
+        let (leaning, upright) = (run(0.0, 100.0), run(0.0, 0.0));
+        assert!((leaning.lean - 0.3).abs() < 1e-3 && (leaning.offset - 3.9).abs() < 1e-2, "{leaning:?}");
+        assert!(leaning.xx > upright.xx);
+    }
+
+    #[test]
+    fn wander_keeps_it_uncertain() {
+        let (calm, restless) = (run(1e-6, 0.0), run(1e-2, 0.0));
+        assert!(restless.xx > 2.0 * calm.xx && restless.ff > 10.0 * calm.ff);
+        // What is expected of the next observation says so.
+        assert!(restless.expect(&seen(0.0, 0.0)).variance > calm.expect(&seen(0.0, 0.0)).variance);
+    }
+}

@@ -94,3 +94,72 @@ fn median(mut values: Vec<f64>) -> f64 {
         _ => 0.0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        ids::{SourceId, Trust},
+        select::SelectOptions,
+        time::NtpTimestamp,
+    };
+
+    fn candidate(offset: f64, deviation: f64) -> Candidate {
+        let estimate = Estimate {
+            at: NtpTimestamp::ZERO,
+            offset,
+            offset_deviation: deviation,
+            frequency: 0.0,
+            skew: 1e-6,
+            jitter: deviation,
+            peer_distance: 0.05,
+            root_distance: 0.0,
+            root_delay: 0.1,
+            root_dispersion: 0.0,
+            stratum: 2,
+            samples: 8,
+            runs: 4,
+            span: 100.0,
+            age: 1.0,
+        };
+        Candidate { id: SourceId(1), estimate, trust: Trust::None, options: SelectOptions::default() }
+    }
+
+    fn offset_of(sources: &[(f64, f64)]) -> f64 {
+        let all: Vec<Candidate> = sources.iter().map(|&(offset, deviation)| candidate(offset, deviation)).collect();
+        let (best, others) = all.split_first().unwrap();
+        combine(best, &others.iter().collect::<Vec<_>>()).offset
+    }
+
+    #[test]
+    fn who_is_surer_counts_more_where_all_agree() {
+        let offset = offset_of(&[(0.0, 2e-5), (3e-4, 3e-4), (-4e-4, 3e-4), (2e-4, 3e-4)]);
+        assert!(offset.abs() < 2e-5, "{offset}");
+    }
+
+    #[test]
+    fn a_way_that_is_crooked_does_not_count_against_those_that_agree() {
+        for crooked in [-4e-3, 4e-3, 0.04] {
+            let offset = offset_of(&[(crooked, 5e-5), (3e-5, 6e-5), (-4e-5, 5e-5), (1e-5, 7e-5)]);
+            assert!(offset.abs() < 1e-4, "{crooked}: {offset}");
+        }
+    }
+
+    #[test]
+    fn where_all_contradict_each_other_nobody_decides_alone() {
+        // One of them happens to be very sure.
+        for sure in 0..4 {
+            let deviation = |index| if index == sure { 1e-5 } else { 2e-4 };
+            let ways = [3e-3, -2e-3, 1e-3, -4e-3];
+            let sources: Vec<_> = ways.iter().enumerate().map(|(index, &way)| (way, deviation(index))).collect();
+            let offset = offset_of(&sources);
+            assert!((offset + 5e-4).abs() < 1e-3, "{sure}: {offset}");
+        }
+    }
+
+    #[test]
+    fn one_alone_is_taken_at_its_word_and_two_meet_in_the_middle() {
+        assert!((offset_of(&[(0.25, 1e-3)]) - 0.25).abs() < 1e-12);
+        assert!(offset_of(&[(1e-3, 1e-5), (-1e-3, 1e-5)]).abs() < 1e-9);
+    }
+}
