@@ -34,6 +34,7 @@ pub trait Discipline {
 pub struct Controller {
     max_slew: Rate,
     max_update_skew: f64,
+    correction_time_ratio: f64,
     skew: f64,
     residual: f64,
     deviation: f64,
@@ -44,8 +45,9 @@ pub struct Controller {
 const MEMORY: f64 = 3.0;
 /// A new frequency with a skew above this is not used, unless another limit is set.
 pub const MAX_UPDATE_SKEW: Rate = Rate::new(1e-3);
-/// An offset as large as its own deviation is made up for in this many update intervals.
-const CORRECTION_TIME_RATIO: f64 = 0.6;
+/// An offset as large as its own deviation is made up for in this many update intervals, unless another number is set: faster
+/// makes the clock's rate uneven for little, slower makes it late.
+pub const CORRECTION_TIME_RATIO: f64 = 0.6;
 /// Shortest slew, in seconds.
 const MIN_SLEW_SECONDS: f64 = 1.0;
 /// Longest slew, in seconds.
@@ -60,11 +62,17 @@ impl Controller {
         Self {
             max_slew,
             max_update_skew: MAX_UPDATE_SKEW.get(),
+            correction_time_ratio: CORRECTION_TIME_RATIO,
             skew: skew.unwrap_or(UNKNOWN_SKEW),
             residual: 0.0,
             deviation: 0.0,
             interval: 1.0,
         }
+    }
+
+    /// Makes up for an offset as large as its own deviation in so many update intervals.
+    pub const fn set_correction_time_ratio(&mut self, ratio: f64) {
+        self.correction_time_ratio = ratio;
     }
 
     /// Uses no new frequency whose own error bound is larger than this.
@@ -94,7 +102,7 @@ impl Discipline for Controller {
             return None;
         }
         // The larger an offset against its deviation, the surer it is, and the faster it goes.
-        let wanted = CORRECTION_TIME_RATIO * self.interval * self.deviation / pending.abs();
+        let wanted = self.correction_time_ratio * self.interval * self.deviation / pending.abs();
         let seconds = wanted.clamp(MIN_SLEW_SECONDS, MAX_SLEW_SECONDS).max(pending.abs() / self.max_slew.get());
         Some((Rate::new(pending / seconds), Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX)))
     }
@@ -141,6 +149,16 @@ mod tests {
         assert_eq!((correction.frequency, correction.offset), (0.0, 1e-3), "the offset counts nevertheless");
         assert_eq!((controller.residual_frequency(), controller.skew()), (40e-6, before));
         assert!(controller.handle_combined(&combined(0.0, 40e-6, 99e-6), 64.0).frequency > 39e-6);
+    }
+
+    #[test]
+    fn slews_take_the_time_that_is_asked_for() {
+        let mut controller = Controller::new(None, Rate::from_ppm(500.0));
+        controller.handle_combined(&combined(0.0, 0.0, 1e-6), 100.0);
+        // As large as its deviation of 10 us.
+        assert_eq!(controller.slew(1e-5).unwrap().1, Duration::from_secs(60));
+        controller.set_correction_time_ratio(3.0);
+        assert_eq!(controller.slew(1e-5).unwrap().1, Duration::from_secs(300));
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod leap_table;
 mod step;
 mod timeline;
 
-pub use controller::{Controller, Correction, Discipline, MAX_UPDATE_SKEW};
+pub use controller::{CORRECTION_TIME_RATIO, Controller, Correction, Discipline, MAX_UPDATE_SKEW};
 pub use leap::{LeapMode, LeapRule, LeapVote, is_leap_second};
 pub use leap_table::{LeapTable, LeapTableFault};
 pub use step::{Change, ChangeLimit, StepLimit, StepPolicy};

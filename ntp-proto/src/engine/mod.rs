@@ -55,6 +55,8 @@ pub struct EngineConfig {
     pub step_limit: StepLimit,
     /// Fastest slew.
     pub max_slew: Rate,
+    /// In how many update intervals an offset as large as its own deviation is made up for.
+    pub correction_time_ratio: f64,
     /// Largest frequency that the oscillator may need, either way.
     pub max_frequency: Rate,
     /// Largest error bound of a new frequency that is used.
@@ -209,6 +211,7 @@ impl Engine {
         });
         let mut discipline = Controller::new(skew, config.max_slew);
         discipline.set_max_update_skew(config.max_update_skew);
+        discipline.set_correction_time_ratio(config.correction_time_ratio);
         Self {
             select: config.select,
             authentication_expected: false,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    discipline::{LeapMode, MAX_UPDATE_SKEW},
+    discipline::{CORRECTION_TIME_RATIO, LeapMode, MAX_UPDATE_SKEW},
     ids::{Leap, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
@@ -32,6 +32,7 @@ fn config() -> EngineConfig {
         max_slew: Rate::from_ppm(80_000.0),
         max_frequency: Rate::from_ppm(500.0),
         max_update_skew: MAX_UPDATE_SKEW,
+        correction_time_ratio: CORRECTION_TIME_RATIO,
         change_limit: None,
         notable_offset: 1.0,
         leap_mode: LeapMode::System,

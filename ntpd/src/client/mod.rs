@@ -179,6 +179,7 @@ impl Client {
             step_threshold: config.clock.step_threshold.as_secs_f64(),
             step_limit: config.clock.step_limit,
             max_slew: config.clock.max_slew_rate,
+            correction_time_ratio: config.clock.correction_time_ratio,
             max_frequency: config.clock.max_frequency,
             max_update_skew: config.clock.max_update_skew,
             change_limit: config.clock.max_change,

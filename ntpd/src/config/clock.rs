@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use ntp_proto::{
-    discipline::{ChangeLimit, LeapMode, MAX_UPDATE_SKEW, StepLimit},
+    discipline::{CORRECTION_TIME_RATIO, ChangeLimit, LeapMode, MAX_UPDATE_SKEW, StepLimit},
     select::{AuthSelect, SelectConfig},
     time::Rate,
 };
@@ -57,6 +57,7 @@ pub(super) fn clock(section: Option<Section<'_>>) -> ClockSettings {
         step_threshold: DEFAULT_STEP_THRESHOLD,
         step_limit: DEFAULT_STEPS,
         max_slew_rate: DEFAULT_MAX_SLEW,
+        correction_time_ratio: CORRECTION_TIME_RATIO,
         max_frequency: DEFAULT_MAX_FREQUENCY,
         max_update_skew: MAX_UPDATE_SKEW,
         max_change: None,
@@ -75,6 +76,8 @@ pub(super) fn clock(section: Option<Section<'_>>) -> ClockSettings {
     let mut rate = |key, default| section.field(key, values::ppm(1.0..=100_000.0)).map_or(default, |rate| rate.value);
     settings.max_slew_rate = rate("max-slew-rate", DEFAULT_MAX_SLEW);
     settings.max_frequency = rate("max-frequency", DEFAULT_MAX_FREQUENCY);
+    let ratio = section.field("correction-time-ratio", values::number(0.01..=100.0));
+    settings.correction_time_ratio = ratio.map_or(CORRECTION_TIME_RATIO, |found| found.value);
     let skew = section.field("max-update-skew", values::ppm(1e-3..=1e6));
     settings.max_update_skew = skew.map_or(MAX_UPDATE_SKEW, |found| found.value);
     settings.max_change = max_change(&mut section);

@@ -206,6 +206,7 @@ fn explain_clock(settings: &ClockSettings, out: &mut Out) {
     let threshold = quote(&show_duration(settings.step_threshold));
     out.plain("step", format_args!("{{ threshold = {threshold}, updates = {updates} }}"));
     out.plain("max-slew-rate", ppm(settings.max_slew_rate));
+    out.plain("correction-time-ratio", format_args!("{:?}", settings.correction_time_ratio));
     out.plain("max-frequency", ppm(settings.max_frequency));
     out.plain("max-update-skew", ppm(settings.max_update_skew));
     if let Some(ChangeLimit { offset, start, ignore }) = settings.max_change {

@@ -311,6 +311,8 @@ pub struct ClockSettings {
     pub step_limit: StepLimit,
     /// Fastest slew.
     pub max_slew_rate: Rate,
+    /// In how many update intervals an offset as large as its own deviation is made up for.
+    pub correction_time_ratio: f64,
     /// Largest frequency error believed of this machine's oscillator.
     pub max_frequency: Rate,
     /// Largest error bound of a new frequency that is used.

@@ -6,9 +6,10 @@ use strsim::damerau_levenshtein;
 const LATER: [&str; 1] = ["refclock"];
 
 /// Directives of chrony.conf, and the keys that do the same.
-const CHRONY: [(&str, &str); 29] = [
+const CHRONY: [(&str, &str); 30] = [
     ("makestep", "clock.step"),
     ("maxslewrate", "clock.max-slew-rate"),
+    ("corrtimeratio", "clock.correction-time-ratio"),
     ("maxdrift", "clock.max-frequency"),
     ("maxdistance", "clock.max-distance"),
     ("maxjitter", "clock.max-jitter"),

@@ -185,7 +185,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[clock]\nstep = { updates = -1 }", "ntpd.toml:2:20: clock.step.updates: -1 is out of range; accepted: 0 to 1000000, or \"always\"".into()),
         ("[clock]\nmax-slew-rate = 1e6", "ntpd.toml:2:17: clock.max-slew-rate: 1000000 is out of range; accepted: 1 to 100000 (parts per million)".into()),
         ("[clock]\nmax-slew-rate = nan", "ntpd.toml:2:17: clock.max-slew-rate: NaN is out of range; accepted: 1 to 100000 (parts per million)".into()),
-        ("[clock]\nmakestep = 1", "ntpd.toml:2:1: clock.makestep: unknown key (did you mean `clock.step`?); accepted: auth-select-mode, leap, leap-file, log-change, max-change, max-distance, max-frequency, max-jitter, max-slew-rate, max-update-skew, min-sources, step".into()),
+        ("[clock]\nmakestep = 1", "ntpd.toml:2:1: clock.makestep: unknown key (did you mean `clock.step`?); accepted: auth-select-mode, correction-time-ratio, leap, leap-file, log-change, max-change, max-distance, max-frequency, max-jitter, max-slew-rate, max-update-skew, min-sources, step".into()),
         ("clock = 3", "ntpd.toml:1:9: clock: expected a table, found an integer".into()),
         ("[serve]\nallow = \"all\"\nlisten = \"0.0.0.0\"", "ntpd.toml:3:10: serve.listen: `0.0.0.0` cannot be listened on; accepted: an address with a port, such as \"0.0.0.0:123\" or \"[::]:123\"".into()),
         ("[serve]\nallow = \"all\"\nlisten = [\"[::]:123\", \"[::]:123\"]", "ntpd.toml:3:23: serve.listen: `[::]:123` was given before".into()),
@@ -526,6 +526,7 @@ fn arb_clock() -> impl Strategy<Value = ClockSettings> {
                 step_threshold: Duration::from_nanos(threshold),
                 step_limit,
                 max_slew_rate: Rate::from_ppm(f64::from(slew)),
+                correction_time_ratio: f64::from(slew) / 1000.0,
                 max_frequency: Rate::from_ppm(f64::from(frequency)),
                 select: SelectConfig {
                     min_sources,

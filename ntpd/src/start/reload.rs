@@ -109,6 +109,7 @@ fn changed_with_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     [
         ("clock.step", step),
         ("clock.max-slew-rate", was.max_slew_rate != is.max_slew_rate),
+        ("clock.correction-time-ratio", was.correction_time_ratio.total_cmp(&is.correction_time_ratio).is_ne()),
         ("clock.max-frequency", was.max_frequency != is.max_frequency),
         ("clock.max-update-skew", was.max_update_skew != is.max_update_skew),
         ("clock.max-change", was.max_change != is.max_change),

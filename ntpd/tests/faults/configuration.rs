@@ -21,7 +21,7 @@ fn a_misspelt_key_is_named_with_the_one_that_is_meant() {
     refused(
         "pool = \"time.example\"\n[clock]\nmin-source = 2\n",
         "3:1",
-        "clock.min-source: unknown key (did you mean `min-sources`?); accepted: auth-select-mode, leap, leap-file, log-change, \
+        "clock.min-source: unknown key (did you mean `min-sources`?); accepted: auth-select-mode, correction-time-ratio, leap, leap-file, log-change, \
          max-change, max-distance, max-frequency, max-jitter, max-slew-rate, max-update-skew, min-sources, step",
     );
     refused(

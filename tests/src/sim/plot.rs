@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, io, path::Path as FilePath};
 
-use super::Trace;
+use super::{Point, Trace};
 
 mod frontier;
 
@@ -74,7 +74,7 @@ impl<'a> Plot<'a> {
             );
         }
         for ((label, trace), (index, colour)) in self.traces.iter().zip(COLOURS.iter().cycle().enumerate()) {
-            let points: String = trace.points.iter().fold(String::new(), |mut line, p| {
+            let points: String = outline(trace, end).fold(String::new(), |mut line, p| {
                 let _ = write!(line, "{:.1},{:.1} ", x(p.at), y(p.error));
                 line
             });
@@ -98,4 +98,17 @@ impl<'a> Plot<'a> {
         }
         fs::write(file, self.to_svg())
     }
+}
+
+/// Of each column of the picture the least and the largest error, in order of time: more cannot be seen.
+fn outline(trace: &Trace, end: f64) -> impl Iterator<Item = Point> {
+    let column = end / (WIDTH - 2.0 * MARGIN);
+    let columns = trace.points.chunk_by(move |a, b| (a.at / column).floor() >= (b.at / column).floor());
+    columns.flat_map(|points| {
+        let least = points.iter().min_by(|a, b| a.error.total_cmp(&b.error));
+        let most = points.iter().max_by(|a, b| a.error.total_cmp(&b.error));
+        let mut both = [least, most];
+        both.sort_by(|a, b| a.map(|p| p.at).partial_cmp(&b.map(|p| p.at)).unwrap_or(core::cmp::Ordering::Equal));
+        both.into_iter().flatten().copied()
+    })
 }

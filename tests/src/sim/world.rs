@@ -9,7 +9,7 @@ use std::{
 
 use clock_control::{Clock as _, Oscillator, SimClock};
 use ntp_proto::{
-    discipline::{ChangeLimit, LeapMode, LeapTable, MAX_UPDATE_SKEW, StepLimit},
+    discipline::{CORRECTION_TIME_RATIO, ChangeLimit, LeapMode, LeapTable, MAX_UPDATE_SKEW, StepLimit},
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
@@ -710,6 +710,7 @@ fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineCo
         max_slew: Rate::from_ppm(80_000.0),
         max_frequency: Rate::from_ppm(500.0),
         max_update_skew: MAX_UPDATE_SKEW,
+        correction_time_ratio: CORRECTION_TIME_RATIO,
         change_limit: spec.change_limit,
         notable_offset: 1.0,
         leap_mode: spec.leap_mode,

@@ -1,15 +1,18 @@
 //! Directives about the clock, selection and the machine.
 
+use ntp_proto::discipline::CORRECTION_TIME_RATIO;
+
 use crate::migrate::{
     plan::{Directive, Plan, judge, quote},
     words::{duration, float, number, one},
 };
 
 /// The directives that are read here.
-pub(super) const KNOWN: [&str; 15] = [
+pub(super) const KNOWN: [&str; 16] = [
     "makestep",
     "initstepslew",
     "maxslewrate",
+    "corrtimeratio",
     "maxdrift",
     "maxupdateskew",
     "maxchange",
@@ -23,6 +26,9 @@ pub(super) const KNOWN: [&str; 15] = [
     "minsamples",
     "maxsamples",
 ];
+
+/// What chronyd makes of `corrtimeratio` where it is not set.
+const DEFAULT_CORRTIMERATIO: f64 = 3.0;
 
 /// What is said when all has been read.
 #[derive(Default)]
@@ -53,6 +59,11 @@ impl Settings {
                 self.initstepslew = Some((directive.clone(), number(threshold)?));
             }
             "maxslewrate" => plan.set(directive, "clock", "max-slew-rate", float(number(one(words)?)?)),
+            // The default of each side stands for the other's.
+            "corrtimeratio" => {
+                let ratio = number(one(words)?)? / DEFAULT_CORRTIMERATIO * CORRECTION_TIME_RATIO;
+                plan.set(directive, "clock", "correction-time-ratio", float(ratio.clamp(0.01, 100.0)));
+            }
             "maxdrift" => plan.set(directive, "clock", "max-frequency", float(number(one(words)?)?)),
             "maxupdateskew" => plan.set(directive, "clock", "max-update-skew", float(number(one(words)?)?)),
             "maxchange" => max_change(words, directive, plan)?,

@@ -29,7 +29,6 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("stratumweight", "n", Default(&[1e-3], "it cannot be set")),
     // The clock.
     ("clockprecision", "n", Dropped("the precision of the clock is measured")),
-    ("corrtimeratio", "n", Default(&[3.0], "it cannot be set")),
     ("fallbackdrift", "nn", Dropped("the last good frequency is kept")),
     ("maxclockerror", "n", Default(&[1.0], "it cannot be set")),
     ("tempcomp", "sn*", Dropped("temperature is not compensated")),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use ntp_proto::{
     counters::ServerCounters,
-    discipline::{LeapMode, MAX_UPDATE_SKEW, StepLimit},
+    discipline::{CORRECTION_TIME_RATIO, LeapMode, MAX_UPDATE_SKEW, StepLimit},
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
     ids::{KeyId, Leap, ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
@@ -50,6 +50,7 @@ impl Bench {
             max_slew: Rate::from_ppm(1000.0),
             max_frequency: Rate::from_ppm(500.0),
             max_update_skew: MAX_UPDATE_SKEW,
+            correction_time_ratio: CORRECTION_TIME_RATIO,
             change_limit: None,
             notable_offset: 1.0,
             leap_mode: LeapMode::System,
