@@ -14,6 +14,8 @@ mod linux;
 #[cfg(target_os = "linux")]
 mod origin;
 mod precision;
+#[cfg(target_os = "linux")]
+pub mod refclock;
 mod sim;
 mod soft;
 mod sys;

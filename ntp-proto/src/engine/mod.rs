@@ -22,6 +22,7 @@ use crate::{
 
 mod hold;
 mod orphan;
+mod refclock;
 mod report;
 mod timers;
 mod update;
@@ -424,8 +425,11 @@ impl Engine {
             // A source that falls silent, or ends its first measurements without an answer, changes the vote.
             let changed =
                 before != (source.is_answering(), source.reach().is_reachable(), source.schedule().in_burst());
+            let is_sampled = actions.iter().any(|action| matches!(action, Action::Sampled));
             self.obey(id, actions);
-            if changed {
+            if is_sampled {
+                self.update(now, id);
+            } else if changed {
                 self.reselect(now, None);
             }
         }
@@ -458,10 +462,11 @@ impl Engine {
     }
 
     fn obey(&mut self, id: SourceId, actions: Vec<Action>) {
-        self.outputs.extend(actions.into_iter().map(|action| match action {
-            Action::Transmit(token, datagram) => Output::Transmit(token, datagram),
-            Action::NeedKeys(reason) => Output::NeedKeys(id, reason),
-            Action::Lost(loss) => Output::Lost(id, loss),
+        self.outputs.extend(actions.into_iter().filter_map(|action| match action {
+            Action::Transmit(token, datagram) => Some(Output::Transmit(token, datagram)),
+            Action::NeedKeys(reason) => Some(Output::NeedKeys(id, reason)),
+            Action::Lost(loss) => Some(Output::Lost(id, loss)),
+            Action::Sampled => None,
         }));
     }
 }

@@ -192,7 +192,8 @@ const fn is_excluded(authenticated: bool, auth: AuthSelect) -> bool {
 
 /// Whether a source is authenticated, or counts as if it were.
 pub(crate) fn is_vouched(trust: Trust, options: SelectOptions, auth: AuthSelect) -> bool {
-    trust > Trust::None || (options.trust && auth == AuthSelect::Mix)
+    // A reference clock votes with authenticated sources, and is no reason for others not to: it can be wrong alone.
+    trust > Trust::Local || (options.trust && auth == AuthSelect::Mix)
 }
 
 /// How a source is used, after what authentication counts for, where `authenticated` is as for [`votes`].
@@ -213,7 +214,7 @@ pub(crate) const fn effective(
 pub(crate) fn votes(trust: Trust, options: SelectOptions, authenticated: bool, auth: AuthSelect) -> bool {
     match auth {
         AuthSelect::Ignore => true,
-        AuthSelect::Mix => !authenticated || is_vouched(trust, options, auth),
+        AuthSelect::Mix => !authenticated || trust == Trust::Local || is_vouched(trust, options, auth),
         AuthSelect::Prefer | AuthSelect::Require => trust > Trust::None || !is_excluded(authenticated, auth),
     }
 }

@@ -6,6 +6,7 @@ use rand_core::Rng;
 use crate::{
     filter::{Filter, SourceFilter},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
+    refclock::Refclock,
     sample::{Exchange, Sample, ServerState, Shift},
     select::SelectOptions,
     time::{Monotonic, NtpDuration, NtpTimestamp, PollInterval},
@@ -15,6 +16,7 @@ use crate::{
 mod association;
 mod exchange;
 mod reach;
+mod reference;
 mod request;
 mod response;
 mod rules;
@@ -102,6 +104,8 @@ pub(crate) enum Action {
     NeedKeys(KeysReason),
     /// Find another server.
     Lost(Loss),
+    /// Take its new sample into account.
+    Sampled,
 }
 
 /// Packets of one source, counted.
@@ -188,6 +192,8 @@ pub struct Source {
     counts: PacketCounts,
     refusals: RefusalCounts,
     last_refusal: Option<Refusal>,
+    /// The device that it is, if it is no server.
+    refclock: Option<Refclock>,
 }
 
 impl Source {
@@ -215,6 +221,7 @@ impl Source {
             counts: PacketCounts::default(),
             refusals: RefusalCounts::default(),
             last_refusal: None,
+            refclock: None,
         }
     }
 
@@ -230,6 +237,7 @@ impl Source {
 
     /// Asks again soon, `burst` several times: an administrator wants it.
     pub(crate) fn refresh(&mut self, now: Monotonic, burst: bool) {
+        let burst = burst && self.refclock.is_none();
         self.association.forget_backoff();
         self.schedule.wake(now, burst);
     }
@@ -239,7 +247,9 @@ impl Source {
     pub(crate) fn recheck(&mut self, now: Monotonic) {
         self.in_flight = None;
         self.previous = None;
-        self.schedule.resume(now, true);
+        if self.refclock.is_none() {
+            self.schedule.resume(now, true);
+        }
     }
 
     /// Asks no more until [`refresh`](Self::refresh).
@@ -260,17 +270,22 @@ impl Source {
         self.in_flight = None;
         self.previous = None;
         self.association.forget_backoff();
-        self.schedule.restart(now);
+        match &mut self.refclock {
+            Some(refclock) => refclock.reset(),
+            None => self.schedule.restart(now),
+        }
     }
 
     /// The world's clocks and ours went `by` ahead together: a leap second. No one's offset changed.
     pub(crate) fn handle_leap(&mut self, by: NtpDuration) {
         self.filter.handle_leap(by);
+        self.refclock.iter_mut().for_each(|refclock| refclock.handle_leap(by));
     }
 
     /// Moves everything stored to the changed timescale.
     pub(crate) fn handle_shift(&mut self, shift: &Shift) {
         self.filter.handle_shift(shift);
+        self.refclock.iter_mut().for_each(|refclock| refclock.handle_shift(shift));
         if let Some(sent) = self.in_flight.as_mut().and_then(|flight| flight.sent.as_mut()) {
             sent.at = shift.apply(sent.at);
         }
@@ -285,6 +300,9 @@ impl Source {
         let mut actions = Vec::new();
         if self.schedule.next().is_none_or(|next| now < next) {
             return actions;
+        }
+        if self.refclock.is_some() {
+            return self.poll_refclock(now);
         }
         if let Some(flight) = self.in_flight.take() {
             self.handle_miss(&flight, &mut actions);
@@ -508,6 +526,12 @@ impl Source {
     #[must_use]
     pub const fn is_denied(&self) -> bool {
         self.denials >= DENIALS_BELIEVED
+    }
+
+    /// The device that it is; `None` if it is a server.
+    #[must_use]
+    pub const fn refclock(&self) -> Option<&Refclock> {
+        self.refclock.as_ref()
     }
 
     /// Its authentication, for display and saving.
