@@ -14,7 +14,7 @@ use tokio::{
 
 use crate::{
     cli::{FAILED, GIVEN_UP},
-    client::{BUILT, Client, Counted, Known, Parts},
+    client::{BUILT, Client, Counted, Known, Opened, Parts},
     clock::LocalClock,
     config::{AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
     ke::connect::KeyExchanger,
@@ -139,6 +139,7 @@ pub fn parts(
         state: None,
         known,
         precision: measure_precision(|| Some(now::kernel())).unwrap_or(UNKNOWN_PRECISION),
+        refclocks: Opened::default(),
         seed: random_seed()?,
     })
 }
@@ -210,6 +211,8 @@ impl Daemon {
             .ok()
             .map(Arc::new);
         let known = known(state.as_deref());
+        // Devices that only root may open stay open.
+        let refclocks = Opened::open(&config.refclocks);
         // Everything else is opened by the user that will have to open it again at a reload.
         let dropped = privilege::drop(!no_clock, |uid, gid| {
             state.iter().for_each(|state| state.give_to(uid, gid));
@@ -239,7 +242,7 @@ impl Daemon {
         let watched = Watched::start(&config.observe).map_err(StartError::new)?;
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
-        let parts = Parts { status, state, ..parts(clock, known, resolver, exchanger)? };
+        let parts = Parts { status, state, refclocks, ..parts(clock, known, resolver, exchanger)? };
         let mut source_files = SourceFiles::default();
         read_source_files(&mut source_files, &config, &keys);
         let client = Client::new(&source_files.add_to(&config, &keys).0, &keys, parts);

@@ -27,6 +27,7 @@ mod members;
 mod netlink;
 mod network;
 mod record;
+mod refclocks;
 mod refused;
 mod renew;
 mod request;
@@ -46,6 +47,8 @@ use leaps::LeapFile;
 use members::{Answered, Group};
 use network::Addresses;
 use record::Recorder;
+use refclocks::Feed;
+pub use refclocks::Opened;
 use request::{Received, Waiting};
 use restore::Restores;
 use steps::OwnSteps;
@@ -108,6 +111,8 @@ pub struct Parts {
     pub known: Known,
     /// Precision of the clock, log2 seconds.
     pub precision: i8,
+    /// Reference clocks that are open already.
+    pub refclocks: Opened,
     /// Seed of everything random.
     pub seed: [u8; 32],
 }
@@ -133,6 +138,7 @@ pub struct Client {
     next_group: usize,
     info: BTreeMap<SourceId, SourceInfo>,
     waiting: BTreeMap<SourceId, Waiting>,
+    feeds: Vec<Feed>,
     watch: ClockWatch,
     alarm: Alarm,
     restores: Restores,
@@ -214,6 +220,7 @@ impl Client {
             next_group: 0,
             info: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            feeds: Vec::new(),
             watch: ClockWatch::start(),
             alarm: Alarm::default(),
             restores: Restores::default(),
@@ -232,6 +239,7 @@ impl Client {
         client.set_log_files(config.log_files.as_ref());
         client.set_local(config.serve.as_ref().and_then(|serve| serve.local));
         client.add_groups(config, keys);
+        client.set_refclocks(&config.refclocks, parts.refclocks);
         client.drain();
         client
     }
@@ -250,6 +258,8 @@ impl Client {
             () = self.addresses.appears() => self.handle_address(),
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
+                // What is read now counts with a sample that is made now.
+                self.read_refclocks();
                 let present = self.clock.now();
                 let before = self.before(present, None);
                 self.engine.handle_timeout(present);
@@ -291,6 +301,7 @@ impl Client {
     /// Takes other sources, and nothing else of a configuration.
     pub fn set_sources(&mut self, config: &Config, keys: &[SymmetricKey]) {
         self.replace_groups(config, keys);
+        self.set_refclocks(&config.refclocks, Opened::default());
         self.drain();
     }
 
@@ -398,7 +409,8 @@ impl Client {
             self.drain_pools();
             let engine = self.drain_engine();
             if !self.obey_boot() {
-                self.wake = [engine, self.next_pool_timeout(), self.boot.wake()].into_iter().flatten().min();
+                let due = [engine, self.next_pool_timeout(), self.boot.wake(), self.next_reading()];
+                self.wake = due.into_iter().flatten().min();
                 break;
             }
         }
@@ -420,7 +432,7 @@ impl Client {
     }
 
     fn transmit(&mut self, token: TxToken, bytes: &[u8]) {
-        let Some(peer) = self.info.get(&token.source).map(|info| info.address) else { return };
+        let Some(peer) = self.info.get(&token.source).and_then(|info| info.address) else { return };
         match request::send(peer, token, bytes, self.events.clone()) {
             Ok(sent) => {
                 let at = self.clock.from_kernel().apply(sent.at);

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use clock_control::refclock::Driver;
 use ipnet::IpNet;
 use ntp_proto::{
     bootstrap::Policy,
@@ -17,6 +18,7 @@ use ntp_proto::{
     ids::{KeyId, Trust},
     nts::AeadAlgorithm,
     pool::Name,
+    refclock::RefclockConfig,
     select::{SelectConfig, SelectOptions},
     server::{LocalConfig, RateLimit},
     source::SampleRules,
@@ -37,6 +39,7 @@ mod observe;
 mod options;
 mod problem;
 mod raw;
+mod refclock;
 mod section;
 mod sources;
 mod suggest;
@@ -67,6 +70,9 @@ pub const MAX_POOLS: usize = 16;
 /// Most `[[server]]` entries.
 pub const MAX_SERVERS: usize = 64;
 
+/// Most `[[refclock]]` entries.
+pub const MAX_REFCLOCKS: usize = 10;
+
 /// Most directories of files with sources, as in chrony.
 pub const MAX_SOURCE_DIRECTORIES: usize = 10;
 
@@ -86,7 +92,9 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Single servers.
     pub servers: Vec<Server>,
-    /// Directories of files with more of both, which come and go; at most [`MAX_SOURCE_DIRECTORIES`].
+    /// Devices of this machine that have the time.
+    pub refclocks: Vec<Refclock>,
+    /// Directories of files with more pools and servers, which come and go; at most [`MAX_SOURCE_DIRECTORIES`].
     pub source_directories: Vec<PathBuf>,
     /// How the clock is set.
     pub clock: ClockSettings,
@@ -142,6 +150,15 @@ pub struct Pool {
     pub require: Require,
     /// How each of the servers is asked.
     pub options: SourceOptions,
+}
+
+/// A device of this machine that has the time, or a program that reads one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refclock {
+    /// What it is and where.
+    pub driver: Driver,
+    /// What is made of what it says.
+    pub config: RefclockConfig,
 }
 
 /// What must vouch for a server.

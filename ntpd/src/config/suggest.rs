@@ -2,9 +2,6 @@
 
 use strsim::damerau_levenshtein;
 
-/// Words that belong to later versions, with the tables they stand in. They are not misspelt.
-const LATER: [&str; 1] = ["refclock"];
-
 /// Directives of chrony.conf, and the keys that do the same.
 const CHRONY: [(&str, &str); 29] = [
     ("makestep", "clock.step"),
@@ -47,11 +44,6 @@ const MISPLACED: [(&str, &str); 6] = [
     ("certificate", "serve.nts.certificate"),
     ("maxsources", "pool.count"),
 ];
-
-/// Whether a key, with its tables, is known to come with a later version.
-pub(super) fn is_later(path: &str) -> bool {
-    LATER.contains(&path)
-}
 
 /// The key that `written` was probably meant to be: one of `known` that looks like it, or one elsewhere that does
 /// what it says.

@@ -88,7 +88,7 @@ impl SourcesReport {
         let mut sources: Vec<SourceRow> = view.engine.sources(view.now).map(|source| row(view, &source)).collect();
         sources.extend(view.unresolved.iter().map(|missing| SourceRow {
             judged: Judged {
-                source: SourceName { name: missing.name.clone(), address: None, pool: None },
+                source: SourceName { name: missing.name.clone(), address: None, pool: None, refclock: None },
                 state: Verdict::NoSamples.short_letter(),
                 verdict: Verdict::NoSamples.name().to_owned(),
                 trust: Trust::None.name().to_owned(),

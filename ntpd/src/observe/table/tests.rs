@@ -33,6 +33,7 @@ fn source(name: &str, number: u8, pool: Option<&str>) -> SourceName {
         name: name.to_owned(),
         address: (number > 0).then(|| ([192, 0, 2, number], 123).into()),
         pool: pool.map(str::to_owned),
+        refclock: None,
     }
 }
 
