@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     input::{Place, printable},
+    refclock::Refclock,
     source::{Kind, Protection, Source},
     words::{self, Fate, Simple},
 };
@@ -60,6 +61,7 @@ struct Setting {
 pub(super) struct Plan {
     blocks: Vec<Vec<String>>,
     sources: Vec<Source>,
+    refclocks: Vec<Refclock>,
     /// Directories of sources, with the comments before them.
     directories: Vec<(String, Vec<String>)>,
     settings: Vec<Setting>,
@@ -194,6 +196,27 @@ impl Plan {
         }
     }
 
+    /// Takes over what was said elsewhere of what is not carried over.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.dropped.extend(other.dropped);
+    }
+
+    pub(super) fn add_refclock(&mut self, refclock: Refclock) {
+        if self.refclocks.len() < MAX_SOURCES {
+            self.refclocks.push(refclock);
+        } else {
+            self.drop(&refclock.directive, format!("more than {MAX_SOURCES} reference clocks"));
+        }
+    }
+
+    pub(super) fn take_refclocks(&mut self) -> Vec<Refclock> {
+        std::mem::take(&mut self.refclocks)
+    }
+
+    pub(super) fn set_refclocks(&mut self, refclocks: Vec<Refclock>) {
+        self.refclocks = refclocks;
+    }
+
     pub(super) fn sources(&self) -> &[Source] {
         &self.sources
     }
@@ -277,6 +300,11 @@ impl Plan {
                 out.comment(&source.directive.comments);
                 out.text.push_str(&source.table());
             }
+        }
+        for refclock in &self.refclocks {
+            out.text.push('\n');
+            out.comment(&refclock.directive.comments);
+            out.text.push_str(&refclock.table());
         }
         for table in TABLES {
             let settings: Vec<_> = self.settings.iter().filter(|setting| setting.table == table).collect();

@@ -18,6 +18,7 @@ use crate::leap_file;
 
 mod commands;
 mod logs;
+mod refclocks;
 mod serve;
 mod settings;
 mod sources;
@@ -49,6 +50,8 @@ pub(super) struct Chrony<'i> {
     roots: Roots,
     keys: Option<Keys>,
     drift: Option<(Directive, String)>,
+    /// Reference clocks so far, carried over or not.
+    refclocks: usize,
     /// Names in lines that ask for authentication.
     protected: Vec<String>,
 }
@@ -114,6 +117,7 @@ impl<'i> Chrony<'i> {
             roots: Roots::default(),
             keys: None,
             drift: None,
+            refclocks: 0,
             protected: Vec::new(),
         }
     }
@@ -201,6 +205,11 @@ impl Chrony<'_> {
                 }
                 self.plan.note(directive, "kept in state.directory; `ntpd migrate --state` takes over what it holds");
                 self.drift = Some((directive.clone(), (*file).to_owned()));
+                Ok(())
+            }
+            "refclock" => {
+                refclocks::read(&mut self.plan, directive, words, self.refclocks)?;
+                self.refclocks += 1;
                 Ok(())
             }
             "keyfile" => {

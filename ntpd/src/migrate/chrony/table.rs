@@ -19,7 +19,6 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("ntscachedir", "s", Needless("keys and cookies are kept in state.directory")),
     ("ntsrefresh", "n", Dropped("keys are exchanged again after a week")),
     ("nocerttimecheck", "n", Needless("a machine that does not know the time finds it without")),
-    ("refclock", "ss*", Dropped("reference clocks are not supported by this version")),
     ("refresh", "n", Dropped("names are asked for again when servers fail")),
     // Selection.
     ("combinelimit", "n", Default(&[3.0], "it cannot be set")),
