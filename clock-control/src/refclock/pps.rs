@@ -36,7 +36,7 @@ impl Pps {
     ///
     /// If there is no such device, it may not be opened, or does not see that edge.
     pub fn open(path: &Path, edge: Edge) -> io::Result<Self> {
-        let device = File::options().read(true).write(true).open(path).or_else(|_| File::open(path))?;
+        let device = File::open(path)?;
         let captured = match edge {
             Edge::Assert => sys::PPS_ASSERT,
             Edge::Clear => sys::PPS_CLEAR,
