@@ -18,6 +18,8 @@ mod precision;
 pub mod refclock;
 mod sim;
 mod soft;
+#[cfg(target_os = "linux")]
+mod stamping;
 mod sys;
 
 #[cfg(target_os = "linux")]
@@ -27,6 +29,8 @@ pub use origin::{clock_facts, distribution_epoch};
 pub use precision::measure_precision;
 pub use sim::{Oscillator, SimClock, Temperature};
 pub use soft::SoftClock;
+#[cfg(target_os = "linux")]
+pub use stamping::{NoStamps, RxFilter, stamp_packets};
 
 /// The fastest or slowest that any of these clocks is made to run against its oscillator: what Linux allows.
 pub const MAX_RATE: Rate = Rate::new(0.1);

@@ -240,6 +240,7 @@ pub(crate) struct TimestampingInfo {
 const GET_TS_INFO: u32 = 0x41;
 const SIOCETHTOOL: libc::Ioctl = 0x8946 as libc::Ioctl;
 const SIOCSHWTSTAMP: libc::Ioctl = libc::SIOCSHWTSTAMP as libc::Ioctl;
+const SIOCGHWTSTAMP: libc::Ioctl = libc::SIOCGHWTSTAMP as libc::Ioctl;
 
 /// Carries out a control call on an interface, whose argument is a value behind a pointer.
 fn control_interface<T>(interface: &str, request: libc::Ioctl, value: &mut T) -> io::Result<()> {
@@ -264,6 +265,13 @@ pub(crate) fn timestamping_info(interface: &str) -> io::Result<TimestampingInfo>
     let mut info = TimestampingInfo { command: GET_TS_INFO, ..TimestampingInfo::default() };
     control_interface(interface, SIOCETHTOOL, &mut info)?;
     Ok(info)
+}
+
+/// What an interface stamps now: `tx_type` and `rx_filter` of linux/net_tstamp.h.
+pub(crate) fn stamped_packets(interface: &str) -> io::Result<(i32, i32)> {
+    let mut config: libc::hwtstamp_config = zeroed();
+    control_interface(interface, SIOCGHWTSTAMP, &mut config)?;
+    Ok((config.tx_type, config.rx_filter))
 }
 
 /// Has an interface stamp packets, which takes CAP_NET_ADMIN. The filter that it settled on, which may stamp more.

@@ -14,6 +14,7 @@ use crate::{
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     select::{SelectConfig, Verdict},
     source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, TxToken},
+    stamping::Converted,
     status::Status,
     steer::{Applied, Steer},
     time::{Monotonic, NtpDuration, NtpTimestamp, Rate, UnixTime},
@@ -91,6 +92,8 @@ pub struct RxInfo {
     pub received: NtpTimestamp,
     /// Who stamped it.
     pub stamp: StampKind,
+    /// When it arrived by the network interface, if that stamped it too.
+    pub interface: Option<Converted>,
     /// How a server that follows this machine would name it.
     pub own_reference: ReferenceId,
 }
@@ -340,8 +343,11 @@ impl Engine {
     pub fn handle_datagram(&mut self, now: Now, id: SourceId, info: &RxInfo, payload: &mut [u8]) {
         let arrival = Arrival {
             now: now.monotonic,
-            received: self.timeline.at(info.received),
-            stamp: info.stamp,
+            received: self.timeline.at(info.interface.map_or(info.received, |stamp| stamp.at)),
+            stamp: if info.interface.is_some() { StampKind::Hardware } else { info.stamp },
+            // Stamps of the two ends of an exchange are not mixed: this one is for when the other has no better one.
+            kernel: info.interface.filter(|_| info.stamp == StampKind::Kernel).map(|_| self.timeline.at(info.received)),
+            error: info.interface.map_or(0.0, |stamp| stamp.error),
             own_reference: info.own_reference,
         };
         let Some(source) = self.sources.get_mut(&id) else { return };

@@ -185,7 +185,12 @@ impl Bench {
     fn deliver(&mut self, mut bytes: Vec<u8>, received: f64) {
         self.seconds = self.seconds.max(received);
         self.replied = 0.5 * (self.request.1 + received);
-        let info = RxInfo { received: at(received), stamp: StampKind::Daemon, own_reference: ReferenceId([9; 4]) };
+        let info = RxInfo {
+            received: at(received),
+            stamp: StampKind::Daemon,
+            interface: None,
+            own_reference: ReferenceId([9; 4]),
+        };
         self.engine.handle_datagram(now(self.seconds), self.id, &info, &mut bytes);
         self.drain();
     }

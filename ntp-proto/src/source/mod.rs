@@ -119,10 +119,14 @@ pub struct PacketCounts {
     pub valid: u64,
     /// Of those, replies that gave a sample.
     pub good: u64,
-    /// Requests stamped by the kernel or the interface.
+    /// Requests stamped by the kernel.
     pub stamped_sent: u64,
-    /// Datagrams stamped by the kernel or the interface.
+    /// Datagrams stamped by the kernel.
     pub stamped_received: u64,
+    /// Requests stamped by the interface.
+    pub hardware_sent: u64,
+    /// Datagrams stamped by the interface.
+    pub hardware_received: u64,
     /// Replies in interleaved mode.
     pub interleaved: u64,
 }
@@ -161,6 +165,10 @@ pub(crate) struct Arrival {
     pub(crate) received: NtpTimestamp,
     /// Who stamped it.
     pub(crate) stamp: StampKind,
+    /// When by the kernel, on the engine's timescale, if that is not who stamped it.
+    pub(crate) kernel: Option<NtpTimestamp>,
+    /// What the stamp may be wrong by, beside what its kind may, in seconds.
+    pub(crate) error: f64,
     /// How a server that follows this machine would name it.
     pub(crate) own_reference: ReferenceId,
 }
@@ -287,11 +295,10 @@ impl Source {
         self.filter.handle_shift(shift);
         self.refclock.iter_mut().for_each(|refclock| refclock.handle_shift(shift));
         if let Some(sent) = self.in_flight.as_mut().and_then(|flight| flight.sent.as_mut()) {
-            sent.at = shift.apply(sent.at);
+            sent.shift(shift);
         }
         if let Some(previous) = &mut self.previous {
-            previous.sent.at = shift.apply(previous.sent.at);
-            previous.received = shift.apply(previous.received);
+            previous.shift(shift);
         }
     }
 
@@ -352,22 +359,22 @@ impl Source {
     /// Takes the time at which a request left, on the engine's timescale. A better stamp replaces a poorer one, even after
     /// the answer came: interleaved mode still needs it.
     pub(crate) fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind) {
-        let fresh = exchange::Sent { at, stamp };
-        if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.token == token) {
-            if flight.sent.is_some_and(|sent| !sent.is_improved_by(&fresh)) {
-                return;
-            }
-            flight.sent = Some(fresh);
-        } else if let Some(previous) = self.previous.as_mut().filter(|previous| previous.token == token) {
-            if !previous.sent.is_improved_by(&fresh) {
-                return;
-            }
-            previous.sent = fresh;
+        let fresh = exchange::Sent::new(at, stamp);
+        let is_better = if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.token == token) {
+            let is_first = flight.sent.is_none();
+            flight.sent.get_or_insert(fresh).improve(&fresh) || is_first
         } else {
+            let previous = self.previous.as_mut().filter(|previous| previous.token == token);
+            previous.is_some_and(|previous| previous.sent.improve(&fresh))
+        };
+        if !is_better {
             return;
         }
-        if stamp > StampKind::Daemon {
-            self.counts.stamped_sent += 1;
+        match stamp {
+            StampKind::Daemon => {}
+            StampKind::Kernel => self.counts.stamped_sent += 1,
+            // What comes after the kernel's stamp of the same request counts once among them.
+            StampKind::Hardware => self.counts.hardware_sent += 1,
         }
     }
 
@@ -379,8 +386,11 @@ impl Source {
         actions: &mut Vec<Action>,
     ) -> Result<Outcome, Refusal> {
         self.counts.received += 1;
-        if arrival.stamp > StampKind::Daemon {
+        if arrival.stamp == StampKind::Kernel || arrival.kernel.is_some() {
             self.counts.stamped_received += 1;
+        }
+        if arrival.stamp == StampKind::Hardware {
+            self.counts.hardware_received += 1;
         }
         let result = self.accept(arrival, payload);
         match &result {

@@ -269,10 +269,13 @@ impl Source {
             server_received: header.receive,
             received: arrival.received,
             stamp: arrival.stamp,
+            received_kernel: arrival.kernel,
+            error: arrival.error,
             server: server_state(header),
             sampled: kind == Match::Basic,
             missed: 0,
         };
+        let ((_, sent_stamp), (_, received_stamp)) = this.stamps();
         let before = self.previous.replace(this);
         let exchange = match kind {
             Match::Basic => Some(this.complete(header.transmit)),
@@ -291,8 +294,8 @@ impl Source {
             server: this.server,
             exchange,
             interleaved: kind == Match::Interleaved,
-            sent_stamp: sent.stamp,
-            received_stamp: arrival.stamp,
+            sent_stamp,
+            received_stamp,
         });
         let Some(exchange) = exchange else { return Ok(Outcome::Noted) };
         let checked = check_exchange(&exchange, self.config.rules.max_delay);
