@@ -69,6 +69,7 @@ impl Bench {
             known,
             precision: -20,
             refclocks: Opened::default(),
+            hardware: Hardware::default(),
             seed: [1; 32],
         };
         let client = Client::new(&config, &[], parts);

@@ -16,7 +16,7 @@ use ntp_proto::{
 
 use super::{
     Added, ClockSettings, Config, LeapUse, MAX_SOURCE_DIRECTORIES, Refclock, Serve, ServeNts, Server, clock, control,
-    files, keys, local, logging, observe,
+    files, hwtimestamp, keys, local, logging, observe,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     refclock,
@@ -79,6 +79,7 @@ pub(super) fn check(
         observe: observe::observe(root.section("observe")),
         pools,
         refclocks,
+        hwtimestamp: hwtimestamp::interfaces(root.raw("hwtimestamp"), report),
         servers: servers.into_iter().map(|found| found.value).collect(),
     };
     let directories_given = config.source_directories.iter().ne(default_directories.iter().map(Path::new));

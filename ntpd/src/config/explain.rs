@@ -15,8 +15,8 @@ use ntp_proto::{
 };
 
 use super::{
-    ChronycSettings, ClockSettings, Config, Host, Pool, Refclock, Serve, ServeNts, Server, SourceOptions, clock,
-    control, logging, options, refclock, sources, trust,
+    ChronycSettings, ClockSettings, Config, Host, HwTimestamp, Pool, Refclock, Serve, ServeNts, Server, SourceOptions,
+    clock, control, hwtimestamp, logging, options, refclock, sources, trust,
     values::{show_duration, show_signed_seconds, word_for},
 };
 
@@ -29,6 +29,9 @@ pub(super) fn explain(config: &Config) -> String {
     }
     for server in &config.servers {
         explain_server(server, &mut out);
+    }
+    for interface in &config.hwtimestamp {
+        explain_interface(interface, &mut out);
     }
     for refclock in &config.refclocks {
         explain_refclock(refclock, &mut out);
@@ -163,6 +166,18 @@ fn explain_server(server: &Server, out: &mut Out) {
     }
     out.list("require", sources::require_words(server.require));
     explain_options(&server.options, out);
+}
+
+fn explain_interface(interface: &HwTimestamp, out: &mut Out) {
+    out.head("[[hwtimestamp]]");
+    out.string("interface", &interface.interface);
+    if let Some(filter) = interface.rx_filter {
+        out.string("rx-filter", word_for(hwtimestamp::FILTERS, &filter));
+    }
+    out.plain("min-poll", interface.min_poll.log2_seconds());
+    out.string("tx-comp", show_signed_seconds(interface.tx_comp));
+    out.string("rx-comp", show_signed_seconds(interface.rx_comp));
+    out.plain("cross-timestamp", interface.cross_timestamp);
 }
 
 fn explain_refclock(refclock: &Refclock, out: &mut Out) {

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use clock_control::refclock::Driver;
+use clock_control::{RxFilter, refclock::Driver};
 use ipnet::IpNet;
 use ntp_proto::{
     bootstrap::Policy,
@@ -32,6 +32,7 @@ mod clock;
 mod control;
 mod explain;
 mod files;
+mod hwtimestamp;
 mod keys;
 mod local;
 mod logging;
@@ -73,6 +74,9 @@ pub const MAX_SERVERS: usize = 64;
 /// Most `[[refclock]]` entries.
 pub const MAX_REFCLOCKS: usize = 10;
 
+/// Most entries of `hwtimestamp`.
+pub const MAX_INTERFACES: usize = 64;
+
 /// Most directories of files with sources, as in chrony.
 pub const MAX_SOURCE_DIRECTORIES: usize = 10;
 
@@ -94,6 +98,8 @@ pub struct Config {
     pub servers: Vec<Server>,
     /// Devices of this machine that have the time.
     pub refclocks: Vec<Refclock>,
+    /// Interfaces that stamp packets.
+    pub hwtimestamp: Vec<HwTimestamp>,
     /// Directories of files with more pools and servers, which come and go; at most [`MAX_SOURCE_DIRECTORIES`].
     pub source_directories: Vec<PathBuf>,
     /// How the clock is set.
@@ -159,6 +165,23 @@ pub struct Refclock {
     pub driver: Driver,
     /// What is made of what it says.
     pub config: RefclockConfig,
+}
+
+/// An interface that is to stamp packets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HwTimestamp {
+    /// Its name, or `*` for all that can.
+    pub interface: String,
+    /// Which received packets it stamps; those that suit NTP best, if `None`.
+    pub rx_filter: Option<RxFilter>,
+    /// Time between two comparisons of its clock with the system's.
+    pub min_poll: PollInterval,
+    /// Added to stamps of what is sent, in seconds.
+    pub tx_comp: f64,
+    /// Taken from stamps of what is received, in seconds.
+    pub rx_comp: f64,
+    /// Whether the hardware may compare the clocks itself, where it can.
+    pub cross_timestamp: bool,
 }
 
 /// What must vouch for a server.

@@ -3,7 +3,8 @@
 use strsim::damerau_levenshtein;
 
 /// Directives of chrony.conf, and the keys that do the same.
-const CHRONY: [(&str, &str); 29] = [
+const CHRONY: [(&str, &str); 30] = [
+    ("rxfilter", "rx-filter"),
     ("makestep", "clock.step"),
     ("maxslewrate", "clock.max-slew-rate"),
     ("maxdrift", "clock.max-frequency"),

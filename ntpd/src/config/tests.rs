@@ -209,7 +209,7 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[log]\nlevel = \"loud\"", "ntpd.toml:2:9: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace".into()),
         ("[keys]", "ntpd.toml:1:2: keys.file: missing".into()),
         ("remove = \"a\"", "ntpd.toml:1:10: remove: expected a list, found a string; accepted: a list of names of pools, addresses of servers, and devices or refids of reference clocks".into()),
-        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, keys, log, observe, pool, refclock, serve, server, source-directories, state, trust".into()),
+        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, hwtimestamp, keys, log, observe, pool, refclock, serve, server, source-directories, state, trust".into()),
     ] {
         match load(text) {
             Ok(config) => panic!("{text}\n{config:?}"),
@@ -575,6 +575,7 @@ proptest! {
             pools,
             servers,
             refclocks: refclock::every(threads),
+            hwtimestamp: refclock::interfaces(),
             clock,
             serve: with_serve.then(|| Serve {
                 listen: vec!["0.0.0.0:123".parse().unwrap(), "[fe80::1%2]:123".parse().unwrap()],

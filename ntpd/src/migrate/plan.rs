@@ -11,7 +11,7 @@ use super::{
     source::{Kind, Protection, Source},
     words::{self, Fate, Simple},
 };
-use crate::config::{Config, MAX_SOURCE_DIRECTORIES, SOURCE_DIRECTORIES};
+use crate::config::{Config, MAX_INTERFACES, MAX_SOURCE_DIRECTORIES, SOURCE_DIRECTORIES};
 
 /// Tables of the new file, in their order.
 const TABLES: [&str; 9] = ["clock", "serve", "serve.nts", "trust", "keys", "control", "observe", "log", "log.files"];
@@ -62,6 +62,8 @@ pub(super) struct Plan {
     blocks: Vec<Vec<String>>,
     sources: Vec<Source>,
     refclocks: Vec<Refclock>,
+    /// Interfaces that stamp packets: the name, the lines of the table, and the comments before it.
+    interfaces: Vec<(String, String, Vec<String>)>,
     /// Directories of sources, with the comments before them.
     directories: Vec<(String, Vec<String>)>,
     settings: Vec<Setting>,
@@ -209,6 +211,19 @@ impl Plan {
         }
     }
 
+    /// An interface that stamps packets; of the same the later counts.
+    pub(super) fn add_interface(&mut self, directive: &Directive, name: &str, lines: String) {
+        let mut comments = directive.comments.clone();
+        if let Some(at) = self.interfaces.iter().position(|(known, ..)| known == name) {
+            comments.extend(self.interfaces.remove(at).2);
+        }
+        if self.interfaces.len() < MAX_INTERFACES {
+            self.interfaces.push((name.to_owned(), lines, comments));
+        } else {
+            self.drop(directive, format!("at most {MAX_INTERFACES} of these are possible"));
+        }
+    }
+
     pub(super) fn take_refclocks(&mut self) -> Vec<Refclock> {
         std::mem::take(&mut self.refclocks)
     }
@@ -300,6 +315,12 @@ impl Plan {
                 out.comment(&source.directive.comments);
                 out.text.push_str(&source.table());
             }
+        }
+        for (_, lines, comments) in &self.interfaces {
+            out.text.push('\n');
+            out.comment(comments);
+            out.text.push_str("[[hwtimestamp]]\n");
+            out.text.push_str(lines);
         }
         for refclock in &self.refclocks {
             out.text.push('\n');

@@ -47,6 +47,8 @@ pub struct SourceInfo {
     pub pool: Option<String>,
     /// The address of this machine that the last request left from.
     pub local: Option<IpAddr>,
+    /// The interface that it left by, if that stamps packets.
+    pub interface: Option<String>,
     /// When keys were last exchanged with it.
     pub keys_at: Option<Monotonic>,
     /// Key exchanges tried since then.
@@ -69,7 +71,17 @@ impl SourceInfo {
     }
 
     const fn bare(name: String, address: Option<SocketAddr>, refclock: Option<String>) -> Self {
-        Self { name, address, refclock, pool: None, local: None, keys_at: None, key_attempts: 0, note: None }
+        Self {
+            name,
+            address,
+            refclock,
+            pool: None,
+            local: None,
+            interface: None,
+            keys_at: None,
+            key_attempts: 0,
+            note: None,
+        }
     }
 
     /// Its address, or what device it is.

@@ -1,6 +1,9 @@
-//! Reference clocks.
+//! Reference clocks, and interfaces that stamp packets.
 
-use clock_control::refclock::{Driver, Edge};
+use clock_control::{
+    RxFilter,
+    refclock::{Driver, Edge},
+};
 use ntp_proto::{ids::ReferenceId, refclock::RefclockConfig};
 
 use super::*;
@@ -36,6 +39,42 @@ pub(super) fn every(number: u8) -> Vec<Refclock> {
         Refclock { driver: Driver::Phc { device: "eth0".into(), cross_timestamp: false }, config: phc },
         Refclock { driver: Driver::Sock { path: "/run/chrony.tty \"S0\".sock".into() }, config: sock },
     ]
+}
+
+/// One with everything said, and all others.
+pub(super) fn interfaces() -> Vec<HwTimestamp> {
+    let all = HwTimestamp {
+        interface: "*".into(),
+        rx_filter: None,
+        min_poll: PollInterval::new(0).unwrap(),
+        tx_comp: 0.0,
+        rx_comp: 0.0,
+        cross_timestamp: true,
+    };
+    let one = HwTimestamp {
+        interface: "eth0.5".into(),
+        rx_filter: Some(RxFilter::Ptp),
+        min_poll: PollInterval::new(-2).unwrap(),
+        tx_comp: 3e-7,
+        rx_comp: -4e-7,
+        cross_timestamp: false,
+    };
+    vec![one, all]
+}
+
+#[test]
+#[rustfmt::skip]
+fn mistakes_about_an_interface_say_what_is_accepted() {
+    for (text, message) in [
+        ("hwtimestamp = \"a/b\"", "ntpd.toml:1:15: hwtimestamp.interface: `a/b` is no name of an interface; accepted: such as \"eth0\", or \"*\" for all"),
+        ("hwtimestamp = [\"eth0\", \"eth0\"]", "ntpd.toml:1:24: hwtimestamp.interface: `eth0` was given before, at ntpd.toml:1:16"),
+        ("[[hwtimestamp]]\ninterface = \"eth0\"\nrx-filter = \"nts\"", "ntpd.toml:3:13: hwtimestamp.rx-filter: unknown value `nts`; accepted: all, ntp, ptp, none"),
+        ("[[hwtimestamp]]\ninterface = \"eth0\"\ntx-comp = \"2ms\"", "ntpd.toml:3:11: hwtimestamp.tx-comp: `2ms` is out of range; accepted: -1ms to 1ms"),
+        ("[[hwtimestamp]]\ninterface = \"eth0\"\nrxfilter = \"all\"", "ntpd.toml:3:1: hwtimestamp.rxfilter: unknown key (did you mean `rx-filter`?); accepted: cross-timestamp, interface, min-poll, rx-comp, rx-filter, tx-comp"),
+    ] {
+        assert_eq!(load(text).unwrap_err(), message, "{text}");
+    }
+    assert_eq!(load("hwtimestamp = \"*\"").unwrap().hwtimestamp, interfaces()[1..]);
 }
 
 #[test]

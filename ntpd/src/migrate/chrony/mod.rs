@@ -17,6 +17,7 @@ use super::{
 use crate::leap_file;
 
 mod commands;
+mod interfaces;
 mod logs;
 mod refclocks;
 mod serve;
@@ -212,6 +213,7 @@ impl Chrony<'_> {
                 self.refclocks += 1;
                 Ok(())
             }
+            "hwtimestamp" => interfaces::read(&mut self.plan, directive, words),
             "keyfile" => {
                 let file = one(words)?.to_owned();
                 self.keys = Some(Keys { directive: directive.clone(), file, dialect: Dialect::Chrony, trusted: None });

@@ -204,8 +204,8 @@ pub(super) fn ntp(row: &NtpDataRow) -> Option<NtpData> {
         reply: ntp_reply(row)?,
         kernel_sent: count(row.stamped_sent),
         kernel_received: count(row.stamped_received),
-        hardware_sent: 0,
-        hardware_received: 0,
+        hardware_sent: count(row.hardware_sent),
+        hardware_received: count(row.hardware_received),
         reserved: [u32::MAX; 4],
     })
 }

@@ -174,10 +174,16 @@ pub struct NtpDataRow {
     pub good: u64,
     /// Replies in interleaved mode.
     pub interleaved: u64,
-    /// Requests that the kernel or the interface stamped.
+    /// Requests that the kernel stamped.
     pub stamped_sent: u64,
-    /// Packets that the kernel or the interface stamped.
+    /// Packets that the kernel stamped.
     pub stamped_received: u64,
+    /// Requests that the interface stamped.
+    #[serde(default)]
+    pub hardware_sent: u64,
+    /// Packets that the interface stamped.
+    #[serde(default)]
+    pub hardware_received: u64,
 }
 
 /// What a server's reply says of the server.
@@ -258,6 +264,8 @@ fn ntp_row(view: &View<'_>, report: &SourceReport<'_>) -> NtpDataRow {
         interleaved: counts.interleaved,
         stamped_sent: counts.stamped_sent,
         stamped_received: counts.stamped_received,
+        hardware_sent: counts.hardware_sent,
+        hardware_received: counts.hardware_received,
     }
 }
 
