@@ -15,7 +15,7 @@ import time
 
 from cases import case, expect, main
 from lab import wait_for
-from peers import CHRONYC, CHRONYD, chrony, chronyc, ntpctl, ours, report, synchronized
+from peers import CHRONYC, CHRONYD, chrony, chrony_server, chronyc, ntpctl, ours, report, synchronized
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 LIBC.shmat.restype = ctypes.c_void_p
@@ -234,6 +234,25 @@ def what_comes_over_a_socket_may_be_pulses(lab):
                       + table("sock", f'device = "{pulse_path}"', "PPS", 'lock = "NMEA"\nselect = ["noselect"]'), "pulses")
         rough, fine = (stats(lab.a, daemon, name, 4)["offset-seconds"] for name in ("NMEA", "PPS"))
         expect(abs(rough - AHEAD - 0.2) < 1e-3 and abs(fine - AHEAD) < 1e-3, "the part below a second is the pulse's", rough, fine)
+
+
+@case
+def interfaces_that_do_not_stamp_packets_say_so_and_the_kernel_does(lab):
+    chrony_server(lab.b, "served")
+    server = f'[[server]]\naddress = "{lab.b.v4}"\nnts = "off"\nmin-poll = 0\nmax-poll = 0\n'
+    daemon = ours(lab.a, f'hwtimestamp = ["eth0", "gone0"]\n{server}', "named")
+    wait_for("a clock that is synchronized", lambda: synchronized(lab.a, daemon))
+    log = lab.log("ours-named.log")
+    for interface, reason in (("eth0", "the interface does not support hardware timestamps"), ("gone0", "there is no such interface")):
+        lines = [line for line in log.splitlines() if f"interface={interface}" in line and "no hardware timestamps" in line]
+        expect(len(lines) == 1 and reason in lines[0], f"{interface}: said once, and why", log)
+    reply = report(lab.a, daemon, "ntpdata")["sources"][0]
+    expect(reply["reply"]["sent-stamp"] == "kernel" and reply["reply"]["received-stamp"] == "kernel", "the kernel's", reply)
+    expect(reply["hardware-sent"] == 0 and reply["stamped-sent"] > 0, "counted", reply)
+    other = ours(lab.a, f'hwtimestamp = "*"\n{server}', "all")
+    wait_for("a clock that is synchronized", lambda: synchronized(lab.a, other))
+    log = lab.log("ours-all.log")
+    expect(log.count("hardware timestamps") == 1 and "no interface supports hardware timestamps" in log, "said once", log)
 
 
 if __name__ == "__main__":

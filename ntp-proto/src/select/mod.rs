@@ -211,7 +211,8 @@ pub(crate) const fn effective(
     if is_plain && is_excluded(authenticated, auth) {
         return SelectOptions { noselect: true, prefer: false, trust: false, require: options.require };
     }
-    SelectOptions { trust: options.trust || !is_plain && matches!(auth, AuthSelect::Mix), ..options }
+    let is_vouched = if matches!(trust, Trust::Local) { authenticated } else { !is_plain };
+    SelectOptions { trust: options.trust || is_vouched && matches!(auth, AuthSelect::Mix), ..options }
 }
 
 /// Whether a source may vote, where `authenticated` says that there is [one that is vouched for](is_vouched).

@@ -312,6 +312,19 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_that_stamps_nothing_leaves_the_kernels_stamps() {
+        let server = ServerSocket::bind(loopback(false)).unwrap();
+        let client = ClientSocket::connect(server.local_addr().unwrap()).unwrap();
+        client.ask_for_hardware().unwrap();
+        client.send(&[7; 48]).unwrap();
+        let mut rx = RxBatch::new(8);
+        let stamps = wait(|| Some(client.sent_stamps(&mut rx)).filter(|stamps| stamps.kernel.is_some()));
+        assert_eq!(stamps.hardware, None);
+        wait(|| server.recv_batch(&mut rx).ok());
+        assert_eq!(rx.packets()[0].hardware, None);
+    }
+
+    #[test]
     fn a_batch_is_taken_whole_and_its_order_kept() {
         let server = ServerSocket::bind(loopback(false)).unwrap();
         let client = ClientSocket::connect(server.local_addr().unwrap()).unwrap();

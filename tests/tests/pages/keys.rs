@@ -13,6 +13,8 @@ zzz = 1
 zzz = 1
 [[refclock]]
 zzz = 1
+[[hwtimestamp]]
+zzz = 1
 [clock]
 zzz = 1
 [clock.step]

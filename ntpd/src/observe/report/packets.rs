@@ -254,7 +254,7 @@ fn ntp_row(view: &View<'_>, report: &SourceReport<'_>) -> NtpDataRow {
         version: source.config().version,
         reply: last.map(|reply| server_reply(view, reply)),
         measurement: last.and_then(|reply| reply.exchange.as_ref()).map(measurement),
-        authenticated: source.config().trust > ntp_proto::ids::Trust::None,
+        authenticated: source.config().trust > ntp_proto::ids::Trust::Local,
         last_refusal: source.last_refusal().map(|refusal| refusal.name().to_owned()),
         refused: refused.filter(|(_, count)| *count > 0).collect(),
         sent: counts.sent,

@@ -241,7 +241,7 @@ impl SelectDataReport {
     pub fn new(view: &View<'_>) -> Self {
         let row = |report: SourceReport<'_>| {
             let (config, estimate) = (report.source.config(), report.estimate);
-            let authenticated = config.trust > Trust::None;
+            let authenticated = config.trust > Trust::Local;
             SelectDataRow {
                 judged: Judged::new(view, &report, report.verdict.letter()),
                 authenticated,
