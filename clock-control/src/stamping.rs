@@ -94,7 +94,7 @@ pub fn stamp_packets(interface: &str, wanted: Option<RxFilter>) -> Result<RxFilt
     if info.so_timestamping & HARDWARE != HARDWARE || info.clock < 0 || info.tx_types & (1 << TX_ON) == 0 {
         return Err(NoStamps::Unsupported);
     }
-    let wanted = wanted.map_or(SUITABLE.to_vec(), |wanted| vec![wanted]);
+    let wanted = wanted.map_or_else(|| SUITABLE.to_vec(), |wanted| vec![wanted]);
     let able = |number: &&i32| info.rx_filters & (1 << **number) != 0;
     let chosen = wanted.into_iter().find_map(|filter| Some((filter, *filter.numbers().iter().find(able)?)));
     let (filter, number) = chosen.ok_or(NoStamps::NoFilter)?;

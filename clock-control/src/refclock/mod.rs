@@ -131,9 +131,9 @@ impl Refclock {
 }
 
 /// A Unix time as the kernel gives it; `None` if it is none.
-fn timestamp(seconds: i64, nanos: impl TryInto<u32>) -> Option<NtpTimestamp> {
+fn timestamp(seconds: impl Into<i64>, nanos: impl TryInto<u32>) -> Option<NtpTimestamp> {
     let nanos = nanos.try_into().ok().filter(|nanos| *nanos < 1_000_000_000)?;
-    Some(NtpTimestamp::from_unix(UnixTime { seconds, nanos }))
+    Some(NtpTimestamp::from_unix(UnixTime { seconds: seconds.into(), nanos }))
 }
 
 fn nonsense() -> io::Error {

@@ -48,8 +48,8 @@ fn interpret(time: &ShmTime) -> Option<Reading> {
     if !(0..=1).contains(&time.mode) {
         return None;
     }
-    let reference = timestamp(time.clock_seconds.into(), nanos(time.clock_micros, time.clock_nanos)?)?;
-    let at = timestamp(time.receive_seconds.into(), nanos(time.receive_micros, time.receive_nanos)?)?;
+    let reference = timestamp(time.clock_seconds, nanos(time.clock_micros, time.clock_nanos)?)?;
+    let at = timestamp(time.receive_seconds, nanos(time.receive_micros, time.receive_nanos)?)?;
     // What the program claims of its own precision, within reason.
     let error = f64::from(time.precision.clamp(-30, 0)).exp2();
     let leap = match time.leap {

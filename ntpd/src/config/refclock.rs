@@ -91,7 +91,7 @@ fn refclock(mut section: Section<'_>, index: usize, is_list: bool) -> Option<Fou
         let what = format!("{} is more than `poll`, which is {}", dpoll.value.log2_seconds(), poll.log2_seconds());
         section.error(&dpoll.place, "dpoll", Wrong::new(what));
     }
-    let driver_poll = dpoll.map_or(default.driver_poll.min(poll), |found| found.value);
+    let driver_poll = dpoll.map_or_else(|| default.driver_poll.min(poll), |found| found.value);
     let seconds = |section: &mut Section<'_>, key, range| {
         section.field(key, values::duration(range)).map(|found: Found<Duration>| found.value.as_secs_f64())
     };

@@ -114,7 +114,7 @@ impl fmt::Display for SourceInfo {
 /// The sources that `wanted` means; all servers if it is `None`.
 #[must_use]
 pub fn find(sources: &BTreeMap<SourceId, SourceInfo>, wanted: Option<&str>) -> Vec<SourceId> {
-    let is_meant = |info: &SourceInfo| wanted.map_or(info.refclock.is_none(), |name| info.answers_to(name));
+    let is_meant = |info: &SourceInfo| wanted.map_or_else(|| info.refclock.is_none(), |name| info.answers_to(name));
     sources.iter().filter(|(_, info)| is_meant(info)).map(|(id, _)| *id).collect()
 }
 

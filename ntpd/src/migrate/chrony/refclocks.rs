@@ -144,7 +144,7 @@ fn options(plan: &mut Plan, refclock: &mut Refclock, words: &[&str]) -> Result<O
                     .ok_or_else(|| format!("unknown option `{word}`"))?;
                 let setting = match kind {
                     Value::Flag => Some((name.clone(), "true".to_owned())),
-                    _ => {
+                    Value::Whole | Value::Number | Value::Seconds | Value::Signed => {
                         let word = argument()?;
                         let value = value(kind, word)?;
                         value.map(|value| (format!("{name} {word}"), value))
