@@ -15,9 +15,13 @@ mod linux;
 mod origin;
 mod precision;
 #[cfg(target_os = "linux")]
+pub mod refclock;
+#[cfg(target_os = "linux")]
 mod rtc;
 mod sim;
 mod soft;
+#[cfg(target_os = "linux")]
+mod stamping;
 mod sys;
 
 #[cfg(target_os = "linux")]
@@ -27,6 +31,8 @@ pub use origin::{clock_facts, distribution_epoch, hardware_clock};
 pub use precision::measure_precision;
 pub use sim::{FrequencyJump, Oscillator, SimClock, Temperature};
 pub use soft::SoftClock;
+#[cfg(target_os = "linux")]
+pub use stamping::{NoStamps, RxFilter, stamp_packets};
 
 /// The fastest or slowest that any of these clocks is made to run against its oscillator: what Linux allows.
 pub const MAX_RATE: Rate = Rate::new(0.1);

@@ -1,7 +1,15 @@
 //! The system calls behind [`SystemClock`](crate::SystemClock) and [`SoftClock`](crate::SoftClock).
 #![expect(unsafe_code, reason = "these calls have no safe wrappers; every block says why it is sound")]
 
-use std::{fs::File, io, mem::MaybeUninit, os::fd::AsRawFd as _};
+use std::{
+    fs::File,
+    io,
+    mem::MaybeUninit,
+    net::UdpSocket,
+    os::fd::{AsRawFd as _, RawFd},
+    ptr::{self, NonNull},
+    sync::atomic::{Ordering, fence},
+};
 
 use ntp_proto::time::{NtpTimestamp, UnixTime};
 
@@ -131,4 +139,281 @@ pub(crate) fn voltage_low(device: &File) -> bool {
     // SAFETY: the call writes one unsigned integer, to which the pointer leads.
     let result = unsafe { libc::ioctl(device.as_raw_fd(), RTC_VL_READ, &raw mut answer) };
     result == 0 && answer & VOLTAGE_LOST != 0
+}
+
+/// Carries out a control call that reads or writes one value. `T` is made of integers and of the size that `request` means.
+fn control<T>(descriptor: RawFd, request: libc::Ioctl, value: &mut T) -> io::Result<()> {
+    // SAFETY: `value` is live and exclusively borrowed, and the callers below pass the type that the request is about.
+    if unsafe { libc::ioctl(descriptor, request, ptr::from_mut(value)) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A value of all zeros, for structures of integers that the kernel fills.
+fn zeroed<T: Copy>() -> T {
+    // SAFETY: used with C structures of integers alone, for which all zeros is a valid value.
+    unsafe { MaybeUninit::zeroed().assume_init() }
+}
+
+/// `struct pps_ktime` of linux/pps.h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct PpsTime {
+    pub(crate) seconds: i64,
+    pub(crate) nanos: i32,
+    pub(crate) flags: u32,
+}
+
+/// `struct pps_fdata` of linux/pps.h, `struct pps_kinfo` in front.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct PpsFetch {
+    pub(crate) assert_sequence: u32,
+    pub(crate) clear_sequence: u32,
+    pub(crate) assert: PpsTime,
+    pub(crate) clear: PpsTime,
+    pub(crate) mode: i32,
+    /// None at all: the last edge is wanted, and no other is waited for.
+    pub(crate) timeout: PpsTime,
+}
+
+/// `struct pps_kparams` of linux/pps.h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+struct PpsParameters {
+    api_version: i32,
+    mode: i32,
+    assert_offset: PpsTime,
+    clear_offset: PpsTime,
+}
+
+/// The numbers of linux/pps.h are made with the size of a pointer.
+const PPS_GETPARAMS: libc::Ioctl = libc::_IOR::<*mut PpsParameters>(b'p' as u32, 0xa1);
+const PPS_SETPARAMS: libc::Ioctl = libc::_IOW::<*mut PpsParameters>(b'p' as u32, 0xa2);
+const PPS_FETCH: libc::Ioctl = libc::_IOWR::<*mut PpsFetch>(b'p' as u32, 0xa4);
+
+/// Edges that are captured (`PPS_CAPTUREASSERT`, `PPS_CAPTURECLEAR`), and the format of times (`PPS_TSFMT_TSPEC`).
+pub(crate) const PPS_ASSERT: i32 = 0x01;
+pub(crate) const PPS_CLEAR: i32 = 0x02;
+const PPS_TIMESPEC: i32 = 0x1000;
+
+/// Has a device capture an edge, unless it does already: to change that takes CAP_SYS_TIME.
+pub(crate) fn capture_pulses(device: &File, edge: i32) -> io::Result<()> {
+    let mut parameters = PpsParameters::default();
+    control(device.as_raw_fd(), PPS_GETPARAMS, &mut parameters)?;
+    if parameters.mode & edge != 0 {
+        return Ok(());
+    }
+    let mut wanted = PpsParameters { api_version: 1, mode: parameters.mode | edge | PPS_TIMESPEC, ..parameters };
+    control(device.as_raw_fd(), PPS_SETPARAMS, &mut wanted)
+}
+
+/// The last pulse of a device.
+pub(crate) fn fetch_pulse(device: &File) -> io::Result<PpsFetch> {
+    let mut fetched = PpsFetch::default();
+    control(device.as_raw_fd(), PPS_FETCH, &mut fetched)?;
+    Ok(fetched)
+}
+
+/// A device's clock and the system's at one moment, as the hardware itself took them.
+pub(crate) fn cross_timestamp(device: &File) -> io::Result<libc::ptp_sys_offset_precise> {
+    let mut answer: libc::ptp_sys_offset_precise = zeroed();
+    control(device.as_raw_fd(), libc::PTP_SYS_OFFSET_PRECISE, &mut answer)?;
+    Ok(answer)
+}
+
+/// Readings of a device's clock, each between two of the system's.
+pub(crate) fn enclosed_readings(device: &File, count: u32) -> io::Result<libc::ptp_sys_offset_extended> {
+    let mut answer: libc::ptp_sys_offset_extended = zeroed();
+    answer.n_samples = count;
+    control(device.as_raw_fd(), libc::PTP_SYS_OFFSET_EXTENDED, &mut answer)?;
+    Ok(answer)
+}
+
+/// Readings of the system's clock and a device's in turn.
+pub(crate) fn alternate_readings(device: &File, count: u32) -> io::Result<libc::ptp_sys_offset> {
+    let mut answer: libc::ptp_sys_offset = zeroed();
+    answer.n_samples = count;
+    control(device.as_raw_fd(), libc::PTP_SYS_OFFSET, &mut answer)?;
+    Ok(answer)
+}
+
+/// `struct ethtool_ts_info` of linux/ethtool.h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct TimestampingInfo {
+    command: u32,
+    pub(crate) so_timestamping: u32,
+    /// The number of the clock that stamps, or -1.
+    pub(crate) clock: i32,
+    pub(crate) tx_types: u32,
+    tx_reserved: [u32; 3],
+    pub(crate) rx_filters: u32,
+    rx_reserved: [u32; 3],
+}
+
+/// `ETHTOOL_GET_TS_INFO` and `SIOCETHTOOL`.
+const GET_TS_INFO: u32 = 0x41;
+const SIOCETHTOOL: libc::Ioctl = 0x8946 as libc::Ioctl;
+const SIOCSHWTSTAMP: libc::Ioctl = libc::SIOCSHWTSTAMP as libc::Ioctl;
+const SIOCGHWTSTAMP: libc::Ioctl = libc::SIOCGHWTSTAMP as libc::Ioctl;
+
+/// Carries out a control call on an interface, whose argument is a value behind a pointer.
+fn control_interface<T>(interface: &str, request: libc::Ioctl, value: &mut T) -> io::Result<()> {
+    let mut named: libc::ifreq = {
+        // SAFETY: an `ifreq` is made of integers and pointers, for which all zeros is a valid value.
+        unsafe { MaybeUninit::zeroed().assume_init() }
+    };
+    // The last byte stays zero.
+    if interface.is_empty() || interface.len() >= named.ifr_name.len() {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in named.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from as libc::c_char;
+    }
+    named.ifr_ifru.ifru_data = ptr::from_mut(value).cast();
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    control(socket.as_raw_fd(), request, &mut named)
+}
+
+/// What an interface can stamp.
+pub(crate) fn timestamping_info(interface: &str) -> io::Result<TimestampingInfo> {
+    let mut info = TimestampingInfo { command: GET_TS_INFO, ..TimestampingInfo::default() };
+    control_interface(interface, SIOCETHTOOL, &mut info)?;
+    Ok(info)
+}
+
+/// What an interface stamps now: `tx_type` and `rx_filter` of linux/net_tstamp.h.
+pub(crate) fn stamped_packets(interface: &str) -> io::Result<(i32, i32)> {
+    let mut config: libc::hwtstamp_config = zeroed();
+    control_interface(interface, SIOCGHWTSTAMP, &mut config)?;
+    Ok((config.tx_type, config.rx_filter))
+}
+
+/// Has an interface stamp packets, which takes CAP_NET_ADMIN. The filter that it settled on, which may stamp more.
+pub(crate) fn stamp_packets(interface: &str, filter: i32) -> io::Result<i32> {
+    /// `HWTSTAMP_TX_ON` of linux/net_tstamp.h.
+    const TX_ON: i32 = 1;
+    let mut config: libc::hwtstamp_config = zeroed();
+    (config.tx_type, config.rx_filter) = (TX_ON, filter);
+    control_interface(interface, SIOCSHWTSTAMP, &mut config)?;
+    Ok(config.rx_filter)
+}
+
+/// The segment through which programs hand times to each other, as ntpd and gpsd lay it out (driver 28 of ntpd).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct ShmTime {
+    pub(crate) mode: libc::c_int,
+    pub(crate) count: libc::c_int,
+    pub(crate) clock_seconds: libc::time_t,
+    pub(crate) clock_micros: libc::c_int,
+    pub(crate) receive_seconds: libc::time_t,
+    pub(crate) receive_micros: libc::c_int,
+    pub(crate) leap: libc::c_int,
+    pub(crate) precision: libc::c_int,
+    pub(crate) samples: libc::c_int,
+    pub(crate) valid: libc::c_int,
+    pub(crate) clock_nanos: libc::c_uint,
+    pub(crate) receive_nanos: libc::c_uint,
+    pub(crate) reserved: [libc::c_int; 8],
+}
+
+/// An attached segment.
+#[derive(Debug)]
+pub(crate) struct Segment(NonNull<ShmTime>);
+
+// SAFETY: the mapping belongs to the process, not to a thread, and is only read and written as a whole by its one owner.
+unsafe impl Send for Segment {}
+
+impl Segment {
+    /// Attaches the segment with this key, which is made if there is none.
+    pub(crate) fn attach(key: i32, permissions: u32) -> io::Result<Self> {
+        let flags = libc::IPC_CREAT | (permissions & 0o777).cast_signed();
+        // SAFETY: the call takes integers and touches no memory of ours.
+        let id = unsafe { libc::shmget(key, size_of::<ShmTime>(), flags) };
+        if id < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel chooses where to put the segment, which is at least as large as was asked for.
+        let address = unsafe { libc::shmat(id, ptr::null(), 0) };
+        // On failure it returns -1, and never null.
+        if address.addr() == usize::MAX {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(address.cast()).map(Self).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+    }
+
+    /// What it says now. The writer is another program, which may be in the middle of it.
+    pub(crate) fn read(&self) -> ShmTime {
+        fence(Ordering::Acquire);
+        // SAFETY: the segment is attached, large enough, aligned to a page and made of integers; another program may write
+        // meanwhile, which a volatile read allows for, and the caller finds out by `count`.
+        let read = unsafe { self.0.read_volatile() };
+        fence(Ordering::Acquire);
+        read
+    }
+
+    /// The `count` alone.
+    pub(crate) fn count(&self) -> libc::c_int {
+        // SAFETY: as for `read`; the field lies inside the segment.
+        unsafe { (&raw const (*self.0.as_ptr()).count).read_volatile() }
+    }
+
+    /// Says that what was read was taken.
+    pub(crate) fn take(&self) {
+        // SAFETY: as for `count`.
+        unsafe { (&raw mut (*self.0.as_ptr()).valid).write_volatile(0) }
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: the address is that of an attached segment, and is used no more.
+        let _ = unsafe { libc::shmdt(self.0.as_ptr().cast()) };
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Sizes and numbers of the kernel's headers, as `gcc` has them for 64 bits.
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn structures_are_laid_out_as_the_kernels() {
+        assert_eq!((size_of::<PpsTime>(), size_of::<PpsParameters>(), size_of::<PpsFetch>()), (16, 40, 64));
+        assert_eq!((PPS_GETPARAMS, PPS_SETPARAMS, PPS_FETCH), (0x8008_70a1, 0x4008_70a2, 0xc008_70a4));
+        assert_eq!((size_of::<TimestampingInfo>(), size_of::<ShmTime>()), (44, 96));
+        let offsets = [
+            std::mem::offset_of!(ShmTime, clock_seconds),
+            std::mem::offset_of!(ShmTime, receive_seconds),
+            std::mem::offset_of!(ShmTime, valid),
+            std::mem::offset_of!(ShmTime, clock_nanos),
+        ];
+        assert_eq!(offsets, [8, 24, 48, 52]);
+        assert_eq!(size_of::<libc::ptp_sys_offset>(), 832);
+        assert_eq!(size_of::<libc::ptp_sys_offset_extended>(), 1_216);
+        assert_eq!(size_of::<libc::ptp_sys_offset_precise>(), 64);
+        assert_eq!(libc::PTP_SYS_OFFSET_PRECISE, 0xc040_3d08);
+        assert_eq!(libc::PTP_SYS_OFFSET_EXTENDED, 0xc4c0_3d09);
+        assert_eq!(libc::PTP_SYS_OFFSET, 0x4340_3d05);
+    }
+
+    /// Takes a segment away when a test is over.
+    pub(crate) struct Removal(pub(crate) i32);
+
+    impl Drop for Removal {
+        fn drop(&mut self) {
+            // SAFETY: these calls take integers alone, but for a pointer that may be null.
+            unsafe { libc::shmctl(libc::shmget(self.0, 0, 0), libc::IPC_RMID, ptr::null_mut()) };
+        }
+    }
+
+    /// Writes as the other program does.
+    pub(crate) fn write(segment: &Segment, time: ShmTime) {
+        // SAFETY: as for `read`.
+        unsafe { segment.0.write_volatile(time) }
+    }
 }

@@ -60,6 +60,8 @@ pub enum Trust {
     /// Plain NTP: anybody on the path can lie.
     #[default]
     None,
+    /// A device of this machine.
+    Local,
     /// A symmetric key shared by hand.
     Key,
     /// NTS, the certificate chained to a trusted root.
@@ -76,6 +78,7 @@ impl Trust {
     pub const fn name(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Local => "local",
             Self::Key => "key",
             Self::Pki => "pki",
             Self::Dnssec => "dnssec",

@@ -9,7 +9,7 @@
 //! 0. values: [`time`], [`ids`], [`steer`], [`status`], [`smear`], [`counters`], [`error`]
 //! 1. bytes: [`wire`]
 //! 2. NTS fields: [`nts`]
-//! 3. the client: `source`, `sample`, `filter`, `select`, `discipline`, `engine`, and `bootstrap` beside it (feature `std`)
+//! 3. the client: `source`, `refclock`, `stamping`, `sample`, `filter`, `select`, `discipline`, `engine`, and `bootstrap` beside it (feature `std`)
 //! 4. the server: [`server`]
 //! 5. contracts: `pool` (feature `std`)
 #![forbid(unsafe_code)]
@@ -30,6 +30,8 @@ pub mod nts;
 #[cfg(feature = "std")]
 pub mod pool;
 #[cfg(feature = "std")]
+pub mod refclock;
+#[cfg(feature = "std")]
 pub mod sample;
 mod secret;
 #[cfg(feature = "std")]
@@ -38,6 +40,8 @@ pub mod server;
 pub mod smear;
 #[cfg(feature = "std")]
 pub mod source;
+#[cfg(feature = "std")]
+pub mod stamping;
 pub mod status;
 pub mod steer;
 pub mod time;

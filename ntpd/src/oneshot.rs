@@ -168,11 +168,12 @@ fn sources(client: &mut Client) -> String {
     let mut text =
         format!("{:<30} {:>2} {:>13} {:>11} {:>11} {:<6} reason\n", "server", "st", "offset", "+/-", "delay", "trust");
     let report = client.sources();
-    let reasons: BTreeMap<Option<SocketAddr>, &str> =
-        report.sources.iter().map(|row| (row.judged.source.address, row.judged.reason.as_str())).collect();
+    let judged = report.sources.iter().map(|row| &row.judged);
+    let reasons: BTreeMap<(&str, Option<SocketAddr>), &str> =
+        judged.map(|judged| ((judged.source.name.as_str(), judged.source.address), judged.reason.as_str())).collect();
     client.for_each_source(|report: &SourceReport<'_>, info: &SourceInfo| {
         let server = info.to_string();
-        let verdict = reasons.get(&Some(info.address)).copied().unwrap_or_default();
+        let verdict = reasons.get(&(info.name.as_str(), info.address)).copied().unwrap_or_default();
         let line = report.estimate.map_or_else(
             || format!("{server:<30}  -             -           -           - -      {verdict}\n"),
             |estimate| {

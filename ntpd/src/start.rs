@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     cli::{FAILED, GIVEN_UP},
-    client::{BUILT, Client, Counted, Known, Parts},
+    client::{BUILT, Client, Counted, Hardware, Known, Opened, Parts},
     clock::LocalClock,
     config::{AccessChange, AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
     ke::connect::KeyExchanger,
@@ -142,6 +142,8 @@ pub fn parts(
         state: None,
         known,
         precision: measure_precision(|| Some(now::kernel())).unwrap_or(UNKNOWN_PRECISION),
+        refclocks: Opened::default(),
+        hardware: Hardware::default(),
         seed: random_seed()?,
     })
 }
@@ -216,6 +218,8 @@ impl Daemon {
         if let Some(reading) = hardware_clock() {
             tracing::info!(seconds = reading - now::unix().seconds, "the hardware clock is ahead of the clock");
         }
+        // Devices that only root may open stay open, and interfaces that only root may set up go on.
+        let (refclocks, hardware) = (Opened::open(&config.refclocks), Hardware::open(&config.hwtimestamp));
         // Everything else is opened by the user that will have to open it again at a reload.
         let dropped = privilege::drop(!no_clock, |uid, gid| {
             state.iter().for_each(|state| state.give_to(uid, gid));
@@ -245,7 +249,7 @@ impl Daemon {
         let watched = Watched::start(&config.observe).map_err(StartError::new)?;
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
         let exchanger = KeyExchanger::new(&config.trust, resolver.clone()).map_err(StartError::new)?;
-        let parts = Parts { status, state, ..parts(clock, known, resolver, exchanger)? };
+        let parts = Parts { status, state, refclocks, hardware, ..parts(clock, known, resolver, exchanger)? };
         let mut source_files = SourceFiles::default();
         read_source_files(&mut source_files, &config, &keys);
         let client = Client::new(&source_files.add_to(&config, &keys).0, &keys, parts);

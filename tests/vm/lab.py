@@ -18,6 +18,7 @@ HERE = Path(__file__).resolve().parent
 PACKAGES = Path(os.environ.get("NTPD_VM", ROOT / "target" / "vm"))
 OURS = Path(os.environ.get("NTPD_BIN", ROOT / "target" / "debug"))
 KERNEL = PACKAGES / "user-mode-linux/usr/bin/linux.uml"
+MODULES = PACKAGES / "user-mode-linux/usr/lib/uml/modules"
 BUSYBOX = PACKAGES / "busybox-static/bin/busybox"
 MEMORY = "256M"
 FOLDERS = ["bin", "dev", "etc", "lib", "lib64", "proc", "run", "tmp", "var", "var/lib"]
@@ -113,6 +114,10 @@ class Lab:
             if applet != "busybox":
                 self.base.link(f"bin/{applet}", "busybox")
         self.base.file("bin/clock", (self.dir / "clock").read_bytes(), 0o755)
+        # Pulses that the kernel makes itself.
+        for name in ("pps_core", "pps-ktimer"):
+            for module in MODULES.glob(f"*/kernel/drivers/pps/**/{name}.ko"):
+                self.base.file(f"lib/{name}.ko", module.read_bytes())
         libraries = set()
         for program in ("ntpd", "ntpctl", "truth"):
             stripped = self.dir / program

@@ -217,6 +217,33 @@ def eras_and_32_bits_end_and_clocks_go_on(said):
     expect(len(said.logged("stepping the clock")) == len(wanted), "each by one step", said.lines("log"))
 
 
+@case("""
+insmod /lib/pps_core.ko
+insmod /lib/pps-ktimer.ko
+truth_is 1800000000
+clock set 1800000000
+start_daemon '[[refclock]]
+driver = "pps"
+device = "/dev/pps0"
+poll = 2
+select = ["noselect"]'
+report first clock wait 0.02 20
+sleep 12
+report pulses ntpctl --json ntpdata PPS0
+report status grep -E '^(Uid|CapEff):' /proc/$DAEMON/status
+report sources ntpctl sources
+end_daemon
+""")
+def pulses_of_the_kernel_are_read(said):
+    expect_good(said.clock("first"), "first")
+    row = json.loads("".join(said.lines("pulses")))["sources"][0]
+    # The kernel's timer makes them a little more than a second apart, so that some lie between two seconds.
+    expect(row["received"] >= 8 and row["valid"] + row["refused"].get("ambiguous", 0) >= 8, "read, numbered or refused", row)
+    expect(set(row["refused"]) <= {"ambiguous", "unnumbered"}, "for no other reason", row)
+    expect("Uid:\t900" in "\n".join(said.lines("status")), "opened as root, read as the daemon's user", said.lines("status"))
+    expect(any("#? PPS0" in line for line in said.lines("sources")), "shown", said.lines("sources"))
+
+
 def run(lab, name, script, seconds, judge):
     began = time.monotonic()
     text = lab.boot(name, script, seconds)

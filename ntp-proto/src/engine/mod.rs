@@ -14,6 +14,7 @@ use crate::{
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     select::{SelectConfig, Verdict},
     source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, Tune, TxToken},
+    stamping::Converted,
     status::Status,
     steer::{Applied, Steer},
     time::{Monotonic, NtpDuration, NtpTimestamp, Rate, UnixTime},
@@ -23,6 +24,7 @@ use crate::{
 mod hold;
 mod leap;
 mod orphan;
+mod refclock;
 mod report;
 mod timers;
 mod update;
@@ -93,6 +95,8 @@ pub struct RxInfo {
     pub received: NtpTimestamp,
     /// Who stamped it.
     pub stamp: StampKind,
+    /// When it arrived by the network interface, if that stamped it too.
+    pub interface: Option<Converted>,
     /// How a server that follows this machine would name it.
     pub own_reference: ReferenceId,
 }
@@ -367,8 +371,11 @@ impl Engine {
         self.make_leap(now);
         let arrival = Arrival {
             now: now.monotonic,
-            received: self.timeline.at(info.received),
-            stamp: info.stamp,
+            received: self.timeline.at(info.interface.map_or(info.received, |stamp| stamp.at)),
+            stamp: if info.interface.is_some() { StampKind::Hardware } else { info.stamp },
+            // Stamps of the two ends of an exchange are not mixed: this one is for when the other has no better one.
+            kernel: info.interface.filter(|_| info.stamp == StampKind::Kernel).map(|_| self.timeline.at(info.received)),
+            error: info.interface.map_or(0.0, |stamp| stamp.error),
             own_reference: info.own_reference,
         };
         let Some(source) = self.sources.get_mut(&id) else { return };
@@ -444,8 +451,11 @@ impl Engine {
             // A source that falls silent, or ends its first measurements without an answer, changes the vote.
             let changed =
                 before != (source.is_answering(), source.reach().is_reachable(), source.schedule().in_burst());
+            let is_sampled = actions.iter().any(|action| matches!(action, Action::Sampled));
             self.obey(id, actions);
-            if changed {
+            if is_sampled {
+                self.update(now, id);
+            } else if changed {
                 self.reselect(now, None);
             }
         }
@@ -480,10 +490,11 @@ impl Engine {
     }
 
     fn obey(&mut self, id: SourceId, actions: Vec<Action>) {
-        self.outputs.extend(actions.into_iter().map(|action| match action {
-            Action::Transmit(token, datagram) => Output::Transmit(token, datagram),
-            Action::NeedKeys(reason) => Output::NeedKeys(id, reason),
-            Action::Lost(loss) => Output::Lost(id, loss),
+        self.outputs.extend(actions.into_iter().filter_map(|action| match action {
+            Action::Transmit(token, datagram) => Some(Output::Transmit(token, datagram)),
+            Action::NeedKeys(reason) => Some(Output::NeedKeys(id, reason)),
+            Action::Lost(loss) => Some(Output::Lost(id, loss)),
+            Action::Sampled => None,
         }));
     }
 }

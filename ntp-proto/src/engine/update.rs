@@ -124,7 +124,9 @@ impl Engine {
         if verdict == Verdict::Falseticker && old.is_none_or(|old| old.verdict != Verdict::Falseticker) {
             self.outputs.push_back(Output::Notice(Notice::Falseticker(id)));
         }
-        if bad == BAD_UPDATES && before != bad && verdict != Verdict::Unreachable {
+        // There is no other device to be found.
+        let is_server = self.sources.get(&id).is_none_or(|source| source.refclock().is_none());
+        if bad == BAD_UPDATES && before != bad && verdict != Verdict::Unreachable && is_server {
             self.outputs.push_back(Output::Lost(id, Loss::Unusable));
         }
     }

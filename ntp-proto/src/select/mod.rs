@@ -117,8 +117,12 @@ const MIN_OF_MANY: usize = 2;
 /// At the start the engine knows only the sources whose names are resolved, so the first of four may set the clock alone;
 /// `min_sources` is for those who do not want that. Of four configured sources with three dead, the last is not followed:
 /// the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
-fn needed(around: &Circumstances, config: &SelectConfig) -> usize {
-    config.min_sources.max(if around.configured_voters >= MANY_VOTERS { MIN_OF_MANY } else { 1 })
+///
+/// A reference clock is followed alone: nobody who silences servers can put words into its mouth, and it is there for when
+/// they are silent.
+fn needed(around: &Circumstances, config: &SelectConfig, has_refclock: bool) -> usize {
+    let is_many = around.configured_voters >= MANY_VOTERS && !has_refclock;
+    config.min_sources.max(if is_many { MIN_OF_MANY } else { 1 })
 }
 
 /// Chooses among candidates.
@@ -192,7 +196,8 @@ const fn is_excluded(authenticated: bool, auth: AuthSelect) -> bool {
 
 /// Whether a source is authenticated, or counts as if it were.
 pub(crate) fn is_vouched(trust: Trust, options: SelectOptions, auth: AuthSelect) -> bool {
-    trust > Trust::None || (options.trust && auth == AuthSelect::Mix)
+    // A reference clock votes with authenticated sources, and is no reason for others not to: it can be wrong alone.
+    trust > Trust::Local || (options.trust && auth == AuthSelect::Mix)
 }
 
 /// How a source is used, after what authentication counts for, where `authenticated` is as for [`votes`].
@@ -206,14 +211,15 @@ pub(crate) const fn effective(
     if is_plain && is_excluded(authenticated, auth) {
         return SelectOptions { noselect: true, prefer: false, trust: false, require: options.require };
     }
-    SelectOptions { trust: options.trust || !is_plain && matches!(auth, AuthSelect::Mix), ..options }
+    let is_vouched = if matches!(trust, Trust::Local) { authenticated } else { !is_plain };
+    SelectOptions { trust: options.trust || is_vouched && matches!(auth, AuthSelect::Mix), ..options }
 }
 
 /// Whether a source may vote, where `authenticated` says that there is [one that is vouched for](is_vouched).
 pub(crate) fn votes(trust: Trust, options: SelectOptions, authenticated: bool, auth: AuthSelect) -> bool {
     match auth {
         AuthSelect::Ignore => true,
-        AuthSelect::Mix => !authenticated || is_vouched(trust, options, auth),
+        AuthSelect::Mix => !authenticated || trust == Trust::Local || is_vouched(trust, options, auth),
         AuthSelect::Prefer | AuthSelect::Require => trust > Trust::None || !is_excluded(authenticated, auth),
     }
 }
@@ -242,11 +248,12 @@ fn choose<'a>(
     };
     let all = agreeing(verdicts);
     let agreed = all.iter().filter(|&i| voters.contains(i)).count();
+    let has_refclock = all.iter().any(|&i| voters.contains(&i) && candidates[i].trust == Trust::Local);
     let missing = around.required_missing
         || candidates.iter().zip(verdicts.iter()).any(|(c, v)| c.options.require && *v != Verdict::Selected);
     let wanted = if missing {
         Some(Verdict::MissingRequired)
-    } else if agreed < needed(around, config) {
+    } else if agreed < needed(around, config, has_refclock) {
         Some(Verdict::TooFew)
     } else if around.previous.is_none() && around.starting.is_some_and(|expected| agreed <= expected / 2) {
         Some(Verdict::Waiting)
@@ -342,6 +349,23 @@ mod tests {
         let selection = run(&sources);
         assert_eq!(selection.chosen, None);
         assert!(selection.verdicts.iter().all(|v| *v == Verdict::NoMajority));
+    }
+
+    #[test]
+    fn a_reference_clock_votes_with_those_that_are_authenticated_and_does_not_silence_others() {
+        let clock = candidate(1, 0.0, 1e-6, Trust::Local);
+        let plain = [2, 3].map(|id| candidate(id, 0.5, 0.01, Trust::None));
+        let selection = run(&[clock, plain[0], plain[1]]);
+        assert_eq!(selection.verdicts[0], Verdict::Falseticker, "plain servers vote beside it, and have the majority");
+        let authentic = [2, 3].map(|id| candidate(id, 0.001, 0.01, Trust::Pki));
+        let selection = run(&[clock, authentic[0], authentic[1], plain[0]]);
+        assert!(selection.verdicts[..3].iter().all(|verdict| verdict.is_used() || *verdict == Verdict::NotCombined));
+        assert_eq!(selection.verdicts[3], Verdict::Untrusted);
+        // All servers are silent: it goes on alone, where one server would not.
+        let around = Circumstances { configured_voters: 4, ..around(&[clock]) };
+        let alone = |candidate| select(&[candidate], &around, &SelectConfig::default()).verdicts[0];
+        assert_eq!(alone(clock), Verdict::Selected);
+        assert_eq!(alone(candidate(1, 0.0, 1e-6, Trust::None)), Verdict::TooFew);
     }
 
     #[test]

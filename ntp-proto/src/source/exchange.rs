@@ -2,7 +2,7 @@
 
 use crate::{
     ids::StampKind,
-    sample::{Exchange, ServerState},
+    sample::{Exchange, ServerState, Shift},
     time::NtpTimestamp,
 };
 
@@ -21,12 +21,44 @@ const MAX_SEND_DELAY: f64 = 1.0;
 pub(super) struct Sent {
     pub(super) at: NtpTimestamp,
     pub(super) stamp: StampKind,
+    /// When by the kernel, if the interface says so too.
+    kernel: Option<NtpTimestamp>,
 }
 
 impl Sent {
+    pub(super) const fn new(at: NtpTimestamp, stamp: StampKind) -> Self {
+        Self { at, stamp, kernel: None }
+    }
+
+    /// Takes another stamp of the same departure if it is a better one; whether it was. Of two that differ in their clocks
+    /// both are kept.
+    pub(super) fn improve(&mut self, other: &Self) -> bool {
+        match (self.stamp, other.stamp) {
+            (StampKind::Hardware, StampKind::Kernel) if self.kernel.is_none() => {
+                let apart = (other.at - self.at).to_seconds().abs();
+                self.kernel = (apart <= MAX_SEND_DELAY).then_some(other.at);
+                self.kernel.is_some()
+            }
+            _ if !self.is_improved_by(other) => false,
+            (StampKind::Kernel, StampKind::Hardware) => {
+                *self = Self { kernel: Some(self.at), ..*other };
+                true
+            }
+            _ => {
+                *self = *other;
+                true
+            }
+        }
+    }
+
+    pub(super) fn shift(&mut self, shift: &Shift) {
+        self.at = shift.apply(self.at);
+        self.kernel = self.kernel.map(|kernel| shift.apply(kernel));
+    }
+
     /// Whether `better` can be a better stamp of the same departure: not before the program sent the packet, and not
     /// long after.
-    pub(super) fn is_improved_by(&self, better: &Self) -> bool {
+    fn is_improved_by(&self, better: &Self) -> bool {
         let later = (better.at - self.at).to_seconds();
         // The kernel and the interface may differ either way, by the error of their clocks' comparison.
         let earliest = if self.stamp == StampKind::Daemon { 0.0 } else { -MAX_SEND_DELAY };
@@ -57,6 +89,10 @@ pub(super) struct Previous {
     pub(super) server_received: NtpTimestamp,
     pub(super) received: NtpTimestamp,
     pub(super) stamp: StampKind,
+    /// When the reply came by the kernel, if the interface stamped it.
+    pub(super) received_kernel: Option<NtpTimestamp>,
+    /// What that of the interface may be wrong by, in seconds.
+    pub(super) error: f64,
     pub(super) server: ServerState,
     /// It has given a sample already, in basic mode.
     pub(super) sampled: bool,
@@ -67,14 +103,34 @@ pub(super) struct Previous {
 impl Previous {
     /// Completes the exchange with the server's transmit timestamp.
     pub(super) fn complete(&self, server_sent: NtpTimestamp) -> Exchange {
+        let ((sent, sent_stamp), (received, received_stamp)) = self.stamps();
+        let is_hardware = sent_stamp == StampKind::Hardware || received_stamp == StampKind::Hardware;
         Exchange {
-            sent: self.sent.at,
+            sent,
             server_received: self.server_received,
             server_sent,
-            received: self.received,
+            received,
             server: self.server,
-            local_error: stamp_error(self.sent.stamp).max(stamp_error(self.stamp)),
+            local_error: stamp_error(sent_stamp).max(stamp_error(received_stamp))
+                + if is_hardware { self.error } else { 0.0 },
         }
+    }
+
+    /// The stamps of both ends: those of the interface if it made both. One of the interface and one of the kernel would make the
+    /// way in the kernel look like one in the network, so those of the kernel are taken then, where there are some.
+    pub(super) fn stamps(&self) -> ((NtpTimestamp, StampKind), (NtpTimestamp, StampKind)) {
+        let (sent, received) = ((self.sent.at, self.sent.stamp), (self.received, self.stamp));
+        if sent.1 == received.1 {
+            return (sent, received);
+        }
+        let by_kernel = |other: Option<NtpTimestamp>| other.map(|at| (at, StampKind::Kernel));
+        (by_kernel(self.sent.kernel).unwrap_or(sent), by_kernel(self.received_kernel).unwrap_or(received))
+    }
+
+    pub(super) fn shift(&mut self, shift: &Shift) {
+        self.sent.shift(shift);
+        self.received = shift.apply(self.received);
+        self.received_kernel = self.received_kernel.map(|kernel| shift.apply(kernel));
     }
 }
 
@@ -84,5 +140,61 @@ pub(super) const fn stamp_error(stamp: StampKind) -> f64 {
         StampKind::Daemon => 2e-6,
         StampKind::Kernel => 1e-7,
         StampKind::Hardware => 1e-8,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ids::SourceId, time::NtpDuration};
+
+    fn at(micros: f64) -> NtpTimestamp {
+        NtpTimestamp::from_bits(4_000_000_000 << 32) + NtpDuration::from_seconds(micros * 1e-6)
+    }
+
+    /// An exchange whose reply came at 1000 us by the interface and 15 us later by the kernel.
+    fn exchange(stamps: &[(f64, StampKind)], received_kernel: Option<NtpTimestamp>) -> Previous {
+        let mut sent = Sent::new(at(0.0), StampKind::Daemon);
+        stamps.iter().for_each(|(micros, stamp)| {
+            sent.improve(&Sent::new(at(*micros), *stamp));
+        });
+        Previous {
+            token: TxToken { source: SourceId(1), sequence: 1 },
+            sent,
+            server_received: at(0.0),
+            received: at(1_000.0),
+            stamp: StampKind::Hardware,
+            received_kernel,
+            error: 3e-7,
+            server: ServerState::default(),
+            sampled: true,
+            missed: 0,
+        }
+    }
+
+    #[test]
+    fn stamps_of_the_two_ends_come_from_the_same_clock() {
+        let (kernel, hardware) = ((20.0, StampKind::Kernel), (30.0, StampKind::Hardware));
+        for order in [[kernel, hardware], [hardware, kernel]] {
+            let complete = exchange(&order, Some(at(1_015.0))).complete(at(0.0));
+            assert_eq!((complete.sent, complete.received), (at(30.0), at(1_000.0)), "both are the interface's");
+            assert!((complete.local_error - (1e-8 + 3e-7)).abs() < 1e-12);
+        }
+        let late = exchange(&[kernel], Some(at(1_015.0)));
+        assert_eq!(late.stamps(), ((at(20.0), StampKind::Kernel), (at(1_015.0), StampKind::Kernel)));
+        assert!((late.complete(at(0.0)).local_error - 1e-7).abs() < 1e-12, "the interface has no part in it");
+        let alone = exchange(&[hardware], None);
+        assert_eq!(alone.stamps().0, (at(30.0), StampKind::Hardware));
+        // A reply that only the kernel stamped.
+        let received = Previous { stamp: StampKind::Kernel, ..exchange(&[kernel, hardware], None) };
+        assert_eq!(received.stamps().0, (at(20.0), StampKind::Kernel));
+        let reversed = Previous { stamp: StampKind::Kernel, ..exchange(&[hardware, kernel], None) };
+        assert_eq!(reversed.stamps().0, (at(20.0), StampKind::Kernel));
+    }
+
+    #[test]
+    fn a_clock_that_lies_is_not_asked() {
+        let far = exchange(&[(20.0, StampKind::Kernel), (2e6, StampKind::Hardware)], None);
+        assert_eq!(far.stamps().0, (at(20.0), StampKind::Kernel));
     }
 }

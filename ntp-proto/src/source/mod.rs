@@ -6,6 +6,7 @@ use rand_core::Rng;
 use crate::{
     filter::{Filter, SourceFilter},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
+    refclock::Refclock,
     sample::{Exchange, Sample, ServerState, Shift},
     select::SelectOptions,
     time::{Monotonic, NtpDuration, NtpTimestamp, PollInterval},
@@ -15,6 +16,7 @@ use crate::{
 mod association;
 mod exchange;
 mod reach;
+mod reference;
 mod request;
 mod response;
 mod rules;
@@ -104,6 +106,8 @@ pub(crate) enum Action {
     NeedKeys(KeysReason),
     /// Find another server.
     Lost(Loss),
+    /// Take its new sample into account.
+    Sampled,
 }
 
 /// Packets of one source, counted.
@@ -117,10 +121,14 @@ pub struct PacketCounts {
     pub valid: u64,
     /// Of those, replies that gave a sample.
     pub good: u64,
-    /// Requests stamped by the kernel or the interface.
+    /// Requests stamped by the kernel.
     pub stamped_sent: u64,
-    /// Datagrams stamped by the kernel or the interface.
+    /// Datagrams stamped by the kernel.
     pub stamped_received: u64,
+    /// Requests stamped by the interface.
+    pub hardware_sent: u64,
+    /// Datagrams stamped by the interface.
+    pub hardware_received: u64,
     /// Replies in interleaved mode.
     pub interleaved: u64,
 }
@@ -159,6 +167,10 @@ pub(crate) struct Arrival {
     pub(crate) received: NtpTimestamp,
     /// Who stamped it.
     pub(crate) stamp: StampKind,
+    /// When by the kernel, on the engine's timescale, if that is not who stamped it.
+    pub(crate) kernel: Option<NtpTimestamp>,
+    /// What the stamp may be wrong by, beside what its kind may, in seconds.
+    pub(crate) error: f64,
     /// How a server that follows this machine would name it.
     pub(crate) own_reference: ReferenceId,
 }
@@ -190,6 +202,8 @@ pub struct Source {
     counts: PacketCounts,
     refusals: RefusalCounts,
     last_refusal: Option<Refusal>,
+    /// The device that it is, if it is no server.
+    refclock: Option<Refclock>,
 }
 
 impl Source {
@@ -217,6 +231,7 @@ impl Source {
             counts: PacketCounts::default(),
             refusals: RefusalCounts::default(),
             last_refusal: None,
+            refclock: None,
         }
     }
 
@@ -232,6 +247,7 @@ impl Source {
 
     /// Asks again soon, `burst` several times: an administrator wants it.
     pub(crate) fn refresh(&mut self, now: Monotonic, burst: bool) {
+        let burst = burst && self.refclock.is_none();
         self.association.forget_backoff();
         self.schedule.wake(now, burst);
     }
@@ -241,7 +257,9 @@ impl Source {
     pub(crate) fn recheck(&mut self, now: Monotonic) {
         self.in_flight = None;
         self.previous = None;
-        self.schedule.resume(now, true);
+        if self.refclock.is_none() {
+            self.schedule.resume(now, true);
+        }
     }
 
     /// Asks no more until [`refresh`](Self::refresh).
@@ -262,23 +280,27 @@ impl Source {
         self.in_flight = None;
         self.previous = None;
         self.association.forget_backoff();
-        self.schedule.restart(now);
+        match &mut self.refclock {
+            Some(refclock) => refclock.reset(),
+            None => self.schedule.restart(now),
+        }
     }
 
     /// The world's clocks and ours went `by` ahead together: a leap second. No one's offset changed.
     pub(crate) fn handle_leap(&mut self, by: NtpDuration) {
         self.filter.handle_leap(by);
+        self.refclock.iter_mut().for_each(|refclock| refclock.handle_leap(by));
     }
 
     /// Moves everything stored to the changed timescale.
     pub(crate) fn handle_shift(&mut self, shift: &Shift) {
         self.filter.handle_shift(shift);
+        self.refclock.iter_mut().for_each(|refclock| refclock.handle_shift(shift));
         if let Some(sent) = self.in_flight.as_mut().and_then(|flight| flight.sent.as_mut()) {
-            sent.at = shift.apply(sent.at);
+            sent.shift(shift);
         }
         if let Some(previous) = &mut self.previous {
-            previous.sent.at = shift.apply(previous.sent.at);
-            previous.received = shift.apply(previous.received);
+            previous.shift(shift);
         }
     }
 
@@ -287,6 +309,9 @@ impl Source {
         let mut actions = Vec::new();
         if self.schedule.next().is_none_or(|next| now < next) {
             return actions;
+        }
+        if self.refclock.is_some() {
+            return self.poll_refclock(now);
         }
         if let Some(flight) = self.in_flight.take() {
             self.handle_miss(&flight, &mut actions);
@@ -336,22 +361,22 @@ impl Source {
     /// Takes the time at which a request left, on the engine's timescale. A better stamp replaces a poorer one, even after
     /// the answer came: interleaved mode still needs it.
     pub(crate) fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind) {
-        let fresh = exchange::Sent { at, stamp };
-        if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.token == token) {
-            if flight.sent.is_some_and(|sent| !sent.is_improved_by(&fresh)) {
-                return;
-            }
-            flight.sent = Some(fresh);
-        } else if let Some(previous) = self.previous.as_mut().filter(|previous| previous.token == token) {
-            if !previous.sent.is_improved_by(&fresh) {
-                return;
-            }
-            previous.sent = fresh;
+        let fresh = exchange::Sent::new(at, stamp);
+        let is_better = if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.token == token) {
+            let is_first = flight.sent.is_none();
+            flight.sent.get_or_insert(fresh).improve(&fresh) || is_first
         } else {
+            let previous = self.previous.as_mut().filter(|previous| previous.token == token);
+            previous.is_some_and(|previous| previous.sent.improve(&fresh))
+        };
+        if !is_better {
             return;
         }
-        if stamp > StampKind::Daemon {
-            self.counts.stamped_sent += 1;
+        match stamp {
+            StampKind::Daemon => {}
+            StampKind::Kernel => self.counts.stamped_sent += 1,
+            // What comes after the kernel's stamp of the same request counts once among them.
+            StampKind::Hardware => self.counts.hardware_sent += 1,
         }
     }
 
@@ -363,8 +388,11 @@ impl Source {
         actions: &mut Vec<Action>,
     ) -> Result<Outcome, Refusal> {
         self.counts.received += 1;
-        if arrival.stamp > StampKind::Daemon {
+        if arrival.stamp == StampKind::Kernel || arrival.kernel.is_some() {
             self.counts.stamped_received += 1;
+        }
+        if arrival.stamp == StampKind::Hardware {
+            self.counts.hardware_received += 1;
         }
         let result = self.accept(arrival, payload);
         match &result {
@@ -509,6 +537,12 @@ impl Source {
     #[must_use]
     pub const fn is_denied(&self) -> bool {
         self.denials >= DENIALS_BELIEVED
+    }
+
+    /// The device that it is; `None` if it is a server.
+    #[must_use]
+    pub const fn refclock(&self) -> Option<&Refclock> {
+        self.refclock.as_ref()
     }
 
     /// Its authentication, for display and saving.

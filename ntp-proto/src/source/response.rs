@@ -63,11 +63,21 @@ pub enum Refusal {
     DelayDeviations,
     /// The server follows us.
     Loop,
+    /// A reading of a reference clock is too old, from the future, or no newer than the last.
+    Stale,
+    /// Nothing tells which second a pulse begins.
+    Unnumbered,
+    /// A pulse is between two seconds that it could begin.
+    Ambiguous,
+    /// Readings of a reference clock differ too much.
+    Dispersion,
+    /// A reference clock tells TAI, and there is no list of leap seconds.
+    NoTaiOffset,
 }
 
 impl Refusal {
     /// How many tests there are.
-    const COUNT: usize = Self::Loop as usize + 1;
+    const COUNT: usize = Self::NoTaiOffset as usize + 1;
 
     /// All of them, in the order in which packets meet them.
     pub const ALL: [Self; Self::COUNT] = [
@@ -86,6 +96,11 @@ impl Refusal {
         Self::DelayRatio,
         Self::DelayDeviations,
         Self::Loop,
+        Self::Stale,
+        Self::Unnumbered,
+        Self::Ambiguous,
+        Self::Dispersion,
+        Self::NoTaiOffset,
     ];
 
     /// Whether the server itself sent what was refused, in answer to us.
@@ -99,7 +114,7 @@ impl Refusal {
             | Self::DelayRatio
             | Self::DelayDeviations
             | Self::Loop => true,
-            // The last is our own fault.
+            // A reference clock is not asked, and the last of these is our own fault.
             Self::Malformed
             | Self::Mode
             | Self::NotAsked
@@ -107,6 +122,11 @@ impl Refusal {
             | Self::Unauthenticated
             | Self::Forged
             | Self::NtsNak
+            | Self::Stale
+            | Self::Unnumbered
+            | Self::Ambiguous
+            | Self::Dispersion
+            | Self::NoTaiOffset
             | Self::NoStamp => false,
         }
     }
@@ -130,6 +150,11 @@ impl Refusal {
             Self::DelayRatio => "delay-ratio",
             Self::DelayDeviations => "delay-dev-ratio",
             Self::Loop => "loop",
+            Self::Stale => "stale",
+            Self::Unnumbered => "unnumbered",
+            Self::Ambiguous => "ambiguous",
+            Self::Dispersion => "dispersion",
+            Self::NoTaiOffset => "no-tai-offset",
         }
     }
 }
@@ -152,6 +177,11 @@ impl fmt::Display for Refusal {
             Self::DelayRatio => "round trip took much longer than the shortest",
             Self::DelayDeviations => "round trip took longer than offsets spread",
             Self::Loop => "server follows us",
+            Self::Stale => "too old, from the future, or no newer than the last",
+            Self::Unnumbered => "nothing tells which second the pulse begins",
+            Self::Ambiguous => "pulse is between two seconds",
+            Self::Dispersion => "readings differ too much",
+            Self::NoTaiOffset => "TAI, and no list of leap seconds (clock.leap-file)",
         })
     }
 }
@@ -239,10 +269,13 @@ impl Source {
             server_received: header.receive,
             received: arrival.received,
             stamp: arrival.stamp,
+            received_kernel: arrival.kernel,
+            error: arrival.error,
             server: server_state(header),
             sampled: kind == Match::Basic,
             missed: 0,
         };
+        let ((_, sent_stamp), (_, received_stamp)) = this.stamps();
         let before = self.previous.replace(this);
         let exchange = match kind {
             Match::Basic => Some(this.complete(header.transmit)),
@@ -261,8 +294,8 @@ impl Source {
             server: this.server,
             exchange,
             interleaved: kind == Match::Interleaved,
-            sent_stamp: sent.stamp,
-            received_stamp: arrival.stamp,
+            sent_stamp,
+            received_stamp,
         });
         let Some(exchange) = exchange else { return Ok(Outcome::Noted) };
         let checked = check_exchange(&exchange, self.config.rules.max_delay);

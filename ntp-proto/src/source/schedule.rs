@@ -148,6 +148,11 @@ impl Schedule {
         self.next = Some(now + wait.mul_f64(1.0 + JITTER * (2.0 * random - 1.0)));
     }
 
+    /// A device is looked at, at an even pace. What was missed by a late timer is not made up for.
+    pub(super) fn handle_tick(&mut self, now: Monotonic) {
+        self.next = Some(now + self.poll.to_duration());
+    }
+
     /// The last request stayed without an answer.
     pub(super) fn handle_miss(&mut self) {
         if self.burst.is_none() {

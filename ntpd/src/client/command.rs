@@ -202,7 +202,7 @@ impl Client {
         self.groups.values_mut().for_each(|group| group.offline = false);
         let present = self.clock.now();
         for id in find(&self.info, None) {
-            let Some(address) = self.info.get(&id).map(|info| info.address) else { continue };
+            let Some(address) = self.info.get(&id).and_then(|info| info.address) else { continue };
             let from: IpAddr =
                 if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             if UdpSocket::bind((from, 0)).and_then(|socket| socket.connect(address)).is_err() {

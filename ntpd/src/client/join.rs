@@ -49,7 +49,9 @@ impl Client {
             return;
         }
         let replaced = member.replaces.and_then(|id| group.members.remove(&id)).map(|active| active.source);
-        let at = |source: &SourceId| self.info.get(source).is_some_and(|info| member.addresses.contains(&info.address));
+        let at = |source: &SourceId| {
+            self.info.get(source).and_then(|info| info.address).is_some_and(|own| member.addresses.contains(&own))
+        };
         let authenticated = keys.is_some();
         let returning = group.retiring.iter().copied().find(at);
         let retired = returning.or_else(|| group.retiring.front().copied());
@@ -79,7 +81,7 @@ impl Client {
         if let Some(origin) = &origin {
             group.refused.remove(origin.server.as_str());
         }
-        let in_use = self.info.get(&source).map(|info| info.address);
+        let in_use = self.info.get(&source).and_then(|info| info.address);
         let current = member.addresses.iter().position(|address| Some(*address) == in_use).unwrap_or(0);
         let active = Active {
             source,
@@ -120,7 +122,7 @@ impl Client {
             Configured::Server(_) => None,
         };
         let info = SourceInfo { pool, ..SourceInfo::new(member.label.clone(), address) };
-        tracing::info!(source = %info.name, address = %info.address, "added source");
+        tracing::info!(source = %info.name, %address, "added source");
         self.info.insert(source, info);
         Some(source)
     }

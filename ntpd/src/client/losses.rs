@@ -86,7 +86,7 @@ impl Client {
             if !silent {
                 tracing::info!(source = %info.name, %address, "no answer; trying the server's next address");
             }
-            info.address = address;
+            info.address = Some(address);
         }
         let present = self.clock.now();
         self.engine.move_source(present, source, ReferenceId::of_address(address.ip()));

@@ -19,6 +19,7 @@ use tokio::{sync::mpsc, time::Instant};
 mod absent;
 mod boot;
 mod command;
+mod hardware;
 mod join;
 mod leaps;
 mod local;
@@ -27,6 +28,7 @@ mod members;
 mod netlink;
 mod network;
 mod record;
+mod refclocks;
 mod refused;
 mod renew;
 mod request;
@@ -43,18 +45,21 @@ use absent::Roll;
 use boot::Boot;
 pub use boot::Known;
 pub use command::Counted;
+pub use hardware::Hardware;
 use leaps::LeapFile;
 use members::{Answered, Group};
 use network::Addresses;
 use record::Recorder;
+use refclocks::Feed;
+pub use refclocks::Opened;
 use request::{Received, Waiting};
 use restore::Restores;
 use steps::OwnSteps;
 use watch::{Alarm, ClockWatch, Disturbance};
 
 use crate::{
-    clock::LocalClock, config::Config, ke::connect::KeyExchanger, now, observe::SourceInfo, resolve::Resolver,
-    serve::StatusCell, state::StateDirectory,
+    clock::LocalClock, config::Config, ke::connect::KeyExchanger, net::SentStamps, now, observe::SourceInfo,
+    resolve::Resolver, serve::StatusCell, state::StateDirectory,
 };
 use tell::Told;
 
@@ -66,12 +71,12 @@ const LONGEST_WAIT: Duration = Duration::from_secs(16);
 /// Something that happened while the loop waited.
 #[derive(Debug)]
 pub enum Event {
-    /// The kernel says when a request left.
+    /// The kernel or the interface says when a request left.
     Stamped {
         /// Which request.
         token: TxToken,
-        /// When, by the kernel's clock.
-        at: NtpTimestamp,
+        /// When.
+        stamps: SentStamps,
     },
     /// A datagram came in.
     #[expect(private_interfaces, reason = "made and taken in this module alone")]
@@ -103,6 +108,10 @@ pub struct Parts {
     pub known: Known,
     /// Precision of the clock, log2 seconds.
     pub precision: i8,
+    /// Reference clocks that are open already.
+    pub refclocks: Opened,
+    /// Interfaces that stamp packets.
+    pub hardware: Hardware,
     /// Seed of everything random.
     pub seed: [u8; 32],
 }
@@ -128,6 +137,8 @@ pub struct Client {
     next_group: usize,
     info: BTreeMap<SourceId, SourceInfo>,
     waiting: BTreeMap<SourceId, Waiting>,
+    feeds: Vec<Feed>,
+    hardware: Hardware,
     watch: ClockWatch,
     alarm: Alarm,
     restores: Restores,
@@ -210,6 +221,8 @@ impl Client {
             next_group: 0,
             info: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            feeds: Vec::new(),
+            hardware: parts.hardware,
             watch: ClockWatch::start(),
             alarm: Alarm::default(),
             restores: Restores::default(),
@@ -228,6 +241,9 @@ impl Client {
         client.set_log_files(config.log_files.as_ref());
         client.set_local(config.serve.as_ref().and_then(|serve| serve.local));
         client.add_groups(config, keys);
+        client.set_refclocks(&config.refclocks, parts.refclocks);
+        client.hardware.set_rate(client.clock.rate());
+        client.hardware.configure(&config.hwtimestamp);
         client.drain();
         client
     }
@@ -246,6 +262,9 @@ impl Client {
             () = self.addresses.appears() => self.handle_address(),
             () = tokio::time::sleep_until(Instant::now() + wait) => {
                 self.look_at_clocks();
+                // What is read now counts with a sample that is made now.
+                self.read_refclocks();
+                self.hardware.compare();
                 let present = self.clock.now();
                 let before = self.before(present, None);
                 self.engine.handle_timeout(present);
@@ -276,6 +295,7 @@ impl Client {
         self.engine.set_select(present, config.clock.select);
         self.set_leap_file(config.clock.leap_file.as_ref());
         self.set_log_files(config.log_files.as_ref());
+        self.hardware.configure(&config.hwtimestamp);
         self.smears = config.serve.as_ref().is_some_and(|serve| serve.smear);
         let local = config.serve.as_ref().and_then(|serve| serve.local);
         if self.local.as_ref().map(LocalReference::config) != local.as_ref() {
@@ -287,6 +307,7 @@ impl Client {
     /// Takes other sources, and nothing else of a configuration.
     pub fn set_sources(&mut self, config: &Config, keys: &[SymmetricKey]) {
         self.replace_groups(config, keys);
+        self.set_refclocks(&config.refclocks, Opened::default());
         self.drain();
     }
 
@@ -362,14 +383,20 @@ impl Client {
 
     fn handle(&mut self, event: Event) {
         match event {
-            Event::Stamped { token, at } => {
-                let at = self.clock_at(at);
-                self.engine.handle_transmitted(token, at, StampKind::Kernel);
+            Event::Stamped { token, stamps } => {
+                if let Some(at) = stamps.kernel {
+                    let at = self.clock_at(at);
+                    self.engine.handle_transmitted(token, at, StampKind::Kernel);
+                }
+                if let Some(sent) = self.sent_by_interface(token.source, stamps.hardware) {
+                    self.engine.handle_transmitted(token, sent.at, StampKind::Hardware);
+                }
             }
             Event::Received(mut received) => {
                 let info = RxInfo {
                     received: self.clock_at(received.at),
                     stamp: received.stamp,
+                    interface: self.received_by_interface(&received),
                     own_reference: ReferenceId::of_address(received.local),
                 };
                 let present = self.clock.now();
@@ -394,7 +421,9 @@ impl Client {
             self.drain_pools();
             let engine = self.drain_engine();
             if !self.obey_boot() {
-                self.wake = [engine, self.next_pool_timeout(), self.boot.wake()].into_iter().flatten().min();
+                let due =
+                    [engine, self.next_pool_timeout(), self.boot.wake(), self.next_reading(), self.hardware.next()];
+                self.wake = due.into_iter().flatten().min();
                 break;
             }
         }
@@ -416,14 +445,20 @@ impl Client {
     }
 
     fn transmit(&mut self, token: TxToken, bytes: &[u8]) {
-        let Some(peer) = self.info.get(&token.source).map(|info| info.address) else { return };
-        match request::send(peer, token, bytes, self.events.clone()) {
+        let Some(peer) = self.info.get(&token.source).and_then(|info| info.address) else { return };
+        let mut interface = None;
+        let is_stamped = |local| {
+            interface = self.hardware.interface_of(local).map(ToOwned::to_owned);
+            interface.is_some()
+        };
+        match request::send(peer, token, bytes, self.events.clone(), is_stamped) {
             Ok(sent) => {
                 let at = self.clock.from_kernel().apply(sent.at);
                 self.engine.handle_transmitted(token, at, StampKind::Daemon);
                 self.waiting.insert(token.source, sent.task);
                 if let Some(info) = self.info.get_mut(&token.source) {
                     info.local = Some(sent.local);
+                    info.interface = interface;
                 }
             }
             // A packet that cannot be sent is a packet lost: the engine notices when no reply comes.
@@ -437,6 +472,9 @@ impl Client {
                 if let (Steer::Step(by), true) = (applied.command, self.clock.is_machines()) {
                     self.watch.handle_own_step(by);
                     self.steps.add(now::monotonic(), applied.at, by);
+                }
+                if self.clock.is_machines() {
+                    self.hardware.handle_steered(&applied);
                 }
                 self.engine.handle_steered(&applied);
                 self.steering_failed = false;
@@ -459,6 +497,7 @@ impl Client {
     fn look_at_clocks(&mut self) {
         match self.watch.check() {
             Some(Disturbance::Jump(at, by)) if self.clock.follows_kernel() => {
+                self.hardware.handle_jump(by);
                 let present = self.clock.now();
                 self.engine.handle_jump(present, at, by);
             }
@@ -467,6 +506,7 @@ impl Client {
                     seconds = slept.as_secs(),
                     "the machine slept; measuring anew, until then the clock may be off"
                 );
+                self.hardware.handle_sleep();
                 let present = self.clock.now();
                 self.engine.handle_interruption(present);
             }

@@ -11,7 +11,7 @@ use ntp_proto::{
 
 use super::Client;
 use crate::{
-    log_files::{Estimated, Kind, LogFile, LogFiles, LogWriter, Measured, Selected, Tracked},
+    log_files::{Estimated, Kind, LogFile, LogFiles, LogWriter, Measured, Selected, Tracked, Who},
     observe::table::option_letters,
 };
 
@@ -122,7 +122,7 @@ impl Client {
     }
 
     fn record_estimate(&self, recorder: &mut Recorder, id: SourceId, before: &Tracking, present: Now) {
-        let Some((report, address)) = self.engine.source(present, id).zip(self.address_of(id)) else { return };
+        let Some((report, who)) = self.engine.source(present, id).zip(self.who(id)) else { return };
         let Some(estimate) = report.estimate else { return };
         let after = self.engine.tracking(present);
         // What was corrected since has moved with the time believed in: the line says what was found.
@@ -139,7 +139,7 @@ impl Client {
         let latest = report.source.filter().latest().map_or(estimate.at, |sample| sample.at);
         let estimated = Estimated {
             at: latest.to_unix(self.engine.era()),
-            address,
+            who,
             jitter: estimate.jitter,
             offset,
             offset_deviation: estimate.offset_deviation,
@@ -161,7 +161,7 @@ impl Client {
             + before.root_dispersion.to_seconds();
         Tracked {
             at,
-            address: after.selected.and_then(|id| self.address_of(id)),
+            who: after.selected.and_then(|id| self.who(id)),
             stratum: after.status.stratum,
             frequency_ppm: after.frequency.to_ppm(),
             skew_ppm: after.skew * 1e6,
@@ -181,7 +181,7 @@ impl Client {
             let estimate = report.estimate;
             Some(Selected {
                 at,
-                address: self.address_of(report.source.id())?,
+                who: self.who(report.source.id())?,
                 state: report.verdict.letter(),
                 options: option_letters(report.effective.into()),
                 reach: report.source.reach().bits(),
@@ -195,6 +195,11 @@ impl Client {
     }
 
     fn address_of(&self, id: SourceId) -> Option<IpAddr> {
-        self.info.get(&id).map(|info| info.address.ip())
+        self.info.get(&id).and_then(|info| info.address).map(|address| address.ip())
+    }
+
+    fn who(&self, id: SourceId) -> Option<Who> {
+        let info = self.info.get(&id)?;
+        Some(info.address.map_or_else(|| Who::Refclock(info.name.clone()), |address| Who::Server(address.ip())))
     }
 }

@@ -11,13 +11,20 @@ use ntp_proto::{
     source::TxToken,
     time::NtpTimestamp,
 };
-use tokio::{io::Interest, sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{
+    io::Interest,
+    sync::mpsc,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
 
 use super::Event;
-use crate::net::{ClientSocket, RxBatch};
+use crate::net::{ClientSocket, RxBatch, SentStamps};
 
 /// How long a reply is waited for: longer round trips are refused anyway.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// How long the interface's word on a request is waited for when the reply is there already, as in chrony.
+const HARDWARE_PATIENCE: Duration = Duration::from_millis(1);
 /// Most wake-ups for one request, whatever causes them. Nobody who sends less than this many datagrams in place of the
 /// reply keeps it from being read.
 const MAX_WAKES: usize = 16_384;
@@ -31,6 +38,8 @@ pub(super) struct Received {
     pub(super) bytes: Vec<u8>,
     pub(super) at: NtpTimestamp,
     pub(super) stamp: StampKind,
+    /// When, by the clock of the interface, if that stamped it.
+    pub(super) hardware: Option<NtpTimestamp>,
     pub(super) local: IpAddr,
 }
 
@@ -55,27 +64,45 @@ impl Drop for Waiting {
     }
 }
 
-/// Sends a request from a fresh socket and waits for what comes back.
-pub(super) fn send(peer: SocketAddr, token: TxToken, bytes: &[u8], events: mpsc::Sender<Event>) -> io::Result<Sent> {
+/// Sends a request from a fresh socket and waits for what comes back. Whether the interface stamps packets depends on the
+/// address that it leaves from.
+pub(super) fn send(
+    peer: SocketAddr,
+    token: TxToken,
+    bytes: &[u8],
+    events: mpsc::Sender<Event>,
+    is_stamped: impl FnOnce(IpAddr) -> bool,
+) -> io::Result<Sent> {
     let socket = ClientSocket::connect(peer)?;
+    let hardware = is_stamped(socket.local()) && socket.ask_for_hardware().is_ok();
     let at = socket.send(bytes)?;
     let local = socket.local();
     let task = tokio::spawn(async move {
         // An error of the socket says no more than silence would.
-        let _ = timeout(PATIENCE, wait(socket, token, events)).await;
+        let _ = timeout(PATIENCE, wait(socket, token, events, hardware)).await;
     });
     Ok(Sent { task: Waiting(task), at, local })
 }
 
-async fn wait(socket: ClientSocket, token: TxToken, events: mpsc::Sender<Event>) -> io::Result<()> {
+/// Hands in what comes. If the interface stamps packets, its word on the request is waited for a moment, even if the reply is
+/// there: without it that on the reply is no use.
+async fn wait(socket: ClientSocket, token: TxToken, events: mpsc::Sender<Event>, mut hardware: bool) -> io::Result<()> {
     let local = socket.local();
     let socket = socket.watch()?;
     let mut batch = RxBatch::new(BATCH);
     for _ in 0..MAX_WAKES {
         let mut ready = socket.ready(Interest::READABLE | Interest::ERROR).await?;
         // The transmit timestamp first: the engine needs it to understand the reply.
-        if let Some(at) = socket.get_ref().sent_stamp(&mut batch) {
-            let _ = events.send(Event::Stamped { token, at }).await;
+        let mut stamps = socket.get_ref().sent_stamps(&mut batch);
+        if hardware && stamps.hardware.is_none() && ready.ready().is_readable() {
+            sleep(HARDWARE_PATIENCE).await;
+            let late = socket.get_ref().sent_stamps(&mut batch);
+            stamps = SentStamps { kernel: stamps.kernel.or(late.kernel), hardware: late.hardware };
+            hardware = false;
+        }
+        hardware &= stamps.hardware.is_none();
+        if stamps != SentStamps::default() {
+            let _ = events.send(Event::Stamped { token, stamps }).await;
         }
         match socket.get_ref().recv(&mut batch) {
             Ok(_) => {}
@@ -88,7 +115,8 @@ async fn wait(socket: ClientSocket, token: TxToken, events: mpsc::Sender<Event>)
         }
         for slot in batch.packets() {
             let (at, stamp) = (slot.received, slot.kind);
-            let received = Received { source: token.source, bytes: slot.bytes_mut().to_vec(), at, stamp, local };
+            let (hardware, bytes) = (slot.hardware, slot.bytes_mut().to_vec());
+            let received = Received { source: token.source, bytes, at, stamp, hardware, local };
             if events.send(Event::Received(received)).await.is_err() {
                 return Ok(());
             }
@@ -127,7 +155,7 @@ mod tests {
         let seen = runtime.block_on(async {
             let (events, mut inbox) = mpsc::channel(4);
             let token = TxToken { source: SourceId(1), sequence: 1 };
-            let _sent = send(peer, token, &[1; 48], events).unwrap();
+            let _sent = send(peer, token, &[1; 48], events, |_| false).unwrap();
             let mut seen = 0;
             while let Some(event) = inbox.recv().await {
                 let Event::Received(received) = event else { continue };

@@ -351,7 +351,8 @@ impl Client {
             for active in group.members.values() {
                 let Some(report) = self.engine.source(present, active.source) else { continue };
                 let Some(keys) = report.source.association().nts_keys() else { continue };
-                let (Some(info), Some(origin)) = (self.info.get(&active.source), &active.origin) else { continue };
+                let address = self.info.get(&active.source).and_then(|info| info.address);
+                let (Some(address), Some(origin)) = (address, &active.origin) else { continue };
                 if unproven && matches!(origin.at, ExchangedAt::Boot(_)) {
                     continue;
                 }
@@ -361,7 +362,7 @@ impl Client {
                     key_exchange_port: origin.port,
                     trusted: origin.trusted.to_vec(),
                     server: active.label.clone(),
-                    address: info.address,
+                    address,
                     trust: report.source.config().trust,
                     algorithm: keys.keys.c2s.algorithm().id(),
                     client_key: keys.keys.c2s.as_bytes().to_vec(),

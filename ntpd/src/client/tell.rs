@@ -46,7 +46,7 @@ pub(super) struct Place {
 
 impl From<&SourceInfo> for Place {
     fn from(info: &SourceInfo) -> Self {
-        Self { name: info.name.clone(), address: info.address.to_string() }
+        Self { name: info.name.clone(), address: info.place() }
     }
 }
 

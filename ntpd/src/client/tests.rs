@@ -69,6 +69,8 @@ impl Bench {
             state,
             known,
             precision: -20,
+            refclocks: Opened::default(),
+            hardware: Hardware::default(),
             seed: [1; 32],
         };
         let client = Client::new(&config, &[], parts);
@@ -224,7 +226,7 @@ fn addresses(question: u32, list: &[&str]) -> Answered {
 impl Bench {
     /// Where the sources are asked.
     fn places(&self) -> Vec<String> {
-        self.client.info.values().map(|info| info.address.to_string()).collect()
+        self.client.info.values().map(SourceInfo::place).collect()
     }
 
     fn refresh(&mut self, source: Option<&str>) -> bool {

@@ -16,10 +16,11 @@ use ntp_proto::{
 };
 
 use super::{
-    Added, ClockSettings, Config, MAX_SOURCE_DIRECTORIES, Serve, ServeNts, Server, TrustSettings, clock, control,
-    files, keys, local, logging, observe,
+    Added, ClockSettings, Config, MAX_SOURCE_DIRECTORIES, Refclock, Serve, ServeNts, Server, TrustSettings, clock,
+    control, files, hwtimestamp, keys, local, logging, observe,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
+    refclock,
     section::{Found, Section},
     sources, trust, values,
 };
@@ -61,6 +62,7 @@ pub(super) fn check(
     let (control_socket, chronyc) = control::control(root.section("control"));
     let clock = clock::clock(root.section("clock"));
     let serve = root.section("serve").map(|section| serve(section, &clock));
+    let refclocks = refclock::refclocks(root.raw("refclock"), clock.leap_file.is_some(), report);
     let trust = trust::trust(root.section("trust"));
     let state_directory = single(root.section("state"), "directory", path_text, DEFAULT_STATE_DIRECTORY);
     let (log, log_files) = logging::log(root.section("log"));
@@ -77,10 +79,17 @@ pub(super) fn check(
         source_directories,
         observe: observe::observe(root.section("observe")),
         pools,
+        refclocks,
+        hwtimestamp: hwtimestamp::interfaces(root.raw("hwtimestamp"), report),
         servers: servers.into_iter().map(|found| found.value).collect(),
     };
     let directories_given = config.source_directories.iter().ne(default_directories.iter().map(Path::new));
-    if config.pools.is_empty() && config.servers.is_empty() && !directories_given {
+    let is_alone = config.pools.is_empty() && config.servers.is_empty() && !directories_given;
+    if is_alone && !config.refclocks.is_empty() && config.refclocks.iter().all(Refclock::needs_numbering) {
+        let what = "pulses alone do not tell which second they begin, so the clock will not be set";
+        report.warning(whole, "refclock", Wrong::new(what).accepted("beside a server, or another refclock"));
+    }
+    if is_alone && config.refclocks.is_empty() {
         let what = "no source of time, the clock will not be set";
         report.warning(whole, "", Wrong::new(what).accepted("for example `pool = \"time.example\"`"));
     }

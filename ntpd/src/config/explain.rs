@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use clock_control::refclock::Driver;
 use ntp_proto::{
     discipline::{ChangeLimit, StepLimit},
     server::LocalConfig,
@@ -14,8 +15,8 @@ use ntp_proto::{
 };
 
 use super::{
-    ChronycSettings, ClockSettings, Config, Host, Pool, Serve, ServeNts, Server, SourceOptions, clock, control,
-    logging, options, sources, trust,
+    ChronycSettings, ClockSettings, Config, Host, HwTimestamp, Pool, Refclock, Serve, ServeNts, Server, SourceOptions,
+    clock, control, hwtimestamp, logging, options, refclock, sources, trust,
     values::{show_duration, show_signed_seconds, word_for},
 };
 
@@ -28,6 +29,12 @@ pub(super) fn explain(config: &Config) -> String {
     }
     for server in &config.servers {
         explain_server(server, &mut out);
+    }
+    for interface in &config.hwtimestamp {
+        explain_interface(interface, &mut out);
+    }
+    for refclock in &config.refclocks {
+        explain_refclock(refclock, &mut out);
     }
     explain_clock(&config.clock, &mut out);
     if let Some(serve) = &config.serve {
@@ -159,6 +166,68 @@ fn explain_server(server: &Server, out: &mut Out) {
     }
     out.list("require", sources::require_words(server.require));
     explain_options(&server.options, out);
+}
+
+fn explain_interface(interface: &HwTimestamp, out: &mut Out) {
+    out.head("[[hwtimestamp]]");
+    out.string("interface", &interface.interface);
+    if let Some(filter) = interface.rx_filter {
+        out.string("rx-filter", word_for(hwtimestamp::FILTERS, &filter));
+    }
+    out.plain("min-poll", interface.min_poll.log2_seconds());
+    out.string("tx-comp", show_signed_seconds(interface.tx_comp));
+    out.string("rx-comp", show_signed_seconds(interface.rx_comp));
+    out.plain("cross-timestamp", interface.cross_timestamp);
+}
+
+fn explain_refclock(refclock: &Refclock, out: &mut Out) {
+    out.head("[[refclock]]");
+    out.string("driver", refclock.driver.name());
+    match &refclock.driver {
+        Driver::Pps { device, edge } => {
+            out.path("device", device);
+            out.string("edge", refclock::edge_word(*edge));
+        }
+        Driver::Phc { device, cross_timestamp } => {
+            out.path("device", device);
+            out.plain("cross-timestamp", cross_timestamp);
+        }
+        Driver::Shm { unit, permissions } => {
+            out.plain("unit", unit);
+            out.string("permissions", format_args!("{permissions:04o}"));
+        }
+        Driver::Sock { path } => out.path("device", path),
+    }
+    let config = &refclock.config;
+    let seconds = |seconds: f64| show_duration(Duration::from_secs_f64(seconds));
+    out.string("refid", refclock.name());
+    out.plain("poll", config.poll.log2_seconds());
+    out.plain("dpoll", config.driver_poll.log2_seconds());
+    out.plain("stratum", config.stratum);
+    out.string("offset", show_signed_seconds(config.correction));
+    out.string("delay", seconds(config.delay));
+    if let Some(precision) = config.precision {
+        out.string("precision", seconds(precision));
+    }
+    if config.max_dispersion.is_finite() {
+        out.string("max-dispersion", seconds(config.max_dispersion));
+    }
+    out.plain("filter", config.readings);
+    let is_pps = matches!(refclock.driver, Driver::Pps { .. });
+    if !is_pps {
+        out.plain("pps", config.pulses);
+    }
+    if is_pps || config.pulses || matches!(refclock.driver, Driver::Sock { .. }) {
+        out.plain("rate", config.rate);
+        if let Some(lock) = config.lock {
+            out.string("lock", refclock::letters(lock));
+        }
+        out.plain("max-lock-age", config.max_lock_age);
+    }
+    out.plain("tai", config.tai);
+    out.plain("min-samples", config.samples.0);
+    out.plain("max-samples", config.samples.1);
+    out.list("select", options::select_words(config.options));
 }
 
 fn explain_options(options: &SourceOptions, out: &mut Out) {

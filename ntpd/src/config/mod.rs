@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use clock_control::{RxFilter, refclock::Driver};
 use ipnet::IpNet;
 use ntp_proto::{
     bootstrap::Policy,
@@ -17,6 +18,7 @@ use ntp_proto::{
     ids::{KeyId, Trust},
     nts::AeadAlgorithm,
     pool::Name,
+    refclock::RefclockConfig,
     select::{SelectConfig, SelectOptions},
     server::{LocalConfig, RateLimit},
     source::SampleRules,
@@ -31,6 +33,7 @@ mod clock;
 mod control;
 mod explain;
 mod files;
+mod hwtimestamp;
 mod keys;
 mod local;
 mod logging;
@@ -38,6 +41,7 @@ mod observe;
 mod options;
 mod problem;
 mod raw;
+mod refclock;
 mod section;
 mod sources;
 mod suggest;
@@ -70,6 +74,12 @@ pub const MAX_POOLS: usize = 16;
 /// Most `[[server]]` entries.
 pub const MAX_SERVERS: usize = 64;
 
+/// Most `[[refclock]]` entries.
+pub const MAX_REFCLOCKS: usize = 10;
+
+/// Most entries of `hwtimestamp`.
+pub const MAX_INTERFACES: usize = 64;
+
 /// Most directories of files with sources, as in chrony.
 pub const MAX_SOURCE_DIRECTORIES: usize = 10;
 
@@ -89,7 +99,11 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Single servers.
     pub servers: Vec<Server>,
-    /// Directories of files with more of both, which come and go; at most [`MAX_SOURCE_DIRECTORIES`].
+    /// Devices of this machine that have the time.
+    pub refclocks: Vec<Refclock>,
+    /// Interfaces that stamp packets.
+    pub hwtimestamp: Vec<HwTimestamp>,
+    /// Directories of files with more pools and servers, which come and go; at most [`MAX_SOURCE_DIRECTORIES`].
     pub source_directories: Vec<PathBuf>,
     /// How the clock is set.
     pub clock: ClockSettings,
@@ -145,6 +159,32 @@ pub struct Pool {
     pub require: Require,
     /// How each of the servers is asked.
     pub options: SourceOptions,
+}
+
+/// A device of this machine that has the time, or a program that reads one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refclock {
+    /// What it is and where.
+    pub driver: Driver,
+    /// What is made of what it says.
+    pub config: RefclockConfig,
+}
+
+/// An interface that is to stamp packets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HwTimestamp {
+    /// Its name, or `*` for all that can.
+    pub interface: String,
+    /// Which received packets it stamps; those that suit NTP best, if `None`.
+    pub rx_filter: Option<RxFilter>,
+    /// Time between two comparisons of its clock with the system's.
+    pub min_poll: PollInterval,
+    /// Added to stamps of what is sent, in seconds.
+    pub tx_comp: f64,
+    /// Taken from stamps of what is received, in seconds.
+    pub rx_comp: f64,
+    /// Whether the hardware may compare the clocks itself, where it can.
+    pub cross_timestamp: bool,
 }
 
 /// What must vouch for a server.

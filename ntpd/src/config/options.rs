@@ -80,6 +80,23 @@ fn rules(section: &mut Section<'_>) -> SampleRules {
     let max_delay = section.field("max-delay", values::duration(DELAYS));
     let max_delay_ratio = section.field("max-delay-ratio", values::number(RATIOS));
     let max_delay_deviations = section.field("max-delay-dev-ratio", values::number(DEVIATIONS));
+    let (min_samples, max_samples) = samples(section);
+    let poll_target = section.field("poll-target", values::integer(1..=MAX_SAMPLES));
+    SampleRules {
+        correction: correction.map_or(default.correction, |found| found.value),
+        min_stratum: min_stratum.map_or(default.min_stratum, |found| found.value),
+        max_delay: max_delay.map_or(default.max_delay, |found: Found<Duration>| found.value.as_secs_f64()),
+        max_delay_ratio: max_delay_ratio.map(|found| found.value),
+        max_delay_deviations: max_delay_deviations.map(|found| found.value),
+        min_samples,
+        max_samples,
+        poll_target: poll_target.map_or(default.poll_target, |found| found.value),
+    }
+}
+
+/// Fewest samples that the filter goes by, and most that are kept.
+pub(super) fn samples(section: &mut Section<'_>) -> (usize, usize) {
+    let default = SampleRules::default();
     let min_samples = section.field("min-samples", values::integer(1..=MAX_SAMPLES));
     let max_samples = section.field("max-samples", values::integer(1..=MAX_SAMPLES));
     if let (Some(least), Some(most)) = (&min_samples, &max_samples)
@@ -88,17 +105,10 @@ fn rules(section: &mut Section<'_>) -> SampleRules {
         let what = format!("{} is less than `min-samples`, which is {}", most.value, least.value);
         section.error(&most.place, "max-samples", Wrong::new(what));
     }
-    let poll_target = section.field("poll-target", values::integer(1..=MAX_SAMPLES));
-    SampleRules {
-        correction: correction.map_or(default.correction, |found| found.value),
-        min_stratum: min_stratum.map_or(default.min_stratum, |found| found.value),
-        max_delay: max_delay.map_or(default.max_delay, |found: Found<Duration>| found.value.as_secs_f64()),
-        max_delay_ratio: max_delay_ratio.map(|found| found.value),
-        max_delay_deviations: max_delay_deviations.map(|found| found.value),
-        min_samples: min_samples.map_or(default.min_samples, |found| found.value.into()),
-        max_samples: max_samples.map_or(default.max_samples, |found| found.value.into()),
-        poll_target: poll_target.map_or(default.poll_target, |found| found.value),
-    }
+    (
+        min_samples.map_or(default.min_samples, |found| found.value.into()),
+        max_samples.map_or(default.max_samples, |found| found.value.into()),
+    )
 }
 
 /// Reads the roots that this source alone is judged by. A source that is plain has no certificate, which is said.
@@ -152,7 +162,7 @@ fn poll_range(section: &mut Section<'_>) -> (PollInterval, PollInterval) {
     }
 }
 
-fn select(section: &mut Section<'_>) -> SelectOptions {
+pub(super) fn select(section: &mut Section<'_>) -> SelectOptions {
     let mut all = NO_OPTIONS;
     for Found { value, .. } in section.list("select", SELECT.len(), values::word(SELECT)).unwrap_or_default() {
         all = SelectOptions {

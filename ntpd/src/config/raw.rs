@@ -58,7 +58,8 @@ pub(super) struct Entry {
 pub(super) type Table = BTreeMap<String, Entry>;
 
 /// Keys whose values add up over files, with the key that names an entry.
-const ACCUMULATING: [(&str, &str); 2] = [("pool", "name"), ("server", "address")];
+const ACCUMULATING: [(&str, &str); 4] =
+    [("pool", "name"), ("server", "address"), ("refclock", "refid"), ("refclock", "device")];
 
 /// The key that takes entries of earlier files out.
 const REMOVE: &str = "remove";
@@ -169,7 +170,7 @@ fn accumulate(base: &mut Table, key: &str, entry: Entry) {
 }
 
 fn remove(base: &mut Table, names: &Value, report: &Report) {
-    const ACCEPTED: &str = "a list of names of pools and addresses of servers";
+    const ACCEPTED: &str = "a list of names of pools, addresses of servers, and devices or refids of reference clocks";
     let Data::Array(names) = &names.data else {
         let wrong = Wrong::new(format!("expected a list, found {}", names.data.kind())).accepted(ACCEPTED);
         return report.error(&names.place, REMOVE, wrong);
@@ -181,7 +182,7 @@ fn remove(base: &mut Table, names: &Value, report: &Report) {
             continue;
         };
         if !remove_named(base, text) {
-            let wrong = Wrong::new(format!("no earlier file has a pool or server `{text}`"));
+            let wrong = Wrong::new(format!("no earlier file has a pool, server or refclock `{text}`"));
             report.warning(&name.place, REMOVE, wrong);
         }
     }

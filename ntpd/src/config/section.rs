@@ -133,16 +133,11 @@ impl<'r> Section<'r> {
     pub(super) fn finish(self) {
         for (key, entry) in &self.table {
             let path = self.path_of(key);
-            let wrong = if suggest::is_later(&path) {
-                Wrong::new(format!("`{key}` is not supported by this version"))
-            } else {
-                let what = suggest::suggest(key, &self.known)
-                    .map_or_else(|| "unknown key".to_owned(), |meant| format!("unknown key (did you mean `{meant}`?)"));
-                let mut known = self.known.clone();
-                known.sort_unstable();
-                Wrong::new(what).accepted(known.join(", "))
-            };
-            self.report.error(&entry.key_place, path, wrong);
+            let what = suggest::suggest(key, &self.known)
+                .map_or_else(|| "unknown key".to_owned(), |meant| format!("unknown key (did you mean `{meant}`?)"));
+            let mut known = self.known.clone();
+            known.sort_unstable();
+            self.report.error(&entry.key_place, path, Wrong::new(what).accepted(known.join(", ")));
         }
     }
 }

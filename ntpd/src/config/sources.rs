@@ -69,7 +69,13 @@ pub(super) fn servers(value: Option<Value>, report: &Report) -> Vec<Found<Server
 }
 
 /// Brings every form of one entry into that of a table.
-fn entries<'r>(key: &str, naming: &str, value: Option<Value>, most: usize, report: &'r Report) -> Vec<Section<'r>> {
+pub(super) fn entries<'r>(
+    key: &str,
+    naming: &str,
+    value: Option<Value>,
+    most: usize,
+    report: &'r Report,
+) -> Vec<Section<'r>> {
     let Some(value) = value else { return Vec::new() };
     let place = value.place.clone();
     let items = value.into_items();
@@ -96,7 +102,13 @@ fn entries<'r>(key: &str, naming: &str, value: Option<Value>, most: usize, repor
 }
 
 /// Whether `who` was not seen before.
-fn unique(seen: &mut BTreeMap<String, Place>, who: String, place: &Place, key: &str, report: &Report) -> bool {
+pub(super) fn unique(
+    seen: &mut BTreeMap<String, Place>,
+    who: String,
+    place: &Place,
+    key: &str,
+    report: &Report,
+) -> bool {
     let wrong = seen.get(&who).map(|first| Wrong::new(format!("`{who}` was given before, at {first}")));
     match wrong {
         Some(wrong) => {

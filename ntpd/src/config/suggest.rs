@@ -2,11 +2,9 @@
 
 use strsim::damerau_levenshtein;
 
-/// Words that belong to later versions, with the tables they stand in. They are not misspelt.
-const LATER: [&str; 1] = ["refclock"];
-
 /// Directives of chrony.conf, and the keys that do the same.
-const CHRONY: [(&str, &str); 30] = [
+const CHRONY: [(&str, &str); 31] = [
+    ("rxfilter", "rx-filter"),
     ("makestep", "clock.step"),
     ("maxslewrate", "clock.max-slew-rate"),
     ("corrtimeratio", "clock.correction-time-ratio"),
@@ -48,11 +46,6 @@ const MISPLACED: [(&str, &str); 6] = [
     ("certificate", "serve.nts.certificate"),
     ("maxsources", "pool.count"),
 ];
-
-/// Whether a key, with its tables, is known to come with a later version.
-pub(super) fn is_later(path: &str) -> bool {
-    LATER.contains(&path)
-}
 
 /// The key that `written` was probably meant to be: one of `known` that looks like it, or one elsewhere that does
 /// what it says.

@@ -21,6 +21,7 @@ use super::*;
 use crate::log_files::LogFile;
 
 mod options;
+mod refclock;
 
 /// A directory of configuration files.
 struct Etc(TempDir);
@@ -205,11 +206,10 @@ fn mistakes_name_place_key_and_what_is_accepted() {
         ("[trust]\ndnssec = \"off\"", "ntpd.toml:2:10: trust.dnssec: unknown value `off`; accepted: validate, trust-resolver".into()),
         ("[trust]\ndnssec-anchor = \"/nowhere/root.key\"", "ntpd.toml:2:17: trust.dnssec-anchor: /nowhere/root.key: cannot be read: No such file or directory (os error 2)".into()),
         ("[trust]\nresolver = \"dns.example\"", "ntpd.toml:2:12: trust.resolver: `dns.example` is not the address of a name server; accepted: an address, with or without a port: 192.0.2.53, 192.0.2.53:5353, [2001:db8::53]:5353".into()),
-        ("[[refclock]]\ndriver = \"pps\"", "ntpd.toml:1:3: refclock: `refclock` is not supported by this version".into()),
         ("[log]\nlevel = \"loud\"", "ntpd.toml:2:9: log.level: unknown value `loud`; accepted: error, warn, info, debug, trace".into()),
         ("[keys]", "ntpd.toml:1:2: keys.file: missing".into()),
-        ("remove = \"a\"", "ntpd.toml:1:10: remove: expected a list, found a string; accepted: a list of names of pools and addresses of servers".into()),
-        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, keys, log, observe, pool, serve, server, source-directories, state, trust".into()),
+        ("remove = \"a\"", "ntpd.toml:1:10: remove: expected a list, found a string; accepted: a list of names of pools, addresses of servers, and devices or refids of reference clocks".into()),
+        ("poool = \"a\"", "ntpd.toml:1:1: poool: unknown key (did you mean `pool`?); accepted: clock, control, hwtimestamp, keys, log, observe, pool, refclock, serve, server, source-directories, state, trust".into()),
     ] {
         match load(text) {
             Ok(config) => panic!("{text}\n{config:?}"),
@@ -304,7 +304,7 @@ fn doubtful_things_are_warned_of() {
     assert_eq!(
         etc.warnings(),
         [
-            "ntpd.toml:1:11: remove: no earlier file has a pool or server `gone.example`",
+            "ntpd.toml:1:11: remove: no earlier file has a pool, server or refclock `gone.example`",
             "ntpd.toml:2:2: serve.allow: no client is allowed, so none will be answered; accepted: prefixes, or \"all\"",
             "ntpd.toml: no source of time, the clock will not be set; accepted: for example `pool = \"time.example\"`",
         ]
@@ -575,6 +575,8 @@ proptest! {
             source_directories: ["/etc/ntpd/sources.d", "/run/a b"].map(PathBuf::from).to_vec(),
             pools,
             servers,
+            refclocks: refclock::every(threads),
+            hwtimestamp: refclock::interfaces(),
             clock,
             serve: with_serve.then(|| Serve {
                 listen: vec!["0.0.0.0:123".parse().unwrap(), "[fe80::1%2]:123".parse().unwrap()],

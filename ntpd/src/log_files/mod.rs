@@ -7,7 +7,7 @@ use std::path::PathBuf;
 mod rows;
 mod writer;
 
-pub(crate) use rows::{Estimated, Measured, Selected, Tracked};
+pub(crate) use rows::{Estimated, Measured, Selected, Tracked, Who};
 pub(crate) use writer::LogWriter;
 
 /// Entries between two banners, as in chrony.

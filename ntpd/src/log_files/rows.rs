@@ -2,7 +2,7 @@
 //!
 //! Widths and units are those of chrony.conf(5) and of files that chronyd has written.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
 use ntp_proto::{
     ids::{Leap, ReferenceId, StampKind},
@@ -17,6 +17,22 @@ pub(super) const STATISTICS: &str = "   Date (UTC) Time     IP Address    Std de
 pub(super) const TRACKING: &str = "   Date (UTC) Time     IP Address   St   Freq ppm   Skew ppm     Offset L Co  Offset sd Rem. corr. Root delay Root disp. Max. error";
 pub(super) const SELECTION: &str =
     "   Date (UTC) Time     IP Address   S EOpts Reach Score Last sample  Low end   High end";
+
+/// Whom a line is about: a server by its address, a reference clock by its letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    Server(IpAddr),
+    Refclock(String),
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(address) => f.pad(&address.to_canonical().to_string()),
+            Self::Refclock(name) => f.pad(name),
+        }
+    }
+}
 
 /// A measurement. Offsets have NTP's sign: positive if the source is ahead.
 #[derive(Clone, Copy, Debug)]
@@ -36,10 +52,10 @@ pub(crate) struct Measured {
 }
 
 /// What the measurements of a source come to. Signs are those of NTP; chronyd's are the other way round.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Estimated {
     pub(crate) at: UnixTime,
-    pub(crate) address: IpAddr,
+    pub(crate) who: Who,
     pub(crate) jitter: f64,
     pub(crate) offset: f64,
     pub(crate) offset_deviation: f64,
@@ -54,10 +70,10 @@ pub(crate) struct Estimated {
 }
 
 /// A correction of the clock, with NTP's signs: positive if the clock was slow.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Tracked {
     pub(crate) at: UnixTime,
-    pub(crate) address: Option<IpAddr>,
+    pub(crate) who: Option<Who>,
     pub(crate) stratum: u8,
     pub(crate) frequency_ppm: f64,
     pub(crate) skew_ppm: f64,
@@ -77,7 +93,7 @@ pub(crate) struct Tracked {
 #[derive(Clone, Debug)]
 pub(crate) struct Selected {
     pub(crate) at: UnixTime,
-    pub(crate) address: IpAddr,
+    pub(crate) who: Who,
     pub(crate) state: char,
     /// `N`, `P`, `T` and `R`, or dashes in their places.
     pub(crate) options: String,
@@ -118,7 +134,7 @@ impl Estimated {
             // The asymmetry of a path is not assumed.
             "{} {} {} {} {} {} {} {} {:3} {:3} {:3}  0.00",
             timestamp(self.at.seconds),
-            address(self.address),
+            who(&self.who),
             wide(self.jitter),
             wide(-self.offset),
             wide(self.offset_deviation),
@@ -137,7 +153,7 @@ impl Tracked {
         format!(
             "{} {} {:2} {:10.3} {:10.3} {} {} {:2} {} {} {} {} {}",
             timestamp(self.at.seconds),
-            self.address.map_or_else(|| format!("{:<15}", "0.0.0.0"), address),
+            self.who.as_ref().map_or_else(|| format!("{:<15}", "0.0.0.0"), who),
             if self.stratum < 16 { self.stratum } else { 0 },
             -self.frequency_ppm,
             self.skew_ppm,
@@ -159,7 +175,7 @@ impl Selected {
             // A source is not kept for what it was.
             "{} {} {} {:5} {:4o}  1.00 {} {} {}",
             timestamp(self.at.seconds),
-            address(self.address),
+            who(&self.who),
             self.state,
             self.options,
             self.reach,
@@ -171,7 +187,11 @@ impl Selected {
 }
 
 fn address(address: IpAddr) -> String {
-    format!("{:<15}", address.to_canonical().to_string())
+    who(&Who::Server(address))
+}
+
+fn who(who: &Who) -> String {
+    format!("{who:<15}")
 }
 
 const fn letter(leap: Leap) -> char {
@@ -249,7 +269,7 @@ mod tests {
         );
         let estimated = Estimated {
             at: AT,
-            address,
+            who: Who::Server(address),
             jitter: 1.695e-8,
             offset: -1.643e-6,
             offset_deviation: 1.631e-8,
@@ -266,7 +286,7 @@ mod tests {
         );
         let tracked = Tracked {
             at: AT,
-            address: Some(address),
+            who: Some(Who::Refclock("PPS0".to_owned())),
             stratum: 3,
             frequency_ppm: 0.377,
             skew_ppm: 15.777,
@@ -281,11 +301,11 @@ mod tests {
         };
         assert_eq!(
             tracked.line(),
-            "2026-11-30 06:27:46 127.0.0.1        3     -0.377     15.777  1.373e-06 N  1  1.033e-07 -1.181e-06  6.103e-06  6.439e-06  1.500e+00"
+            "2026-11-30 06:27:46 PPS0             3     -0.377     15.777  1.373e-06 N  1  1.033e-07 -1.181e-06  6.103e-06  6.439e-06  1.500e+00"
         );
         let selected = Selected {
             at: AT,
-            address,
+            who: Who::Server(address),
             state: 'S',
             options: "-----".to_owned(),
             reach: 0o377,

@@ -25,6 +25,7 @@ mod keys;
 mod ntp;
 mod ntpd_rs;
 mod plan;
+mod refclock;
 mod serving;
 mod settle;
 mod source;
@@ -130,6 +131,7 @@ fn finish(parts: Parts, input: &mut Input, request: &Request, origin: &str) -> M
     let Parts { mut plan, serving, roots, keys, drift, protected } = parts;
     plan.settle_sources(&protected);
     limit(&mut plan);
+    refclock::settle(&mut plan);
     settle::roots(&mut plan, roots);
     let out: Option<&Path> = request.keys_out.as_deref();
     let keys = settle::keys(&mut plan, input, keys, out, serving.is_on());

@@ -7,10 +7,11 @@ use std::{
 
 use super::{
     input::{Place, printable},
+    refclock::Refclock,
     source::{Kind, Protection, Source},
     words::{self, Fate, Simple},
 };
-use crate::config::{Config, MAX_SOURCE_DIRECTORIES, SOURCE_DIRECTORIES};
+use crate::config::{Config, MAX_INTERFACES, MAX_SOURCE_DIRECTORIES, SOURCE_DIRECTORIES};
 
 /// Tables of the new file, in their order.
 const TABLES: [&str; 9] = ["clock", "serve", "serve.nts", "trust", "keys", "control", "observe", "log", "log.files"];
@@ -60,6 +61,9 @@ struct Setting {
 pub(super) struct Plan {
     blocks: Vec<Vec<String>>,
     sources: Vec<Source>,
+    refclocks: Vec<Refclock>,
+    /// Interfaces that stamp packets: the name, the lines of the table, and the comments before it.
+    interfaces: Vec<(String, String, Vec<String>)>,
     /// Directories of sources, with the comments before them.
     directories: Vec<(String, Vec<String>)>,
     settings: Vec<Setting>,
@@ -203,6 +207,40 @@ impl Plan {
         }
     }
 
+    /// Takes over what was said elsewhere of what is not carried over.
+    pub(super) fn absorb(&mut self, other: Self) {
+        self.dropped.extend(other.dropped);
+    }
+
+    pub(super) fn add_refclock(&mut self, refclock: Refclock) {
+        if self.refclocks.len() < MAX_SOURCES {
+            self.refclocks.push(refclock);
+        } else {
+            self.drop(&refclock.directive, format!("more than {MAX_SOURCES} reference clocks"));
+        }
+    }
+
+    /// An interface that stamps packets; of the same the later counts.
+    pub(super) fn add_interface(&mut self, directive: &Directive, name: &str, lines: String) {
+        let mut comments = directive.comments.clone();
+        if let Some(at) = self.interfaces.iter().position(|(known, ..)| known == name) {
+            comments.extend(self.interfaces.remove(at).2);
+        }
+        if self.interfaces.len() < MAX_INTERFACES {
+            self.interfaces.push((name.to_owned(), lines, comments));
+        } else {
+            self.drop(directive, format!("at most {MAX_INTERFACES} of these are possible"));
+        }
+    }
+
+    pub(super) fn take_refclocks(&mut self) -> Vec<Refclock> {
+        std::mem::take(&mut self.refclocks)
+    }
+
+    pub(super) fn set_refclocks(&mut self, refclocks: Vec<Refclock>) {
+        self.refclocks = refclocks;
+    }
+
     pub(super) fn sources(&self) -> &[Source] {
         &self.sources
     }
@@ -286,6 +324,17 @@ impl Plan {
                 out.comment(&source.directive.comments);
                 out.text.push_str(&source.table());
             }
+        }
+        for (_, lines, comments) in &self.interfaces {
+            out.text.push('\n');
+            out.comment(comments);
+            out.text.push_str("[[hwtimestamp]]\n");
+            out.text.push_str(lines);
+        }
+        for refclock in &self.refclocks {
+            out.text.push('\n');
+            out.comment(&refclock.directive.comments);
+            out.text.push_str(&refclock.table());
         }
         for table in TABLES {
             let settings: Vec<_> = self.settings.iter().filter(|setting| setting.table == table).collect();

@@ -31,6 +31,8 @@ pub struct RxSlot {
     pub received: NtpTimestamp,
     /// Who says so.
     pub kind: StampKind,
+    /// When, by the clock of the interface, if that stamped it.
+    pub hardware: Option<NtpTimestamp>,
 }
 
 /// Somebody's address until the true one is known.
@@ -64,6 +66,7 @@ impl RxBatch {
             interface: 0,
             received: NtpTimestamp::ZERO,
             kind: StampKind::Daemon,
+            hardware: None,
         };
         Self { slots: vec![slot; size].into(), controls: vec![Control([0; CONTROL_LEN]); size].into(), len: 0 }
     }

@@ -23,6 +23,21 @@ const SERVER_BUFFER: usize = 1 << 20;
 /// Receive buffer of a client socket: room for what others may send in place of the one reply.
 const CLIENT_BUFFER: usize = 1 << 18;
 
+/// Stamps of the kernel. One request per socket: the only transmit timestamp is its own.
+const SOFTWARE: u32 = libc::SOF_TIMESTAMPING_SOFTWARE
+    | libc::SOF_TIMESTAMPING_RX_SOFTWARE
+    | libc::SOF_TIMESTAMPING_TX_SOFTWARE
+    | libc::SOF_TIMESTAMPING_OPT_TSONLY;
+
+/// When a request left, as far as that has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SentStamps {
+    /// By the kernel's clock.
+    pub kernel: Option<NtpTimestamp>,
+    /// By that of the interface.
+    pub hardware: Option<NtpTimestamp>,
+}
+
 fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), Some(Protocol::UDP))?;
     if address.is_ipv6() {
@@ -59,14 +74,23 @@ impl ClientSocket {
         // Connecting draws the port: a socket bound before would take packets of others until it is connected.
         socket.connect(&peer.into())?;
         let _ = socket.set_recv_buffer_size(CLIENT_BUFFER);
-        // One request per socket: the only transmit timestamp is its own.
-        let flags = libc::SOF_TIMESTAMPING_SOFTWARE
-            | libc::SOF_TIMESTAMPING_RX_SOFTWARE
-            | libc::SOF_TIMESTAMPING_TX_SOFTWARE
-            | libc::SOF_TIMESTAMPING_OPT_TSONLY;
-        let _ = ask_for_stamps(&socket, flags);
+        let _ = ask_for_stamps(&socket, SOFTWARE);
         let local = socket.local_addr()?.as_socket().ok_or_else(not_internet)?.ip();
         Ok(Self { socket, local })
+    }
+
+    /// Asks for timestamps of the interface too; where it makes none, none come.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel knows no such stamps.
+    pub fn ask_for_hardware(&self) -> io::Result<()> {
+        let flags = SOFTWARE
+            | libc::SOF_TIMESTAMPING_RAW_HARDWARE
+            | libc::SOF_TIMESTAMPING_RX_HARDWARE
+            | libc::SOF_TIMESTAMPING_TX_HARDWARE
+            | libc::SOF_TIMESTAMPING_OPT_TX_SWHW;
+        ask_for_stamps(&self.socket, flags)
     }
 
     /// Registers the socket with the runtime of the calling task. A reply makes it readable; a transmit timestamp, or
@@ -100,11 +124,15 @@ impl ClientSocket {
         Ok(before)
     }
 
-    /// The kernel's transmit timestamp, if it has come.
-    pub fn sent_stamp(&self, batch: &mut RxBatch) -> Option<NtpTimestamp> {
-        let count = sys::recv_batch(self.socket.as_fd(), batch, libc::MSG_ERRQUEUE, now::kernel).ok()?;
-        let slots = batch.slots.iter().take(count);
-        slots.filter(|slot| slot.kind == StampKind::Kernel).map(|slot| slot.received).next_back()
+    /// Transmit timestamps that have come. Of several of the kernel the first counts: devices on the way, such as bridges, make
+    /// others for the same packet.
+    pub fn sent_stamps(&self, batch: &mut RxBatch) -> SentStamps {
+        let read = sys::recv_batch(self.socket.as_fd(), batch, libc::MSG_ERRQUEUE, now::kernel);
+        let slots = || batch.slots.iter().take(read.as_ref().map_or(0, |count| *count));
+        SentStamps {
+            kernel: slots().find(|slot| slot.kind == StampKind::Kernel).map(|slot| slot.received),
+            hardware: slots().find_map(|slot| slot.hardware),
+        }
     }
 
     /// Receives what is waiting.
@@ -269,7 +297,7 @@ mod tests {
             wait(|| client.recv(&mut rx).ok());
             let reply = rx.packets()[0].clone();
             assert_eq!((reply.bytes[..reply.len].to_vec(), reply.peer), (vec![9; 48], address));
-            let sent = wait(|| client.sent_stamp(&mut rx));
+            let sent = wait(|| client.sent_stamps(&mut rx).kernel);
             assert!(sent.since(before).to_seconds() >= 0.0 && reply.received.since(sent).to_seconds() >= 0.0);
 
             let mut replied = None;
@@ -281,6 +309,19 @@ mod tests {
                 replied
             });
         }
+    }
+
+    #[test]
+    fn an_interface_that_stamps_nothing_leaves_the_kernels_stamps() {
+        let server = ServerSocket::bind(loopback(false)).unwrap();
+        let client = ClientSocket::connect(server.local_addr().unwrap()).unwrap();
+        client.ask_for_hardware().unwrap();
+        client.send(&[7; 48]).unwrap();
+        let mut rx = RxBatch::new(8);
+        let stamps = wait(|| Some(client.sent_stamps(&mut rx)).filter(|stamps| stamps.kernel.is_some()));
+        assert_eq!(stamps.hardware, None);
+        wait(|| server.recv_batch(&mut rx).ok());
+        assert_eq!(rx.packets()[0].hardware, None);
     }
 
     #[test]
@@ -317,7 +358,7 @@ mod tests {
 
         client.get_ref().send(&[7; 48]).unwrap();
         let mut ready = tokio::time::timeout(patience, client.ready(Interest::ERROR)).await.unwrap().unwrap();
-        assert!(client.get_ref().sent_stamp(&mut rx).is_some());
+        assert!(client.get_ref().sent_stamps(&mut rx).kernel.is_some());
         ready.clear_ready();
 
         drop(peer);
@@ -325,7 +366,7 @@ mod tests {
         let refused = async {
             loop {
                 let mut ready = client.ready(Interest::READABLE | Interest::ERROR).await.unwrap();
-                let _ = client.get_ref().sent_stamp(&mut rx);
+                let _ = client.get_ref().sent_stamps(&mut rx);
                 let kind = client.get_ref().recv(&mut rx).unwrap_err().kind();
                 if kind != io::ErrorKind::WouldBlock {
                     return kind;

@@ -24,6 +24,7 @@ use super::{
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ancillary {
     pub(super) software: Option<NtpTimestamp>,
+    pub(super) hardware: Option<NtpTimestamp>,
     pub(super) local: Option<IpAddr>,
     pub(super) interface: u32,
 }
@@ -131,6 +132,7 @@ pub(super) fn recv_batch(
 fn fill(slot: &mut RxSlot, ancillary: Ancillary, now: &impl Fn() -> NtpTimestamp) {
     slot.local = ancillary.local;
     slot.interface = ancillary.interface;
+    slot.hardware = ancillary.hardware;
     (slot.received, slot.kind) = match ancillary.software {
         Some(stamp) => (stamp, StampKind::Kernel),
         None => (now(), StampKind::Daemon),
@@ -152,7 +154,9 @@ fn ancillary(header: &libc::msghdr) -> Ancillary {
         let room = len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
         match (level, kind) {
             (libc::SOL_SOCKET, libc::SO_TIMESTAMPING) => {
-                found.software = read::<ScmTimestamping>(data, room).and_then(|stamps| stamp(stamps[0]));
+                if let Some([software, _, hardware]) = read::<ScmTimestamping>(data, room) {
+                    (found.software, found.hardware) = (stamp(software), stamp(hardware));
+                }
             }
             (libc::IPPROTO_IP, libc::IP_PKTINFO) => {
                 if let Some(info) = read::<libc::in_pktinfo>(data, room) {

@@ -37,14 +37,18 @@ pub use watched::Watched;
 /// What the daemon knows of a source and the engine does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceInfo {
-    /// The server's name as it was configured, or as its pool calls it.
+    /// The server's name as it was configured, or as its pool calls it; of a reference clock its reference identifier.
     pub name: String,
-    /// Where it is asked for the time.
-    pub address: SocketAddr,
+    /// Where it is asked for the time; a reference clock is nowhere.
+    pub address: Option<SocketAddr>,
+    /// What device or program it is, if it is no server.
+    pub refclock: Option<String>,
     /// The pool it belongs to.
     pub pool: Option<String>,
     /// The address of this machine that the last request left from.
     pub local: Option<IpAddr>,
+    /// The interface that it left by, if that stamps packets.
+    pub interface: Option<String>,
     /// When keys were last exchanged with it.
     pub keys_at: Option<Monotonic>,
     /// Key exchanges tried since then.
@@ -57,7 +61,33 @@ impl SourceInfo {
     /// A source of which nothing more is known.
     #[must_use]
     pub const fn new(name: String, address: SocketAddr) -> Self {
-        Self { name, address, pool: None, local: None, keys_at: None, key_attempts: 0, note: None }
+        Self::bare(name, Some(address), None)
+    }
+
+    /// A reference clock.
+    #[must_use]
+    pub const fn refclock(name: String, device: String) -> Self {
+        Self::bare(name, None, Some(device))
+    }
+
+    const fn bare(name: String, address: Option<SocketAddr>, refclock: Option<String>) -> Self {
+        Self {
+            name,
+            address,
+            refclock,
+            pool: None,
+            local: None,
+            interface: None,
+            keys_at: None,
+            key_attempts: 0,
+            note: None,
+        }
+    }
+
+    /// Its address, or what device it is.
+    #[must_use]
+    pub fn place(&self) -> String {
+        self.address.map(|address| address.to_string()).or_else(|| self.refclock.clone()).unwrap_or_default()
     }
 
     /// Whether `wanted` means this source: by its name, its address with or without the port, or its pool.
@@ -66,22 +96,26 @@ impl SourceInfo {
         let is = |name: &str| name.eq_ignore_ascii_case(wanted);
         is(&self.name)
             || self.pool.as_deref().is_some_and(is)
-            || wanted.parse() == Ok(self.address.ip())
-            || wanted.parse() == Ok(self.address)
+            || self.address.is_some_and(|own| wanted.parse() == Ok(own.ip()) || wanted.parse() == Ok(own))
     }
 }
 
 impl fmt::Display for SourceInfo {
-    /// Name and address.
+    /// Name and place.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.name, self.address.ip())
+        match (self.address, &self.refclock) {
+            (Some(address), _) => write!(f, "{} ({})", self.name, address.ip()),
+            (None, Some(device)) => write!(f, "{} ({device})", self.name),
+            (None, None) => f.write_str(&self.name),
+        }
     }
 }
 
-/// The sources that `wanted` means; all of them if it is `None`.
+/// The sources that `wanted` means; all servers if it is `None`.
 #[must_use]
 pub fn find(sources: &BTreeMap<SourceId, SourceInfo>, wanted: Option<&str>) -> Vec<SourceId> {
-    sources.iter().filter(|(_, info)| wanted.is_none_or(|name| info.answers_to(name))).map(|(id, _)| *id).collect()
+    let is_meant = |info: &SourceInfo| wanted.map_or_else(|| info.refclock.is_none(), |name| info.answers_to(name));
+    sources.iter().filter(|(_, info)| is_meant(info)).map(|(id, _)| *id).collect()
 }
 
 /// A configured server that is no source yet, for want of an address or of keys.

@@ -29,7 +29,11 @@ fn a_misspelt_key_is_named_with_the_one_that_is_meant() {
         "3:8",
         "pool.mode: unknown value `clasic`; accepted: auto, srv, lb, shared-cert, ip-cert, classic",
     );
-    refused("[[refclock]]\ndriver = \"pps\"\n", "1:3", "refclock: `refclock` is not supported by this version");
+    refused(
+        "[[refclock]]\ndriver = \"gps\"\n",
+        "2:10",
+        "refclock.driver: unknown value `gps`; accepted: pps, phc, shm, sock",
+    );
 }
 
 #[test]

@@ -22,7 +22,7 @@ use ntp_proto::{
     time::NtpDuration,
 };
 use ntpd::{
-    client::{BUILT, Client, Known, Parts},
+    client::{BUILT, Client, Hardware, Known, Opened, Parts},
     clock::{LocalClock, Simulated},
     config::{Config, DEFAULT_AEADS},
     ke::{
@@ -278,6 +278,8 @@ impl World {
             state: Some(state),
             known: Known { clock: machine.facts, distribution: None, verified: machine.verified, kept: None },
             precision: -24,
+            refclocks: Opened::default(),
+            hardware: Hardware::default(),
             seed: [7; 32],
         };
         let client = Client::new(&config, &[], parts);

@@ -482,8 +482,12 @@ impl World {
             Event::AtClient { client, .. } if self.clients[client].away.is_some() => {}
             Event::AtClient { client, source, mut bytes } => {
                 let now = self.present(client);
-                let info =
-                    RxInfo { received: now.clock, stamp: StampKind::Kernel, own_reference: ReferenceId([10, 0, 0, 1]) };
+                let info = RxInfo {
+                    received: now.clock,
+                    stamp: StampKind::Kernel,
+                    interface: None,
+                    own_reference: ReferenceId([10, 0, 0, 1]),
+                };
                 self.clients[client].engine.handle_datagram(now, source, &info, &mut bytes);
                 self.drain(client);
             }

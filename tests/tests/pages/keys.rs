@@ -11,6 +11,10 @@ zzz = 1
 zzz = 1
 [[server]]
 zzz = 1
+[[refclock]]
+zzz = 1
+[[hwtimestamp]]
+zzz = 1
 [clock]
 zzz = 1
 [clock.step]

@@ -39,6 +39,8 @@ fn records_that_named_a_server_bound_the_time_with_its_certificate() {
             state: None,
             known: KNOWN,
             precision: -20,
+            refclocks: Opened::default(),
+            hardware: Hardware::default(),
             seed: [1; 32],
         };
         let mut client = Client::new(&config, &[], parts);

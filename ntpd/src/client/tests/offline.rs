@@ -15,7 +15,7 @@ fn asked(bench: &mut Bench) -> Vec<String> {
     let mut asked = Vec::new();
     for (id, info) in &bench.client.info {
         if bench.client.engine.source(present, *id).unwrap().state != SourceState::Offline {
-            asked.push(info.address.ip().to_string());
+            asked.push(info.address.unwrap().ip().to_string());
         }
     }
     asked

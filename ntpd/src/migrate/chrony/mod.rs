@@ -17,7 +17,9 @@ use super::{
 use crate::leap_file;
 
 mod commands;
+mod interfaces;
 mod logs;
+mod refclocks;
 mod serve;
 mod settings;
 mod sources;
@@ -49,6 +51,8 @@ pub(super) struct Chrony<'i> {
     roots: Roots,
     keys: Option<Keys>,
     drift: Option<(Directive, String)>,
+    /// Reference clocks so far, carried over or not.
+    refclocks: usize,
     /// Names in lines that ask for authentication.
     protected: Vec<String>,
 }
@@ -114,6 +118,7 @@ impl<'i> Chrony<'i> {
             roots: Roots::default(),
             keys: None,
             drift: None,
+            refclocks: 0,
             protected: Vec::new(),
         }
     }
@@ -203,6 +208,12 @@ impl Chrony<'_> {
                 self.drift = Some((directive.clone(), (*file).to_owned()));
                 Ok(())
             }
+            "refclock" => {
+                refclocks::read(&mut self.plan, directive, words, self.refclocks)?;
+                self.refclocks += 1;
+                Ok(())
+            }
+            "hwtimestamp" => interfaces::read(&mut self.plan, directive, words),
             "keyfile" => {
                 let file = one(words)?.to_owned();
                 self.keys = Some(Keys { directive: directive.clone(), file, dialect: Dialect::Chrony, trusted: None });

@@ -19,7 +19,6 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     ("ntscachedir", "s", Needless("keys and cookies are kept in state.directory")),
     ("ntsrefresh", "n", Dropped("keys are exchanged again after a week")),
     ("nocerttimecheck", "n", Needless("a machine that does not know the time finds it without")),
-    ("refclock", "ss*", Dropped("reference clocks are not supported by this version")),
     ("refresh", "n", Dropped("names are asked for again when servers fail")),
     // Selection.
     ("combinelimit", "n", Default(&[3.0], "it cannot be set")),
@@ -56,9 +55,8 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     // Logs.
     ("mailonchange", "sn", Dropped("no mail is sent")),
     // The system.
-    ("hwtimestamp", "s*", Dropped("timestamps are those of the kernel")),
-    ("hwtstimeout", "n", Default(&[0.001], "timestamps are those of the kernel")),
-    ("maxtxbuffers", "n", Default(&[0.0], "timestamps are those of the kernel")),
+    ("hwtstimeout", "n", Default(&[0.001], "the interface's word on a request is waited for 1 ms")),
+    ("maxtxbuffers", "n", Default(&[0.0], "every request has a socket of its own, so no saved messages are needed")),
     ("lock_all", "", Dropped("use LimitMEMLOCK= and the like of systemd")),
     ("sched_priority", "n", Default(&[0.0], "use CPUSchedulingPolicy= and the like of systemd")),
     ("pidfile", "s", Needless("the service manager knows the process")),

@@ -61,7 +61,7 @@ pub(super) fn read(
     let name = words.next().ok_or("the name of a server is missing")?;
     let options = options(&mut words.copied())?;
     let reason = if name.starts_with(REFCLOCKS) {
-        Some("reference clocks are not supported by this version")
+        Some("reference clocks of this file are not carried over: name the device in [[refclock]]")
     } else if kind == "peer" {
         Some("the symmetric mode is not supported; a server can be asked instead")
     } else if options.autokey {

@@ -5,7 +5,7 @@ use crate::migrate::words::{
     Simple,
 };
 
-const REFCLOCK: &str = "reference clocks are not supported by this version";
+const REFCLOCK: &str = "reference clocks of this file are not carried over: name the device in [[refclock]]";
 const CAST: &str = "time is asked of servers only: no broadcast, multicast or manycast";
 const FILES: &str = "`write` of [log.files] says which files are written, in the columns of chronyd";
 const AUTOKEY: &str = "Autokey is not supported; NTS takes its place";

@@ -1,6 +1,6 @@
 //! Reports as replies have them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ntp_proto::server::{ClientRow, LOCAL_REFERENCE};
 
@@ -21,15 +21,31 @@ const STATES: [char; 6] = ['*', '?', 'x', '~', '+', '-'];
 /// Frequency error bound of a source without measurements, in ppm, and their deviation, in seconds.
 const UNKNOWN_SKEW_PPM: f64 = 2000.0;
 const UNKNOWN_DEVIATION: f64 = 4.0;
+/// What a source is, in `sources`.
+const SERVER: u16 = 0;
+const REFERENCE_CLOCK: u16 = 2;
 /// NTP mode of a server (RFC 5905 figure 10).
 const MODE_SERVER: u8 = 4;
 
-/// Where a source is; one that has no address yet is told by a number made of its name.
+/// Where a source is; one that has no address yet is told by a number made of its name, and a reference clock by its
+/// [reference identifier](refclock).
 pub(super) fn address(source: &SourceName) -> Address {
+    if source.refclock.is_some() {
+        return Address::Unspecified;
+    }
     source.address.map_or_else(
         || Address::Id(crc32fast::hash(source.name.as_bytes())),
         |address| Address::Ip(address.ip().to_canonical()),
     )
+}
+
+/// The reference identifier of a reference clock, whose letters are its name; 0 for servers.
+fn refclock(source: &SourceName) -> u32 {
+    let mut letters = [0; 4];
+    if source.refclock.is_some() {
+        letters.iter_mut().zip(source.name.bytes()).for_each(|(to, from)| *to = from);
+    }
+    u32::from_be_bytes(letters)
 }
 
 /// The name of a source with zeros to the end; what is too long is cut.
@@ -98,13 +114,15 @@ pub(super) fn tracking(report: &TrackingReport) -> TrackingData {
 }
 
 pub(super) fn source(row: &SourceRow) -> SourceData {
+    let refclock = refclock(&row.judged.source);
     let state = STATES.iter().position(|state| *state == row.judged.state).unwrap_or(1);
     SourceData {
-        address: address(&row.judged.source),
+        // The letters of a reference clock stand in the place of an address.
+        address: if refclock == 0 { address(&row.judged.source) } else { Address::Ip(Ipv4Addr::from(refclock).into()) },
         poll: row.poll_log2_seconds.into(),
         stratum: row.stratum.unwrap_or(0).into(),
         state: cut(state, 1),
-        mode: 0,
+        mode: if refclock == 0 { SERVER } else { REFERENCE_CLOCK },
         flags: 0,
         reach: row.reach.into(),
         last_sample_age_seconds: seconds(row.last_reply_age_seconds),
@@ -117,7 +135,7 @@ pub(super) fn source(row: &SourceRow) -> SourceData {
 pub(super) fn source_stats(source: &SourceName, row: Option<&SourceStatsRow>) -> SourceStatsData {
     let row = row.filter(|row| row.samples > 0);
     SourceStatsData {
-        reference_id: 0,
+        reference_id: refclock(source),
         address: address(source),
         samples: row.map_or(0, |row| cut(row.samples, u32::MAX)),
         runs: row.map_or(0, |row| cut(row.runs, u32::MAX)),
@@ -145,7 +163,7 @@ fn option_bits(given: Options) -> u16 {
 pub(super) fn select(source: &SourceName, row: Option<&SelectDataRow>) -> SelectData {
     let none = Options::default();
     SelectData {
-        reference_id: 0,
+        reference_id: refclock(source),
         address: address(source),
         state: row.map_or(b'M', |row| u8::try_from(row.judged.state).unwrap_or(b'M')),
         authenticated: row.is_some_and(|row| row.authenticated).into(),
@@ -186,8 +204,8 @@ pub(super) fn ntp(row: &NtpDataRow) -> Option<NtpData> {
         reply: ntp_reply(row)?,
         kernel_sent: count(row.stamped_sent),
         kernel_received: count(row.stamped_received),
-        hardware_sent: 0,
-        hardware_received: 0,
+        hardware_sent: count(row.hardware_sent),
+        hardware_received: count(row.hardware_received),
         reserved: [u32::MAX; 4],
     })
 }

@@ -40,6 +40,7 @@ impl Host for Told {
                     name: (*name).to_owned(),
                     address: address.map(|address| format!("{address}:123").parse().unwrap()),
                     pool: None,
+                    refclock: None,
                 },
                 state: '?',
                 verdict: "no-samples".into(),

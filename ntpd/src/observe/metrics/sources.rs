@@ -140,7 +140,9 @@ struct Seen<'r>(BTreeSet<(&'r str, String)>);
 
 impl<'r> Seen<'r> {
     fn place(&mut self, source: &'r SourceName) -> Option<(&'r str, String)> {
-        let place = (source.name.as_str(), source.address?.to_string());
+        // A reference clock has a device in the place of an address.
+        let address = source.address.map(|address| address.to_string()).or_else(|| source.refclock.clone())?;
+        let place = (source.name.as_str(), address);
         self.0.insert(place.clone()).then_some(place)
     }
 }

@@ -103,6 +103,7 @@ fn name(source: &SourceName, out: &mut Html) {
     if let Some(address) = address.filter(|address| *address != source.name) {
         out.element("span", "note", &address);
     }
+    source.refclock.iter().for_each(|device| out.element("span", "note", device));
     if let Some(pool) = &source.pool {
         out.element("span", "note", &format!("of {pool}"));
     }

@@ -265,7 +265,8 @@ impl ActivityReport {
     #[must_use]
     pub fn new(view: &View<'_>) -> Self {
         let mut report = Self { unresolved: view.unresolved.len(), ..Self::default() };
-        for source in view.engine.sources(view.now) {
+        // Reference clocks are not asked by anybody.
+        for source in view.engine.sources(view.now).filter(|report| report.source.refclock().is_none()) {
             *match source.state {
                 SourceState::Online => &mut report.online,
                 SourceState::Burst => &mut report.burst,

@@ -47,6 +47,9 @@ pub struct SourceName {
     pub address: Option<SocketAddr>,
     /// The pool it belongs to.
     pub pool: Option<String>,
+    /// What device or program it is, such as `pps /dev/pps0`, if it is no server.
+    #[serde(default)]
+    pub refclock: Option<String>,
 }
 
 /// What is said of leap seconds.
@@ -130,8 +133,13 @@ impl View<'_> {
     /// How a source is named; by its number if the daemon does not know it.
     fn name(&self, id: SourceId) -> SourceName {
         self.sources.get(&id).map_or_else(
-            || SourceName { name: format!("source {}", id.0), address: None, pool: None },
-            |info| SourceName { name: info.name.clone(), address: Some(info.address), pool: info.pool.clone() },
+            || SourceName { name: format!("source {}", id.0), address: None, pool: None, refclock: None },
+            |info| SourceName {
+                name: info.name.clone(),
+                address: info.address,
+                pool: info.pool.clone(),
+                refclock: info.refclock.clone(),
+            },
         )
     }
 
@@ -154,7 +162,8 @@ impl View<'_> {
             None => report.verdict.to_string(),
         };
         if let Some(refusal) = report.source.last_refusal().filter(|_| silent) {
-            reason.push_str(&format!("; last reply refused: {refusal}"));
+            let what = if report.source.refclock().is_some() { "reading" } else { "reply" };
+            reason.push_str(&format!("; last {what} refused: {refusal}"));
         }
         let note = self.sources.get(&report.source.id()).and_then(|info| info.note.as_deref());
         if let Some(note) = note.filter(|note| !note.is_empty()) {

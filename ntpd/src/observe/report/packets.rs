@@ -174,10 +174,16 @@ pub struct NtpDataRow {
     pub good: u64,
     /// Replies in interleaved mode.
     pub interleaved: u64,
-    /// Requests that the kernel or the interface stamped.
+    /// Requests that the kernel stamped.
     pub stamped_sent: u64,
-    /// Packets that the kernel or the interface stamped.
+    /// Packets that the kernel stamped.
     pub stamped_received: u64,
+    /// Requests that the interface stamped.
+    #[serde(default)]
+    pub hardware_sent: u64,
+    /// Packets that the interface stamped.
+    #[serde(default)]
+    pub hardware_received: u64,
 }
 
 /// What a server's reply says of the server.
@@ -248,7 +254,7 @@ fn ntp_row(view: &View<'_>, report: &SourceReport<'_>) -> NtpDataRow {
         version: source.config().version,
         reply: last.map(|reply| server_reply(view, reply)),
         measurement: last.and_then(|reply| reply.exchange.as_ref()).map(measurement),
-        authenticated: source.config().trust > ntp_proto::ids::Trust::None,
+        authenticated: source.config().trust > ntp_proto::ids::Trust::Local,
         last_refusal: source.last_refusal().map(|refusal| refusal.name().to_owned()),
         refused: refused.filter(|(_, count)| *count > 0).collect(),
         sent: counts.sent,
@@ -258,6 +264,8 @@ fn ntp_row(view: &View<'_>, report: &SourceReport<'_>) -> NtpDataRow {
         interleaved: counts.interleaved,
         stamped_sent: counts.stamped_sent,
         stamped_received: counts.stamped_received,
+        hardware_sent: counts.hardware_sent,
+        hardware_received: counts.hardware_received,
     }
 }
 

@@ -88,7 +88,7 @@ impl SourcesReport {
         let mut sources: Vec<SourceRow> = view.engine.sources(view.now).map(|source| row(view, &source)).collect();
         sources.extend(view.unresolved.iter().map(|missing| SourceRow {
             judged: Judged {
-                source: SourceName { name: missing.name.clone(), address: None, pool: None },
+                source: SourceName { name: missing.name.clone(), address: None, pool: None, refclock: None },
                 state: Verdict::NoSamples.short_letter(),
                 verdict: Verdict::NoSamples.name().to_owned(),
                 trust: Trust::None.name().to_owned(),
@@ -241,7 +241,7 @@ impl SelectDataReport {
     pub fn new(view: &View<'_>) -> Self {
         let row = |report: SourceReport<'_>| {
             let (config, estimate) = (report.source.config(), report.estimate);
-            let authenticated = config.trust > Trust::None;
+            let authenticated = config.trust > Trust::Local;
             SelectDataRow {
                 judged: Judged::new(view, &report, report.verdict.letter()),
                 authenticated,

@@ -166,7 +166,12 @@ impl Bench {
             len = symmetric_key().append(&mut reply, len).unwrap();
         }
         self.pass(0.001_02);
-        let info = RxInfo { received: self.now.clock, stamp: StampKind::Kernel, own_reference: ReferenceId([1; 4]) };
+        let info = RxInfo {
+            received: self.now.clock,
+            stamp: StampKind::Kernel,
+            interface: None,
+            own_reference: ReferenceId([1; 4]),
+        };
         self.engine.handle_datagram(self.now, id, &info, &mut reply[..len]);
     }
 
@@ -348,7 +353,12 @@ fn a_refused_reply_is_told_of() {
     let mut bench = Bench::new();
     let id = bench.plain("a.example", None);
     bench.run(3);
-    let info = RxInfo { received: bench.now.clock, stamp: StampKind::Kernel, own_reference: ReferenceId([1; 4]) };
+    let info = RxInfo {
+        received: bench.now.clock,
+        stamp: StampKind::Kernel,
+        interface: None,
+        own_reference: ReferenceId([1; 4]),
+    };
     let mut forged = [0; Header::LEN];
     forged[0] = 0x24;
     bench.engine.handle_datagram(bench.now, id, &info, &mut forged);

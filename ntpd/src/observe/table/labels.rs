@@ -143,6 +143,10 @@ fn ntp_row(row: &NtpDataRow) -> String {
     lines.add("Total good RX", row.good);
     lines.add("Total stamped TX", row.stamped_sent);
     lines.add("Total stamped RX", row.stamped_received);
+    if row.hardware_sent + row.hardware_received > 0 {
+        lines.add("Total HW TX", row.hardware_sent);
+        lines.add("Total HW RX", row.hardware_received);
+    }
     lines.text
 }
 

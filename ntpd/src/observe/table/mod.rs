@@ -110,7 +110,7 @@ fn sources(report: &SourcesReport, numeric: bool) -> String {
             Span(row.error_seconds.unwrap_or(0.0)).to_string()
         );
         table.row([
-            format!("^{}", row.judged.state),
+            format!("{}{}", if row.judged.source.refclock.is_some() { '#' } else { '^' }, row.judged.state),
             show_name(&row.judged.source, numeric),
             row.stratum.unwrap_or(0).to_string(),
             row.poll_log2_seconds.to_string(),

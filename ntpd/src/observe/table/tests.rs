@@ -33,6 +33,7 @@ fn source(name: &str, number: u8, pool: Option<&str>) -> SourceName {
         name: name.to_owned(),
         address: (number > 0).then(|| ([192, 0, 2, number], 123).into()),
         pool: pool.map(str::to_owned),
+        refclock: None,
     }
 }
 
@@ -348,6 +349,8 @@ fn ntpdata() {
         interleaved: 28,
         stamped_sent: 30,
         stamped_received: 33,
+        hardware_sent: 0,
+        hardware_received: 0,
     };
     let silent = NtpDataRow {
         source: SourceName { address: Some("[2001:db8::2]:123".parse().unwrap()), ..source("ntp2.example", 2, None) },
@@ -362,6 +365,8 @@ fn ntpdata() {
         good: 0,
         interleaved: 0,
         stamped_received: 0,
+        hardware_sent: 0,
+        hardware_received: 0,
         ..row.clone()
     };
     golden("ntpdata", &Reply::NtpData(NtpDataReport { sources: vec![row, silent] }));
