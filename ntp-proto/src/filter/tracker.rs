@@ -73,7 +73,7 @@ impl Default for Tracker {
 }
 
 impl Tracker {
-    /// Goes by `least` samples or more, if there are so many, and keeps `most`, 1 to 64.
+    /// Goes by `least` samples or more, if there are so many, and keeps `most`, 1 to 256.
     #[must_use]
     pub fn with_memory(least: usize, most: usize) -> Self {
         let most = most.clamp(1, MAX_SAMPLES);
@@ -89,7 +89,7 @@ impl Tracker {
         let mut excesses: ArrayVec<f64, MAX_SAMPLES> = self.kept.iter().map(|k| k.sample.delay - least).collect();
         excesses.sort_by(f64::total_cmp);
         let median = excesses.get(excesses.len() / 2).copied().unwrap_or(0.0);
-        #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
         let count = excesses.len() as f64;
         ((USUAL_WEIGHT * USUAL_EXCESS * least + count * median) / (USUAL_WEIGHT + count)).max(MIN_JITTER)
     }
@@ -137,7 +137,7 @@ impl Tracker {
     /// for a walk of `q` a second averages over about `(r² T / q²)^(1/4)` seconds.
     fn loosest(&self, points: &[Point], usual: f64) -> f64 {
         let (Some(first), true) = (points.first(), self.least > 1) else { return f64::INFINITY };
-        #[expect(clippy::cast_precision_loss, reason = "at most 64")]
+        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
         let (count, least) = (points.len() as f64, self.least as f64);
         let spacing = -first.at / (count - 1.0).max(1.0);
         USUAL_SCALE.sqrt() * usual / (least.powi(2) * spacing.max(1.0).powf(1.5))

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::*;
 use crate::{
-    discipline::{LeapTable, MAX_UPDATE_SKEW, StepLimit},
+    discipline::{CORRECTION_TIME_RATIO, LeapMode, LeapTable, MAX_UPDATE_SKEW, StepLimit},
     engine::{Engine, EngineConfig, KEY_AGE, Now, Output, SourceState},
     ids::SourceId,
     select::{SelectConfig, Verdict},
@@ -43,7 +43,8 @@ impl World {
             max_update_skew: MAX_UPDATE_SKEW,
             change_limit: None,
             notable_offset: 1.0,
-            pass_leap: true,
+            leap_mode: LeapMode::System,
+            correction_time_ratio: CORRECTION_TIME_RATIO,
             applied: Rate::ZERO,
             saved_frequency: None,
             precision: -24,

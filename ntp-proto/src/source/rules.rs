@@ -29,7 +29,7 @@ pub struct SampleRules {
     pub max_delay_deviations: Option<f64>,
     /// Fewest samples that the filter goes by, once there are so many.
     pub min_samples: usize,
-    /// Most samples that are kept, 1 to 64. With one there is no frequency.
+    /// Most samples that are kept, 1 to 256. With one there is no frequency.
     pub max_samples: usize,
     /// Samples that the filter has to go by for the poll interval to grow.
     pub poll_target: u8,

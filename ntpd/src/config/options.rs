@@ -40,7 +40,9 @@ pub(crate) const RATIOS: RangeInclusive<f64> = 1.0..=1e6;
 pub(crate) const DEVIATIONS: RangeInclusive<f64> = 0.1..=1e6;
 
 /// Most samples that a filter has.
-const MAX_SAMPLES: u8 = 64;
+const MAX_SAMPLES: u16 = 256;
+/// Largest target of the poll interval.
+const MAX_TARGET: u8 = 64;
 
 /// The words that make up these options.
 pub(super) fn select_words(options: SelectOptions) -> Vec<&'static str> {
@@ -81,7 +83,7 @@ fn rules(section: &mut Section<'_>) -> SampleRules {
     let max_delay_ratio = section.field("max-delay-ratio", values::number(RATIOS));
     let max_delay_deviations = section.field("max-delay-dev-ratio", values::number(DEVIATIONS));
     let (min_samples, max_samples) = samples(section);
-    let poll_target = section.field("poll-target", values::integer(1..=MAX_SAMPLES));
+    let poll_target = section.field("poll-target", values::integer(1..=MAX_TARGET));
     SampleRules {
         correction: correction.map_or(default.correction, |found| found.value),
         min_stratum: min_stratum.map_or(default.min_stratum, |found| found.value),

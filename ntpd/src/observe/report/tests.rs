@@ -10,7 +10,7 @@ use ntp_proto::{
     nts::{AeadAlgorithm, AeadKey, CookieJar, SessionKeys},
     select::{AuthSelect, SelectConfig, SelectOptions},
     source::{Authentication, Bursts, NtsKeys, SampleRules, SourceConfig},
-    steer::Applied,
+    steer::{Applied, Steer},
     time::{Monotonic, NtpDuration, NtpShort, NtpTimestamp, PollInterval, Rate, UnixTime},
     wire::{Header, MacAlgorithm, Mode, SymmetricKey},
 };
@@ -31,6 +31,10 @@ const S2C_SECRET: &[u8; 32] = b"SERVER-TO-CLIENT-KEY-DO-NOT-SHOW";
 pub(in crate::observe) struct Bench {
     engine: Engine,
     now: Now,
+    /// What a true clock reads.
+    truth: NtpTimestamp,
+    /// The rate at which the clock gains on it.
+    rate: Rate,
     info: BTreeMap<SourceId, SourceInfo>,
     /// Offset of each server that answers, in seconds.
     servers: BTreeMap<SourceId, f64>,
@@ -64,6 +68,8 @@ impl Bench {
         Self {
             engine: Engine::new(config, now),
             now,
+            truth: now.clock,
+            rate: Rate::ZERO,
             info: BTreeMap::new(),
             servers: BTreeMap::new(),
             unresolved: Vec::new(),
@@ -120,7 +126,8 @@ impl Bench {
 
     fn pass(&mut self, seconds: f64) {
         self.now.monotonic = self.now.monotonic + Duration::from_secs_f64(seconds);
-        self.now.clock = self.now.clock + NtpDuration::from_seconds(seconds);
+        self.now.clock = self.now.clock + NtpDuration::from_seconds(seconds * (1.0 + self.rate.get()));
+        self.truth = self.truth + NtpDuration::from_seconds(seconds);
     }
 
     fn drain(&mut self) {
@@ -133,7 +140,15 @@ impl Bench {
                         self.answer(token.source, &datagram, offset);
                     }
                 }
-                Output::Steer(command) => self.engine.handle_steered(&Applied { command, at: self.now.clock }),
+                Output::Steer(command) => {
+                    let at = self.now.clock;
+                    match command {
+                        Steer::Frequency(rate) => self.rate = rate,
+                        Steer::Step(by) => self.now.clock = at + by,
+                        Steer::Status(_) => {}
+                    }
+                    self.engine.handle_steered(&Applied { command, at });
+                }
                 Output::NeedKeys(..) | Output::Lost(..) | Output::Notice(_) => {}
                 Output::Timeout(..) => return,
             }
@@ -143,7 +158,7 @@ impl Bench {
     /// A stratum 1 server, a millisecond away.
     fn answer(&mut self, id: SourceId, request: &[u8], offset: f64) {
         let request_header = Header::read(request).unwrap();
-        let server = self.now.clock + NtpDuration::from_seconds(offset + 0.000_5);
+        let server = self.truth + NtpDuration::from_seconds(offset + 0.000_5);
         let header = Header {
             leap: Leap::None,
             version: 4,
