@@ -1,9 +1,10 @@
 //! Prints how well the client keeps a clock, beside chronyd: errors, packets and time to converge for each scenario.
 //!
-//! `accuracy [--seeds N] [--first-seed N] [--scenarios A,B] [--unseen] [--polls MIN,MAX] [--frontier] [--plots FOLDER]`:
+//! `accuracy [--seeds N] [--first-seed N] [--scenarios A,B] [--unseen] [--polls MIN,MAX] [--frontier] [--plots FOLDER] [--json FILE]`:
 //! Markdown goes to standard output, medians over the seeds, with ratios to what was measured of chronyd. `--unseen` takes
 //! the scenarios that chronyd was not measured in; `--frontier` goes through fixed poll intervals. `--plots` keeps a
-//! picture of the error over time for the first seed of each scenario, and of the frontier.
+//! picture of the error over time for the first seed of each scenario, and of the frontier; `--json` keeps the figures of each
+//! run, for `agree.py`.
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use ntpd_tests::sim::{
     Frontier, Plot,
     accuracy::{SCENARIOS, Scenario, Score, UNSEEN, median},
 };
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 const CHRONYD: &str = include_str!("../../bench/accuracy/chronyd.json");
 /// The poll intervals of a daemon that is told none, log2 seconds.
@@ -36,6 +37,7 @@ struct Options {
     polls: (i8, i8),
     frontier: bool,
     plots: Option<PathBuf>,
+    json: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -61,6 +63,7 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
         polls: DEFAULT_POLLS,
         frontier: false,
         plots: None,
+        json: None,
     };
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -76,10 +79,11 @@ fn options(mut words: impl Iterator<Item = String>) -> Result<Options, String> {
             }
             "--frontier" => options.frontier = true,
             "--plots" => options.plots = Some(value()?.into()),
+            "--json" => options.json = Some(value()?.into()),
             _ => {
                 return Err(format!(
                     "{word}: accepted: --seeds N, --first-seed N, --scenarios A,B, --unseen, --polls MIN,MAX, \
-                     --frontier, --plots FOLDER"
+                     --frontier, --plots FOLDER, --json FILE"
                 ));
             }
         }
@@ -123,7 +127,7 @@ fn table(options: &Options, chronyd: &Value) -> Result<(), Box<dyn Error>> {
     );
     println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     let all: &[fn() -> Scenario] = if options.unseen { &UNSEEN } else { &SCENARIOS };
-    let mut ratios = Vec::new();
+    let (mut ratios, mut kept) = (Vec::new(), Map::new());
     for scenario in all.iter().map(|make| make()) {
         if !options.names.is_empty() && !options.names.iter().any(|name| *name == scenario.name) {
             continue;
@@ -156,7 +160,12 @@ fn table(options: &Options, chronyd: &Value) -> Result<(), Box<dyn Error>> {
             their("c100us"),
             scores.iter().map(|s| s.broken).sum::<usize>(),
         );
+        let figures = |s: &Score| json!({ "rms": s.rms, "p95": s.p95, "max": s.max, "packets": s.packets });
+        kept.insert(scenario.name.to_owned(), scores.iter().map(figures).collect());
         ratios.extend(Some(ratio).filter(|ratio| *ratio > 0.0));
+    }
+    if let Some(file) = &options.json {
+        fs::write(file, Value::Object(kept).to_string())?;
     }
     println!("\nMedian ratio {:.2} over {} scenarios.", median(ratios.iter().copied()), ratios.len());
     Ok(())

@@ -48,7 +48,7 @@ impl<'a> Frontier<'a> {
                 let (x, y) = (x(count), y(error));
                 if *fixed {
                     let _ = write!(line, "{x:.1},{y:.1} ");
-                    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\">{:.3} us</text>", y - 6.0, error * 1e6);
+                    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\">{} us</text>", y - 6.0, three(error * 1e6));
                 } else {
                     let _ = writeln!(
                         svg,
@@ -66,4 +66,10 @@ impl<'a> Frontier<'a> {
         svg.push_str("</svg>\n");
         svg
     }
+}
+
+/// A number with three digits that count.
+fn three(value: f64) -> String {
+    let digits = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
+    format!("{value:.digits$}")
 }
