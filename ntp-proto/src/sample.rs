@@ -96,7 +96,9 @@ impl Exchange {
             delay: raw_delay.max(precision),
             // What lacks to a delay of nothing is an error of the timestamps.
             dispersion: precision
-                + self.residence_error
+                // T3 counts by half in the offset and whole in the delay, so that both are off. Twice, because an error of the offset
+                // is as much as half of a longer way, by which the filter weighs samples.
+                + 2.0 * self.residence_error
                 + FREQUENCY_TOLERANCE * self.local_interval().to_seconds().max(0.0)
                 + (-raw_delay).max(0.0),
             root_delay: self.server.root_delay.to_seconds(),

@@ -41,10 +41,10 @@ impl Residence {
         let fastest = sorted.first()?;
         let median = sorted.get((sorted.len() - 1) / 2)?;
         // One slow reply must not spoil the next eight, so that only the faster half counts.
-        let varies = MARGIN * (median - fastest);
-        let least = if sorted.len() < MIN_KNOWN { 0.0 } else { (median - varies).max(0.0) };
+        let varies = if sorted.len() < MIN_KNOWN { f64::INFINITY } else { MARGIN * (median - fastest) };
         let seconds = median.min(most).max(0.0);
-        Some(Usual { seconds, error: (seconds - least).max(0.0) })
+        // If it cannot be as much as usual it may as well be less still by as much.
+        Some(Usual { seconds, error: varies.max(median - seconds).min(seconds) })
     }
 }
 
@@ -89,8 +89,9 @@ mod tests {
 
     #[test]
     fn it_is_never_more_than_it_can_be() {
-        assert_usual(&[50e-6, 49e-6, 50e-6, 50e-6], 20e-6, (20e-6, 0.0));
-        assert_usual(&[50e-6, 30e-6, 50e-6, 50e-6], 20e-6, (20e-6, 10e-6));
+        assert_usual(&[50e-6, 49e-6, 50e-6, 50e-6], 45e-6, (45e-6, 5e-6));
+        assert_usual(&[50e-6, 49e-6, 50e-6, 50e-6], 20e-6, (20e-6, 20e-6));
+        assert_usual(&[50e-6, 30e-6, 50e-6, 50e-6], 45e-6, (45e-6, 40e-6));
         assert_usual(&[50e-6, 30e-6], 20e-6, (20e-6, 20e-6));
         assert_usual(&[50e-6; 8], -1.0, (0.0, 0.0));
         assert_usual(&[-1e-7; 8], 1.0, (0.0, 0.0));
