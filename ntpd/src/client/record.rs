@@ -115,7 +115,8 @@ impl Client {
         };
         let Some((exchange, is_good, sent, received)) = told else { return };
         let files = writer.settings();
-        if !files.has(LogFile::RawMeasurements) && !(is_good && files.has(LogFile::Measurements)) {
+        let is_wanted = files.has(LogFile::RawMeasurements) || (is_good && files.has(LogFile::Measurements));
+        if !is_wanted {
             return;
         }
         let sample = exchange.sample();
