@@ -19,6 +19,9 @@ pub struct Exchange {
     pub server: ServerState,
     /// Error of the local timestamps, in seconds.
     pub local_error: f64,
+    /// By how much T3 may be too late, in seconds, where it is what the server usually takes because the server has not told
+    /// it yet.
+    pub residence_error: f64,
 }
 
 /// What a reply says about the server's own clock.
@@ -93,6 +96,9 @@ impl Exchange {
             delay: raw_delay.max(precision),
             // What lacks to a delay of nothing is an error of the timestamps.
             dispersion: precision
+                // T3 counts by half in the offset and whole in the delay, so that both are off. Twice, because an error of the offset
+                // is as much as half of a longer way, by which the filter weighs samples.
+                + 2.0 * self.residence_error
                 + FREQUENCY_TOLERANCE * self.local_interval().to_seconds().max(0.0)
                 + (-raw_delay).max(0.0),
             root_delay: self.server.root_delay.to_seconds(),
@@ -168,6 +174,7 @@ mod tests {
             received: at(t3 - offset + back),
             server: ServerState { precision: -25, stratum: 1, ..ServerState::default() },
             local_error: 0.0,
+            residence_error: 0.0,
         }
     }
 

@@ -392,7 +392,7 @@ impl Engine {
                 self.reselect(now, Some(id));
             }
             Err(refusal) if refusal.is_an_answer() => self.reselect(now, Some(id)),
-            Ok(Outcome::Noted) | Err(_) => {}
+            Err(_) => {}
         }
     }
 

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod cookies;
+mod interleaved;
 mod orphan;
 mod rules;
 

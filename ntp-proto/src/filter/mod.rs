@@ -89,6 +89,10 @@ pub trait Filter: Default {
     /// Takes one sample, newer than all before.
     fn handle_sample(&mut self, sample: Sample);
 
+    /// Takes the newest sample in its exact version, or takes it back if there is none; then one that is newer than all
+    /// before, if there is one. A filter without samples takes only the latter.
+    fn refine_latest(&mut self, exact: Option<Sample>, next: Option<Sample>);
+
     /// Takes word that the engine's timescale changed: nothing is forgotten, everything stored is moved.
     fn handle_shift(&mut self, shift: &Shift);
 

@@ -114,7 +114,10 @@ impl Tracker {
 
     /// Judges all models again.
     fn think(&mut self) {
-        let Some(latest) = self.kept.last().map(|k| k.sample.at) else { return };
+        let Some(latest) = self.kept.last().map(|k| k.sample.at) else {
+            self.belief = None;
+            return;
+        };
         let least = self.least_delay();
         let usual = self.usual_excess(least);
         let point = |k: &Kept| Point {
@@ -188,6 +191,18 @@ impl Filter for Tracker {
         self.kept.drain(..full.max(old.min(spare)));
         self.kept.push(Kept { sample, weight: 1.0, count: 1.0 });
         self.think();
+    }
+
+    fn refine_latest(&mut self, exact: Option<Sample>, next: Option<Sample>) {
+        match (self.kept.last_mut(), exact) {
+            (Some(latest), Some(exact)) => latest.sample = exact,
+            (_, None) => drop(self.kept.pop()),
+            (None, Some(_)) => {}
+        }
+        match next {
+            Some(next) => self.handle_sample(next),
+            None => self.think(),
+        }
     }
 
     fn handle_shift(&mut self, shift: &Shift) {
@@ -394,6 +409,40 @@ mod tests {
             filter.belief.unwrap().1.walk.sqrt()
         };
         assert!(walk(60) < 0.1 * walk(1), "{} {}", walk(60), walk(1));
+    }
+
+    #[test]
+    fn a_refined_sample_counts_once_and_as_if_it_had_been_exact_at_once() {
+        let exact = |n: i32| sample(f64::from(n) * 16.0, 1e-6 * noise(n), 1e-3 + 1e-5 * noise(n + 7).abs());
+        let early = |n| Sample { offset: exact(n).offset - 5e-5, dispersion: 1e-4, ..exact(n) };
+        let (mut at_once, mut refined) = (Tracker::default(), Tracker::default());
+        refined.handle_sample(early(0));
+        for n in 0..80 {
+            at_once.handle_sample(exact(n));
+            refined.refine_latest(Some(exact(n)), Some(early(n + 1)));
+        }
+        refined.refine_latest(Some(exact(80)), None);
+        at_once.handle_sample(exact(80));
+        let now = start() + NtpDuration::from_seconds(1280.0);
+        assert_eq!(refined.estimate(now), at_once.estimate(now));
+        // What is taken back is as if it had never been.
+        refined.handle_sample(early(81));
+        assert_ne!(refined.estimate(now), at_once.estimate(now));
+        refined.refine_latest(None, None);
+        let told = refined.estimate(now).unwrap();
+        assert_eq!((told.samples, told.span), (64, 63.0 * 16.0), "as many as are kept in any case");
+        assert!((told.offset - at_once.estimate(now).unwrap().offset).abs() < 1e-7, "{told:?}");
+    }
+
+    #[test]
+    fn an_empty_filter_has_nothing_to_refine() {
+        let mut filter = Tracker::default();
+        filter.refine_latest(Some(sample(0.0, 1.0, 1e-3)), None);
+        assert_eq!((filter.estimate(start()), filter.latest()), (None, None));
+        filter.refine_latest(Some(sample(0.0, 1.0, 1e-3)), Some(sample(16.0, 2.0, 1e-3)));
+        assert_eq!(filter.latest(), Some(&sample(16.0, 2.0, 1e-3)));
+        filter.refine_latest(None, None);
+        assert_eq!((filter.estimate(start()), filter.worth_waiting()), (None, None));
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use crate::{
     ids::StampKind,
     sample::{Exchange, ServerState, Shift},
-    time::NtpTimestamp,
+    time::{NtpDuration, NtpTimestamp},
 };
 
-use super::request::TxToken;
+use super::{request::TxToken, residence::Usual};
 
 /// Requests in interleaved mode without an answer after which basic mode is used again (RFC 9769 section 2).
 pub(super) const MAX_INTERLEAVED_MISSES: u8 = 4;
@@ -81,7 +81,7 @@ pub(super) struct InFlight {
     pub(super) nak: bool,
 }
 
-/// The exchange before, which interleaved mode completes with the time at which its reply really left.
+/// An exchange whose reply has come. In interleaved mode the next reply tells when that really left.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Previous {
     pub(super) token: TxToken,
@@ -94,14 +94,28 @@ pub(super) struct Previous {
     /// What that of the interface may be wrong by, in seconds.
     pub(super) error: f64,
     pub(super) server: ServerState,
-    /// It has given a sample already, in basic mode.
-    pub(super) sampled: bool,
+    /// Its sample is the newest in the filter.
+    pub(super) is_sampled: bool,
     /// Requests since then that stayed without an answer.
     pub(super) missed: u8,
 }
 
+/// An exchange of which the server told with a later reply when its own reply left.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Refined {
+    /// The exchange, all of it known now.
+    pub exchange: Exchange,
+    /// Who stamped its request.
+    pub sent_stamp: StampKind,
+    /// Who stamped its reply.
+    pub received_stamp: StampKind,
+    /// Whether the measurement made of it counts: it was taken when its reply came, and still is fit for use.
+    pub is_kept: bool,
+}
+
 impl Previous {
-    /// Completes the exchange with the server's transmit timestamp.
+    /// Completes the exchange with the server's transmit timestamp. All four timestamps are of this exchange: RFC 9769
+    /// section 2 allows to pair those of two as well, but then the ways there and back are a poll interval apart.
     pub(super) fn complete(&self, server_sent: NtpTimestamp) -> Exchange {
         let ((sent, sent_stamp), (received, received_stamp)) = self.stamps();
         let is_hardware = sent_stamp == StampKind::Hardware || received_stamp == StampKind::Hardware;
@@ -113,7 +127,14 @@ impl Previous {
             server: self.server,
             local_error: stamp_error(sent_stamp).max(stamp_error(received_stamp))
                 + if is_hardware { self.error } else { 0.0 },
+            residence_error: 0.0,
         }
+    }
+
+    /// Completes the exchange for now with what the server usually takes.
+    pub(super) fn provisional(&self, usual: Usual) -> Exchange {
+        let server_sent = self.server_received + NtpDuration::from_seconds(usual.seconds);
+        Exchange { residence_error: usual.error, ..self.complete(server_sent) }
     }
 
     /// The stamps of both ends: those of the interface if it made both. One of the interface and one of the kernel would make the
@@ -167,7 +188,7 @@ mod tests {
             received_kernel,
             error: 3e-7,
             server: ServerState::default(),
-            sampled: true,
+            is_sampled: true,
             missed: 0,
         }
     }

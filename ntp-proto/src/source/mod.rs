@@ -4,7 +4,7 @@ use chacha20::ChaCha12Rng;
 use rand_core::Rng;
 
 use crate::{
-    filter::{Filter, SourceFilter},
+    filter::{Filter, SourceFilter, Surprise},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     refclock::Refclock,
     sample::{Exchange, Sample, ServerState, Shift},
@@ -18,12 +18,14 @@ mod exchange;
 mod reach;
 mod reference;
 mod request;
+mod residence;
 mod response;
 mod rules;
 mod schedule;
 mod tune;
 
 pub use association::{Association, KeysReason, NtsKeys};
+pub use exchange::Refined;
 pub use reach::Reach;
 pub use request::{Datagram, TxToken};
 pub use response::{Refusal, RefusalCounts};
@@ -32,6 +34,7 @@ pub use schedule::{Bursts, Schedule};
 pub use tune::Tune;
 
 use exchange::{InFlight, Previous};
+use residence::Residence;
 
 /// Requests without an answer after which a source counts as lost.
 const LOST_AFTER: u32 = 8;
@@ -91,11 +94,15 @@ pub enum Loss {
 pub enum Outcome {
     /// A new sample is in the filter.
     Sampled,
-    /// A good reply that gives no sample of its own yet: interleaved mode is being entered.
-    Noted,
     /// The server sent a kiss code instead of the time.
     Kissed(Kiss),
 }
+
+/// What becomes of the newest sample: its exact version, or nothing because that is not fit for use.
+type Refinement = Option<Sample>;
+
+/// A sample that may be used, and what was expected of it.
+type JudgedSample = (Sample, Option<Surprise>);
 
 /// Something a source wants done.
 #[derive(Debug)]
@@ -148,8 +155,10 @@ pub struct LastReply {
     pub poll: i8,
     /// What it says of the server's clock.
     pub server: ServerState,
-    /// The exchange it completed, if it did.
+    /// The exchange it ended, unless it told impossible times. In interleaved mode T3 is what the server usually takes after T2.
     pub exchange: Option<Exchange>,
+    /// In interleaved mode the exchange before, of which it tells T3.
+    pub refined: Option<Refined>,
     /// Whether it was interleaved.
     pub interleaved: bool,
     /// Who stamped the request.
@@ -191,6 +200,8 @@ pub struct Source {
     unanswered: u32,
     /// Interleaved replies in a row that were no use.
     interleaved_failures: u8,
+    /// How long the server keeps requests.
+    residence: Residence,
     /// Samples in a row that were refused for a delay that is unusual.
     delayed: u8,
     last: Option<LastReply>,
@@ -222,6 +233,7 @@ impl Source {
             previous: None,
             unanswered: 0,
             interleaved_failures: 0,
+            residence: Residence::default(),
             delayed: 0,
             last: None,
             unsynchronized: false,
@@ -277,6 +289,7 @@ impl Source {
     /// The clock or the path jumped: what was measured before does not count.
     pub(crate) fn restart(&mut self, now: Monotonic) {
         self.filter.reset();
+        self.residence = Residence::default();
         self.in_flight = None;
         self.previous = None;
         self.association.forget_backoff();
@@ -397,7 +410,7 @@ impl Source {
         let result = self.accept(arrival, payload);
         match &result {
             Ok(Outcome::Kissed(kiss)) => self.handle_kiss(*kiss, arrival.now, actions),
-            Ok(Outcome::Sampled | Outcome::Noted) => self.denials = 0,
+            Ok(Outcome::Sampled) => self.denials = 0,
             Err(refusal) => {
                 self.refusals.add(*refusal);
                 self.last_refusal = Some(*refusal);
@@ -427,7 +440,8 @@ impl Source {
         }
     }
 
-    fn handle_sample(&mut self, now: Monotonic, sample: Sample) -> Result<(), Refusal> {
+    /// Whether the delay of a sample lets it be used.
+    fn judge(&mut self, sample: Sample) -> Result<JudgedSample, Refusal> {
         let sample = self.config.rules.correct(sample);
         let mut surprise = self.filter.surprise(&sample);
         if let Err(refusal) = self.config.rules.check(&sample, surprise.as_ref()) {
@@ -440,10 +454,30 @@ impl Source {
             surprise = None;
         }
         self.delayed = 0;
-        self.filter.handle_sample(sample);
+        Ok((sample, surprise))
+    }
+
+    /// Takes the sample of the exchange that ended, if it may be used, after what became of the one before. One exchange is
+    /// one measurement, however often it is refined.
+    fn handle_judged(
+        &mut self,
+        now: Monotonic,
+        judged: Result<JudgedSample, Refusal>,
+        refinement: Option<Refinement>,
+    ) -> Result<Outcome, Refusal> {
+        let next = judged.ok().map(|(sample, _)| sample);
+        match (refinement, next) {
+            (Some(exact), next) => self.filter.refine_latest(exact, next),
+            (None, Some(sample)) => self.filter.handle_sample(sample),
+            (None, None) => {}
+        }
+        let (_, surprise) = judged?;
+        if let Some(previous) = &mut self.previous {
+            previous.is_sampled = true;
+        }
         self.schedule.handle_sample(now, surprise, self.filter.worth_waiting());
         self.counts.good += 1;
-        Ok(())
+        Ok(Outcome::Sampled)
     }
 }
 

@@ -70,6 +70,7 @@ impl Source {
             poll: self.schedule.poll().log2_seconds(),
             server: ServerState { precision, stratum: polled.sample.stratum, ..ServerState::default() },
             exchange: None,
+            refined: None,
             interleaved: false,
             sent_stamp: StampKind::Daemon,
             received_stamp: StampKind::Daemon,

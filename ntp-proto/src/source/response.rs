@@ -3,11 +3,12 @@
 use core::{fmt, time::Duration};
 
 use super::{
-    Arrival, LastReply, Outcome, Source,
-    exchange::{MAX_INTERLEAVED_FAILURES, Previous, Sent},
+    Arrival, LastReply, Outcome, Refinement, Source,
+    exchange::{MAX_INTERLEAVED_FAILURES, Previous, Refined, Sent},
     request::TxToken,
 };
 use crate::{
+    filter::Filter,
     ids::Leap,
     sample::{Exchange, ServerState},
     time::NtpTimestamp,
@@ -203,10 +204,11 @@ impl RefusalCounts {
 }
 
 /// How a reply relates to the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 enum Match {
     Basic,
-    Interleaved,
+    /// With the exchange before, whose reply is the one that the transmit timestamp belongs to.
+    Interleaved(Previous),
 }
 
 impl Source {
@@ -246,16 +248,15 @@ impl Source {
     /// TEST2: the reply must return what only the request contained.
     fn pair(&self, header: &Header) -> Result<Match, Refusal> {
         let flight = self.in_flight.as_ref().ok_or(Refusal::NotAsked)?;
-        if header.origin == flight.nonce {
-            Ok(Match::Basic)
-        } else if flight.interleaved_nonce == Some(header.origin) {
-            Ok(Match::Interleaved)
-        } else {
-            Err(Refusal::Origin)
+        match self.previous.filter(|_| flight.interleaved_nonce == Some(header.origin)) {
+            _ if header.origin == flight.nonce => Ok(Match::Basic),
+            Some(previous) => Ok(Match::Interleaved(previous)),
+            None => Err(Refusal::Origin),
         }
     }
 
-    /// Makes a sample of a good reply: of this exchange in basic mode, of the one before in interleaved mode.
+    /// Makes a sample of a good reply. In basic mode it tells when it left itself; in interleaved mode it tells that of the
+    /// reply before, whose sample thereby becomes exact, and its own sample is provisional until the next.
     fn complete(
         &mut self,
         arrival: &Arrival,
@@ -272,57 +273,88 @@ impl Source {
             received_kernel: arrival.kernel,
             error: arrival.error,
             server: server_state(header),
-            sampled: kind == Match::Basic,
+            is_sampled: false,
             missed: 0,
         };
         let ((_, sent_stamp), (_, received_stamp)) = this.stamps();
-        let before = self.previous.replace(this);
-        let exchange = match kind {
-            Match::Basic => Some(this.complete(header.transmit)),
-            Match::Interleaved => {
-                self.counts.interleaved += 1;
-                // The exchange before gave its sample in basic mode already: twice would count it double.
-                before.filter(|before| !before.sampled).map(|before| before.complete(header.transmit))
-            }
-        };
-        self.last = Some(LastReply {
+        self.previous = Some(this);
+        let mut reply = LastReply {
             at: arrival.now,
             leap: header.leap,
             reference_id: header.reference_id,
             reference_time: header.reference,
             poll: header.poll,
             server: this.server,
-            exchange,
-            interleaved: kind == Match::Interleaved,
+            exchange: None,
+            refined: None,
+            interleaved: matches!(kind, Match::Interleaved(_)),
             sent_stamp,
             received_stamp,
-        });
-        let Some(exchange) = exchange else { return Ok(Outcome::Noted) };
-        let checked = check_exchange(&exchange, self.config.rules.max_delay);
-        if kind == Match::Interleaved {
-            self.judge_interleaved(checked.is_ok());
-        }
-        checked?;
-        self.handle_sample(arrival.now, exchange.sample()).map(|()| Outcome::Sampled)
+        };
+        let Match::Interleaved(before) = kind else {
+            let exchange = this.complete(header.transmit);
+            self.last = Some(LastReply { exchange: Some(exchange), ..reply });
+            let judged = self.check(&exchange).and_then(|()| self.judge(exchange.sample()));
+            return self.handle_judged(arrival.now, judged, None);
+        };
+        self.counts.interleaved += 1;
+        // RFC 9769 section 2: the transmit timestamp is that of the reply whose receive timestamp the request returned.
+        let exact = before.complete(header.transmit);
+        let refinement = self.refine(&before, &exact);
+        let is_kept = matches!(refinement, Ok(Some(Some(_))));
+        let ((_, sent_stamp), (_, received_stamp)) = before.stamps();
+        reply.refined = Some(Refined { exchange: exact, sent_stamp, received_stamp, is_kept });
+        reply.exchange = refinement.is_ok().then(|| self.provisional(&this)).flatten();
+        self.last = Some(reply);
+        let refinement = refinement?;
+        let exchange = reply.exchange.ok_or(Refusal::ServerInterval)?;
+        let judged = self.check(&exchange).and_then(|()| self.judge(exchange.sample()));
+        self.handle_judged(arrival.now, judged, refinement)
+    }
+
+    /// Whether an exchange can be what it seems to be, and took no longer than it may.
+    fn check(&self, exchange: &Exchange) -> Result<(), Refusal> {
+        check_order(exchange)?;
+        let delay = (exchange.local_interval() - exchange.server_interval()).to_seconds();
+        if delay > self.config.rules.max_delay { Err(Refusal::Delay) } else { Ok(()) }
     }
 }
 
-/// Falling back from interleaved mode.
+/// Interleaved mode.
 impl Source {
     /// Whether requests may be interleaved.
     pub(super) const fn interleaves(&self) -> bool {
         self.config.interleaved && self.interleaved_failures < MAX_INTERLEAVED_FAILURES
     }
 
+    /// What becomes of the newest sample now that its exchange is `exact`.
+    ///
     /// A server that mixes up the times at which its replies left is asked in basic mode next, and after a few such
-    /// replies for good.
-    const fn judge_interleaved(&mut self, useful: bool) {
-        if useful {
-            self.interleaved_failures = 0;
-        } else {
+    /// replies for good; what the sample was before stays.
+    fn refine(&mut self, before: &Previous, exact: &Exchange) -> Result<Option<Refinement>, Refusal> {
+        if let Err(refusal) = check_order(exact) {
             self.interleaved_failures = self.interleaved_failures.saturating_add(1);
             self.previous = None;
+            return Err(refusal);
         }
+        self.interleaved_failures = 0;
+        self.residence.learn(exact.server_interval().to_seconds());
+        let sample = self.config.rules.correct(exact.sample());
+        let expected = self.filter.surprise(&sample);
+        let is_fit = self.check(exact).and_then(|()| self.config.rules.check(&sample, expected.as_ref())).is_ok();
+        Ok(before.is_sampled.then(|| is_fit.then_some(sample)))
+    }
+
+    /// The exchange as far as it can be known before the server tells when its reply left.
+    fn provisional(&self, this: &Previous) -> Option<Exchange> {
+        // As if the server had taken no time: all of it was spent on the way, on which no packet was ever faster than the
+        // fastest. Thus what the server took before never makes a new shortest delay.
+        let slowest = this.complete(this.server_received);
+        let most = match self.filter.surprise(&slowest.sample()) {
+            Some(expected) => expected.extra_delay,
+            None => slowest.local_interval().to_seconds(),
+        };
+        Some(this.provisional(self.residence.usual(most)?))
     }
 }
 
@@ -355,7 +387,8 @@ fn check_server(header: &Header) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn check_exchange(exchange: &Exchange, max_delay: f64) -> Result<(), Refusal> {
+/// Whether the four timestamps can be those of one exchange.
+fn check_order(exchange: &Exchange) -> Result<(), Refusal> {
     let server = exchange.server_interval().to_seconds();
     if !(-SERVER_SLACK..=MAX_SERVER_INTERVAL).contains(&server) {
         return Err(Refusal::ServerInterval);
@@ -363,8 +396,5 @@ fn check_exchange(exchange: &Exchange, max_delay: f64) -> Result<(), Refusal> {
     let local = exchange.local_interval().to_seconds();
     // A reply cannot come before its request left, except by the error of the stamps and of both clocks' rates.
     let least = -(exchange.precision() + MAX_RATE_DIFFERENCE * local);
-    if local < 0.0 || local - server > max_delay || local - server < least {
-        return Err(Refusal::Delay);
-    }
-    Ok(())
+    if local < 0.0 || local - server < least { Err(Refusal::Delay) } else { Ok(()) }
 }

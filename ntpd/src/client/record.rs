@@ -6,6 +6,7 @@ use ntp_proto::{
     engine::{Now, SourceReport, Tracking},
     filter::Filter as _,
     ids::{Leap, SourceId},
+    source::Refined,
     time::{Monotonic, UnixTime},
 };
 
@@ -101,9 +102,23 @@ impl Client {
     fn record_reply(&self, writer: &LogWriter, id: SourceId, replied: Option<Monotonic>, good: u64, present: Now) {
         let Some((report, address)) = self.engine.source(present, id).zip(self.address_of(id)) else { return };
         let Some(reply) = report.source.last_reply().filter(|reply| Some(reply.at) != replied) else { return };
-        let (files, is_good) = (writer.settings(), report.source.counts().good > good);
+        // An interleaved reply makes the exchange before it exact, which is what is written: its own was only estimated so far.
+        let told = match (reply.refined, reply.exchange) {
+            (Some(Refined { exchange, is_kept, sent_stamp, received_stamp }), _) => {
+                Some((exchange, is_kept, sent_stamp, received_stamp))
+            }
+            (None, Some(exchange)) => {
+                let is_good = report.source.counts().good > good;
+                Some((exchange, is_good, reply.sent_stamp, reply.received_stamp))
+            }
+            (None, None) => None,
+        };
+        let Some((exchange, is_good, sent, received)) = told else { return };
+        let files = writer.settings();
         let is_wanted = files.has(LogFile::RawMeasurements) || (is_good && files.has(LogFile::Measurements));
-        let Some(exchange) = reply.exchange.filter(|_| is_wanted) else { return };
+        if !is_wanted {
+            return;
+        }
         let sample = exchange.sample();
         let measured = Measured {
             at: sample.at.to_unix(self.engine.era()),
@@ -115,8 +130,8 @@ impl Client {
             sample,
             reference_id: reply.reference_id,
             interleaved: reply.interleaved,
-            sent: reply.sent_stamp,
-            received: reply.received_stamp,
+            sent,
+            received,
         };
         writer.write(Kind::Measurements, measured.line());
     }

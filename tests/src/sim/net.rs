@@ -23,6 +23,8 @@ pub struct Path {
     pub spike: f64,
     /// Mean time for which it is held up then.
     pub spike_delay: f64,
+    /// Probability that a packet comes twice.
+    pub doubled: f64,
 }
 
 impl Path {
@@ -38,6 +40,7 @@ impl Path {
             loss: 0.0,
             spike: 0.0,
             spike_delay: 0.0,
+            doubled: 0.0,
         }
     }
 
@@ -53,14 +56,19 @@ impl Path {
         Self { there: 0.015, back: 0.017, loss: 0.01, spike: 0.02, spike_delay: 0.02, ..Self::symmetric(0.0, 500e-6) }
     }
 
-    /// Time to the server, or `None` if the packet is lost.
-    pub(super) fn send(&self, random: &mut Random) -> Option<Duration> {
-        self.cross(self.there, self.jitter, random)
+    /// Times to the server of each copy of a packet that is not lost.
+    pub(super) fn send(&self, random: &mut Random) -> Vec<Duration> {
+        self.copies(self.there, self.jitter, random)
     }
 
-    /// Time back to the client, or `None` if the packet is lost.
-    pub(super) fn receive(&self, random: &mut Random) -> Option<Duration> {
-        self.cross(self.back, self.jitter_back, random)
+    /// Times back to the client.
+    pub(super) fn receive(&self, random: &mut Random) -> Vec<Duration> {
+        self.copies(self.back, self.jitter_back, random)
+    }
+
+    fn copies(&self, least: f64, jitter: f64, random: &mut Random) -> Vec<Duration> {
+        let copies = if self.doubled > 0.0 && random.chance(self.doubled) { 2 } else { 1 };
+        (0..copies).filter_map(|_| self.cross(least, jitter, random)).collect()
     }
 
     fn cross(&self, least: f64, jitter: f64, random: &mut Random) -> Option<Duration> {

@@ -59,6 +59,10 @@ pub struct ServerSpec {
     pub kiss: Option<[u8; 4]>,
     /// It gives no keys after this time, in seconds.
     pub keyless_from: f64,
+    /// Mean time that it works on a request before it reads its clock for the transmit timestamp, in seconds.
+    pub work: f64,
+    /// Mean time that a reply waits after that until it leaves, which only interleaved replies tell, in seconds.
+    pub queue: f64,
 }
 
 impl Default for ServerSpec {
@@ -75,6 +79,8 @@ impl Default for ServerSpec {
             forgets_keys: false,
             kiss: None,
             keyless_from: f64::INFINITY,
+            work: 0.0,
+            queue: 0.0,
         }
     }
 }
@@ -284,9 +290,7 @@ impl World {
         let mut access = AccessTable::new();
         access.add(Prefix::ALL_V4, Access::Allow).expect("an empty table has room");
         let mut responder = Responder::new(access, self.random.seed());
-        // A world is small and lives as long as its test: its tables may stay.
-        let slots: &'static [InterleaveSlot] = Box::leak((0..1024).map(|_| InterleaveSlot::default()).collect());
-        responder.set_interleave_table(Some(InterleaveTable::new(slots)));
+        responder.set_interleave_table(Some(interleave_table()));
         responder.set_keyring(Some(keyring.clone()));
         self.servers.push(Server { spec, responder, keyring, answers: 0 });
         ServerId(self.servers.len() - 1)
@@ -455,6 +459,11 @@ impl World {
         server.responder.set_keyring(Some(server.keyring.clone()));
     }
 
+    /// Lets a server forget when its replies left, as a restart does.
+    pub fn forget_departures(&mut self, server: ServerId) {
+        self.servers[server.0].responder.set_interleave_table(Some(interleave_table()));
+    }
+
     /// Changes a server.
     pub fn server_mut(&mut self, server: ServerId) -> &mut ServerSpec {
         &mut self.servers[server.0].spec
@@ -579,8 +588,8 @@ impl World {
             client.cookies.push(cookie.to_vec());
         }
         let Some(path) = client.sources.get(&token.source).map(|source| source.path) else { return };
-        if let Some(time) = path.send(&mut self.random) {
-            self.schedule(self.now + time, Event::AtServer { client: number, token, bytes });
+        for time in path.send(&mut self.random) {
+            self.schedule(self.now + time, Event::AtServer { client: number, token, bytes: bytes.clone() });
         }
     }
 
@@ -590,9 +599,11 @@ impl World {
             + NtpDuration::from_nanos(i64::try_from(self.now.as_nanos()).unwrap_or(i64::MAX));
         let monotonic = self.monotonic();
         let fresh = self.random.seed();
+        let spec = self.servers[source.server.0].spec;
+        let mut passed = |mean: f64| if mean > 0.0 { self.random.exponential(mean) } else { 0.0 };
+        let (worked, queued) = (passed(spec.work), passed(spec.queue));
         let seconds = self.now.as_secs_f64();
         let server = &mut self.servers[source.server.0];
-        let spec = server.spec;
         if seconds < spec.silent_until || seconds >= spec.silent_from {
             return;
         }
@@ -612,13 +623,13 @@ impl World {
             &mut bytes,
             &meta,
             &server_status(&spec, true_time, seconds),
-            || true_time,
+            || true_time + NtpDuration::from_seconds(worked),
             &mut reply,
         );
         let Verdict::Reply { len, want_transmit_stamp, .. } = verdict else { return };
         server.answers += 1;
         if let Some(token) = want_transmit_stamp {
-            server.responder.transmitted(&token, true_time);
+            server.responder.transmitted(&token, true_time + NtpDuration::from_seconds(worked + queued));
         }
         reply.truncate(len);
         self.clients[number].traffic.add_reply(len);
@@ -626,9 +637,10 @@ impl World {
             reply[1] = 0;
             reply[12..16].copy_from_slice(&kiss);
         }
-        if let Some(time) = source.path.receive(&mut self.random) {
-            let event = Event::AtClient { client: number, source: token.source, bytes: reply };
-            self.schedule(self.now + time, event);
+        let left = self.now + Duration::from_secs_f64(worked + queued);
+        for time in source.path.receive(&mut self.random) {
+            let event = Event::AtClient { client: number, source: token.source, bytes: reply.clone() };
+            self.schedule(left + time, event);
         }
     }
 
@@ -666,6 +678,13 @@ impl World {
         }
         NtsKeys { keys, fallback: None, cookies }
     }
+}
+
+/// Room for the departures of a server's replies.
+fn interleave_table() -> InterleaveTable<'static> {
+    // A world is small and lives as long as its test: its tables may stay.
+    let slots: &'static [InterleaveSlot] = Box::leak((0..1024).map(|_| InterleaveSlot::default()).collect());
+    InterleaveTable::new(slots)
 }
 
 /// Runs `run` for a few seeds, each of which is printed, so that a failure can be replayed: with `NTPD_SEED` set, only
