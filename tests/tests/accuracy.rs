@@ -16,6 +16,8 @@ const LUCK: f64 = 1.6;
 /// More packets than chronyd by chance: those that are lost are asked for again.
 const SPARE: f64 = 1.05;
 
+type Figure = fn(&Score) -> f64;
+
 struct Compared {
     name: &'static str,
     ratio: f64,
@@ -30,7 +32,7 @@ fn compare(make: fn() -> Scenario, chronyd: &Value) -> Compared {
     run_seeds(SEEDS, |seed| ours.push(scenario.run(seed + 1, POLLS).0));
     let theirs = chronyd["scenarios"][scenario.name]["chronyd"].clone();
     let their = |key: &str| theirs[key].as_f64().expect("measured");
-    let of = |what: fn(&Score) -> f64| median(ours.iter().map(what));
+    let of = |what: Figure| median(ours.iter().map(what));
     let (ratio, packets) = (of(|s| s.rms) / their("rms"), of(|s| s.packets) / their("pkts"));
     eprintln!("{}: {ratio:.2} of chronyd's error with {packets:.2} of its packets", scenario.name);
     Compared { name: scenario.name, ratio, packets, ours, theirs }
@@ -49,7 +51,7 @@ fn check(compared: &[Compared], most: f64) {
         assert!(one.ratio <= LUCK && one.packets <= SPARE, "{}: {} with {}", one.name, one.ratio, one.packets);
         let broken: usize = one.ours.iter().map(|score| score.broken).sum();
         assert_eq!(broken, 0, "{}: the error was larger than was claimed", one.name);
-        let limits: [(_, fn(&Score) -> f64); 2] = [("c10ms", |s| s.to_10_ms), ("c1ms", |s| s.to_1_ms)];
+        let limits: [(_, Figure); 2] = [("c10ms", |s| s.to_10_ms), ("c1ms", |s| s.to_1_ms)];
         for (key, to) in limits {
             // Where chronyd does not get there soon, it does so by chance.
             let Some(theirs) = one.theirs[key].as_f64().filter(|seconds| *seconds <= 3600.0) else { continue };

@@ -340,21 +340,6 @@ fn nothing_that_servers_and_clocks_do_breaks_the_numbers() {
 }
 
 #[test]
-fn a_reply_that_came_before_its_request_left_is_no_perfect_measurement() {
-    let mut bench = Bench::new(plain());
-    (0..4).for_each(|_| bench.round(GOOD));
-    bench.next_request();
-    let (_, sent, token) = bench.request.clone();
-    // It takes 1 ms each way and 2 ms at the server, and the driver stamps the request 2.5 ms late.
-    bench.engine.handle_transmitted(token, at(sent + 2.5e-3), StampKind::Hardware);
-    let (mut bytes, received) = bench.reply(GOOD);
-    bytes[40..48].copy_from_slice(&at(sent + 3e-3).to_bits().to_be_bytes());
-    bench.deliver(bytes, received + 2e-3);
-    assert_eq!(bench.report().source.last_refusal(), Some(Refusal::Delay));
-    assert_eq!(bench.good(), 4);
-}
-
-#[test]
 fn absurd_fields_are_refused() {
     type Spoil = fn(&mut Vec<u8>);
     let table: [(&str, Spoil, Refusal); 9] = [

@@ -146,7 +146,7 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
     let mut track = Track::begin(seen(first), frequency, lean);
     // The scale is known up to a scaled inverse chi-squared distribution, as is usual where it is part of the question.
     let (mut squares, mut freedom, mut logs) = (USUAL_WEIGHT * USUAL_SCALE, USUAL_WEIGHT, 0.0);
-    let (mut last, mut before, mut sign, mut runs, mut rarities) = (first.at, 0.0, 0.0, 1, 0.0);
+    let (mut last, mut sign, mut runs, mut rarities) = (first.at, 0.0, 1, 0.0);
     for point in rest {
         // A clock that was set back may have samples of one time after those of a later one.
         let dt = (point.at - last).max(0.0);
@@ -158,9 +158,8 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
         let limit = expected.error.powi(2) / (OUTLIER * usual);
         let is_outlier = expected.variance < limit;
         let is_explained = expected.error.abs() <= 0.5 * point.excess + noise.gap;
-        if is_outlier && (!is_explained || before * expected.error > 0.0) && dt > 0.0 {
-            // No packet is off by more than half of what it took longer, and seldom twice in a row on the same side: the
-            // clock itself does something else now.
+        if is_outlier && !is_explained && dt > 0.0 {
+            // No packet is off by more than half of what it took longer: the clock itself does something else now.
             rarities += 1.0;
             track.ff += (expected.error / dt).powi(2) / usual;
             track.xx += expected.error.powi(2) / usual;
@@ -169,7 +168,6 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
             seen.variance += limit - expected.variance;
             expected.variance = limit;
         }
-        before = if is_outlier { expected.error } else { 0.0 };
         track.observe(&seen);
         squares += expected.error.powi(2) / expected.variance;
         freedom += 1.0;
