@@ -92,13 +92,15 @@ impl Schedule {
     }
 
     /// Asks more often than is worth it by default, or less, in proportion to `target` and its default.
-    pub(super) fn aiming_at(self, target: u8) -> Self {
-        Self { share: f64::from(SampleRules::default().poll_target) / f64::from(target.max(1)), ..self }
+    pub(super) fn aiming_at(mut self, target: u8) -> Self {
+        self.set_range(self.min, self.max, target);
+        self
     }
 
     /// Keeps to other limits from now on. What is waited for now stays.
-    pub(super) fn set_range(&mut self, min: PollInterval, max: PollInterval, samples: u8) {
-        (self.min, self.max, self.target) = (min, max.max(min), f64::from(samples.max(1)));
+    pub(super) fn set_range(&mut self, min: PollInterval, max: PollInterval, target: u8) {
+        (self.min, self.max) = (min, max.max(min));
+        self.share = f64::from(SampleRules::default().poll_target) / f64::from(target.max(1));
         self.raised = self.raised.min(self.max.log2_seconds() - self.min.log2_seconds());
         self.poll = self.poll.clamp(self.shortest(), self.max);
     }
