@@ -41,12 +41,14 @@ pub struct Ordeal {
 }
 
 /// The ordeals; chance decides when and how much.
-pub const ORDEALS: [fn(&mut Random) -> Ordeal; 13] = [
+pub const ORDEALS: [fn(&mut Random) -> Ordeal; 15] = [
     one_way,
     flipping_way,
     bends_near,
     bends_on_a_lan,
+    bends_among_three,
     bends_far_away,
+    small_bends,
     hourly_swing,
     slow_swing,
     daily_swing,
@@ -168,6 +170,18 @@ fn bends_near(random: &mut Random) -> Ordeal {
 
 fn bends_on_a_lan(random: &mut Random) -> Ordeal {
     bends(random, Ordeal { name: "bends-lan", ..lan() })
+}
+
+fn bends_among_three(random: &mut Random) -> Ordeal {
+    let paths = [100e-6, 150e-6, 60e-6].map(|way| Path::symmetric(way, 50e-6)).to_vec();
+    bends(random, Ordeal { name: "bends-three", paths, ..lan() })
+}
+
+/// Jumps of all sizes from 0.1 ppm on, some of which hide in the noise for long.
+fn small_bends(random: &mut Random) -> Ordeal {
+    let times = now_and_then(random, HOUR, DAY);
+    let blow = |at| (at, Blow::Bend(either(random, 1.0).signum() * 1e-7 * 100.0_f64.powf(random.uniform())));
+    Ordeal { name: "bends-small", blows: times.into_iter().map(blow).collect(), ..lan() }
 }
 
 fn bends_far_away(random: &mut Random) -> Ordeal {
