@@ -198,6 +198,11 @@ impl SimClock {
         self.now = now;
     }
 
+    /// The oscillator runs faster by this much from now on.
+    pub fn bend(&mut self, by: Rate) {
+        self.oscillator.frequency = Rate::new(self.oscillator.frequency.get() + by.get());
+    }
+
     /// What a true clock reads now.
     #[must_use]
     pub fn true_time(&self) -> NtpTimestamp {

@@ -56,9 +56,10 @@ pub struct Sample {
     pub stratum: u8,
 }
 
-/// Frequency error allowed for in a clock that nothing is known about: PHI of RFC 5905 section 7.3, in s/s.
+/// Frequency error that any clock may have or develop unseen: PHI of RFC 5905 section 7.3, in s/s. A quartz in a machine that
+/// gets to work or is moved jumps by up to some ppm.
 pub(crate) const FREQUENCY_TOLERANCE: f64 = 15e-6;
-/// Frequency error that any clock may develop between two updates, and by which two good clocks may differ, s/s.
+/// Frequency by which two good clocks may differ, s/s.
 pub(crate) const MAX_CLOCK_ERROR: f64 = 1e-6;
 
 impl Exchange {

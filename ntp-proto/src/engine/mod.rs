@@ -170,8 +170,6 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     slew_end: Option<Monotonic>,
     refresh: Option<Monotonic>,
-    /// When the clock counts as left alone, if no update comes before.
-    holdover: Option<Monotonic>,
     /// A leap second that is ours to make.
     leap_due: Option<leap::Due>,
     status: Status,
@@ -237,7 +235,6 @@ impl Engine {
             outputs,
             slew_end: None,
             refresh: None,
-            holdover: None,
             leap_due: None,
             status: Status {
                 precision: config.precision,
@@ -469,7 +466,7 @@ impl Engine {
             }
         }
         // A leap second that is not quite due is looked at again.
-        let again = [self.refresh.or(Some(now.monotonic)), self.holdover, self.leap_due.map(|due| due.at)];
+        let again = [self.refresh.or(Some(now.monotonic)), self.leap_due.map(|due| due.at)];
         if again.into_iter().flatten().any(|at| now.monotonic >= at) {
             self.publish(now);
         }

@@ -10,7 +10,6 @@ impl Engine {
         [
             (self.slew_end, "end of slew"),
             (self.refresh, "refresh of the clock's status"),
-            (self.holdover, "end of what the last update is good for"),
             (self.leap_due.map(|due| due.at), "leap second"),
             (poll, "next request"),
         ]

@@ -7,7 +7,7 @@ use crate::{
     discipline::{Change, Discipline, LeapMode, LeapVote},
     filter::Filter,
     ids::{Leap, SourceId},
-    sample::{FREQUENCY_TOLERANCE, MAX_CLOCK_ERROR},
+    sample::FREQUENCY_TOLERANCE,
     select::{Candidate, Circumstances, Combined, Selection, Verdict, is_vouched, votes},
     source::{Loss, Source, SourceConfig},
     status::Status,
@@ -24,8 +24,6 @@ const BAD_UPDATES: u8 = 8;
 const STATUS_INTERVAL: Duration = Duration::from_secs(64);
 /// The error at which the kernel itself calls the clock unsynchronized, in seconds.
 const MAX_KERNEL_ERROR: f64 = 16.0;
-/// Poll intervals without an update after which nothing that was learnt about the oscillator is relied on.
-const HOLDOVER_AFTER: u32 = 4;
 /// Weight of the newest update in the usual interval between updates: sources may answer one after the other.
 const INTERVAL_WEIGHT: f64 = 0.2;
 /// Weight of the newest update in the mean square of offsets.
@@ -215,9 +213,10 @@ impl Engine {
             }
         }
         let Some(source) = self.sources.get(&best) else { return };
-        self.holdover = Some(now.monotonic + source.schedule().poll().to_duration().saturating_mul(HOLDOVER_AFTER));
         let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
-        let growth = self.discipline.skew() + unbelieved + MAX_CLOCK_ERROR;
+        // RFC 5905 section 11.2: the dispersion grows with PHI, since nobody sees a change of the oscillator before the next
+        // sample; and with what is not known of the frequency in any case.
+        let growth = self.discipline.skew() + unbelieved + FREQUENCY_TOLERANCE;
         self.status = Status {
             leap: self.leaps.outcome(reference_time.to_unix(self.era), &vote),
             stratum: stratum.saturating_add(1),
@@ -232,11 +231,6 @@ impl Engine {
 
     /// Tells the kernel how good the clock is, and notices when it is no longer good enough.
     pub(super) fn publish(&mut self, now: Now) {
-        if self.holdover.is_some_and(|at| now.monotonic >= at) {
-            self.holdover = None;
-            // Counted from the last update, as in RFC 5905 section 11.2.
-            self.status.dispersion_rate = Rate::new(self.status.dispersion_rate.get().max(FREQUENCY_TOLERANCE));
-        }
         let at = self.timeline.at(now.clock);
         // A list knows without asking anybody.
         if let (Some(leap), true) = (self.leaps.listed(at.to_unix(self.era)), self.status.leap != Leap::Unsynchronized)

@@ -7,7 +7,7 @@ use super::{
     bank::{Belief, Point, USUAL_SCALE, judge},
 };
 use crate::{
-    sample::{Sample, Shift},
+    sample::{FREQUENCY_TOLERANCE, Sample, Shift},
     time::{NtpDuration, NtpTimestamp},
 };
 
@@ -30,6 +30,8 @@ const USUAL_EXCESS: f64 = 0.1;
 /// A measurement is worth its packet once what is believed is as uncertain as this, relative to the variance of a usual
 /// measurement.
 const WORTH: f64 = 4.0;
+/// Samples in which a change of the frequency shows.
+const UNSEEN: usize = 3;
 /// What was learnt in so many seconds is good for one.
 const REACH: f64 = 4.0;
 /// Waits that are considered, log2 seconds, and how finely.
@@ -153,6 +155,24 @@ impl Tracker {
             .map(|k| (k.sample.peer_distance() + ageing((now - k.sample.at).to_seconds().abs()), &k.sample))
             .min_by(|a, b| a.0.total_cmp(&b.0))
     }
+
+    /// What bounds the error of `belief` at `now` whatever the clock did since it was last seen to run as believed, and the
+    /// delay of the sample that says so, both in seconds; half that delay is not in the bound.
+    ///
+    /// A change of frequency shows in the next few samples, but not before: until then the clock may be off by
+    /// [`FREQUENCY_TOLERANCE`]. The newest sample is not older than what it says, and the best one bounds with less.
+    fn sure(&self, now: NtpTimestamp, belief: impl Fn(NtpTimestamp) -> f64, ageing: impl Fn(f64) -> f64) -> (f64, f64) {
+        let seen = self.kept.iter().rev().take(UNSEEN).last().map_or(now, |k| k.sample.at);
+        let unseen = (now - seen).to_seconds().abs();
+        let bound = |k: &Kept| {
+            let age = (now - k.sample.at).to_seconds().abs();
+            let beside = (k.sample.offset - belief(k.sample.at)).abs();
+            (k.sample.dispersion + ageing(age) + FREQUENCY_TOLERANCE * age.min(unseen) + beside, k.sample.delay)
+        };
+        let distance = |(rest, delay): &(f64, f64)| rest + 0.5 * delay;
+        let none = (f64::INFINITY, 0.0);
+        self.kept.iter().map(bound).min_by(|a, b| distance(a).total_cmp(&distance(b))).unwrap_or(none)
+    }
 }
 
 impl Filter for Tracker {
@@ -240,7 +260,7 @@ impl Filter for Tracker {
         let deviation = belief.variance_after(dt).sqrt();
         // What bounds the error is one measurement; what is told is a belief, which may pass beside it.
         let beside = (offset - nearest.offset - belief.frequency * (now - nearest.at).to_seconds()).abs();
-        let ageing = peer_distance - nearest.peer_distance();
+        let (sure, delay) = self.sure(now, |at| offset - belief.frequency * (now - at).to_seconds(), wander);
         // The source may have lost its own source since: of its distance only the newest word counts.
         Some(Estimate {
             at: now,
@@ -251,8 +271,8 @@ impl Filter for Tracker {
             jitter: self.jitter(belief),
             peer_distance: (peer_distance + beside).max(deviation),
             root_distance: 0.5 * latest.root_delay + latest.root_dispersion,
-            root_delay: latest.root_delay + nearest.delay,
-            root_dispersion: latest.root_dispersion + nearest.dispersion + ageing + beside,
+            root_delay: latest.root_delay + delay,
+            root_dispersion: latest.root_dispersion + sure,
             stratum: latest.stratum,
             samples: self.kept.len(),
             runs: belief.runs,
@@ -380,6 +400,21 @@ mod tests {
         }
         let estimate = filter.estimate(start() + NtpDuration::from_seconds(480.0)).unwrap();
         assert!(estimate.peer_distance >= estimate.offset.abs(), "the true offset is 0: {estimate:?}");
+    }
+
+    #[test]
+    fn a_bend_that_is_not_believed_yet_is_within_the_bound() {
+        let mut filter = Tracker::default();
+        for n in 0..30 {
+            filter.handle_sample(sample(f64::from(n) * 64.0, 1e-6 * noise(n), 200e-6));
+        }
+        // 10 ppm more since the last sample, and a packet that was held up.
+        let (truth, late) = (640e-6, 1.5e-3);
+        filter.handle_sample(sample(30.0 * 64.0, truth - late / 2.0, 200e-6 + late));
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(30.0 * 64.0)).unwrap();
+        assert!((estimate.offset - truth).abs() > 300e-6, "too easy: {estimate:?}");
+        let bound = 0.5 * estimate.root_delay + estimate.root_dispersion;
+        assert!(bound >= (estimate.offset - truth).abs(), "{bound}: {estimate:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The best of the sources that agree, and those near enough to help it.
 
-use super::Candidate;
+use super::{Candidate, Interval, deepest};
 use crate::{ids::SourceId, sample::MAX_CLOCK_ERROR};
 
 /// Error bound that one step of stratum is worth, in seconds.
@@ -40,9 +40,28 @@ pub(super) fn best(candidates: &[&Candidate], previous: Option<SourceId>) -> Opt
     kept.or_else(first).or(Some(best))
 }
 
+/// Which candidates run as fast as most of them do; all, if there is no frequency on which more than half agree. Who drifts away
+/// inside of what the others know of the time must not be taken for the best, to whom those others then do not fit.
+pub(super) fn steady(candidates: &[&Candidate]) -> Vec<bool> {
+    let interval = |candidate: &&Candidate| {
+        let (middle, width) = (candidate.estimate.frequency, frequency_width(candidate));
+        Interval { low: middle - width, high: middle + width }
+    };
+    let intervals: Vec<Interval> = candidates.iter().map(interval).collect();
+    let Some(most) = deepest(&intervals).filter(|overlap| 2 * overlap.depth > candidates.len()) else {
+        return vec![true; candidates.len()];
+    };
+    intervals.iter().map(|own| own.low <= most.interval.high && most.interval.low <= own.high).collect()
+}
+
+/// By how much the frequency of a source may be beside another's, whose own width comes on top.
+fn frequency_width(candidate: &Candidate) -> f64 {
+    COMBINE_LIMIT * (candidate.estimate.skew + 0.5 * MAX_CLOCK_ERROR)
+}
+
 /// Whether `other` improves `best`.
 pub(super) fn combines(best: &Candidate, other: &Candidate) -> bool {
     let (a, b) = (&best.estimate, &other.estimate);
     b.distance() <= COMBINE_LIMIT * a.distance()
-        && (a.frequency - b.frequency).abs() <= COMBINE_LIMIT * (a.skew + b.skew + MAX_CLOCK_ERROR)
+        && (a.frequency - b.frequency).abs() <= frequency_width(best) + frequency_width(other)
 }

@@ -269,7 +269,16 @@ fn choose<'a>(
             verdicts[i] = Verdict::NotPreferred;
         }
     }
-    let left = agreeing(verdicts);
+    let mut left = agreeing(verdicts);
+    let pool: Vec<&Candidate> = left.iter().map(|&i| &candidates[i]).collect();
+    let mut steady = cluster::steady(&pool).into_iter();
+    left.retain(|&i| {
+        let is_steady = steady.next().unwrap_or(true);
+        if !is_steady {
+            verdicts[i] = Verdict::NotCombined;
+        }
+        is_steady
+    });
     let pool: Vec<&Candidate> = left.iter().map(|&i| &candidates[i]).collect();
     let best = *pool.get(cluster::best(&pool, around.previous)?)?;
     let mut others = Vec::new();
@@ -340,6 +349,20 @@ mod tests {
         assert_eq!(selection.verdicts[3], Verdict::Falseticker);
         assert!(selection.verdicts[..3].iter().all(|v| v.is_used()));
         assert!(selection.chosen.unwrap().1.offset.abs() < 0.002);
+    }
+
+    #[test]
+    fn one_that_drifts_inside_of_what_the_others_know_is_not_the_best() {
+        let mut sources: Vec<_> = (1..=4).map(|id| candidate(id, 0.0, 0.02, Trust::None)).collect();
+        sources[0] = candidate(1, 0.005, 0.01, Trust::None);
+        sources[0].estimate.frequency = 50e-6;
+        let selection = run(&sources);
+        assert_eq!(selection.verdicts[0], Verdict::NotCombined);
+        assert!(selection.verdicts[1..].iter().all(|v| v.is_used()), "{:?}", selection.verdicts);
+        let (_, combined) = selection.chosen.unwrap();
+        assert!(combined.offset.abs() < 1e-9 && combined.frequency.abs() < 1e-12, "{combined:?}");
+        // Two who run at different rates are as good as each other.
+        assert!(run(&sources[..2]).chosen.is_some());
     }
 
     #[test]

@@ -9,9 +9,12 @@ mod net;
 mod plot;
 pub mod population;
 mod random;
+pub mod truth;
 mod world;
 
 pub use net::Path;
 pub use plot::{Frontier, Plot};
 pub use random::Random;
-pub use world::{ClientSpec, Point, ServerId, ServerSpec, SourceSpec, Trace, Traffic, Want, World, run_seeds};
+pub use world::{
+    ClientSpec, KernelFaults, Lie, Point, ServerId, ServerSpec, SourceSpec, Trace, Traffic, Want, World, run_seeds,
+};

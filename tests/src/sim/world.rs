@@ -10,23 +10,27 @@ use std::{
 use clock_control::{Clock as _, Oscillator, SimClock};
 use ntp_proto::{
     discipline::{CORRECTION_TIME_RATIO, ChangeLimit, LeapMode, LeapTable, MAX_UPDATE_SKEW, StepLimit},
-    engine::{Engine, EngineConfig, KEY_AGE, Now, Output, RxInfo},
-    ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
+    engine::{Engine, EngineConfig, KEY_AGE, Notice, Now, Output, RxInfo},
+    ids::{ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::{SelectConfig, SelectOptions},
     server::{Access, AccessTable, InterleaveSlot, InterleaveTable, Prefix, Responder, RxMeta, Verdict},
     source::{Authentication, Bursts, Loss, NtsKeys, SampleRules, SourceConfig, TxToken},
-    status::Status,
     steer::{ClockStatus, Steer},
-    time::{ClockMap, Monotonic, NtpDuration, NtpTimestamp, PollInterval, Rate, UnixTime},
+    time::{Monotonic, NtpDuration, NtpTimestamp, PollInterval, Rate, UnixTime},
 };
 
 use super::{Path, Random};
 
+mod faults;
 mod managed;
+mod server;
 mod trace;
 
+pub use faults::KernelFaults;
 pub use managed::{Traffic, Want};
+use server::server_status;
+pub use server::{Lie, ServerSpec};
 pub use trace::{Point, Trace};
 
 /// Where the world begins, on the Unix timescale: 2026-11-24.
@@ -35,57 +39,6 @@ pub(super) const START: UnixTime = UnixTime { seconds: 1_795_478_400, nanos: 0 }
 /// Names a server of the world.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ServerId(pub usize);
-
-/// A server.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerSpec {
-    /// How far its clock is from true time, in seconds; it does not know.
-    pub error: f64,
-    /// How fast that error grows, s/s.
-    pub drift: f64,
-    /// The error bound it claims, in seconds.
-    pub bound: f64,
-    /// How fast that grows, s/s.
-    pub bound_rate: f64,
-    /// Its stratum.
-    pub stratum: u8,
-    /// What it says of leap seconds.
-    pub leap: Leap,
-    /// It answers no one before this time, in seconds.
-    pub silent_until: f64,
-    /// It answers no one after this time.
-    pub silent_from: f64,
-    /// It throws its cookie keys away before every answer, so that each NTS request gets a NAK.
-    pub forgets_keys: bool,
-    /// It sends this kiss code instead of every answer.
-    pub kiss: Option<[u8; 4]>,
-    /// It gives no keys after this time, in seconds.
-    pub keyless_from: f64,
-    /// Mean time that it works on a request before it reads its clock for the transmit timestamp, in seconds.
-    pub work: f64,
-    /// Mean time that a reply waits after that until it leaves, which only interleaved replies tell, in seconds.
-    pub queue: f64,
-}
-
-impl Default for ServerSpec {
-    fn default() -> Self {
-        Self {
-            error: 0.0,
-            drift: 0.0,
-            bound: 1e-6,
-            bound_rate: 0.0,
-            stratum: 1,
-            leap: Leap::None,
-            silent_until: 0.0,
-            silent_from: f64::INFINITY,
-            forgets_keys: false,
-            kiss: None,
-            keyless_from: f64::INFINITY,
-            work: 0.0,
-            queue: 0.0,
-        }
-    }
-}
 
 /// A source of a client.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +134,8 @@ struct Client {
     wake: Option<u64>,
     lost: Vec<(SourceId, Loss)>,
     kernel_history: Vec<(f64, ClockStatus)>,
+    notices: Vec<(f64, Notice)>,
+    faults: KernelFaults,
     /// Somebody outside the world looks after its sources.
     managed: bool,
     traffic: Traffic,
@@ -295,6 +250,8 @@ impl World {
             wake: None,
             lost: Vec::new(),
             kernel_history: Vec::new(),
+            notices: Vec::new(),
+            faults: KernelFaults::default(),
             managed: false,
             traffic: Traffic::default(),
             away: None,
@@ -497,20 +454,7 @@ impl World {
             let now = self.present(number);
             match self.clients[number].engine.poll_output() {
                 Output::Transmit(token, bytes) => self.send(number, now, token, bytes),
-                Output::Steer(command) => {
-                    let client = &mut self.clients[number];
-                    match command {
-                        Steer::Status(status) => {
-                            client.kernel = Some(status);
-                            client.kernel_history.push((self.now.as_secs_f64(), status));
-                        }
-                        Steer::Step(_) => client.steps += 1,
-                        Steer::Frequency(_) => {}
-                    }
-                    if let Ok(applied) = client.clock.steer(command) {
-                        client.engine.handle_steered(&applied);
-                    }
-                }
+                Output::Steer(command) => self.steer(number, command),
                 Output::NeedKeys(source, reason) => {
                     if self.tell(number, Want::Keys(source, reason)) {
                         continue;
@@ -524,7 +468,7 @@ impl World {
                         self.clients[number].lost.push((source, loss));
                     }
                 }
-                Output::Notice(_) => {}
+                Output::Notice(notice) => self.clients[number].notices.push((self.now.as_secs_f64(), notice)),
                 Output::Timeout(at, _) => {
                     if let Some(last) = self.clients[number].wake.take() {
                         self.events.remove(&last);
@@ -573,7 +517,7 @@ impl World {
         let meta = RxMeta {
             peer: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
             peer_port: 40_000,
-            received: true_time,
+            received: true_time - spec.ahead_of_time(source.path.there + source.path.jitter),
             kind: StampKind::Kernel,
             monotonic,
         };
@@ -582,7 +526,10 @@ impl World {
             &mut bytes,
             &meta,
             &server_status(&spec, true_time, seconds),
-            || true_time + NtpDuration::from_seconds(worked),
+            || {
+                let ahead = spec.ahead_of_time(source.path.back + source.path.jitter_back);
+                true_time + NtpDuration::from_seconds(worked) + ahead
+            },
             &mut reply,
         );
         let Verdict::Reply { len, want_transmit_stamp, .. } = verdict else { return };
@@ -702,21 +649,5 @@ fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineCo
         era: start,
         key_age: KEY_AGE,
         seed,
-    }
-}
-
-fn server_status(spec: &ServerSpec, true_time: NtpTimestamp, seconds: f64) -> Status {
-    let error = spec.error + spec.drift * seconds;
-    Status {
-        leap: spec.leap,
-        stratum: spec.stratum,
-        precision: -24,
-        root_dispersion: NtpDuration::from_seconds(spec.bound + spec.bound_rate * seconds),
-        max_distance: NtpDuration::from_seconds(3.0),
-        reference_id: ReferenceId(*b"SIM\0"),
-        // Never later than it answers, by its own clock.
-        reference_time: true_time + NtpDuration::from_seconds(error.min(0.0)),
-        from_kernel: ClockMap { since: true_time, offset: NtpDuration::from_seconds(error), rate: Rate::ZERO },
-        ..Status::UNSYNCHRONIZED
     }
 }

@@ -29,7 +29,7 @@ pub(super) const DIRECTIVES: &[Simple] = &[
     // The clock.
     ("clockprecision", "n", Dropped("the precision of the clock is measured")),
     ("fallbackdrift", "nn", Dropped("the last good frequency is kept")),
-    ("maxclockerror", "n", Default(&[1.0], "it cannot be set")),
+    ("maxclockerror", "n", Default(&[1.0], "the error bound grows by 15 ppm, as in RFC 5905")),
     ("tempcomp", "sn*", Dropped("temperature is not compensated")),
     // The server.
     ("broadcast", "ns*", Dropped("time is not broadcast")),

@@ -1,4 +1,4 @@
-//! What became of a clock.
+//! The error of a clock over time.
 
 /// The error of a clock at one moment.
 #[derive(Clone, Copy, Debug)]

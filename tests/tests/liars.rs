@@ -1,0 +1,182 @@
+//! Servers that lie, in the virtual world: with fewer liars than half of the servers, whatever they do, the clock is never
+//! stepped wrongly and stays where honest servers allow it to be.
+//!
+//! A single server has no one to contradict it: what it says is followed. Where honest servers fall silent and two liars are left
+//! that agree, nobody can know either; one that is left of three or more is not followed.
+//!
+//! `NTPD_SEEDS=5` runs all combinations with so many seeds; one `NTPD_SEED=N` is replayed.
+
+use std::{env, sync::Mutex, thread};
+
+use ntp_proto::{engine::Notice, select::Verdict};
+use ntpd_tests::sim::{ClientSpec, Lie, Path, ServerSpec, SourceSpec, World, run_seeds};
+
+const HOUR: f64 = 3600.0;
+/// When those begin that are honest at first.
+const BEGIN: f64 = 0.5 * HOUR;
+/// How long a run is.
+const END: f64 = 4.0 * HOUR;
+/// From when on the clock must be right, in seconds: first measurements take some.
+const SETTLED: f64 = 120.0;
+/// Most that the clock may be beside honest servers' bounds: what it drifts until the next sample, in seconds.
+const DRIFT: f64 = 1e-3;
+
+/// What liars do.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Behaviour {
+    Constant,
+    Ramp,
+    Oscillation,
+    OnceAlone,
+    ShortDelay,
+    Jumps,
+    WrongFrequency,
+    Creep,
+}
+
+use Behaviour::{Constant, Creep, Jumps, OnceAlone, Oscillation, Ramp, ShortDelay, WrongFrequency};
+
+const BEHAVIOURS: [Behaviour; 8] = [Constant, Ramp, Oscillation, OnceAlone, ShortDelay, Jumps, WrongFrequency, Creep];
+
+/// The ways to servers.
+#[derive(Clone, Copy, Debug)]
+enum Network {
+    Lan,
+    Wan,
+    Mixed,
+}
+
+const NETWORKS: [Network; 3] = [Network::Lan, Network::Wan, Network::Mixed];
+
+impl Network {
+    fn path(self, index: usize) -> Path {
+        match (self, index % 2) {
+            (Self::Lan, _) | (Self::Mixed, 0) => Path::lan(),
+            (Self::Wan, _) | (Self::Mixed, _) => Path::wan(),
+        }
+    }
+}
+
+/// One run.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    servers: usize,
+    liars: usize,
+    behaviour: Behaviour,
+    network: Network,
+    /// All liars say the same.
+    together: bool,
+    seed: u64,
+}
+
+/// Half of the shortest round trip.
+fn half_delay(path: &Path) -> f64 {
+    0.5 * (path.there + path.back)
+}
+
+impl Case {
+    fn server(&self, index: usize) -> ServerSpec {
+        let honest = ServerSpec::default();
+        if index >= self.liars {
+            return honest;
+        }
+        #[expect(clippy::cast_precision_loss, reason = "at most four liars")]
+        let share = if self.together { 1.0 } else { (1.0 + index as f64) * if index % 2 == 0 { 1.0 } else { -1.0 } };
+        match self.behaviour {
+            Constant => ServerSpec { error: 0.5 * share, ..honest },
+            Ramp => ServerSpec { lie: Lie::Ramp { from: BEGIN, rate: 50e-6 * share, most: 10.0 }, ..honest },
+            Oscillation => ServerSpec { lie: Lie::Swing { amplitude: 0.2 * share, period: 1000.0 }, ..honest },
+            OnceAlone => ServerSpec { lie: Lie::From { at: BEGIN, by: 0.3 * share }, ..honest },
+            ShortDelay => ServerSpec { error: 0.03 * share, hides_delay: true, ..honest },
+            Jumps => ServerSpec { lie: Lie::Anything { most: 1e6 * share.abs() }, ..honest },
+            WrongFrequency => ServerSpec { drift: 100e-6 * share, ..honest },
+            Creep => {
+                let lie = Lie::Ramp { from: BEGIN, rate: 2e-6 * share, most: 1.0 };
+                ServerSpec { lie, hides_delay: true, ..honest }
+            }
+        }
+    }
+
+    /// Most that the clock may be wrong by: what the honest server that knows least allows, since those that creep may be
+    /// anywhere inside of all honest bounds but one's; others are found out.
+    fn allowed(&self) -> f64 {
+        let worst = (self.liars..self.servers).map(|index| half_delay(&self.network.path(index))).fold(0.0, f64::max);
+        // Queues make a round trip longer; what is measured is some deviations more than the least.
+        1.5 * worst + DRIFT
+    }
+
+    fn run(&self) -> Result<(), String> {
+        let mut world = World::new(self.seed);
+        let add = |index| {
+            let server = world.add_server(self.server(index));
+            SourceSpec::new(server, self.network.path(index))
+        };
+        let sources: Vec<SourceSpec> = (0..self.servers).map(add).collect();
+        let client = world.add_client(ClientSpec { offset: 0.0, ..ClientSpec::new(sources.clone()) });
+        world.run_until(BEGIN);
+        if self.behaviour == OnceAlone {
+            // As many fall silent as leaves the liars a minority.
+            for source in sources.iter().skip(2 * self.liars.max(1) + 1) {
+                world.server_mut(source.server).silent_from = BEGIN;
+            }
+        }
+        world.run_until(END);
+        let (worst, steps) = (world.trace(client).max(SETTLED), world.steps(client));
+        let (engine, now) = world.engine(client);
+        let verdicts: Vec<Verdict> = engine.sources(now).map(|report| report.verdict).collect();
+        let tell = |what: &str| Err(format!("{self:?}: {what}; worst {worst} s, {steps} steps, {verdicts:?}"));
+        if steps > 0 {
+            return tell("stepped");
+        }
+        if worst > self.allowed() {
+            return tell("too far off");
+        }
+        if self.behaviour != Creep && verdicts[..self.liars].iter().any(|verdict| verdict.is_used()) {
+            return tell("a liar is used");
+        }
+        if self.behaviour != Creep && !verdicts.iter().any(|verdict| verdict.is_used()) {
+            return tell("nobody is followed");
+        }
+        Ok(())
+    }
+}
+
+/// All cases, or with one seed those of one network each.
+fn cases() -> Vec<Case> {
+    let asked: Option<u64> = env::var("NTPD_SEEDS").ok().and_then(|count| count.parse().ok());
+    let mut cases = Vec::new();
+    run_seeds(asked.unwrap_or(1), |seed| {
+        for servers in 1..=9_usize {
+            for liars in 0..servers.div_ceil(2) {
+                for (number, behaviour) in BEHAVIOURS.into_iter().enumerate() {
+                    for together in [false, true] {
+                        for (index, network) in NETWORKS.into_iter().enumerate() {
+                            let chosen = (servers + liars + number) % NETWORKS.len() == index;
+                            if asked.is_some() || chosen {
+                                cases.push(Case { servers, liars, behaviour, network, together, seed });
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    });
+    cases
+}
+
+#[test]
+fn a_minority_of_liars_is_not_followed_whatever_they_do() {
+    let (cases, wrong) = (Mutex::new(cases()), Mutex::new(Vec::new()));
+    let next = || cases.lock().expect("no run panicked").pop();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(case) = next() {
+                    wrong.lock().expect("no run panicked").extend(case.run().err());
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().expect("no run panicked");
+    assert!(wrong.is_empty(), "{} cases:\n{}", wrong.len(), wrong.join("\n"));
+}
