@@ -52,6 +52,10 @@ impl World {
     }
 
     /// Another program makes a client's clock run at this rate relative to its oscillator, and tells nobody.
+    ///
+    /// # Panics
+    ///
+    /// Never: a simulated clock obeys.
     pub fn meddle(&mut self, client: usize, rate: Rate) {
         self.present(client);
         self.clients[client].clock.steer(Steer::Frequency(rate)).expect("a simulated clock obeys");
