@@ -18,6 +18,7 @@ enum Topic {
     Kiss(SourceId),
     Wrong,
     Ignored,
+    ForeignFrequency,
 }
 
 /// When each was told last.
@@ -62,6 +63,7 @@ impl Client {
             Notice::Kiss(id, _) => Some(Topic::Kiss(id)),
             Notice::Wrong(_) => Some(Topic::Wrong),
             Notice::Ignored(_) => Some(Topic::Ignored),
+            Notice::ForeignFrequency(_) => Some(Topic::ForeignFrequency),
             Notice::Selected(_)
             | Notice::NoSelection
             | Notice::Step(_)
@@ -122,6 +124,12 @@ impl Client {
                 seconds = by.to_seconds(),
                 "somebody else made the clock jump; measuring anew. Find the program that sets it, and stop it"
             ),
+            Notice::ForeignFrequency(rate) => {
+                tracing::warn!(
+                    frequency_ppm = rate.to_ppm(),
+                    "another program steers this clock too, and time is kept badly until it is stopped: find it and stop it"
+                );
+            }
             Notice::LeapSecond(by) => tracing::info!(seconds = by.to_seconds(), "clocks go on by a leap second"),
         }
     }
