@@ -141,6 +141,8 @@ pub enum Notice {
     Unsynchronized,
     /// Somebody else made the clock jump.
     Jump(NtpDuration),
+    /// Another program had the clock run at this rate relative to its oscillator.
+    ForeignFrequency(Rate),
     /// A leap second is made by ourselves: clocks go on by this much.
     LeapSecond(NtpDuration),
 }
@@ -407,6 +409,20 @@ impl Engine {
         if let Steer::Step(by) = applied.command {
             // What was told before the step counted all that was pending as an error.
             self.tell(applied.at + by);
+        }
+    }
+
+    /// Takes word that another program had the clock run at `rate`, since nobody knows when. If it `still` does, our own rate is
+    /// set again. What the clock gained meanwhile only sources can tell.
+    pub fn handle_foreign_frequency(&mut self, now: Now, rate: Rate, still: bool) {
+        self.outputs.push_back(Output::Notice(Notice::ForeignFrequency(rate)));
+        if still {
+            self.timeline.handle_applied(&Applied { command: Steer::Frequency(rate), at: now.clock });
+            if self.held {
+                self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
+            } else {
+                self.slew(now);
+            }
         }
     }
 

@@ -490,27 +490,30 @@ impl Client {
             Err(_) => {}
         }
         if let Some(rate) = self.clock.take_foreign_frequency() {
-            tracing::warn!(frequency_ppm = rate.to_ppm(), "another program steers this clock too; find it and stop it");
+            let present = self.clock.now();
+            self.engine.handle_foreign_frequency(present, rate, !matches!(command, Steer::Frequency(_)));
         }
     }
 
     fn look_at_clocks(&mut self) {
-        match self.watch.check() {
-            Some(Disturbance::Jump(at, by)) if self.clock.follows_kernel() => {
-                self.hardware.handle_jump(by);
-                let present = self.clock.now();
-                self.engine.handle_jump(present, at, by);
+        for disturbance in self.watch.check() {
+            match disturbance {
+                Disturbance::Jump(at, by) if self.clock.follows_kernel() => {
+                    self.hardware.handle_jump(by);
+                    let present = self.clock.now();
+                    self.engine.handle_jump(present, at, by);
+                }
+                Disturbance::Sleep(slept) => {
+                    tracing::info!(
+                        seconds = slept.as_secs(),
+                        "the machine slept; measuring anew, until then the clock may be off"
+                    );
+                    self.hardware.handle_sleep();
+                    let present = self.clock.now();
+                    self.engine.handle_interruption(present);
+                }
+                Disturbance::Jump(..) => {}
             }
-            Some(Disturbance::Sleep(slept)) => {
-                tracing::info!(
-                    seconds = slept.as_secs(),
-                    "the machine slept; measuring anew, until then the clock may be off"
-                );
-                self.hardware.handle_sleep();
-                let present = self.clock.now();
-                self.engine.handle_interruption(present);
-            }
-            Some(Disturbance::Jump(..)) | None => {}
         }
     }
 }

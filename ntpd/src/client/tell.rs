@@ -18,6 +18,7 @@ enum Topic {
     Kiss(SourceId),
     Wrong,
     Ignored,
+    ForeignFrequency,
 }
 
 /// When each was told last.
@@ -57,21 +58,8 @@ impl Client {
     }
 
     pub(super) fn tell(&mut self, notice: Notice) {
-        let topic = match notice {
-            Notice::Falseticker(id) => Some(Topic::Falseticker(id)),
-            Notice::Kiss(id, _) => Some(Topic::Kiss(id)),
-            Notice::Wrong(_) => Some(Topic::Wrong),
-            Notice::Ignored(_) => Some(Topic::Ignored),
-            Notice::Selected(_)
-            | Notice::NoSelection
-            | Notice::Step(_)
-            | Notice::GaveUp(_)
-            | Notice::Unsynchronized
-            | Notice::Jump(_)
-            | Notice::LeapSecond(_) => None,
-        };
         let now = self.clock.now().monotonic;
-        if topic.is_some_and(|topic| !self.told.is_due(topic, now)) {
+        if topic_of(notice).is_some_and(|topic| !self.told.is_due(topic, now)) {
             return;
         }
         match notice {
@@ -122,8 +110,32 @@ impl Client {
                 seconds = by.to_seconds(),
                 "somebody else made the clock jump; measuring anew. Find the program that sets it, and stop it"
             ),
+            Notice::ForeignFrequency(rate) => {
+                tracing::warn!(
+                    frequency_ppm = rate.to_ppm(),
+                    "another program steers this clock too, and time is kept badly until it is stopped: find it and stop it"
+                );
+            }
             Notice::LeapSecond(by) => tracing::info!(seconds = by.to_seconds(), "clocks go on by a leap second"),
         }
+    }
+}
+
+/// What is not told again so soon.
+const fn topic_of(notice: Notice) -> Option<Topic> {
+    match notice {
+        Notice::Falseticker(id) => Some(Topic::Falseticker(id)),
+        Notice::Kiss(id, _) => Some(Topic::Kiss(id)),
+        Notice::Wrong(_) => Some(Topic::Wrong),
+        Notice::Ignored(_) => Some(Topic::Ignored),
+        Notice::ForeignFrequency(_) => Some(Topic::ForeignFrequency),
+        Notice::Selected(_)
+        | Notice::NoSelection
+        | Notice::Step(_)
+        | Notice::GaveUp(_)
+        | Notice::Unsynchronized
+        | Notice::Jump(_)
+        | Notice::LeapSecond(_) => None,
     }
 }
 

@@ -70,20 +70,20 @@ impl ClockWatch {
     }
 
     /// Looks for disturbances since the last call.
-    pub(super) fn check(&mut self) -> Option<Disturbance> {
+    pub(super) fn check(&mut self) -> Vec<Disturbance> {
         self.compare(Reading::take())
     }
 
-    fn compare(&mut self, reading: Reading) -> Option<Disturbance> {
+    fn compare(&mut self, reading: Reading) -> Vec<Disturbance> {
         let asleep = reading.boot_nanos - reading.monotonic_nanos;
         let slept = Duration::from_nanos(asleep.saturating_sub(self.asleep).max(0).unsigned_abs());
         let jump = NtpDuration::from_bits(reading.offset().to_bits().wrapping_sub(self.offset.to_bits()));
         self.asleep = asleep;
         self.offset = reading.offset();
-        if jump.to_seconds().abs() >= LEAST_JUMP {
-            return Some(Disturbance::Jump(reading.kernel - jump, jump));
-        }
-        (slept >= LEAST_SLEEP).then_some(Disturbance::Sleep(slept))
+        // A clock is often set while the machine wakes up, or is moved to another host.
+        let jump = (jump.to_seconds().abs() >= LEAST_JUMP).then_some(Disturbance::Jump(reading.kernel - jump, jump));
+        let sleep = (slept >= LEAST_SLEEP).then_some(Disturbance::Sleep(slept));
+        jump.into_iter().chain(sleep).collect()
     }
 }
 
@@ -144,19 +144,22 @@ mod tests {
     fn jumps_and_sleeps_are_told_apart() {
         let first = reading(100.0, 0.0, 0.0);
         let mut watch = ClockWatch { offset: first.offset(), asleep: 0 };
-        assert_eq!(watch.compare(reading(200.0, 0.0, 0.0)), None);
-        let Some(Disturbance::Jump(at, by)) = watch.compare(reading(210.0, -5.0, 0.0)) else { panic!("no jump seen") };
+        assert_eq!(watch.compare(reading(200.0, 0.0, 0.0)), []);
+        let [Disturbance::Jump(at, by)] = watch.compare(reading(210.0, -5.0, 0.0))[..] else { panic!("no jump seen") };
         assert!((by.to_seconds() + 5.0).abs() < 1e-6);
         assert!((at - reading(210.0, 0.0, 0.0).kernel).to_seconds().abs() < 1e-6);
-        assert_eq!(watch.compare(reading(220.0, -5.0, 0.0)), None, "told once");
-        assert_eq!(watch.compare(reading(900.0, -5.0, 600.0)), Some(Disturbance::Sleep(Duration::from_secs(600))));
+        assert_eq!(watch.compare(reading(220.0, -5.0, 0.0)), [], "told once");
+        assert_eq!(watch.compare(reading(900.0, -5.0, 600.0)), [Disturbance::Sleep(Duration::from_secs(600))]);
+        let both = watch.compare(reading(2000.0, -4.0, 1600.0));
+        let [Disturbance::Jump(..), Disturbance::Sleep(slept)] = both[..] else { panic!("{both:?}") };
+        assert_eq!(slept, Duration::from_secs(1000), "neither hides the other");
     }
 
     #[test]
     fn our_own_steps_are_no_disturbance() {
         let mut watch = ClockWatch { offset: reading(0.0, 0.0, 0.0).offset(), asleep: 0 };
         watch.handle_own_step(NtpDuration::from_seconds(2.5));
-        assert_eq!(watch.compare(reading(10.0, 2.5, 0.0)), None);
+        assert_eq!(watch.compare(reading(10.0, 2.5, 0.0)), []);
     }
 
     #[tokio::test]

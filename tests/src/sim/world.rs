@@ -136,6 +136,7 @@ struct Client {
     kernel_history: Vec<(f64, ClockStatus)>,
     notices: Vec<(f64, Notice)>,
     faults: KernelFaults,
+    meddled: Option<Rate>,
     /// Somebody outside the world looks after its sources.
     managed: bool,
     traffic: Traffic,
@@ -252,6 +253,7 @@ impl World {
             kernel_history: Vec::new(),
             notices: Vec::new(),
             faults: KernelFaults::default(),
+            meddled: None,
             managed: false,
             traffic: Traffic::default(),
             away: None,

@@ -38,6 +38,11 @@ impl World {
         if let Ok(applied) = client.clock.steer(command) {
             client.engine.handle_steered(&applied);
         }
+        if let Some(rate) = client.meddled.take() {
+            let now = self.present(number);
+            let still = !matches!(command, Steer::Frequency(_));
+            self.clients[number].engine.handle_foreign_frequency(now, rate, still);
+        }
     }
 
     /// From now on a client's kernel does not obey all commands.
@@ -51,14 +56,12 @@ impl World {
         self.clients[client].clock.bend(by);
     }
 
-    /// Another program makes a client's clock run at this rate relative to its oscillator, and tells nobody.
-    ///
-    /// # Panics
-    ///
-    /// Never: a simulated clock obeys.
+    /// Another program makes a client's clock run at this rate relative to its oscillator, which is noticed with the next
+    /// command.
     pub fn meddle(&mut self, client: usize, rate: Rate) {
         self.present(client);
-        self.clients[client].clock.steer(Steer::Frequency(rate)).expect("a simulated clock obeys");
+        let client = &mut self.clients[client];
+        client.meddled = client.clock.steer(Steer::Frequency(rate)).ok().map(|_| rate);
     }
 
     /// What a client's engine had to say, and when.
