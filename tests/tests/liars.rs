@@ -81,7 +81,8 @@ impl Case {
             return honest;
         }
         #[expect(clippy::cast_precision_loss, reason = "at most four liars")]
-        let share = if self.together { 1.0 } else { (1.0 + index as f64) * if index % 2 == 0 { 1.0 } else { -1.0 } };
+        let share =
+            if self.together { 1.0 } else { (1.0 + index as f64) * if index.is_multiple_of(2) { 1.0 } else { -1.0 } };
         match self.behaviour {
             Constant => ServerSpec { error: 0.5 * share, ..honest },
             Ramp => ServerSpec { lie: Lie::Ramp { from: BEGIN, rate: 50e-6 * share, most: 10.0 }, ..honest },

@@ -159,7 +159,7 @@ impl Tracker {
     /// A change of frequency shows in the next few samples, but not before: until then the clock may be off by
     /// [`FREQUENCY_TOLERANCE`]. The newest sample is not older than what it says, and the best one bounds with less.
     fn sure(&self, now: NtpTimestamp, belief: impl Fn(NtpTimestamp) -> f64, ageing: impl Fn(f64) -> f64) -> (f64, f64) {
-        let seen = self.kept.iter().rev().take(UNSEEN).last().map_or(now, |k| k.sample.at);
+        let seen = self.kept.iter().rev().take(UNSEEN).next_back().map_or(now, |k| k.sample.at);
         let unseen = (now - seen).to_seconds().abs();
         let bound = |k: &Kept| {
             let age = (now - k.sample.at).to_seconds().abs();

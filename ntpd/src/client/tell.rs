@@ -21,25 +21,6 @@ enum Topic {
     ForeignFrequency,
 }
 
-impl Topic {
-    fn of(notice: &Notice) -> Option<Self> {
-        match *notice {
-            Notice::Falseticker(id) => Some(Self::Falseticker(id)),
-            Notice::Kiss(id, _) => Some(Self::Kiss(id)),
-            Notice::Wrong(_) => Some(Self::Wrong),
-            Notice::Ignored(_) => Some(Self::Ignored),
-            Notice::ForeignFrequency(_) => Some(Self::ForeignFrequency),
-            Notice::Selected(_)
-            | Notice::NoSelection
-            | Notice::Step(_)
-            | Notice::GaveUp(_)
-            | Notice::Unsynchronized
-            | Notice::Jump(_)
-            | Notice::LeapSecond(_) => None,
-        }
-    }
-}
-
 /// When each was told last.
 #[derive(Debug, Default)]
 pub(super) struct Told(BTreeMap<Topic, Monotonic>);
@@ -78,7 +59,7 @@ impl Client {
 
     pub(super) fn tell(&mut self, notice: Notice) {
         let now = self.clock.now().monotonic;
-        if Topic::of(&notice).is_some_and(|topic| !self.told.is_due(topic, now)) {
+        if topic_of(notice).is_some_and(|topic| !self.told.is_due(topic, now)) {
             return;
         }
         match notice {
@@ -137,6 +118,24 @@ impl Client {
             }
             Notice::LeapSecond(by) => tracing::info!(seconds = by.to_seconds(), "clocks go on by a leap second"),
         }
+    }
+}
+
+/// What is not told again so soon.
+const fn topic_of(notice: Notice) -> Option<Topic> {
+    match notice {
+        Notice::Falseticker(id) => Some(Topic::Falseticker(id)),
+        Notice::Kiss(id, _) => Some(Topic::Kiss(id)),
+        Notice::Wrong(_) => Some(Topic::Wrong),
+        Notice::Ignored(_) => Some(Topic::Ignored),
+        Notice::ForeignFrequency(_) => Some(Topic::ForeignFrequency),
+        Notice::Selected(_)
+        | Notice::NoSelection
+        | Notice::Step(_)
+        | Notice::GaveUp(_)
+        | Notice::Unsynchronized
+        | Notice::Jump(_)
+        | Notice::LeapSecond(_) => None,
     }
 }
 
