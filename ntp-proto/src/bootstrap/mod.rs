@@ -60,6 +60,8 @@ const REPAIR: i64 = DAY;
 /// How long after its end, in seconds, a certificate still counts that was judged by another clock than this one: records that
 /// led to a server are used for a day.
 const OUTDATED: i64 = DAY;
+/// Seconds by which a time that was agreed on may be early, for clock and offset are rounded down.
+const ROUNDED: i64 = 2;
 /// A clock this near to what is agreed on, in seconds, need not be set.
 const NEAR: f64 = 1.0;
 
@@ -458,7 +460,7 @@ impl Bootstrap {
             // What is proven to be behind is set right, however the clock is to be kept from now on.
             self.outputs.push_back(Output::SetClock(NtpDuration::from_seconds(offset)));
         }
-        let invalid = |seen: &&Seen| !seen.chain.window.contains(at, 0);
+        let invalid = |seen: &&Seen| !seen.chain.window.contains(at, ROUNDED);
         let refused: Vec<SourceId> = self.seen.iter().filter(invalid).filter_map(|seen| seen.source).collect();
         self.outputs.extend(refused.into_iter().map(Output::Refuse));
         // A majority may have taken back a day of it.

@@ -563,6 +563,22 @@ fn the_floor_rises_with_verified_times_and_falls_by_a_days_repair_alone() {
 }
 
 #[test]
+fn a_certificate_that_was_issued_this_very_second_is_not_refused() {
+    let mut machine = Machine::new(config(), &NONE, TRUE, 3);
+    let issued = Chain { signed: Vec::new(), ..chain(TRUE, TRUE + 90 * DAY) };
+    let fresh: Vec<(u8, Chain)> = (0..3).map(|operator| (operator, issued.clone())).collect();
+    for (operator, chain) in &fresh {
+        let (source, name) = (SourceId(u32::from(*operator)), format!("ke.op{operator}.example"));
+        let (entry, who) = (usize::from(*operator), identity(*operator));
+        machine.boot.handle_chain(machine.at, entry, &name, who, chain.clone(), Some(source));
+    }
+    // A microsecond before what the clock says.
+    let reading = |number| Reading { source: SourceId(number), offset: -1e-6, distance: 0.05, samples: 4 };
+    machine.hear(&[0, 1, 2].map(reading));
+    assert_eq!((machine.boot.state(), &machine.refused[..]), (State::Verified, &[][..]));
+}
+
+#[test]
 fn a_certificate_that_was_let_pass_late_is_refused() {
     let mut machine = Machine::new(config(), &NONE, TRUE, 3);
     machine.ask(&honest(3), TRUE);
