@@ -40,18 +40,23 @@ pub(super) fn best(candidates: &[&Candidate], previous: Option<SourceId>) -> Opt
     kept.or_else(first).or(Some(best))
 }
 
-/// Which candidates run as fast as most of them do; all, if there is no frequency on which more than half agree. Who drifts away
-/// inside of what the others know of the time must not be taken for the best, to whom those others then do not fit.
-pub(super) fn steady(candidates: &[&Candidate]) -> Vec<bool> {
-    let interval = |candidate: &&Candidate| {
-        let (middle, width) = (candidate.estimate.frequency, frequency_width(candidate));
-        Interval { low: middle - width, high: middle + width }
-    };
-    let intervals: Vec<Interval> = candidates.iter().map(interval).collect();
-    let Some(most) = deepest(&intervals).filter(|overlap| 2 * overlap.depth > candidates.len()) else {
-        return vec![true; candidates.len()];
-    };
-    intervals.iter().map(|own| own.low <= most.interval.high && most.interval.low <= own.high).collect()
+/// The frequencies on which more than half of `judges` agree, if there are any. Who drifts away inside of what the others know of
+/// the time must not be taken for the best, to whom those others then do not fit.
+pub(super) fn common_frequency(judges: &[&Candidate]) -> Option<Interval> {
+    let intervals: Vec<Interval> = judges.iter().map(|candidate| frequency(candidate)).collect();
+    deepest(&intervals).filter(|overlap| 2 * overlap.depth > judges.len()).map(|overlap| overlap.interval)
+}
+
+/// Whether a candidate may run at one of these frequencies.
+pub(super) fn runs_at(candidate: &Candidate, common: &Interval) -> bool {
+    let own = frequency(candidate);
+    own.low <= common.high && common.low <= own.high
+}
+
+/// What a candidate's frequency may be.
+fn frequency(candidate: &Candidate) -> Interval {
+    let (middle, width) = (candidate.estimate.frequency, frequency_width(candidate));
+    Interval { low: middle - width, high: middle + width }
 }
 
 /// By how much the frequency of a source may be beside another's, whose own width comes on top.

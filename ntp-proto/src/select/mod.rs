@@ -270,15 +270,18 @@ fn choose<'a>(
         }
     }
     let mut left = agreeing(verdicts);
-    let pool: Vec<&Candidate> = left.iter().map(|&i| &candidates[i]).collect();
-    let mut steady = cluster::steady(&pool).into_iter();
-    left.retain(|&i| {
-        let is_steady = steady.next().unwrap_or(true);
-        if !is_steady {
-            verdicts[i] = Verdict::NotCombined;
-        }
-        is_steady
-    });
+    // Those who decide on the time decide on its rate as well, where any of them are left.
+    let deciding: Vec<&Candidate> = left.iter().filter(|&i| voters.contains(i)).map(|&i| &candidates[i]).collect();
+    let judges = if deciding.is_empty() { left.iter().map(|&i| &candidates[i]).collect() } else { deciding };
+    if let Some(common) = cluster::common_frequency(&judges) {
+        left.retain(|&i| {
+            let is_steady = cluster::runs_at(&candidates[i], &common);
+            if !is_steady {
+                verdicts[i] = Verdict::NotCombined;
+            }
+            is_steady
+        });
+    }
     let pool: Vec<&Candidate> = left.iter().map(|&i| &candidates[i]).collect();
     let best = *pool.get(cluster::best(&pool, around.previous)?)?;
     let mut others = Vec::new();
@@ -363,6 +366,19 @@ mod tests {
         assert!(combined.offset.abs() < 1e-9 && combined.frequency.abs() < 1e-12, "{combined:?}");
         // Two who run at different rates are as good as each other.
         assert!(run(&sources[..2]).chosen.is_some());
+    }
+
+    #[test]
+    fn plain_sources_do_not_outvote_authenticated_ones_on_the_rate() {
+        let mut sources: Vec<_> = (1..=5).map(|id| candidate(id, 0.0, 0.02, Trust::Pki)).collect();
+        for liar in &mut sources[2..] {
+            liar.trust = Trust::None;
+            (liar.estimate.peer_distance, liar.estimate.frequency) = (0.001, 20e-6);
+        }
+        let selection = run(&sources);
+        assert!(selection.verdicts[..2].iter().all(|v| v.is_used()), "{:?}", selection.verdicts);
+        assert_eq!(selection.verdicts[2..], [Verdict::NotCombined; 3]);
+        assert!(selection.chosen.unwrap().1.frequency.abs() < 1e-12);
     }
 
     #[test]
