@@ -56,7 +56,7 @@ pub struct Sample {
     pub stratum: u8,
 }
 
-/// Frequency error that any clock may have or develop unseen: PHI of RFC 5905 section 7.3, in s/s. A quartz in a machine that
+/// Frequency error that any clock may have or develop unseen: PHI of RFC 5905 section 7.2, in s/s. A quartz in a machine that
 /// gets to work or is moved jumps by up to some ppm.
 pub(crate) const FREQUENCY_TOLERANCE: f64 = 15e-6;
 /// Frequency by which two good clocks may differ, s/s.

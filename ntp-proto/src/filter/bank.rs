@@ -11,8 +11,6 @@ pub(super) struct Point {
     pub(super) offset: f64,
     /// How much longer the round trip was than the shortest on that path, and the error of its timestamps.
     pub(super) excess: f64,
-    /// How many times its information counts, for those that were merged.
-    pub(super) weight: f64,
 }
 
 /// What all models say together, at the time of the newest sample.
@@ -140,7 +138,7 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
     let seen = |point: &Point| Observation {
         offset: point.offset,
         slant: noise.slant(point.excess),
-        variance: noise.variance(point.excess) / point.weight,
+        variance: noise.variance(point.excess),
     };
     let (frequency, lean) = (USUAL_FREQUENCY.powi(2) / USUAL_SCALE, lean.powi(2) / USUAL_SCALE);
     let mut track = Track::begin(seen(first), frequency, lean);
@@ -224,7 +222,7 @@ mod tests {
             }
             let (there, back) = wait(&mut dice);
             let at = 64.0 * f64::from(n - 63);
-            points.push(Point { at, offset: offset + 0.5 * (there - back), excess: there + back, weight: 1.0 });
+            points.push(Point { at, offset: offset + 0.5 * (there - back), excess: there + back });
         }
         let least = points.iter().map(|p| p.excess).fold(f64::INFINITY, f64::min);
         points.iter_mut().for_each(|point| point.excess -= least);

@@ -47,25 +47,8 @@ pub struct Tracker {
     least: usize,
     /// Most samples that are kept.
     most: usize,
-    kept: ArrayVec<Kept, MAX_SAMPLES>,
+    kept: ArrayVec<Sample, MAX_SAMPLES>,
     belief: Option<(NtpTimestamp, Belief)>,
-}
-
-/// A sample, or several that were merged.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    sample: Sample,
-    /// How many times its information counts.
-    weight: f64,
-    /// How many samples it was made of.
-    count: f64,
-}
-
-impl Kept {
-    /// Seconds from this one to a later one.
-    fn age(&self, later: &Sample) -> f64 {
-        (later.at - self.sample.at).to_seconds()
-    }
 }
 
 impl Default for Tracker {
@@ -83,12 +66,12 @@ impl Tracker {
     }
 
     fn least_delay(&self) -> f64 {
-        self.kept.iter().map(|k| k.sample.delay).fold(f64::INFINITY, f64::min)
+        self.kept.iter().map(|k| k.delay).fold(f64::INFINITY, f64::min)
     }
 
     /// The usual excess delay, in seconds.
     fn usual_excess(&self, least: f64) -> f64 {
-        let mut excesses: ArrayVec<f64, MAX_SAMPLES> = self.kept.iter().map(|k| k.sample.delay - least).collect();
+        let mut excesses: ArrayVec<f64, MAX_SAMPLES> = self.kept.iter().map(|k| k.delay - least).collect();
         excesses.sort_by(f64::total_cmp);
         let median = excesses.get(excesses.len() / 2).copied().unwrap_or(0.0);
         #[expect(clippy::cast_precision_loss, reason = "at most 256")]
@@ -107,7 +90,7 @@ impl Tracker {
         let (_, belief) = self.belief.as_ref()?;
         let fresh = &self.kept[self.kept.len().saturating_sub(FRESH)..];
         #[expect(clippy::cast_precision_loss, reason = "at most some hundred")]
-        let spacing = fresh.first()?.age(&fresh.last()?.sample) / (fresh.len() as f64 - 1.0).max(1.0);
+        let spacing = (fresh.last()?.at - fresh.first()?.at).to_seconds() / (fresh.len() as f64 - 1.0).max(1.0);
         Some(
             MEMORIES
                 * (belief.noise.variance(self.usual_excess(self.least_delay())) * spacing / belief.walk).powf(0.25),
@@ -116,20 +99,20 @@ impl Tracker {
 
     /// Judges all models again.
     fn think(&mut self) {
-        let Some(latest) = self.kept.last().map(|k| k.sample.at) else {
+        let Some(latest) = self.kept.last().map(|k| k.at) else {
             self.belief = None;
             return;
         };
         let least = self.least_delay();
         let usual = self.usual_excess(least);
-        let point = |k: &Kept| Point {
-            at: (k.sample.at - latest).to_seconds(),
-            offset: k.sample.offset,
-            excess: k.sample.delay - least + k.sample.dispersion,
-            weight: k.weight,
+        let point = |k: &Sample| Point {
+            at: (k.at - latest).to_seconds(),
+            offset: k.offset,
+            excess: k.delay - least + k.dispersion,
         };
         let points: ArrayVec<Point, MAX_SAMPLES> = self.kept.iter().map(point).collect();
-        let count = self.kept.iter().map(|k| k.count).sum();
+        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
+        let count = self.kept.len() as f64;
         self.belief = judge(&points, usual, count, self.loosest(&points, usual)).map(|belief| (latest, belief));
         if self.belief.is_none() && self.kept.len() > 1 {
             // Numbers that nothing can be made of: they say less than the newest alone.
@@ -152,7 +135,7 @@ impl Tracker {
     fn nearest(&self, now: NtpTimestamp, ageing: impl Fn(f64) -> f64) -> Option<(f64, &Sample)> {
         self.kept
             .iter()
-            .map(|k| (k.sample.peer_distance() + ageing((now - k.sample.at).to_seconds().abs()), &k.sample))
+            .map(|k| (k.peer_distance() + ageing((now - k.at).to_seconds().abs()), k))
             .min_by(|a, b| a.0.total_cmp(&b.0))
     }
 
@@ -162,12 +145,12 @@ impl Tracker {
     /// A change of frequency shows in the next few samples, but not before: until then the clock may be off by
     /// [`FREQUENCY_TOLERANCE`]. The newest sample is not older than what it says, and the best one bounds with less.
     fn sure(&self, now: NtpTimestamp, belief: impl Fn(NtpTimestamp) -> f64, ageing: impl Fn(f64) -> f64) -> (f64, f64) {
-        let seen = self.kept.iter().rev().take(UNSEEN).next_back().map_or(now, |k| k.sample.at);
+        let seen = self.kept.iter().rev().take(UNSEEN).next_back().map_or(now, |k| k.at);
         let unseen = (now - seen).to_seconds().abs();
-        let bound = |k: &Kept| {
-            let age = (now - k.sample.at).to_seconds().abs();
-            let beside = (k.sample.offset - belief(k.sample.at)).abs();
-            (k.sample.dispersion + ageing(age) + FREQUENCY_TOLERANCE * age.min(unseen) + beside, k.sample.delay)
+        let bound = |k: &Sample| {
+            let age = (now - k.at).to_seconds().abs();
+            let beside = (k.offset - belief(k.at)).abs();
+            (k.dispersion + ageing(age) + FREQUENCY_TOLERANCE * age.min(unseen) + beside, k.delay)
         };
         let distance = |(rest, delay): &(f64, f64)| rest + 0.5 * delay;
         let none = (f64::INFINITY, 0.0);
@@ -200,22 +183,24 @@ impl Filter for Tracker {
             let middle = f64::midpoint(low, high);
             if belief.variance_after(middle.exp2()) < WORTH * noise { low = middle } else { high = middle }
         }
-        let span = (self.kept.last()?.sample.at - self.kept.first()?.sample.at).to_seconds();
+        let span = (self.kept.last()?.at - self.kept.first()?.at).to_seconds();
         Some(low.exp2().min(span / REACH))
     }
 
     fn handle_sample(&mut self, sample: Sample) {
         let spare = self.kept.len().saturating_sub(MIN_SAMPLES);
-        let old = self.memory().map_or(0, |memory| self.kept.iter().take_while(|k| k.age(&sample) > memory).count());
+        let old = self
+            .memory()
+            .map_or(0, |memory| self.kept.iter().take_while(|k| (sample.at - k.at).to_seconds() > memory).count());
         let full = (self.kept.len() + 1).saturating_sub(self.most);
         self.kept.drain(..full.max(old.min(spare)));
-        self.kept.push(Kept { sample, weight: 1.0, count: 1.0 });
+        self.kept.push(sample);
         self.think();
     }
 
     fn refine_latest(&mut self, exact: Option<Sample>, next: Option<Sample>) {
         match (self.kept.last_mut(), exact) {
-            (Some(latest), Some(exact)) => latest.sample = exact,
+            (Some(latest), Some(exact)) => *latest = exact,
             (_, None) => drop(self.kept.pop()),
             (None, Some(_)) => {}
         }
@@ -227,7 +212,7 @@ impl Filter for Tracker {
 
     fn handle_shift(&mut self, shift: &Shift) {
         for kept in &mut self.kept {
-            kept.sample = kept.sample.shifted(shift);
+            *kept = kept.shifted(shift);
         }
         if let Some((at, belief)) = &mut self.belief {
             belief.offset -= shift.ahead(*at);
@@ -238,7 +223,7 @@ impl Filter for Tracker {
 
     fn handle_leap(&mut self, by: NtpDuration) {
         for kept in &mut self.kept {
-            kept.sample.at = kept.sample.at + by;
+            kept.at = kept.at + by;
         }
         if let Some((at, _)) = &mut self.belief {
             *at = *at + by;
@@ -250,7 +235,7 @@ impl Filter for Tracker {
     }
 
     fn estimate(&self, now: NtpTimestamp) -> Option<Estimate> {
-        let (first, latest) = (self.kept.first()?.sample, self.kept.last()?.sample);
+        let (first, latest) = (*self.kept.first()?, *self.kept.last()?);
         let (at, belief) = self.belief.as_ref()?;
         let dt = (now - *at).to_seconds();
         let skew = (BOUND * (belief.ff + belief.walk * dt.max(0.0)).sqrt()).clamp(MIN_SKEW, UNKNOWN_SKEW);
@@ -282,7 +267,7 @@ impl Filter for Tracker {
     }
 
     fn latest(&self) -> Option<&Sample> {
-        self.kept.last().map(|kept| &kept.sample)
+        self.kept.last()
     }
 }
 

@@ -26,9 +26,9 @@ const SERVER_SLACK: f64 = 1e-6;
 const MAX_RATE_DIFFERENCE: f64 = 1e-3;
 /// Longest time a server may take to answer, in seconds.
 const MAX_SERVER_INTERVAL: f64 = 4.0;
-/// Largest root distance of a server: MAXDISP of RFC 5905 section 7.3, in seconds.
+/// Largest root distance of a server: MAXDISP of RFC 5905 section 7.2, in seconds.
 const MAX_ROOT_DISTANCE: f64 = 16.0;
-/// Highest stratum that is synchronized: below MAXSTRAT of RFC 5905 section 7.3.
+/// Highest stratum that is synchronized: below MAXSTRAT of RFC 5905 section 7.2.
 const MAX_STRATUM: u8 = 15;
 
 /// The test that a packet failed. RFC 5905 section 8 and appendix A.5.1.1 number some of them.
