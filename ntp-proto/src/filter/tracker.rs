@@ -91,10 +91,7 @@ impl Tracker {
         let fresh = &self.kept[self.kept.len().saturating_sub(FRESH)..];
         #[expect(clippy::cast_precision_loss, reason = "at most some hundred")]
         let spacing = (fresh.last()?.at - fresh.first()?.at).to_seconds() / (fresh.len() as f64 - 1.0).max(1.0);
-        Some(
-            MEMORIES
-                * (belief.noise.variance(self.usual_excess(self.least_delay())) * spacing / belief.walk).powf(0.25),
-        )
+        Some(MEMORIES * (self.jitter(belief).powi(2) * spacing / belief.walk).powf(0.25))
     }
 
     /// Judges all models again.
