@@ -1,6 +1,6 @@
 //! Several models of clock and path, judged by how well they predicted.
 
-use super::kalman::{Observation, Track};
+use super::kalman::{BIAS, Bias, FREQUENCY, LEAN, OFFSET, Observation, Track};
 
 /// One sample as the models see it. Times in seconds.
 #[derive(Clone, Copy, Debug)]
@@ -9,8 +9,12 @@ pub(super) struct Point {
     pub(super) at: f64,
     /// The measured offset.
     pub(super) offset: f64,
-    /// How much longer the round trip was than the shortest on that path, and the error of its timestamps.
+    /// How much longer the round trip was than the shortest on its route, and the error of its timestamps.
     pub(super) excess: f64,
+    /// What the shortest round trip seen on its route exceeds the shortest there is by, in seconds, where waits are exponential.
+    pub(super) gap: f64,
+    /// Variance of what its route adds to offsets, in s², if the route begins with it.
+    pub(super) begins: Option<f64>,
 }
 
 /// What all models say together, at the time of the newest sample.
@@ -18,10 +22,15 @@ pub(super) struct Point {
 pub(super) struct Belief {
     pub(super) offset: f64,
     pub(super) frequency: f64,
-    /// Variances and covariance of these.
+    /// What the present route adds to measured offsets.
+    pub(super) bias: Bias,
+    /// Variances of offset and frequency, and their covariance.
     pub(super) xx: f64,
     pub(super) xf: f64,
     pub(super) ff: f64,
+    /// Variance of what a measurement shows, which is the offset and the bias together, and its covariance with the frequency.
+    pub(super) shown: f64,
+    pub(super) shown_frequency: f64,
     /// Variance that the frequency's random walk gains each second.
     pub(super) walk: f64,
     /// Share of the excess delay that shows in the offset.
@@ -29,6 +38,16 @@ pub(super) struct Belief {
     pub(super) noise: Noise,
     /// Changes of sign among the errors of prediction, plus one.
     pub(super) runs: usize,
+}
+
+/// What a filter takes for granted. Variances are relative to the scale that it finds.
+#[derive(Clone, Copy, Debug)]
+struct Model {
+    noise: Noise,
+    /// Variance that the frequency's random walk gains each second.
+    walk: f64,
+    /// Variance of the lean.
+    lean: f64,
 }
 
 /// How the noise of a measured offset follows from the delay.
@@ -40,7 +59,7 @@ pub(super) struct Belief {
 pub(super) struct Noise {
     /// Variance for one second of excess delay squared.
     pub(super) scale: f64,
-    /// What the shortest round trip seen exceeds the shortest there is by, in seconds.
+    /// What the shortest round trip seen exceeds the shortest there is by at least, in seconds.
     pub(super) gap: f64,
     /// Excess delay from which on it leans to one way, in seconds.
     pub(super) knee: f64,
@@ -67,7 +86,7 @@ const WALK_DECADES: f64 = 0.5;
 /// whose noise does not depend on the delay.
 const GAPS: [f64; 3] = [0.0, 0.6, 2.5];
 /// The gap of an exponential queue after one sample, as a multiple of the usual excess; it shrinks with the root of their number.
-const FIRST_GAP: f64 = 0.8;
+pub(super) const FIRST_GAP: f64 = 0.8;
 /// Variance of the offset for one second of excess delay squared before anything is known: a uniform distribution.
 pub(super) const USUAL_SCALE: f64 = 1.0 / 12.0;
 /// Samples that this counts as.
@@ -91,38 +110,49 @@ struct Run {
     evidence: f64,
     /// Variance that one unit stands for.
     scale: f64,
-    walk: f64,
-    noise: Noise,
+    model: Model,
     runs: usize,
 }
 
-/// Judges all models by all points, the oldest first. `usual` is the usual excess delay, `count` the number of samples
-/// that were seen on this path, `tightest` an upper limit for the walks that compete.
-pub(super) fn judge(points: &[Point], usual: f64, count: f64, tightest: f64) -> Option<Belief> {
-    let gap = FIRST_GAP / count.max(1.0).sqrt();
+/// Judges all models by all points, the oldest first. `usual` is the usual excess delay, `first` what is known of what the first
+/// route adds to offsets, `tightest` an upper limit for the walks that compete.
+pub(super) fn judge(points: &[Point], usual: f64, first: Bias, tightest: f64) -> Option<Belief> {
     let mut runs = [const { None }; WALKS.len() * GAPS.len() * LEANS.len()];
-    let shapes = || GAPS.iter().flat_map(|shape| LEANS.iter().map(move |lean| (*shape, *lean)));
-    let models = WALKS.iter().flat_map(|walk| shapes().map(move |(shape, lean)| (shape, lean, *walk)));
-    for ((shape, lean, walk), slot) in models.zip(&mut runs) {
-        let noise = Noise { scale: 1.0, gap: shape.max(gap) * usual, knee: KNEE * usual };
-        let relative = walk.min(tightest).powi(2) / USUAL_SCALE;
-        *slot = run(points, noise, relative, lean).map(|run| Run { evidence: run.evidence - strangeness(walk), ..run });
+    let shapes = || GAPS.iter().flat_map(|gap| LEANS.iter().map(move |lean| (*gap, *lean)));
+    let models = WALKS.iter().flat_map(|walk| shapes().map(move |(gap, lean)| (gap, lean, *walk)));
+    for ((gap, lean, walk), slot) in models.zip(&mut runs) {
+        let model = Model {
+            noise: Noise { scale: 1.0, gap: gap * usual, knee: KNEE * usual },
+            walk: walk.min(tightest).powi(2) / USUAL_SCALE,
+            lean: lean.powi(2) / USUAL_SCALE,
+        };
+        *slot = run(points, model, first).map(|run| Run { evidence: run.evidence - strangeness(walk), ..run });
     }
     let best = runs.iter().flatten().max_by(|a, b| a.evidence.total_cmp(&b.evidence))?;
     let weigh = |run: &Run| (run.evidence - best.evidence).exp();
     let total: f64 = runs.iter().flatten().map(weigh).sum();
     let mean =
         |value: &dyn Fn(&Run) -> f64| runs.iter().flatten().map(|run| weigh(run) * value(run)).sum::<f64>() / total;
-    let (offset, frequency) = (mean(&|r| r.track.offset), mean(&|r| r.track.frequency));
+    let of = |place: usize| mean(&|r| r.track.mean[place]);
+    let (offset, frequency) = (of(OFFSET), of(FREQUENCY));
+    let bias = Bias {
+        mean: of(BIAS),
+        variance: mean(&|r| r.scale * r.track.covariance[BIAS][BIAS] + (r.track.mean[BIAS] - of(BIAS)).powi(2)),
+    };
+    let beside = |r: &Run| (r.track.mean[OFFSET] - offset, r.track.mean[FREQUENCY] - frequency);
+    let beside_shown = |r: &Run| beside(r).0 + r.track.mean[BIAS] - bias.mean;
     Some(Belief {
         offset,
         frequency,
-        xx: mean(&|r| r.scale * r.track.xx + (r.track.offset - offset).powi(2)),
-        xf: mean(&|r| r.scale * r.track.xf + (r.track.offset - offset) * (r.track.frequency - frequency)),
-        ff: mean(&|r| r.scale * r.track.ff + (r.track.frequency - frequency).powi(2)),
-        walk: mean(&|r| r.scale * r.walk),
-        lean: mean(&|r| r.track.lean),
-        noise: Noise { scale: best.scale, ..best.noise },
+        bias,
+        xx: mean(&|r| r.scale * r.track.covariance[OFFSET][OFFSET] + beside(r).0.powi(2)),
+        xf: mean(&|r| r.scale * r.track.covariance[OFFSET][FREQUENCY] + beside(r).0 * beside(r).1),
+        ff: mean(&|r| r.scale * r.track.covariance[FREQUENCY][FREQUENCY] + beside(r).1.powi(2)),
+        shown: mean(&|r| r.scale * r.track.shown().0 + beside_shown(r).powi(2)),
+        shown_frequency: mean(&|r| r.scale * r.track.shown().1 + beside_shown(r) * beside(r).1),
+        walk: mean(&|r| r.scale * r.model.walk),
+        lean: of(LEAN),
+        noise: Noise { scale: best.scale, gap: best.model.noise.gap.max(points.last()?.gap), ..best.model.noise },
         runs: best.runs,
     })
 }
@@ -132,16 +162,17 @@ fn strangeness(walk: f64) -> f64 {
     0.5 * ((walk / USUAL_WALK).log10() / WALK_DECADES).powi(2)
 }
 
-/// Runs one model; `walk` and the variances of `noise` are relative to the scale that is found at the end.
-fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
+/// Runs one model.
+fn run(points: &[Point], model: Model, bias: Bias) -> Option<Run> {
     let (first, rest) = points.split_first()?;
+    let noise = |point: &Point| Noise { gap: model.noise.gap.max(point.gap), ..model.noise };
     let seen = |point: &Point| Observation {
         offset: point.offset,
-        slant: noise.slant(point.excess),
-        variance: noise.variance(point.excess),
+        slant: model.noise.slant(point.excess),
+        variance: noise(point).variance(point.excess),
     };
-    let (frequency, lean) = (USUAL_FREQUENCY.powi(2) / USUAL_SCALE, lean.powi(2) / USUAL_SCALE);
-    let mut track = Track::begin(seen(first), frequency, lean);
+    let bias = Bias { variance: bias.variance / USUAL_SCALE, ..bias };
+    let mut track = Track::begin(seen(first), USUAL_FREQUENCY.powi(2) / USUAL_SCALE, model.lean, bias);
     // The scale is known up to a scaled inverse chi-squared distribution, as is usual where it is part of the question.
     let (mut squares, mut freedom, mut logs) = (USUAL_WEIGHT * USUAL_SCALE, USUAL_WEIGHT, 0.0);
     let (mut last, mut sign, mut runs, mut rarities) = (first.at, 0.0, 1, 0.0);
@@ -149,18 +180,21 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
         // A clock that was set back may have samples of one time after those of a later one.
         let dt = (point.at - last).max(0.0);
         last = point.at;
-        track.predict(dt, walk);
+        track.predict(dt, model.walk);
+        if let Some(variance) = point.begins {
+            track.reroute(variance / USUAL_SCALE);
+        }
         let mut seen = seen(point);
         let mut expected = track.expect(&seen);
         let usual = squares / freedom;
         let limit = expected.error.powi(2) / (OUTLIER * usual);
         let is_outlier = expected.variance < limit;
-        let is_explained = expected.error.abs() <= 0.5 * point.excess + noise.gap;
+        let is_explained = expected.error.abs() <= 0.5 * point.excess + noise(point).gap;
         if is_outlier && !is_explained && dt > 0.0 {
             // No packet is off by more than half of what it took longer: the clock itself does something else now.
             rarities += 1.0;
-            track.ff += (expected.error / dt).powi(2) / usual;
-            track.xx += expected.error.powi(2) / usual;
+            track.covariance[FREQUENCY][FREQUENCY] += (expected.error / dt).powi(2) / usual;
+            track.covariance[OFFSET][OFFSET] += expected.error.powi(2) / usual;
             expected = track.expect(&seen);
         } else if is_outlier {
             seen.variance += limit - expected.variance;
@@ -176,8 +210,9 @@ fn run(points: &[Point], noise: Noise, walk: f64, lean: f64) -> Option<Run> {
         sign = if expected.error == 0.0 { sign } else { expected.error };
     }
     let evidence = -0.5 * (freedom * (squares / freedom).ln() + logs) - RARITY * rarities;
-    let is_sound = evidence.is_finite() && track.xx >= 0.0 && track.ff >= 0.0;
-    is_sound.then_some(Run { track, evidence, scale: squares / freedom, walk, noise, runs })
+    let is_sound =
+        evidence.is_finite() && track.mean.iter().chain(track.covariance.as_flattened()).all(|value| value.is_finite());
+    is_sound.then_some(Run { track, evidence, scale: squares / freedom, model, runs })
 }
 
 #[cfg(test)]
@@ -222,17 +257,29 @@ mod tests {
             }
             let (there, back) = wait(&mut dice);
             let at = 64.0 * f64::from(n - 63);
-            points.push(Point { at, offset: offset + 0.5 * (there - back), excess: there + back });
+            points.push(Point {
+                at,
+                offset: offset + 0.5 * (there - back),
+                excess: there + back,
+                gap: 0.0,
+                begins: None,
+            });
         }
         let least = points.iter().map(|p| p.excess).fold(f64::INFINITY, f64::min);
         points.iter_mut().for_each(|point| point.excess -= least);
+        let usual = usual(&points);
+        points.iter_mut().for_each(|point| point.gap = FIRST_GAP / 8.0 * usual);
         (points, offset)
     }
 
-    fn believe(points: &[Point]) -> Belief {
+    fn usual(points: &[Point]) -> f64 {
         let mut excesses: Vec<f64> = points.iter().map(|p| p.excess).collect();
         excesses.sort_by(f64::total_cmp);
-        judge(points, excesses[32], 64.0, f64::INFINITY).unwrap()
+        excesses[32]
+    }
+
+    fn believe(points: &[Point]) -> Belief {
+        judge(points, usual(points), Bias { mean: 0.0, variance: 0.0 }, f64::INFINITY).unwrap()
     }
 
     #[test]

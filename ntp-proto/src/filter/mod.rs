@@ -9,7 +9,9 @@ use crate::{
 
 mod bank;
 mod kalman;
+mod routes;
 mod tracker;
+mod view;
 
 pub(crate) use tracker::MAX_SAMPLES;
 pub use tracker::Tracker;

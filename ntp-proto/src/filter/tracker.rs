@@ -4,7 +4,9 @@ use arrayvec::ArrayVec;
 
 use super::{
     Estimate, Filter, Surprise, UNKNOWN_SKEW,
-    bank::{Belief, Point, USUAL_SCALE, judge},
+    bank::{Belief, USUAL_SCALE, judge},
+    routes::Routes,
+    view::{View, apart, delays},
 };
 use crate::{
     sample::{FREQUENCY_TOLERANCE, Sample, Shift},
@@ -20,13 +22,11 @@ const FRESH: usize = 16;
 /// Times over which the filter averages that samples are kept.
 const MEMORIES: f64 = 2.0;
 /// Least jitter believed, in seconds.
-const MIN_JITTER: f64 = 1e-9;
+pub(super) const MIN_JITTER: f64 = 1e-9;
 /// Least skew believed, s/s.
 const MIN_SKEW: f64 = 1e-12;
 /// Deviations that a bound is worth: 99.95 % of a normal distribution.
 const BOUND: f64 = 3.5;
-/// The usual excess delay before anything is known, as a share of the shortest delay.
-const USUAL_EXCESS: f64 = 0.1;
 /// A measurement is worth its packet once what is believed is as uncertain as this, relative to the variance of a usual
 /// measurement.
 const WORTH: f64 = 4.0;
@@ -37,9 +37,6 @@ const REACH: f64 = 4.0;
 /// Waits that are considered, log2 seconds, and how finely.
 const WAITS: (f64, f64) = (-6.0, 20.0);
 const WAIT_RESOLUTION: f64 = 0.05;
-/// Samples that this counts as.
-const USUAL_WEIGHT: f64 = 2.0;
-
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Tracker {
@@ -48,7 +45,28 @@ pub struct Tracker {
     /// Most samples that are kept.
     most: usize,
     kept: ArrayVec<Sample, MAX_SAMPLES>,
-    belief: Option<(NtpTimestamp, Belief)>,
+    routes: Routes,
+    thought: Option<Thought>,
+}
+
+/// What was made of the samples.
+#[derive(Clone, Copy, Debug)]
+struct Thought {
+    /// When the newest was taken.
+    at: NtpTimestamp,
+    /// What is believed of the clock then.
+    belief: Belief,
+    /// The usual excess delay, in seconds.
+    usual: f64,
+    /// The shortest round trip on the present route, in seconds.
+    least: f64,
+}
+
+impl Thought {
+    /// Deviation of a usual measurement, in seconds.
+    fn jitter(&self) -> f64 {
+        self.belief.noise.variance(self.usual).sqrt().max(MIN_JITTER)
+    }
 }
 
 impl Default for Tracker {
@@ -62,70 +80,67 @@ impl Tracker {
     #[must_use]
     pub fn with_memory(least: usize, most: usize) -> Self {
         let most = most.clamp(1, MAX_SAMPLES);
-        Self { least: least.min(most), most, kept: ArrayVec::new(), belief: None }
-    }
-
-    fn least_delay(&self) -> f64 {
-        self.kept.iter().map(|k| k.delay).fold(f64::INFINITY, f64::min)
-    }
-
-    /// The usual excess delay, in seconds.
-    fn usual_excess(&self, least: f64) -> f64 {
-        let mut excesses: ArrayVec<f64, MAX_SAMPLES> = self.kept.iter().map(|k| k.delay - least).collect();
-        excesses.sort_by(f64::total_cmp);
-        let median = excesses.get(excesses.len() / 2).copied().unwrap_or(0.0);
-        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
-        let count = excesses.len() as f64;
-        ((USUAL_WEIGHT * USUAL_EXCESS * least + count * median) / (USUAL_WEIGHT + count)).max(MIN_JITTER)
-    }
-
-    /// Deviation of a usual measurement, in seconds.
-    fn jitter(&self, belief: &Belief) -> f64 {
-        belief.noise.variance(self.usual_excess(self.least_delay())).sqrt().max(MIN_JITTER)
+        Self { least: least.min(most), most, kept: ArrayVec::new(), routes: Routes::default(), thought: None }
     }
 
     /// For how long back samples are of use, in seconds. Of samples `T` apart with deviation `r`, a filter for a walk of `q`
     /// a second averages over about `(r² T / q²)^(1/4)` seconds.
     fn memory(&self) -> Option<f64> {
-        let (_, belief) = self.belief.as_ref()?;
+        let thought = self.thought.as_ref()?;
         let fresh = &self.kept[self.kept.len().saturating_sub(FRESH)..];
         #[expect(clippy::cast_precision_loss, reason = "at most some hundred")]
         let spacing = (fresh.last()?.at - fresh.first()?.at).to_seconds() / (fresh.len() as f64 - 1.0).max(1.0);
-        Some(MEMORIES * (self.jitter(belief).powi(2) * spacing / belief.walk).powf(0.25))
+        Some(MEMORIES * (thought.jitter().powi(2) * spacing / thought.belief.walk).powf(0.25))
     }
 
     /// Judges all models again.
     fn think(&mut self) {
-        let Some(latest) = self.kept.last().map(|k| k.at) else {
-            self.belief = None;
-            return;
-        };
-        let least = self.least_delay();
-        let usual = self.usual_excess(least);
-        let point = |k: &Sample| Point {
-            at: (k.at - latest).to_seconds(),
-            offset: k.offset,
-            excess: k.delay - least + k.dispersion,
-        };
-        let points: ArrayVec<Point, MAX_SAMPLES> = self.kept.iter().map(point).collect();
-        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
-        let count = self.kept.len() as f64;
-        self.belief = judge(&points, usual, count, self.loosest(&points, usual)).map(|belief| (latest, belief));
-        if self.belief.is_none() && self.kept.len() > 1 {
+        self.thought = None;
+        let Some(latest) = self.kept.last().map(|k| k.at) else { return };
+        let Some(view) = View::of(&self.kept, &self.routes) else { return };
+        let belief = judge(&view.points, view.usual, view.first, self.loosest(&view));
+        self.thought = belief.map(|belief| Thought { at: latest, belief, usual: view.usual, least: view.least });
+        if self.thought.is_none() && self.kept.len() > 1 {
             // Numbers that nothing can be made of: they say less than the newest alone.
-            self.kept.drain(..self.kept.len() - 1);
+            self.forget(self.kept.len() - 1);
+            self.think();
+        }
+        let useless = self.thought.map_or(0, |thought| self.routes.learn(thought.belief.bias));
+        if useless > 0 {
+            self.forget(useless);
             self.think();
         }
     }
 
+    /// Takes the newest sample.
+    fn take(&mut self, sample: Sample) {
+        self.kept.push(sample);
+        let delays = delays(&self.kept);
+        self.routes.handle_sample(&delays, apart(&delays));
+    }
+
+    /// Forgets the oldest `count` samples, but not yet what they told of the next ones' route.
+    fn forget(&mut self, count: usize) {
+        if count == 0 {
+            return;
+        }
+        let (Some(first), Some(next)) = (self.kept.first(), self.kept.get(count)) else {
+            self.kept.clear();
+            self.routes = Routes::default();
+            return;
+        };
+        self.routes.forget(count, (next.at - first.at).to_seconds());
+        self.kept.drain(..count);
+    }
+
     /// The strongest walk whose memory is not shorter than was asked for. Of samples `T` apart with deviation `r`, a filter
     /// for a walk of `q` a second averages over about `(r² T / q²)^(1/4)` seconds.
-    fn loosest(&self, points: &[Point], usual: f64) -> f64 {
-        let (Some(first), true) = (points.first(), self.least > 1) else { return f64::INFINITY };
+    fn loosest(&self, view: &View) -> f64 {
+        let (Some(first), true) = (view.points.first(), self.least > 1) else { return f64::INFINITY };
         #[expect(clippy::cast_precision_loss, reason = "at most 256")]
-        let (count, least) = (points.len() as f64, self.least as f64);
+        let (count, least) = (view.points.len() as f64, self.least as f64);
         let spacing = -first.at / (count - 1.0).max(1.0);
-        USUAL_SCALE.sqrt() * usual / (least.powi(2) * spacing.max(1.0).powf(1.5))
+        USUAL_SCALE.sqrt() * view.usual / (least.powi(2) * spacing.max(1.0).powf(1.5))
     }
 
     /// The sample that bounds the error against the source best, aged to `now`.
@@ -157,28 +172,29 @@ impl Tracker {
 
 impl Filter for Tracker {
     fn surprise(&self, sample: &Sample) -> Option<Surprise> {
-        let (at, belief) = self.belief.as_ref().filter(|_| self.kept.len() > 2)?;
-        let least = self.least_delay();
-        let dt = (sample.at - *at).to_seconds();
-        let excess = (sample.delay - least).max(0.0) + sample.dispersion;
-        let variance = belief.variance_after(dt) + belief.noise.variance(excess);
+        let thought = self.thought.as_ref().filter(|_| self.kept.len() > 2)?;
+        let belief = &thought.belief;
+        let dt = (sample.at - thought.at).to_seconds();
+        let extra_delay = sample.delay - thought.least;
+        let excess = extra_delay.max(0.0) + sample.dispersion;
+        let variance = belief.shown_after(dt) + belief.noise.variance(excess);
         let slant = belief.lean * belief.noise.slant(excess);
         Some(Surprise {
-            error: sample.offset - slant - belief.offset - belief.frequency * dt,
+            error: sample.offset - slant - belief.bias.mean - belief.offset - belief.frequency * dt,
             deviation: variance.sqrt().max(MIN_JITTER),
-            jitter: self.jitter(belief),
-            extra_delay: sample.delay - least,
+            jitter: thought.jitter(),
+            extra_delay,
             samples: self.kept.len(),
         })
     }
 
     fn worth_waiting(&self) -> Option<f64> {
-        let (_, belief) = self.belief.as_ref()?;
-        let noise = self.jitter(belief).powi(2);
+        let thought = self.thought.as_ref()?;
+        let noise = thought.jitter().powi(2);
         let (mut low, mut high) = WAITS;
         while high - low > WAIT_RESOLUTION {
             let middle = f64::midpoint(low, high);
-            if belief.variance_after(middle.exp2()) < WORTH * noise { low = middle } else { high = middle }
+            if thought.belief.shown_after(middle.exp2()) < WORTH * noise { low = middle } else { high = middle }
         }
         let span = (self.kept.last()?.at - self.kept.first()?.at).to_seconds();
         Some(low.exp2().min(span / REACH))
@@ -190,16 +206,15 @@ impl Filter for Tracker {
             .memory()
             .map_or(0, |memory| self.kept.iter().take_while(|k| (sample.at - k.at).to_seconds() > memory).count());
         let full = (self.kept.len() + 1).saturating_sub(self.most);
-        self.kept.drain(..full.max(old.min(spare)));
-        self.kept.push(sample);
+        self.forget(full.max(old.min(spare)));
+        self.take(sample);
         self.think();
     }
 
     fn refine_latest(&mut self, exact: Option<Sample>, next: Option<Sample>) {
-        match (self.kept.last_mut(), exact) {
-            (Some(latest), Some(exact)) => *latest = exact,
-            (_, None) => drop(self.kept.pop()),
-            (None, Some(_)) => {}
+        if self.kept.pop().is_some() {
+            self.routes.take_back(self.kept.len());
+            exact.into_iter().for_each(|exact| self.take(exact));
         }
         match next {
             Some(next) => self.handle_sample(next),
@@ -211,7 +226,7 @@ impl Filter for Tracker {
         for kept in &mut self.kept {
             *kept = kept.shifted(shift);
         }
-        if let Some((at, belief)) = &mut self.belief {
+        if let Some(Thought { at, belief, .. }) = &mut self.thought {
             belief.offset -= shift.ahead(*at);
             belief.frequency -= shift.rate;
             *at = shift.apply(*at);
@@ -222,8 +237,8 @@ impl Filter for Tracker {
         for kept in &mut self.kept {
             kept.at = kept.at + by;
         }
-        if let Some((at, _)) = &mut self.belief {
-            *at = *at + by;
+        if let Some(thought) = &mut self.thought {
+            thought.at = thought.at + by;
         }
     }
 
@@ -233,8 +248,9 @@ impl Filter for Tracker {
 
     fn estimate(&self, now: NtpTimestamp) -> Option<Estimate> {
         let (first, latest) = (*self.kept.first()?, *self.kept.last()?);
-        let (at, belief) = self.belief.as_ref()?;
-        let dt = (now - *at).to_seconds();
+        let thought = self.thought.as_ref()?;
+        let belief = &thought.belief;
+        let dt = (now - thought.at).to_seconds();
         let skew = (BOUND * (belief.ff + belief.walk * dt.max(0.0)).sqrt()).clamp(MIN_SKEW, UNKNOWN_SKEW);
         let wander = |age: f64| skew * age + BOUND * (belief.walk * age.powi(3) / 3.0).sqrt();
         let (peer_distance, nearest) = self.nearest(now, wander)?;
@@ -250,7 +266,7 @@ impl Filter for Tracker {
             offset_deviation: deviation.max(MIN_JITTER),
             frequency: belief.frequency,
             skew,
-            jitter: self.jitter(belief),
+            jitter: thought.jitter(),
             peer_distance: (peer_distance + beside).max(deviation),
             root_distance: 0.5 * latest.root_delay + latest.root_dispersion,
             root_delay: latest.root_delay + delay,
@@ -271,7 +287,16 @@ impl Filter for Tracker {
 impl Belief {
     /// Variance of the offset `dt` seconds after the newest sample.
     fn variance_after(&self, dt: f64) -> f64 {
-        (self.xx + dt * (2.0 * self.xf + dt * self.ff) + self.walk * dt.abs().powi(3) / 3.0).max(0.0)
+        self.after(dt, self.xx, self.xf)
+    }
+
+    /// Variance of what the shortest round trip would show then.
+    fn shown_after(&self, dt: f64) -> f64 {
+        self.after(dt, self.shown, self.shown_frequency)
+    }
+
+    fn after(&self, dt: f64, xx: f64, xf: f64) -> f64 {
+        (xx + dt * (2.0 * xf + dt * self.ff) + self.walk * dt.abs().powi(3) / 3.0).max(0.0)
     }
 }
 
@@ -384,6 +409,54 @@ mod tests {
         assert!(estimate.peer_distance >= estimate.offset.abs(), "the true offset is 0: {estimate:?}");
     }
 
+    /// What is believed of a clock that is right, after each sample on a way that takes so much longer there and back; waits are
+    /// exponential with a mean of 0.1 ms.
+    fn on_ways(ways: impl Iterator<Item = (f64, f64)>) -> Vec<Estimate> {
+        let wait = |n: i32| -1e-4 * (0.5 + 0.4999 * noise(n)).ln();
+        let mut filter = Tracker::default();
+        (0..)
+            .zip(ways)
+            .map(|(n, (there, back))| {
+                let (there, back) = (1e-3 + there + wait(n), 1e-3 + back + wait(n + 7_919));
+                let t = f64::from(n) * 64.0;
+                filter.handle_sample(sample(t, 0.5 * (there - back), there + back));
+                filter.estimate(start() + NtpDuration::from_seconds(t)).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_longer_route_does_not_move_the_clock_whichever_way_is_longer() {
+        for longer in [(0.0, 8e-3), (8e-3, 0.0), (4e-3, 4e-3)] {
+            let told = on_ways((0..300).map(|n| if n < 100 { (0.0, 0.0) } else { longer }));
+            // From when it is known to be another route, until those samples are long forgotten.
+            for estimate in &told[104..] {
+                assert!(estimate.offset.abs() < 2e-4, "{longer:?} {estimate:?}");
+                assert!(estimate.root_dispersion + 0.5 * estimate.root_delay > estimate.offset.abs());
+            }
+        }
+    }
+
+    #[test]
+    fn a_route_that_comes_back_is_known() {
+        let told = on_ways((0..400).map(|n| if (n / 100) % 2 == 0 { (0.0, 0.0) } else { (0.0, 8e-3) }));
+        assert!(told[10..].iter().all(|estimate| estimate.offset.abs() < 1e-3), "before it shows as well");
+        let settled = told.iter().enumerate().filter(|(n, _)| n % 100 > 10);
+        settled.for_each(|(n, estimate)| assert!(estimate.offset.abs() < 2e-4, "{n} {estimate:?}"));
+    }
+
+    #[test]
+    fn a_route_whose_bias_nobody_knows_is_not_asked_more_often() {
+        let mut filter = Tracker::default();
+        let mut waits = Vec::new();
+        for n in 0..140 {
+            let longer = if n < 70 { 0.0 } else { 8e-3 };
+            filter.handle_sample(sample(f64::from(n) * 64.0, 1e-5 * noise(n), 2e-3 + longer + 1e-4 * noise(n + 7)));
+            waits.push(filter.worth_waiting().unwrap());
+        }
+        assert!(waits[139] > 0.5 * waits[69], "{waits:?}");
+    }
+
     #[test]
     fn a_bend_that_is_not_believed_yet_is_within_the_bound() {
         let mut filter = Tracker::default();
@@ -423,7 +496,7 @@ mod tests {
                     1e-3 + 2e-5 * (1.0 + noise(n + 7)),
                 ));
             }
-            filter.belief.unwrap().1.walk.sqrt()
+            filter.thought.unwrap().belief.walk.sqrt()
         };
         assert!(walk(60) < 0.1 * walk(1), "{} {}", walk(60), walk(1));
     }

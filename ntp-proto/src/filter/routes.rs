@@ -1,0 +1,183 @@
+//! Which samples came the same way.
+//!
+//! Routers change their minds: from one packet on the way is longer or shorter, to the server, back, or both. The shortest
+//! round trip tells, and the samples of each route are held against its own. By how much a route's ways differ nobody
+//! can see from one server, but it stays the same while the route does, and is at most half of what the round trip
+//! takes longer than that of the shortest.
+
+use arrayvec::ArrayVec;
+
+use super::{kalman::Bias, tracker::MAX_SAMPLES};
+
+/// Samples in a row that are late before a longer route is believed in: so many are hardly ever held up one after the other.
+const LATE: usize = 4;
+/// By how much a sample undercuts the shortest before it where the route is the same, relative to what keeps routes apart: three times
+/// [what one sample leaves](super::bank::FIRST_GAP), and less with more samples.
+const UNDERCUT: f64 = 0.5;
+/// How much the variance of what a route adds grows before what is left of older samples is given up for what was learnt from all of them.
+const LOST: f64 = 2.0;
+/// Seconds in which what was learnt of a route when it was first taken fades to a third, once those samples are forgotten: errors of
+/// one change of routes after the other add up.
+const FADING: f64 = 4.0 * 86_400.0;
+
+/// Samples in a row that came the same way, up to the next route's first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Route {
+    /// Its first sample that is kept.
+    pub(super) first: usize,
+    /// The shortest round trip on it, in seconds.
+    pub(super) least: f64,
+}
+
+/// The routes of the samples that are kept.
+#[derive(Clone, Debug)]
+pub(super) struct Routes {
+    /// The oldest first; the first of them has the oldest sample.
+    pub(super) list: ArrayVec<Route, MAX_SAMPLES>,
+    /// What the first adds to offsets, as far as samples say that are forgotten.
+    pub(super) origin: Option<Bias>,
+    /// The shortest round trip on the route that adds nothing, in seconds.
+    pub(super) straight: f64,
+    /// What the last adds, when most was known of that.
+    learnt: Option<Bias>,
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self { list: ArrayVec::new(), origin: None, straight: f64::INFINITY, learnt: None }
+    }
+}
+
+impl Routes {
+    /// Takes the newest of `delays`, all in seconds. A longer route is longer by more than `apart`.
+    pub(super) fn handle_sample(&mut self, delays: &[f64], apart: f64) {
+        let (Some(newest), Some(delay)) = (delays.len().checked_sub(1), delays.last().copied()) else { return };
+        let Some(route) = self.list.last_mut() else {
+            self.begin(Route { first: newest, least: delay });
+            return;
+        };
+        let late = delays.len().saturating_sub(LATE);
+        let last: &[f64] = delays.get(late..).unwrap_or_default();
+        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
+        let known = newest.saturating_sub(route.first).max(1) as f64;
+        if delay < route.least - UNDERCUT * apart / known.sqrt() {
+            self.begin(Route { first: newest, least: delay });
+        } else if late > route.first && last.iter().all(|delay| *delay > route.least + apart) {
+            let least = last.iter().copied().fold(f64::INFINITY, f64::min);
+            self.begin(Route { first: late, least });
+        } else {
+            route.least = route.least.min(delay);
+        }
+    }
+
+    fn begin(&mut self, route: Route) {
+        self.list.push(route);
+        self.learnt = None;
+    }
+
+    /// The newest sample, of this index, is taken back.
+    pub(super) fn take_back(&mut self, newest: usize) {
+        if self.list.last().is_some_and(|route| route.first == newest) {
+            self.list.pop();
+            self.learnt = None;
+        }
+    }
+
+    /// Takes what is believed of the last route. If that is less than was known of it, because the samples from before it are going to be
+    /// forgotten, it returns how many those are: what was learnt is worth more than what is left of them.
+    pub(super) fn learn(&mut self, bias: Bias) -> usize {
+        let (Some(last), true) = (self.list.last(), self.list.len() > 1) else { return 0 };
+        match self.learnt {
+            Some(learnt) if bias.variance > LOST * learnt.variance => last.first,
+            Some(learnt) if bias.variance > learnt.variance => 0,
+            _ => {
+                self.learnt = Some(bias);
+                0
+            }
+        }
+    }
+
+    /// The oldest `count` samples are forgotten, which are `seconds` older than the next.
+    pub(super) fn forget(&mut self, count: usize, seconds: f64) {
+        let least = self.list.iter().map(|route| route.least).fold(f64::INFINITY, f64::min);
+        self.straight = self.straight.min(least);
+        let first = self.place(count);
+        if first > 0 {
+            self.list.drain(..first);
+            self.origin = self.learnt.filter(|_| self.list.len() == 1);
+        }
+        self.list.iter_mut().for_each(|route| route.first = route.first.saturating_sub(count));
+        let left = (-seconds / FADING).exp();
+        self.origin = self.origin.map(|bias| Bias { mean: left * bias.mean, variance: left.powi(2) * bias.variance });
+        if let Some(route) = self.list.first() {
+            self.straight = route.least - left * (route.least - self.straight).max(0.0);
+        }
+    }
+
+    /// Which route the `index`th sample came by.
+    pub(super) fn place(&self, index: usize) -> usize {
+        self.list.iter().rposition(|route| route.first <= index).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Where routes begin, and the shortest round trip of each.
+    fn told(delays: &[f64]) -> Vec<(usize, f64)> {
+        let mut routes = Routes::default();
+        (1..=delays.len()).for_each(|count| routes.handle_sample(&delays[..count], 3.0));
+        routes.list.iter().map(|route| (route.first, route.least)).collect()
+    }
+
+    #[test]
+    fn packets_that_are_held_up_are_no_route() {
+        assert_eq!(told(&[]), []);
+        assert_eq!(told(&[10.0, 12.0, 30.0, 40.0, 30.0, 11.0, 9.6, 12.5]), [(0, 9.6)]);
+        // Three at the end may be held up as well.
+        assert_eq!(told(&[10.0, 11.0, 30.0, 40.0, 30.0]), [(0, 10.0)]);
+    }
+
+    #[test]
+    fn a_longer_route_begins_with_its_first_sample() {
+        assert_eq!(told(&[10.0, 11.0, 10.5, 20.0, 21.0, 19.0, 22.0, 18.5]), [(0, 10.0), (3, 18.5)]);
+    }
+
+    #[test]
+    fn a_shorter_route_shows_at_once() {
+        assert_eq!(told(&[20.0, 21.0, 19.0, 10.0]), [(0, 19.0), (3, 10.0)]);
+        // The first packet of all was held up.
+        assert_eq!(told(&[20.0, 10.0, 11.0]), [(0, 20.0), (1, 10.0)]);
+    }
+
+    #[test]
+    fn the_longer_a_route_is_known_the_less_can_be_shorter() {
+        let mut delays = vec![10.0, 9.0];
+        assert_eq!(told(&delays), [(0, 9.0)]);
+        delays.extend([11.0; 60]);
+        delays.push(8.5);
+        assert_eq!(told(&delays), [(0, 9.0), (62, 8.5)]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_known_for_a_while() {
+        let mut routes = Routes::default();
+        let delays = [10.0, 11.0, 20.0, 21.0, 19.0, 22.0];
+        (1..=delays.len()).for_each(|count| routes.handle_sample(&delays[..count], 3.0));
+        let known = |mean, variance| Bias { mean, variance };
+        assert_eq!([known(3.0, 2.0), known(4.0, 1.0), known(4.1, 1.1)].map(|bias| routes.learn(bias)), [0; 3]);
+        // The first two samples are of less use than what they said.
+        assert_eq!(routes.learn(known(5.0, 2.1)), 2);
+        routes.forget(2, FADING);
+        assert_eq!(routes.list.as_slice(), [Route { first: 0, least: 19.0 }]);
+        let Bias { mean, variance } = routes.origin.unwrap();
+        assert!((mean - 4.0 / 1_f64.exp()).abs() < 1e-12 && (variance - 2_f64.exp().recip()).abs() < 1e-12);
+        assert!((routes.straight - (19.0 - 9.0 / 1_f64.exp())).abs() < 1e-12);
+        // A shorter one again.
+        routes.handle_sample(&[20.0, 21.0, 19.0, 22.0, 10.5], 3.0);
+        assert_eq!(routes.list.last(), Some(&Route { first: 4, least: 10.5 }));
+        routes.take_back(4);
+        assert_eq!(routes.list.len(), 1);
+    }
+}
