@@ -47,7 +47,7 @@ const MEMORY: f64 = 3.0;
 pub const MAX_UPDATE_SKEW: Rate = Rate::new(1e-3);
 /// An offset as large as its own deviation is made up for in this many update intervals, unless another number is set: faster
 /// makes the clock's rate uneven for little, slower makes it late.
-pub const CORRECTION_TIME_RATIO: f64 = 0.6;
+pub const CORRECTION_TIME_RATIO: f64 = 0.5;
 /// Shortest slew, in seconds.
 const MIN_SLEW_SECONDS: f64 = 1.0;
 /// Longest slew, in seconds.
@@ -156,7 +156,7 @@ mod tests {
         let mut controller = Controller::new(None, Rate::from_ppm(500.0));
         controller.handle_combined(&combined(0.0, 0.0, 1e-6), 100.0);
         // As large as its deviation of 10 us.
-        assert_eq!(controller.slew(1e-5).unwrap().1, Duration::from_secs(60));
+        assert_eq!(controller.slew(1e-5).unwrap().1, Duration::from_secs(50));
         controller.set_correction_time_ratio(3.0);
         assert_eq!(controller.slew(1e-5).unwrap().1, Duration::from_secs(300));
     }

@@ -212,7 +212,8 @@ fn run(points: &[Point], model: Model, bias: Bias) -> Option<Run> {
     let evidence = -0.5 * (freedom * (squares / freedom).ln() + logs) - RARITY * rarities;
     let is_sound =
         evidence.is_finite() && track.mean.iter().chain(track.covariance.as_flattened()).all(|value| value.is_finite());
-    is_sound.then_some(Run { track, evidence, scale: squares / freedom, model, runs })
+    // The mean of that distribution: the variance is likelier to be larger than seen than smaller while few points tell.
+    is_sound.then_some(Run { track, evidence, scale: squares / (freedom - 2.0), model, runs })
 }
 
 #[cfg(test)]

@@ -58,10 +58,16 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Largest error against true time, in seconds.
+    /// Largest error against true time, in seconds, if the clock goes on as it is seen to.
     #[must_use]
     pub fn distance(&self) -> f64 {
         self.peer_distance + self.root_distance
+    }
+
+    /// Largest error against true time, in seconds, whatever the clock did since it could be seen last.
+    #[must_use]
+    pub fn bound(&self) -> f64 {
+        0.5 * self.root_delay + self.root_dispersion
     }
 }
 

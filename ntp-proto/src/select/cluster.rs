@@ -55,8 +55,7 @@ pub(super) fn runs_at(candidate: &Candidate, common: &Interval) -> bool {
 
 /// What a candidate's frequency may be.
 fn frequency(candidate: &Candidate) -> Interval {
-    let (middle, width) = (candidate.estimate.frequency, frequency_width(candidate));
-    Interval { low: middle - width, high: middle + width }
+    Interval::around(candidate.estimate.frequency, frequency_width(candidate))
 }
 
 /// By how much the frequency of a source may be beside another's, whose own width comes on top.

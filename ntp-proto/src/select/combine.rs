@@ -27,49 +27,49 @@ impl Combined {
         0.5 * self.root_delay + self.root_dispersion
     }
 
-    /// Widens the bound if the best source, of interval `best`, claims to know better than the majority that confirmed it.
-    pub(super) fn at_least(self, majority: Interval, best: Interval) -> Self {
-        if !best.is_inside(&majority) {
-            return self;
-        }
-        let farthest = (majority.high - self.offset).max(self.offset - majority.low).max(majority.half_width());
+    /// Widens the bound to where true time may be if the sources that are used are of those that are wrong, in `interval`.
+    pub(super) fn at_least(self, interval: Interval) -> Self {
+        let farthest = (interval.high - self.offset).max(self.offset - interval.low);
         Self { root_dispersion: self.root_dispersion.max(farthest - 0.5 * self.root_delay), ..self }
     }
 }
 
 /// Weighs `best` and `others` together: offsets by the inverse of their variance, to which the variance of their ways is
-/// added, and less the farther they lie from what all say; frequencies by the inverse of the squared skew. The error bound is
-/// that of the best source, and what lies between its offset and that of all.
+/// added, and less the farther they lie from what all say; frequencies by the inverse of the squared skew, and less where the offset
+/// is far. The error bound is that of the best source, and what lies between its offset and that of all.
 pub(super) fn combine(best: &Candidate, others: &[&Candidate]) -> Combined {
     let all: Vec<&Estimate> = core::iter::once(best).chain(others.iter().copied()).map(|c| &c.estimate).collect();
-    let (mut offset, mut weight) = (median(all.iter().map(|estimate| estimate.offset).collect()), 0.0);
+    let mut offset = median(all.iter().map(|estimate| estimate.offset).collect());
+    let (mut belongs, mut variances, mut weight) = (vec![1.0; all.len()], vec![0.0; all.len()], 0.0);
     for _ in 0..ROUNDS {
         let between = between(&all, offset);
-        let mut sum = 0.0;
-        weight = 0.0;
-        for estimate in &all {
-            let variance = estimate.offset_deviation.powi(2) + between;
-            let distance = (estimate.offset - offset).powi(2) / variance;
-            let w = (FREEDOM + 1.0) / (FREEDOM + distance) / variance;
-            weight += w;
-            sum += w * estimate.offset;
+        for ((estimate, variance), belongs) in all.iter().zip(&mut variances).zip(&mut belongs) {
+            *variance = estimate.offset_deviation.powi(2) + between;
+            *belongs = FREEDOM / (FREEDOM + (estimate.offset - offset).powi(2) / *variance);
         }
-        offset = sum / weight;
+        let weights = || belongs.iter().zip(&variances).map(|(belongs, variance)| belongs / variance);
+        weight = weights().sum();
+        offset = mean(all.iter().map(|estimate| estimate.offset), weights());
     }
-    let (mut frequency_weight, mut frequency) = (0.0, 0.0);
-    for estimate in &all {
-        let w = estimate.skew.max(f64::MIN_POSITIVE).powi(-2);
-        frequency_weight += w;
-        frequency += w * estimate.frequency;
-    }
+    let skews =
+        belongs.iter().zip(&all).map(|(belongs, estimate)| belongs * estimate.skew.max(f64::MIN_POSITIVE).powi(-2));
+    let frequency = mean(all.iter().map(|estimate| estimate.frequency), skews);
     Combined {
         offset,
         offset_deviation: weight.sqrt().recip(),
-        frequency: frequency / frequency_weight,
-        skew: frequency_weight.sqrt().recip(),
+        frequency,
+        // However many there are, each of them is seen by the same clock, whose wander they share.
+        skew: all.iter().map(|estimate| estimate.skew).fold(f64::INFINITY, f64::min),
         root_delay: best.estimate.root_delay,
         root_dispersion: best.estimate.root_dispersion + (offset - best.estimate.offset).abs(),
     }
+}
+
+/// The mean of values by their weights.
+fn mean(values: impl Iterator<Item = f64>, weights: impl Iterator<Item = f64>) -> f64 {
+    let (sum, weight) =
+        values.zip(weights).fold((0.0, 0.0), |(sum, total), (value, weight)| (sum + weight * value, total + weight));
+    sum / weight
 }
 
 /// Degrees of freedom of Student's distribution, by which the offsets of sources are taken to differ: one that contradicts the

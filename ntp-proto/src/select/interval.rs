@@ -17,9 +17,9 @@ pub(crate) struct Overlap {
 }
 
 impl Interval {
-    /// Half its width.
-    pub(crate) fn half_width(&self) -> f64 {
-        0.5 * (self.high - self.low)
+    /// All that is not farther from `middle` than `width`.
+    pub(crate) fn around(middle: f64, width: f64) -> Self {
+        Self { low: middle - width, high: middle + width }
     }
 
     /// Whether this one lies inside `outer`.
@@ -32,18 +32,10 @@ impl Interval {
 /// first to the last, so that the answer does not hang on their order. Who shares only one of several places may be
 /// wrong: just those that cover the span are of the majority whichever place is the true one.
 pub(crate) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
-    let mut edges: Vec<(f64, bool)> = Vec::with_capacity(2 * intervals.len());
-    for interval in intervals {
-        edges.push((interval.low, true));
-        edges.push((interval.high, false));
-    }
-    // At one point starts go before ends: closed intervals that touch overlap.
-    edges.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
-
     let (mut depth, mut best) = (0_usize, 0_usize);
     let mut found: Option<Interval> = None;
     let (mut open, mut places) = (false, 0_usize);
-    for (at, starts) in edges {
+    for (at, starts) in edges(intervals) {
         if starts {
             depth += 1;
             if depth > best {
@@ -66,6 +58,32 @@ pub(crate) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
     found.map(|interval| Overlap { interval, depth: best, single: places == 1 })
 }
 
+/// Where intervals start and end, in order, and whether they start there. At one point starts go before ends: closed intervals that
+/// touch overlap.
+fn edges(intervals: &[Interval]) -> Vec<(f64, bool)> {
+    let mut edges: Vec<(f64, bool)> = intervals.iter().flat_map(|i| [(i.low, true), (i.high, false)]).collect();
+    edges.sort_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+    edges
+}
+
+/// From the first place that `depth` intervals cover to the last, if there are any.
+pub(crate) fn covered(intervals: &[Interval], depth: usize) -> Option<Interval> {
+    let (mut open, mut found) = (0_usize, None);
+    for (at, starts) in edges(intervals) {
+        if starts {
+            open += 1;
+        }
+        if open >= depth {
+            let Interval { high, .. } = found.get_or_insert(Interval { low: at, high: at });
+            *high = at;
+        }
+        if !starts {
+            open -= 1;
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +102,15 @@ mod tests {
     fn two_places_are_spanned_and_told() {
         let overlap = deepest(&intervals(&[(-1.0, 1.0), (-0.9, -0.8), (0.7, 0.8)])).unwrap();
         assert_eq!(overlap, Overlap { interval: Interval { low: -0.9, high: 0.8 }, depth: 2, single: false });
+    }
+
+    #[test]
+    fn true_time_may_be_wherever_so_many_agree() {
+        let all = intervals(&[(-1.0, 1.0), (-0.9, -0.8), (0.7, 0.8), (5.0, 6.0)]);
+        assert_eq!(covered(&all, 2), Some(Interval { low: -0.9, high: 0.8 }));
+        assert_eq!(covered(&all, 1), Some(Interval { low: -1.0, high: 6.0 }));
+        assert_eq!(covered(&all, 3), None);
+        assert_eq!(covered(&intervals(&[(0.0, 1.0), (1.0, 2.0)]), 2), Some(Interval { low: 1.0, high: 1.0 }));
     }
 
     #[test]

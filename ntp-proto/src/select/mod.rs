@@ -16,8 +16,8 @@ mod interval;
 mod verdict;
 
 pub use combine::Combined;
-use interval::Overlap;
 pub(crate) use interval::{Interval, deepest};
+use interval::{Overlap, covered};
 pub use verdict::Verdict;
 
 /// How an administrator wants a source to be used.
@@ -164,8 +164,9 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
         }
     }
     let chosen = choose(candidates, &voters, &mut verdicts, around, config).map(|(best, others)| {
-        let combined = combine::combine(best, &others).at_least(overlap.interval, interval(best));
-        (best.id, combined)
+        let combined = combine::combine(best, &others);
+        let doubt = doubt(candidates, &voters, best);
+        (best.id, doubt.map_or(combined, |interval| combined.at_least(interval)))
     });
     Selection { verdicts, chosen }
 }
@@ -230,9 +231,22 @@ fn majority(candidates: &[Candidate], voters: &[usize]) -> Option<Overlap> {
     deepest(&intervals).filter(|overlap| 2 * overlap.depth > voters.len())
 }
 
+/// Where true time may be, if there is more to that than what the sources that are used say: fewer than half of the voters may be wrong,
+/// the best among them, and one whose round trip seems short has the smallest interval. A reference clock is not doubted, nor whom the
+/// administrator prefers, nor one of two.
+fn doubt(candidates: &[Candidate], voters: &[usize], best: &Candidate) -> Option<Interval> {
+    let is_voter = voters.iter().any(|&i| candidates[i].id == best.id);
+    let is_beyond_doubt = best.options.prefer || best.trust == Trust::Local || voters.len() < MANY_VOTERS;
+    if is_voter && is_beyond_doubt {
+        return None;
+    }
+    let around = |&i: &usize| Interval::around(candidates[i].estimate.offset, candidates[i].estimate.bound());
+    let intervals: Vec<Interval> = voters.iter().map(around).collect();
+    covered(&intervals, voters.len() / 2 + 1)
+}
+
 fn interval(candidate: &Candidate) -> Interval {
-    let (offset, distance) = (candidate.estimate.offset, candidate.estimate.distance());
-    Interval { low: offset - distance, high: offset + distance }
+    Interval::around(candidate.estimate.offset, candidate.estimate.distance())
 }
 
 /// Picks the best of those that agree, unless something else is still wanted.
@@ -312,7 +326,7 @@ mod tests {
             peer_distance: distance,
             root_distance: 0.0,
             root_delay: 0.0,
-            root_dispersion: 0.0,
+            root_dispersion: distance,
             stratum: 2,
             samples: 8,
             runs: 4,
@@ -352,6 +366,20 @@ mod tests {
         assert_eq!(selection.verdicts[3], Verdict::Falseticker);
         assert!(selection.verdicts[..3].iter().all(|v| v.is_used()));
         assert!(selection.chosen.unwrap().1.offset.abs() < 0.002);
+    }
+
+    #[test]
+    fn a_liar_that_seems_near_is_followed_no_farther_than_the_claimed_bound() {
+        let mut sources: Vec<_> = (1..=4).map(|id| candidate(id, 0.0, 0.02, Trust::None)).collect();
+        sources[0] = candidate(1, 0.015, 0.001, Trust::None);
+        let (best, combined) = run(&sources).chosen.unwrap();
+        assert_eq!(best, SourceId(1), "nobody can tell it from a server near by");
+        assert!(combined.bound() >= combined.offset.abs(), "true time is 0: {combined:?}");
+        // Three of four say so, and so it is claimed.
+        assert!((combined.bound() - (0.02 + combined.offset)).abs() < 1e-9, "{combined:?}");
+        sources[0].options.prefer = true;
+        assert!(run(&sources).chosen.unwrap().1.bound() < 0.002, "the administrator knows better");
+        assert!(run(&sources[..2]).chosen.unwrap().1.bound() < 0.002, "there is no majority among two");
     }
 
     #[test]
