@@ -86,6 +86,8 @@ pub struct Selection {
     pub verdicts: Vec<Verdict>,
     /// The best source and the time of all that are used, if there is any.
     pub chosen: Option<(SourceId, Combined)>,
+    /// Those who decided: the voters that were elected by and agree on the time, whether or not it is made of theirs.
+    pub deciders: Vec<SourceId>,
 }
 
 /// What selection must know besides the candidates.
@@ -148,7 +150,7 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
                 *slot = if voters.contains(&index) { verdict } else { Verdict::Untrusted };
             }
         }
-        return Selection { verdicts, chosen: None };
+        return Selection { verdicts, ..Selection::default() };
     };
     for (index, (candidate, verdict)) in candidates.iter().zip(&mut verdicts).enumerate() {
         let own = interval(candidate);
@@ -167,7 +169,9 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
         let combined = combine::combine(best, &others).at_least(overlap.interval, interval(best));
         (best.id, combined)
     });
-    Selection { verdicts, chosen }
+    let agrees = |i: &usize| chosen.is_some() && verdicts[*i].agrees();
+    let deciders = voters.iter().copied().filter(agrees).map(|i| candidates[i].id).collect();
+    Selection { verdicts, chosen, deciders }
 }
 
 /// Whether a candidate may take part at all; `Selected` stands for "yes, so far".

@@ -124,6 +124,11 @@ impl Verdict {
         matches!(self, Self::Selected | Self::Combined)
     }
 
+    /// Whether the source agrees on the time that is followed, be that made of its own or not.
+    pub(super) const fn agrees(self) -> bool {
+        self.is_used() || matches!(self, Self::NotPreferred | Self::NotCombined)
+    }
+
     /// Whether the fault lies with the source, so that another one may do better.
     #[must_use]
     pub const fn is_bad(self) -> bool {

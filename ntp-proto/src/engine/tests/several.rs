@@ -1,0 +1,107 @@
+//! Several servers played by hand.
+
+use super::*;
+
+impl Bench {
+    /// One engine that begins at `start` with these sources, each asked for the first time a little after the one before.
+    pub(super) fn of(config: EngineConfig, start: f64, sources: Vec<SourceConfig>) -> Self {
+        let mut engine = Engine::new(config, now(start));
+        let mut first = start;
+        for source in sources {
+            first += 0.1;
+            engine.add_source(source, now(first).monotonic).unwrap();
+        }
+        let token = TxToken { source: SourceId(1), sequence: 0 };
+        let request = (Vec::new(), 0.0, token);
+        Self { engine, id: token.source, seconds: start, request, replied: 0.0, outputs: Vec::new() }
+    }
+
+    /// Goes on for so many seconds, in which each source gets this answer, if any; returns who was asked, and when.
+    pub(super) fn go_on(
+        &mut self,
+        seconds: f64,
+        mut answer: impl FnMut(SourceId) -> Option<Answer>,
+    ) -> Vec<(SourceId, f64)> {
+        let (end, mut asked) = (self.seconds + seconds, Vec::new());
+        loop {
+            let mut requests = Vec::new();
+            let deadline = loop {
+                match self.engine.poll_output() {
+                    Output::Transmit(token, bytes) => {
+                        self.engine.handle_transmitted(token, at(self.seconds), StampKind::Daemon);
+                        requests.push((bytes, self.seconds, token));
+                    }
+                    Output::Steer(command) => {
+                        self.engine.handle_steered(&Applied { command, at: at(self.seconds) });
+                        self.outputs.push(Output::Steer(command));
+                    }
+                    Output::Timeout(deadline, _) => break deadline,
+                    other @ (Output::NeedKeys(..) | Output::Lost(..) | Output::Notice(_)) => self.outputs.push(other),
+                }
+            };
+            let mut is_idle = true;
+            for request in requests {
+                asked.push((request.2.source, request.1));
+                (self.id, self.request) = (request.2.source, request);
+                if let Some(answer) = answer(self.id) {
+                    let (bytes, received) = self.reply(answer);
+                    self.deliver(bytes, received);
+                    is_idle = false;
+                }
+            }
+            if is_idle {
+                let next = deadline.map_or(end, |d| d.since(Monotonic::default()).as_secs_f64() + 1e-6);
+                self.seconds = self.seconds.max(next.min(end));
+                if self.seconds >= end {
+                    return asked;
+                }
+                self.engine.handle_timeout(now(self.seconds));
+            }
+        }
+    }
+}
+
+/// One that counts as authenticated.
+fn trusted() -> SourceConfig {
+    SourceConfig { options: SelectOptions { trust: true, ..SelectOptions::default() }, ..plain() }
+}
+
+/// The last day of 2026, in seconds from where tests begin.
+const LEAP_DAY: f64 = (1_798_675_200 - (4_000_000_000_i64 - 2_208_988_800)) as f64;
+
+#[test]
+fn only_those_who_decide_on_the_time_announce_a_leap_second() {
+    const WARNS: Answer = Answer { leap: 1, ..GOOD };
+    let told = |sources: Vec<SourceConfig>, answers: &[Answer]| {
+        let mut bench = Bench::of(config(), LEAP_DAY, sources);
+        bench.go_on(200.0, |id| answers.get(id.0 as usize - 1).copied());
+        assert_eq!(bench.engine.status().stratum, 2);
+        bench.engine.status().leap
+    };
+    // The plain ones are confirmed and used, and outnumber the other.
+    assert_eq!(told(vec![trusted(), plain(), plain()], &[GOOD, WARNS, WARNS]), Leap::None);
+    assert_eq!(told(vec![trusted(), plain(), plain()], &[WARNS, GOOD, GOOD]), Leap::Insert);
+    // Where nobody is trusted the majority counts.
+    assert_eq!(told(vec![plain(), plain(), plain()], &[GOOD, WARNS, WARNS]), Leap::Insert);
+    // Whoever agrees has a say, though another one's time is preferred, or its own is not good enough to be combined.
+    let preferred = SourceConfig { options: SelectOptions { prefer: true, ..SelectOptions::default() }, ..plain() };
+    assert_eq!(told(vec![preferred, plain(), plain()], &[GOOD, WARNS, WARNS]), Leap::Insert);
+    let far = Answer { delay: 0.2, ..WARNS };
+    assert_eq!(told(vec![plain(), plain(), plain()], &[GOOD, far, far]), Leap::Insert);
+    // Who disagrees on the time has none.
+    let wrong = Answer { offset: 0.5, ..GOOD };
+    assert_eq!(told(vec![plain(), plain(), plain()], &[WARNS, wrong, WARNS]), Leap::Insert);
+    assert_eq!(told(vec![plain(), plain(), plain(), plain()], &[GOOD, GOOD, WARNS, Answer { offset: 0.5, ..WARNS }]), Leap::None);
+}
+
+#[test]
+fn an_orphan_that_is_followed_announces_a_leap_second() {
+    let orphan = Answer { stratum: 10, code: [127, 127, 1, 1], leap: 1, ..GOOD };
+    let mut bench = Bench::of(config(), LEAP_DAY, vec![plain()]);
+    bench.engine.set_orphan_stratum(now(LEAP_DAY), Some(10));
+    // Its name comes before ours.
+    bench.id = SourceId(1);
+    bench.engine.move_source(now(LEAP_DAY), SourceId(1), ReferenceId([1, 2, 3, 4]));
+    bench.go_on(200.0, |_| Some(orphan));
+    assert_eq!((bench.engine.status().stratum, bench.engine.status().leap), (11, Leap::Insert));
+}
