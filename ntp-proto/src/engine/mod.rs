@@ -272,8 +272,7 @@ impl Engine {
     /// [`EngineConfig::key_age`], others are asked for, and these are used until those come.
     pub fn set_keys(&mut self, now: Monotonic, id: SourceId, keys: NtsKeys, trust: Trust) {
         if let Some(source) = self.sources.get_mut(&id) {
-            let random = f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
-            source.set_keys(now, keys, trust, now + self.key_age.mul_f64(1.0 + random / 8.0));
+            source.set_keys(now, keys, trust, now + self.key_age.mul_f64(1.0 + chance(&mut self.rng) / 8.0));
         }
     }
 
@@ -427,7 +426,7 @@ impl Engine {
     }
 
     /// Takes word that the clock jumped by `by` when it read `at`, by nobody's command here. The time believed in stays
-    /// unless the clock is held, and the sources are asked at once whether that is right.
+    /// unless the clock is held, and the sources are soon asked whether that is right, though not each time if it jumps often.
     pub fn handle_jump(&mut self, now: Now, at: NtpTimestamp, by: NtpDuration) {
         if self.is_leap(at, by) {
             self.timeline.handle_leap(at, by);
@@ -439,8 +438,11 @@ impl Engine {
                 self.timeline.handle_jump(at, by);
             }
             self.outputs.push_back(Output::Notice(Notice::Jump(by)));
+            for source in self.sources.values_mut() {
+                source.forget_stamps();
+                source.recheck(now.monotonic, chance(&mut self.rng));
+            }
         }
-        self.sources.values_mut().for_each(|source| source.recheck(now.monotonic));
         self.publish(now);
     }
 
@@ -448,7 +450,7 @@ impl Engine {
     pub fn handle_interruption(&mut self, now: Now) {
         self.status.leap = Leap::Unsynchronized;
         for source in self.sources.values_mut() {
-            source.restart(now.monotonic);
+            source.restart(now.monotonic, chance(&mut self.rng));
         }
         self.reselect(now, None);
     }
@@ -510,6 +512,11 @@ impl Engine {
             Action::Sampled => None,
         }));
     }
+}
+
+/// Chance, uniform in 0..1.
+fn chance(rng: &mut ChaCha12Rng) -> f64 {
+    f64::from(rng.next_u32()) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -105,3 +105,82 @@ fn an_orphan_that_is_followed_announces_a_leap_second() {
     bench.go_on(200.0, |_| Some(orphan));
     assert_eq!((bench.engine.status().stratum, bench.engine.status().leap), (11, Leap::Insert));
 }
+
+/// Four sources that have been asked for an hour, with these bursts.
+fn settled(bursts: Bursts) -> Bench {
+    let max_poll = PollInterval::new(10).unwrap();
+    let sources = (0..4).map(|_| SourceConfig { bursts, max_poll, ..plain() }).collect();
+    let mut bench = Bench::of(config(), 0.0, sources);
+    bench.go_on(3600.0, |_| Some(GOOD));
+    bench
+}
+
+/// How often the source that was asked most often was.
+fn most(asked: &[(SourceId, f64)]) -> usize {
+    (1..=4).map(|id| asked.iter().filter(|(source, _)| source.0 == id).count()).max().unwrap()
+}
+
+fn jump(bench: &mut Bench, by: f64) {
+    let now = now(bench.seconds);
+    bench.engine.handle_jump(now, now.clock, NtpDuration::from_seconds(by));
+}
+
+#[test]
+fn after_a_jump_sources_are_soon_asked_and_not_all_at_once() {
+    for (bursts, each) in [(Bursts::Never, 1), (Bursts::AtStart, 4)] {
+        for slept in [false, true] {
+            let mut bench = settled(bursts);
+            let from = bench.seconds;
+            if slept {
+                bench.engine.handle_interruption(now(from));
+            } else {
+                jump(&mut bench, 0.0);
+            }
+            let asked = bench.go_on(10.0, |_| Some(GOOD));
+            assert_eq!((asked.len(), most(&asked)), (4 * each, each), "{bursts:?} {slept}");
+            let mut first: Vec<f64> =
+                (1..=4).map(|id| asked.iter().find(|(source, _)| source.0 == id).unwrap().1 - from).collect();
+            first.sort_by(f64::total_cmp);
+            assert!(first[3] <= 2.1 && first.windows(2).all(|pair| pair[1] - pair[0] > 1e-3), "{first:?}");
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_jumps_all_the_time_makes_nobody_ask_all_the_time() {
+    for bursts in [Bursts::Never, Bursts::AtStart] {
+        for (every, sleeps) in [(1.0, false), (1.0, true), (60.0, true)] {
+            let mut bench = settled(bursts);
+            let mut asked = Vec::new();
+            while bench.seconds < 7200.0 {
+                if sleeps {
+                    bench.engine.handle_interruption(now(bench.seconds));
+                } else {
+                    jump(&mut bench, 0.0);
+                }
+                asked.extend(bench.go_on(every, |_| Some(GOOD)));
+            }
+            // As many in turn at the shortest interval, and as many out of turn.
+            assert!(most(&asked) <= 2 * 3600 / 64 + 8, "{bursts:?} {every} {sleeps}: {}", most(&asked));
+        }
+    }
+}
+
+#[test]
+fn nobody_is_asked_because_of_a_leap_second() {
+    for mode in [LeapMode::System, LeapMode::Step] {
+        let midnight = LEAP_DAY + 86_400.0;
+        let sources = (0..3).map(|_| SourceConfig { bursts: Bursts::AtStart, ..plain() }).collect();
+        let mut bench = Bench::of(EngineConfig { leap_mode: mode, ..config() }, midnight - 3600.0, sources);
+        bench.go_on(3590.0, |_| Some(Answer { leap: 1, ..GOOD }));
+        assert_eq!(bench.engine.status().leap, Leap::Insert);
+        let turns: Vec<_> = bench.engine.sources(now(bench.seconds)).map(|r| r.source.schedule().next()).collect();
+        bench.go_on(10.5, |_| None);
+        if mode == LeapMode::System {
+            jump(&mut bench, -1.0);
+        }
+        assert_eq!(bench.engine.status().leap, Leap::None, "it was made");
+        let after: Vec<_> = bench.engine.sources(now(bench.seconds)).map(|r| r.source.schedule().next()).collect();
+        assert_eq!(turns, after);
+    }
+}
