@@ -8,7 +8,7 @@ use crate::{
     filter::Filter,
     ids::{Leap, SourceId},
     sample::FREQUENCY_TOLERANCE,
-    select::{Candidate, Circumstances, Combined, Selection, Verdict, is_vouched, votes},
+    select::{Candidate, Circumstances, Combined, Selection, Starting, Verdict, is_vouched, votes},
     source::{Loss, Source, SourceConfig},
     status::Status,
     steer::{ClockStatus, Steer},
@@ -75,7 +75,7 @@ impl Engine {
         let expected = self.expected_sources.map_or(usize::MAX, |count| count.max(configured_voters));
         let circumstances = Circumstances {
             previous: self.selected,
-            starting: starting.then_some(expected),
+            starting: starting.then_some(Starting { expected, step_threshold: self.step_policy.threshold() }),
             authenticated,
             configured_voters,
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),

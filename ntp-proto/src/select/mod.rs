@@ -95,8 +95,8 @@ pub struct Selection {
 pub struct Circumstances {
     /// The best source of last time.
     pub previous: Option<SourceId>,
-    /// How many sources are expected in all, where some have not finished their first measurements.
-    pub starting: Option<usize>,
+    /// Where some sources have not finished their first measurements: what is waited for.
+    pub starting: Option<Starting>,
     /// Some source is authenticated, or trusted by option where that stands for it, whether or not it is among the
     /// candidates.
     pub authenticated: bool,
@@ -104,6 +104,24 @@ pub struct Circumstances {
     pub configured_voters: usize,
     /// Some required source is not among the candidates.
     pub required_missing: bool,
+}
+
+/// Sources are in their first measurements: what a first time must have to be believed nevertheless.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Starting {
+    /// More than half of so many sources that agree.
+    pub expected: usize,
+    /// An error bound that is small beside this offset, in seconds, from which on the clock is stepped.
+    pub step_threshold: f64,
+}
+
+impl Starting {
+    /// Whether a first time is known well enough. What a clock is stepped by for one whose bound is at most half of the
+    /// threshold makes it no worse, wherever in that bound the truth is; and so does what is more than the threshold in any case.
+    fn is_sure(&self, combined: &Combined) -> bool {
+        let bound = combined.bound();
+        bound <= 0.5 * self.step_threshold || combined.offset.abs() - bound >= self.step_threshold
+    }
 }
 
 /// Who decides: all voters, and where they come to no majority, only those of a class that it takes more to forge.
@@ -169,6 +187,14 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
         let combined = combine::combine(best, &others).at_least(overlap.interval, interval(best));
         (best.id, combined)
     });
+    // One reply may be late by half of its round trip; more of them may tell.
+    let is_unsure = |(_, combined): &(_, Combined)| {
+        around.previous.is_none() && around.starting.is_some_and(|starting| !starting.is_sure(combined))
+    };
+    if chosen.as_ref().is_some_and(is_unsure) {
+        verdicts.iter_mut().filter(|verdict| verdict.agrees()).for_each(|verdict| *verdict = Verdict::Waiting);
+        return Selection { verdicts, ..Selection::default() };
+    }
     let agrees = |i: &usize| chosen.is_some() && verdicts[*i].agrees();
     let deciders = voters.iter().copied().filter(agrees).map(|i| candidates[i].id).collect();
     Selection { verdicts, chosen, deciders }
@@ -259,7 +285,7 @@ fn choose<'a>(
         Some(Verdict::MissingRequired)
     } else if agreed < needed(around, config, has_refclock) {
         Some(Verdict::TooFew)
-    } else if around.previous.is_none() && around.starting.is_some_and(|expected| agreed <= expected / 2) {
+    } else if around.previous.is_none() && around.starting.is_some_and(|starting| agreed <= starting.expected / 2) {
         Some(Verdict::Waiting)
     } else {
         None

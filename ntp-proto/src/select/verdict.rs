@@ -29,7 +29,7 @@ pub enum Verdict {
     Falseticker,
     /// It is not authenticated, or not as well as those that decide, and they do not confirm it.
     Untrusted,
-    /// It agrees, but others have not finished their first measurements.
+    /// It agrees, but others have not finished their first measurements, or the first ones do not say enough.
     Waiting,
     /// It agrees, but more sources are needed.
     TooFew,
@@ -154,7 +154,7 @@ impl fmt::Display for Verdict {
             Self::NoMajority => "no majority agrees on a time",
             Self::Falseticker => "disagrees with the majority",
             Self::Untrusted => "not authenticated and not confirmed by authenticated sources",
-            Self::Waiting => "agrees; waiting for the other sources' first measurements",
+            Self::Waiting => "agrees; waiting for more of the first measurements",
             Self::TooFew => "agrees; more sources are needed",
             Self::MissingRequired => "agrees; a required source is missing",
             Self::NotPreferred => "agrees; another source is preferred",

@@ -184,3 +184,38 @@ fn nobody_is_asked_because_of_a_leap_second() {
         assert_eq!(turns, after);
     }
 }
+
+#[test]
+fn a_first_reply_that_may_be_late_by_more_than_is_stepped_waits_for_others() {
+    // What is measured of a clock that is right to 5 ms: a reply that was long on its way, then others.
+    let late = Answer { delay: 1.4, offset: 1.39, ..GOOD };
+    let others = Answer { delay: 0.03, offset: 0.005, ..GOOD };
+    let begin = |bursts, first: Answer, others: Answer, step_threshold| {
+        let config = EngineConfig { step_threshold, ..config() };
+        let mut bench = Bench::of(config, 0.0, vec![SourceConfig { bursts, ..plain() }]);
+        bench.engine.expect_sources(1);
+        let mut replies = 0;
+        let mut seen = Vec::new();
+        while bench.seconds < 20.0 {
+            bench.go_on(0.5, |_| {
+                replies += 1;
+                Some(if replies == 1 { first } else { others })
+            });
+            seen.push((replies, bench.engine.source(now(bench.seconds), SourceId(1)).unwrap().verdict));
+        }
+        let is_stepped = bench.outputs.iter().any(|output| matches!(output, Output::Notice(Notice::Step(_))));
+        let used = seen.iter().find(|(_, verdict)| verdict.is_used()).unwrap().0;
+        let waited = seen.iter().filter(|(_, verdict)| *verdict == Verdict::Waiting).count();
+        (is_stepped, used, waited > 0)
+    };
+    let start = Bursts::AtStart;
+    assert_eq!(begin(start, late, others, 0.1), (false, 3, true));
+    // What is wrong by more than that in any case is stepped at once, and what is known well enough is believed.
+    let far = |answer: Answer| Answer { offset: answer.offset + 100.0, ..answer };
+    assert_eq!(begin(start, far(late), far(others), 0.1), (true, 1, false));
+    assert_eq!(begin(start, others, others, 0.1), (false, 1, false));
+    assert_eq!(begin(start, late, late, 3.0), (false, 1, false));
+    // When the first measurements are over there is nothing to wait for.
+    assert_eq!(begin(start, late, late, 0.1), (true, 4, true));
+    assert_eq!(begin(Bursts::Never, late, others, 0.1).1, 1);
+}
