@@ -12,7 +12,7 @@ use rand_core::{Rng as _, SeedableRng};
 use crate::{
     discipline::{ChangeLimit, Controller, LeapMode, LeapRule, LeapTable, StepLimit, StepPolicy, Timeline},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
-    select::{SelectConfig, Verdict},
+    select::{SelectConfig, SelectOptions, Verdict},
     source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, Tune, TxToken},
     stamping::Converted,
     status::Status,
@@ -88,6 +88,17 @@ pub struct EngineConfig {
 /// taken out lose their effect.
 pub const KEY_AGE: Duration = Duration::from_secs(7 * 86_400);
 
+/// Sources of a name that is not resolved yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// How many there are to be.
+    pub count: usize,
+    /// What is to vouch for them.
+    pub trust: Trust,
+    /// How they may be used.
+    pub options: SelectOptions,
+}
+
 /// A datagram's way here.
 #[derive(Clone, Copy, Debug)]
 pub struct RxInfo {
@@ -153,6 +164,7 @@ pub struct Engine {
     select: SelectConfig,
     authentication_expected: bool,
     expected_sources: Option<usize>,
+    awaited: Vec<Awaited>,
     leaps: LeapRule,
     /// Sources of this stratum or above may serve no more than their own clocks.
     orphan_stratum: Option<u8>,
@@ -220,6 +232,7 @@ impl Engine {
             select: config.select,
             authentication_expected: false,
             expected_sources: None,
+            awaited: Vec::new(),
             leaps: LeapRule::new(config.leap_mode),
             orphan_stratum: None,
             held: false,
@@ -317,10 +330,15 @@ impl Engine {
         }
     }
 
-    /// Says how many sources there will be once all names are resolved. From then on the first time is believed as soon as most
-    /// of them agree on it, without waiting for the bursts to end.
-    pub const fn expect_sources(&mut self, count: usize) {
+    /// Says how many sources there will be once all names are resolved, and which of them are not there yet. From then on the
+    /// first time is believed as soon as most of them agree on it, without waiting for the bursts to end. Those that are
+    /// awaited count among the voters as if they were there and silent: whoever keeps names from being resolved gains nothing.
+    pub fn expect_sources(&mut self, now: Now, count: usize, awaited: Vec<Awaited>) {
         self.expected_sources = Some(count);
+        if self.awaited != awaited {
+            self.awaited = awaited;
+            self.reselect(now, None);
+        }
     }
 
     /// Changes the limits of selection.

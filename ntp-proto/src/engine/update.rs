@@ -8,7 +8,7 @@ use crate::{
     filter::Filter,
     ids::{Leap, SourceId},
     sample::FREQUENCY_TOLERANCE,
-    select::{Candidate, Circumstances, Combined, Selection, Starting, Verdict, is_vouched, votes},
+    select::{Candidate, Circumstances, Combined, SelectOptions, Selection, Starting, Verdict, is_vouched, votes},
     source::{Loss, Source, SourceConfig},
     status::Status,
     steer::{ClockStatus, Steer},
@@ -65,11 +65,11 @@ impl Engine {
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         let auth = self.select.auth;
         let authenticated = self.is_authenticated();
-        let is_voter = |s: &Source| {
-            let SourceConfig { trust, options, .. } = s.config();
-            s.schedule().next().is_some() && !options.noselect && votes(*trust, *options, authenticated, auth)
-        };
-        let configured_voters = self.sources.values().filter(|s| is_voter(s)).count();
+        let would_vote = |trust, options: SelectOptions| !options.noselect && votes(trust, options, authenticated, auth);
+        let is_voter =
+            |s: &&Source| s.schedule().next().is_some() && would_vote(s.config().trust, s.config().options);
+        let awaited = self.awaited.iter().filter(|a| would_vote(a.trust, a.options)).map(|a| a.count).sum::<usize>();
+        let configured_voters = self.sources.values().filter(is_voter).count() + awaited;
         let starting = self.sources.values().any(|source| source.schedule().in_burst());
         // Nobody knows whether that is all there are.
         let expected = self.expected_sources.map_or(usize::MAX, |count| count.max(configured_voters));

@@ -100,7 +100,7 @@ pub struct Circumstances {
     /// Some source is authenticated, or trusted by option where that stands for it, whether or not it is among the
     /// candidates.
     pub authenticated: bool,
-    /// Sources that would vote if they were all fit, whether or not they are among the candidates.
+    /// Sources that would vote if they were all fit, whether or not they are among the candidates, or found yet.
     pub configured_voters: usize,
     /// Some required source is not among the candidates.
     pub required_missing: bool,
@@ -134,9 +134,8 @@ const MIN_OF_MANY: usize = 2;
 /// How many voters must agree. It is the configured that count, not the reachable: whoever can silence honest servers
 /// could otherwise leave one liar, which would agree with itself.
 ///
-/// At the start the engine knows only the sources whose names are resolved, so the first of four may set the clock alone;
-/// `min_sources` is for those who do not want that. Of four configured sources with three dead, the last is not followed:
-/// the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
+/// A source whose name cannot be resolved is configured as well. Of four configured sources with three dead, the last is not
+/// followed: the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
 ///
 /// A reference clock is followed alone: nobody who silences servers can put words into its mouth, and it is there for when
 /// they are silent.

@@ -193,7 +193,7 @@ fn a_first_reply_that_may_be_late_by_more_than_is_stepped_waits_for_others() {
     let begin = |bursts, first: Answer, others: Answer, step_threshold| {
         let config = EngineConfig { step_threshold, ..config() };
         let mut bench = Bench::of(config, 0.0, vec![SourceConfig { bursts, ..plain() }]);
-        bench.engine.expect_sources(1);
+        bench.engine.expect_sources(now(0.0), 1, Vec::new());
         let mut replies = 0;
         let mut seen = Vec::new();
         while bench.seconds < 20.0 {
@@ -218,4 +218,27 @@ fn a_first_reply_that_may_be_late_by_more_than_is_stepped_waits_for_others() {
     // When the first measurements are over there is nothing to wait for.
     assert_eq!(begin(start, late, late, 0.1), (true, 4, true));
     assert_eq!(begin(Bursts::Never, late, others, 0.1).1, 1);
+}
+
+#[test]
+fn sources_whose_names_are_not_resolved_count_as_those_that_are_silent() {
+    let awaits = |count, trust, options| vec![Awaited { count, trust, options }];
+    let none = SelectOptions::default();
+    let noselect = SelectOptions { noselect: true, ..none };
+    let followed = |source: fn() -> SourceConfig, awaited: Vec<Awaited>| {
+        let mut bench = Bench::of(config(), 0.0, vec![source()]);
+        bench.engine.expect_sources(now(0.0), 4, awaited);
+        bench.go_on(300.0, |_| Some(Answer { offset: 5.0, ..GOOD }));
+        (bench.engine.tracking(now(bench.seconds)).selected.is_some(), bench)
+    };
+    let (is_followed, mut bench) = followed(plain, awaits(3, Trust::None, none));
+    assert!(!is_followed && bench.engine.source(now(300.0), SourceId(1)).unwrap().verdict == Verdict::TooFew);
+    // There are fewer than were wanted.
+    bench.engine.expect_sources(now(bench.seconds), 4, Vec::new());
+    assert!(bench.engine.tracking(now(bench.seconds)).selected.is_some());
+
+    assert!(followed(plain, awaits(1, Trust::None, none)).0, "one of two is followed");
+    assert!(followed(plain, awaits(3, Trust::None, noselect)).0, "what is only measured does not vote");
+    assert!(followed(trusted, awaits(3, Trust::None, none)).0, "nor what is only confirmed");
+    assert!(!followed(trusted, awaits(2, Trust::Pki, none)).0);
 }
