@@ -37,13 +37,8 @@ enum Announced {
     OnAWrongDate,
 }
 
-const ANNOUNCED: [Announced; 5] = [
-    Announced::ByFile,
-    Announced::ByMajority,
-    Announced::ByOneLiar,
-    Announced::ByPlainLiars,
-    Announced::OnAWrongDate,
-];
+const ANNOUNCED: [Announced; 5] =
+    [Announced::ByFile, Announced::ByMajority, Announced::ByOneLiar, Announced::ByPlainLiars, Announced::OnAWrongDate];
 
 #[derive(Clone, Copy, Debug)]
 struct Case {

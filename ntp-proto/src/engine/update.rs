@@ -65,9 +65,9 @@ impl Engine {
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         let auth = self.select.auth;
         let authenticated = self.is_authenticated();
-        let would_vote = |trust, options: SelectOptions| !options.noselect && votes(trust, options, authenticated, auth);
-        let is_voter =
-            |s: &&Source| s.schedule().next().is_some() && would_vote(s.config().trust, s.config().options);
+        let would_vote =
+            |trust, options: SelectOptions| !options.noselect && votes(trust, options, authenticated, auth);
+        let is_voter = |s: &&Source| s.schedule().next().is_some() && would_vote(s.config().trust, s.config().options);
         let awaited = self.awaited.iter().filter(|a| would_vote(a.trust, a.options)).map(|a| a.count).sum::<usize>();
         let configured_voters = self.sources.values().filter(is_voter).count() + awaited;
         let starting = self.sources.values().any(|source| source.schedule().in_burst());

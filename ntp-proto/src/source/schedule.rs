@@ -462,8 +462,7 @@ mod tests {
             for second in 0..3600 {
                 let now = start + Duration::from_secs(second);
                 if second >= 128 {
-                    let is_early =
-                        if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25) };
+                    let is_early = if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25) };
                     assert!(!is_early || schedule.next().unwrap() <= now + Duration::from_millis(500));
                     assert_eq!(schedule.in_burst() && bursts == Bursts::Never, false);
                 }

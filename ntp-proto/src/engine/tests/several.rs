@@ -91,7 +91,10 @@ fn only_those_who_decide_on_the_time_announce_a_leap_second() {
     // Who disagrees on the time has none.
     let wrong = Answer { offset: 0.5, ..GOOD };
     assert_eq!(told(vec![plain(), plain(), plain()], &[WARNS, wrong, WARNS]), Leap::Insert);
-    assert_eq!(told(vec![plain(), plain(), plain(), plain()], &[GOOD, GOOD, WARNS, Answer { offset: 0.5, ..WARNS }]), Leap::None);
+    assert_eq!(
+        told(vec![plain(), plain(), plain(), plain()], &[GOOD, GOOD, WARNS, Answer { offset: 0.5, ..WARNS }]),
+        Leap::None
+    );
 }
 
 #[test]
