@@ -464,7 +464,7 @@ mod tests {
                 if second >= 128 {
                     let is_early = if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25) };
                     assert!(!is_early || schedule.next().unwrap() <= now + Duration::from_millis(500));
-                    assert_eq!(schedule.in_burst() && bursts == Bursts::Never, false);
+                    assert!(!schedule.in_burst() || bursts != Bursts::Never);
                 }
                 if schedule.next().unwrap() <= now {
                     schedule.handle_request(now, 0.5, false);
