@@ -10,9 +10,16 @@ use serde_json::Value;
 const CHRONYD: &str = include_str!("../bench/accuracy/chronyd.json");
 const SEEDS: u64 = 3;
 const POLLS: (i8, i8) = (6, 10);
-/// Medians of three seeds and of ten may differ by so much though the clocks are equally good: what a starting client reaches
-/// within an hour, and what an oscillator does while nobody answers, depends on the seed most of all.
-const LUCK: f64 = 1.6;
+/// Most of chronyd's figures that ours may be, medians of three seeds: the root mean square of the error, what 95 % of all errors
+/// are below, and the largest. In four times three seeds none was above 0.83, where nothing depends on luck.
+const MOST: f64 = 0.9;
+/// The same of what a starting client reaches within an hour, and of a machine that is on its way, where the seed decides most of
+/// all: up to 1.15 with these seeds, and 2.2 with others.
+const MOST_BY_LUCK: f64 = 1.2;
+const LUCKY: [&str; 4] = ["cold-lan", "cold-wan", "cold-far", "mobile"];
+/// How much later than chronyd a clock may become right; near and far servers together take 1.5 times as long to 100 µs, all else
+/// less time.
+const LATER: f64 = 1.6;
 /// More packets than chronyd by chance: those that are lost are asked for again.
 const SPARE: f64 = 1.05;
 
@@ -20,7 +27,10 @@ type Figure = fn(&Score) -> f64;
 
 struct Compared {
     name: &'static str,
+    /// Of the root mean square.
     ratio: f64,
+    /// Of what 95 % of all errors are below, and of the largest.
+    tails: [f64; 2],
     packets: f64,
     ours: Vec<Score>,
     theirs: Value,
@@ -34,8 +44,9 @@ fn compare(make: fn() -> Scenario, chronyd: &Value) -> Compared {
     let their = |key: &str| theirs[key].as_f64().expect("measured");
     let of = |what: Figure| median(ours.iter().map(what));
     let (ratio, packets) = (of(|s| s.rms) / their("rms"), of(|s| s.packets) / their("pkts"));
-    eprintln!("{}: {ratio:.2} of chronyd's error with {packets:.2} of its packets", scenario.name);
-    Compared { name: scenario.name, ratio, packets, ours, theirs }
+    let tails = [of(|s| s.p95) / their("p95"), of(|s| s.max) / their("max")];
+    eprintln!("{}: {ratio:.2} ({tails:.2?}) of chronyd's error with {packets:.2} of its packets", scenario.name);
+    Compared { name: scenario.name, ratio, tails, packets, ours, theirs }
 }
 
 fn all(of: &[fn() -> Scenario]) -> Vec<Compared> {
@@ -48,15 +59,21 @@ fn check(compared: &[Compared], most: f64) {
     let middle = median(compared.iter().map(|one| one.ratio));
     assert!(middle <= most, "the median over the scenarios is {middle}");
     for one in compared {
-        assert!(one.ratio <= LUCK && one.packets <= SPARE, "{}: {} with {}", one.name, one.ratio, one.packets);
+        let limit = if LUCKY.contains(&one.name) { MOST_BY_LUCK } else { MOST };
+        let is_good = one.ratio <= limit && one.tails.iter().all(|tail| *tail <= limit);
+        assert!(is_good && one.packets <= SPARE, "{}: {} {:?} with {}", one.name, one.ratio, one.tails, one.packets);
         let broken: usize = one.ours.iter().map(|score| score.broken).sum();
         assert_eq!(broken, 0, "{}: the error was larger than was claimed", one.name);
-        let limits: [(_, Figure); 2] = [("c10ms", |s| s.to_10_ms), ("c1ms", |s| s.to_1_ms)];
-        for (key, to) in limits {
+        let limits: [(_, f64, Figure); 3] = [
+            ("c10ms", 3_600.0, |s| s.to_10_ms),
+            ("c1ms", 3_600.0, |s| s.to_1_ms),
+            ("c100us", 14_400.0, |s| s.to_100_us),
+        ];
+        for (key, soon, to) in limits {
             // Where chronyd does not get there soon, it does so by chance.
-            let Some(theirs) = one.theirs[key].as_f64().filter(|seconds| *seconds <= 3600.0) else { continue };
+            let Some(theirs) = one.theirs[key].as_f64().filter(|seconds| *seconds <= soon) else { continue };
             let ours = median(one.ours.iter().map(to));
-            assert!(ours <= LUCK * theirs, "{}: {key} after {ours} s, chronyd after {theirs} s", one.name);
+            assert!(ours <= LATER * theirs, "{}: {key} after {ours} s, chronyd after {theirs} s", one.name);
         }
     }
 }

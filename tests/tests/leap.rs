@@ -6,6 +6,7 @@ use ntp_proto::{
     discipline::{LeapMode, LeapTable, StepLimit},
     engine::Engine,
     ids::{Leap, StampKind},
+    select::SelectOptions,
     server::{Access, AccessTable, Prefix, Responder, RxMeta, Verdict},
     time::{Monotonic, NtpTimestamp, UnixTime},
 };
@@ -30,12 +31,14 @@ enum Announced {
     ByMajority,
     /// By one of three, and it is not true.
     ByOneLiar,
+    /// By two of three, and it is not true: the third is trusted, and only confirms their time.
+    ByPlainLiars,
     /// By all, a day early.
     OnAWrongDate,
 }
 
-const ANNOUNCED: [Announced; 4] =
-    [Announced::ByFile, Announced::ByMajority, Announced::ByOneLiar, Announced::OnAWrongDate];
+const ANNOUNCED: [Announced; 5] =
+    [Announced::ByFile, Announced::ByMajority, Announced::ByOneLiar, Announced::ByPlainLiars, Announced::OnAWrongDate];
 
 #[derive(Clone, Copy, Debug)]
 struct Case {
@@ -77,7 +80,7 @@ fn expected(case: &Case) -> Outcome {
     let is_known = match case.announced {
         Announced::ByFile => case.spoken != Leap::None,
         Announced::ByMajority => case.spoken == Leap::Insert,
-        Announced::ByOneLiar | Announced::OnAWrongDate => false,
+        Announced::ByOneLiar | Announced::ByPlainLiars | Announced::OnAWrongDate => false,
     };
     let is_made = is_known && case.mode != LeapMode::Ignore;
     let leap = if is_made { case.spoken } else { Leap::None };
@@ -150,7 +153,9 @@ impl Run {
     fn new(case: &Case) -> Self {
         let start = match case.announced {
             Announced::OnAWrongDate => NEW_YEAR - DAY - 2 * 3_600,
-            Announced::ByFile | Announced::ByMajority | Announced::ByOneLiar => NEW_YEAR - 2 * 3_600,
+            Announced::ByFile | Announced::ByMajority | Announced::ByOneLiar | Announced::ByPlainLiars => {
+                NEW_YEAR - 2 * 3_600
+            }
         };
         Self::starting_at(case, start)
     }
@@ -161,13 +166,15 @@ impl Run {
         let announcing = match case.announced {
             Announced::ByFile => 0,
             Announced::ByOneLiar => 1,
-            Announced::ByMajority => 2,
+            Announced::ByMajority | Announced::ByPlainLiars => 2,
             Announced::OnAWrongDate => 3,
         };
         let source = |world: &mut World, index: usize| {
             let leap = if index < announcing { case.spoken } else { Leap::None };
             let server = world.add_server(ServerSpec { leap, ..ServerSpec::default() });
-            SourceSpec { polls: (4, 6), ..SourceSpec::new(server, Path::lan()) }
+            let trust = case.announced == Announced::ByPlainLiars && index >= announcing;
+            let options = SelectOptions { trust, ..SelectOptions::default() };
+            SourceSpec { polls: (4, 6), options, ..SourceSpec::new(server, Path::lan()) }
         };
         let sources: Vec<SourceSpec> = (0..3).map(|index| source(&mut world, index)).collect();
         let leap_table = (case.announced == Announced::ByFile).then(|| table(case.spoken));
@@ -259,7 +266,7 @@ fn each_leap_second_is_made_as_it_is_to_be_and_no_other() {
             }
         }
     }
-    assert_eq!(cases, 96);
+    assert_eq!(cases, 120);
 }
 
 /// A client that is asked every ten minutes hears of no leap second, and of no jump: from noon to noon the time that it is told

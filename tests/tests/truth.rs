@@ -34,7 +34,7 @@ fn all_true(runs: Vec<Run>) -> usize {
                 while let Some(run) = next() {
                     let (name, points) = run();
                     *claimed.lock().expect("no run panicked") += points.iter().filter(|p| p.bound.is_finite()).count();
-                    let wrong: Vec<&Point> = points.iter().filter(|p| p.error.abs() > p.bound).collect();
+                    let wrong: Vec<&Point> = points.iter().filter(|p| p.is_broken()).collect();
                     if let Some(first) = wrong.first() {
                         let text = format!("{name}: {} points, first {first:?}", wrong.len());
                         broken.lock().expect("no run panicked").push(text);

@@ -119,7 +119,7 @@ impl LeapRule {
 }
 
 impl LeapVote {
-    /// Takes the warning of one source that is used.
+    /// Takes the warning of one source that decides on the time.
     pub const fn add(&mut self, leap: Leap) {
         match leap {
             Leap::Insert => self.insert += 1,

@@ -24,6 +24,12 @@ impl StepPolicy {
         Self { threshold, left: limit, forced: false }
     }
 
+    /// Offsets of at least so many seconds may be stepped.
+    #[must_use]
+    pub const fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
     /// Steps at the next occasion, whatever the offset: an administrator said so.
     pub const fn force(&mut self) {
         self.forced = true;

@@ -70,7 +70,6 @@ impl Engine {
                 self.outputs.push_back(Output::Steer(Steer::Step(by)));
             }
         }
-        self.sources.values_mut().for_each(|source| source.recheck(now.monotonic));
         self.publish(now);
     }
 
@@ -79,7 +78,11 @@ impl Engine {
         self.leaps.handle_leap(at.to_unix(self.era), self.status.leap);
         self.status.leap = Leap::None;
         self.status.reference_time = self.status.reference_time + by;
-        self.sources.values_mut().for_each(|source| source.handle_leap(by));
+        // Everybody's clock does this at the same moment: sources are asked in their turn, and not by all of them now.
+        for source in self.sources.values_mut() {
+            source.handle_leap(by);
+            source.forget_stamps();
+        }
     }
 
     /// Whether a jump by `by`, noticed when the clock read `at`, is the leap second that was announced: the kernel inserts

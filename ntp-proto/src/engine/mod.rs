@@ -12,7 +12,7 @@ use rand_core::{Rng as _, SeedableRng};
 use crate::{
     discipline::{ChangeLimit, Controller, LeapMode, LeapRule, LeapTable, StepLimit, StepPolicy, Timeline},
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
-    select::{SelectConfig, Verdict},
+    select::{SelectConfig, SelectOptions, Verdict},
     source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, Tune, TxToken},
     stamping::Converted,
     status::Status,
@@ -88,6 +88,17 @@ pub struct EngineConfig {
 /// taken out lose their effect.
 pub const KEY_AGE: Duration = Duration::from_secs(7 * 86_400);
 
+/// Sources of a name that is not resolved yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// How many there are to be.
+    pub count: usize,
+    /// What is to vouch for them.
+    pub trust: Trust,
+    /// How they may be used.
+    pub options: SelectOptions,
+}
+
 /// A datagram's way here.
 #[derive(Clone, Copy, Debug)]
 pub struct RxInfo {
@@ -153,6 +164,7 @@ pub struct Engine {
     select: SelectConfig,
     authentication_expected: bool,
     expected_sources: Option<usize>,
+    awaited: Vec<Awaited>,
     leaps: LeapRule,
     /// Sources of this stratum or above may serve no more than their own clocks.
     orphan_stratum: Option<u8>,
@@ -220,6 +232,7 @@ impl Engine {
             select: config.select,
             authentication_expected: false,
             expected_sources: None,
+            awaited: Vec::new(),
             leaps: LeapRule::new(config.leap_mode),
             orphan_stratum: None,
             held: false,
@@ -272,8 +285,7 @@ impl Engine {
     /// [`EngineConfig::key_age`], others are asked for, and these are used until those come.
     pub fn set_keys(&mut self, now: Monotonic, id: SourceId, keys: NtsKeys, trust: Trust) {
         if let Some(source) = self.sources.get_mut(&id) {
-            let random = f64::from(self.rng.next_u32()) / f64::from(u32::MAX);
-            source.set_keys(now, keys, trust, now + self.key_age.mul_f64(1.0 + random / 8.0));
+            source.set_keys(now, keys, trust, now + self.key_age.mul_f64(1.0 + chance(&mut self.rng) / 8.0));
         }
     }
 
@@ -318,10 +330,15 @@ impl Engine {
         }
     }
 
-    /// Says how many sources there will be once all names are resolved. From then on the first time is believed as soon as most
-    /// of them agree on it, without waiting for the bursts to end.
-    pub const fn expect_sources(&mut self, count: usize) {
+    /// Says how many sources there will be once all names are resolved, and which of them are not there yet. From then on the
+    /// first time is believed as soon as most of them agree on it, without waiting for the bursts to end. Those that are
+    /// awaited count among the voters as if they were there and silent: whoever keeps names from being resolved gains nothing.
+    pub fn expect_sources(&mut self, now: Now, count: usize, awaited: Vec<Awaited>) {
         self.expected_sources = Some(count);
+        if self.awaited != awaited {
+            self.awaited = awaited;
+            self.reselect(now, None);
+        }
     }
 
     /// Changes the limits of selection.
@@ -427,7 +444,7 @@ impl Engine {
     }
 
     /// Takes word that the clock jumped by `by` when it read `at`, by nobody's command here. The time believed in stays
-    /// unless the clock is held, and the sources are asked at once whether that is right.
+    /// unless the clock is held, and the sources are soon asked whether that is right, though not each time if it jumps often.
     pub fn handle_jump(&mut self, now: Now, at: NtpTimestamp, by: NtpDuration) {
         if self.is_leap(at, by) {
             self.timeline.handle_leap(at, by);
@@ -439,8 +456,11 @@ impl Engine {
                 self.timeline.handle_jump(at, by);
             }
             self.outputs.push_back(Output::Notice(Notice::Jump(by)));
+            for source in self.sources.values_mut() {
+                source.forget_stamps();
+                source.recheck(now.monotonic, chance(&mut self.rng));
+            }
         }
-        self.sources.values_mut().for_each(|source| source.recheck(now.monotonic));
         self.publish(now);
     }
 
@@ -448,7 +468,7 @@ impl Engine {
     pub fn handle_interruption(&mut self, now: Now) {
         self.status.leap = Leap::Unsynchronized;
         for source in self.sources.values_mut() {
-            source.restart(now.monotonic);
+            source.restart(now.monotonic, chance(&mut self.rng));
         }
         self.reselect(now, None);
     }
@@ -510,6 +530,11 @@ impl Engine {
             Action::Sampled => None,
         }));
     }
+}
+
+/// Chance, uniform in 0..1.
+fn chance(rng: &mut ChaCha12Rng) -> f64 {
+    f64::from(rng.next_u32()) / f64::from(u32::MAX)
 }
 
 #[cfg(test)]

@@ -24,7 +24,9 @@ impl Engine {
             _ if is_orphan(candidate) => Verdict::Orphan,
             _ => judged.next().unwrap_or(Verdict::NoSamples),
         });
-        Selection { verdicts: verdicts.collect(), chosen: selection.chosen.or_else(|| orphan.and_then(|o| o.chosen)) }
+        let verdicts = verdicts.collect();
+        let decided = orphan.unwrap_or(selection);
+        Selection { verdicts, ..decided }
     }
 
     /// The orphan that comes first, if it comes before this machine.

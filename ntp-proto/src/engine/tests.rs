@@ -16,6 +16,7 @@ mod cookies;
 mod interleaved;
 mod orphan;
 mod rules;
+mod several;
 
 fn at(seconds: f64) -> NtpTimestamp {
     NtpTimestamp::from_bits(4_000_000_000 << 32) + NtpDuration::from_seconds(seconds)
@@ -72,9 +73,11 @@ struct Answer {
     delay: f64,
     /// It answers in interleaved mode, with this much added to the time at which its last reply left.
     interleaved: Option<f64>,
+    /// Its leap indicator.
+    leap: u8,
 }
 
-const GOOD: Answer = Answer { stratum: 1, code: *b"GPS\0", offset: 0.0, delay: 0.001, interleaved: None };
+const GOOD: Answer = Answer { stratum: 1, code: *b"GPS\0", offset: 0.0, delay: 0.001, interleaved: None, leap: 0 };
 
 const fn kiss(code: [u8; 4]) -> Answer {
     Answer { stratum: 0, code, ..GOOD }
@@ -172,7 +175,7 @@ impl Bench {
             None => sent + answer.delay + answer.offset,
         };
         let mut bytes = vec![0; Header::LEN];
-        bytes[0] = 0x24;
+        bytes[0] = answer.leap << 6 | 0x24;
         bytes[1] = answer.stratum;
         bytes[3] = 0_u8.wrapping_sub(24);
         bytes[12..16].copy_from_slice(&answer.code);

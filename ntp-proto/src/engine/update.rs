@@ -8,7 +8,7 @@ use crate::{
     filter::Filter,
     ids::{Leap, SourceId},
     sample::FREQUENCY_TOLERANCE,
-    select::{Candidate, Circumstances, Combined, Selection, Verdict, is_vouched, votes},
+    select::{Candidate, Circumstances, Combined, SelectOptions, Selection, Starting, Verdict, is_vouched, votes},
     source::{Loss, Source, SourceConfig},
     status::Status,
     steer::{ClockStatus, Steer},
@@ -35,19 +35,15 @@ impl Engine {
         let had_selection = self.selected.is_some();
         let selection = self.select_at(self.timeline.at(now.clock), Some(id));
         let is_used = self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used());
-        match selection.chosen {
-            Some((best, combined)) if (is_used || !had_selection) && !self.held => self.apply(now, best, &combined),
-            Some(_) => {}
-            None => self.publish(now),
+        if selection.chosen.is_none() || ((is_used || !had_selection) && !self.held) {
+            self.apply(now, &selection);
         }
     }
 
     /// Judges the sources again, and does what they say without waiting for the next sample.
     pub(super) fn follow_sources(&mut self, now: Now) {
-        match self.select_at(self.timeline.at(now.clock), None).chosen {
-            Some((best, combined)) => self.apply(now, best, &combined),
-            None => self.publish(now),
-        }
+        let selection = self.select_at(self.timeline.at(now.clock), None);
+        self.apply(now, &selection);
     }
 
     /// Chooses among the sources as if none had been followed so far.
@@ -60,10 +56,7 @@ impl Engine {
     pub(super) fn reselect(&mut self, now: Now, heard: Option<SourceId>) {
         let had_selection = self.selected.is_some();
         let selection = self.select_at(self.timeline.at(now.clock), heard);
-        match selection.chosen {
-            Some((best, combined)) if !had_selection && !self.held => self.apply(now, best, &combined),
-            Some(_) | None => self.publish(now),
-        }
+        if !had_selection && !self.held { self.apply(now, &selection) } else { self.publish(now) }
     }
 
     /// Chooses among the sources and keeps the verdicts. Only the source that was `heard` is held to a bad one.
@@ -72,17 +65,17 @@ impl Engine {
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         let auth = self.select.auth;
         let authenticated = self.is_authenticated();
-        let is_voter = |s: &Source| {
-            let SourceConfig { trust, options, .. } = s.config();
-            s.schedule().next().is_some() && !options.noselect && votes(*trust, *options, authenticated, auth)
-        };
-        let configured_voters = self.sources.values().filter(|s| is_voter(s)).count();
+        let would_vote =
+            |trust, options: SelectOptions| !options.noselect && votes(trust, options, authenticated, auth);
+        let is_voter = |s: &&Source| s.schedule().next().is_some() && would_vote(s.config().trust, s.config().options);
+        let awaited = self.awaited.iter().filter(|a| would_vote(a.trust, a.options)).map(|a| a.count).sum::<usize>();
+        let configured_voters = self.sources.values().filter(is_voter).count() + awaited;
         let starting = self.sources.values().any(|source| source.schedule().in_burst());
         // Nobody knows whether that is all there are.
         let expected = self.expected_sources.map_or(usize::MAX, |count| count.max(configured_voters));
         let circumstances = Circumstances {
             previous: self.selected,
-            starting: starting.then_some(expected),
+            starting: starting.then_some(Starting { expected, step_threshold: self.step_policy.threshold() }),
             authenticated,
             configured_voters,
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
@@ -129,16 +122,17 @@ impl Engine {
         }
     }
 
-    /// Corrects the timeline, and has the clock follow.
-    fn apply(&mut self, now: Now, best: SourceId, combined: &Combined) {
-        if !self.believes(combined.offset) {
+    /// Corrects the timeline by what was chosen, if anything was, and has the clock follow.
+    fn apply(&mut self, now: Now, selection: &Selection) {
+        let chosen = selection.chosen.filter(|(_, combined)| self.believes(combined.offset));
+        let Some((best, combined)) = chosen else {
             self.publish(now);
             return;
-        }
+        };
         let interval = self.history.last.map_or(1.0, |last| now.monotonic.since(last).as_secs_f64());
         let usual = &mut self.history.usual_interval;
         *usual += INTERVAL_WEIGHT * (interval - *usual);
-        let correction = self.discipline.handle_combined(combined, *usual);
+        let correction = self.discipline.handle_combined(&combined, *usual);
         let shift = self.timeline.correct(now.clock, correction.offset, correction.frequency);
         for source in self.sources.values_mut() {
             source.handle_shift(&shift);
@@ -154,7 +148,8 @@ impl Engine {
             Some(mean) => mean + MEAN_WEIGHT * (offset.powi(2) - mean),
             None => 0.0,
         });
-        self.describe(now, best, combined, (combined.frequency - shift.rate).abs());
+        let vote = self.leap_vote(&selection.deciders);
+        self.describe(now, best, &combined, (combined.frequency - shift.rate).abs(), &vote);
         if !self.follow(now) && offset.abs() >= self.notable_offset {
             self.outputs.push_back(Output::Notice(Notice::Wrong(NtpDuration::from_seconds(offset))));
         }
@@ -202,23 +197,24 @@ impl Engine {
         self.outputs.push_back(Output::Steer(Steer::Frequency(rate)));
     }
 
-    /// Writes down what we now say about our own clock; `unbelieved` is the part of the frequency that was not applied.
-    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined, unbelieved: f64) {
-        let reference_time = self.timeline.at(now.clock);
+    /// What those say of a leap second who decide on the time: whoever is only confirmed by them has no say in this either.
+    fn leap_vote(&self, deciders: &[SourceId]) -> LeapVote {
         let mut vote = LeapVote::default();
-        for (id, standing) in &self.verdicts {
-            let reply = self.sources.get(id).and_then(Source::last_reply);
-            if let Some(reply) = reply.filter(|_| standing.verdict.is_used()) {
-                vote.add(reply.leap);
-            }
-        }
+        let replies = deciders.iter().filter_map(|id| self.sources.get(id)?.last_reply());
+        replies.for_each(|reply| vote.add(reply.leap));
+        vote
+    }
+
+    /// Writes down what we now say about our own clock; `unbelieved` is the part of the frequency that was not applied.
+    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined, unbelieved: f64, vote: &LeapVote) {
+        let reference_time = self.timeline.at(now.clock);
         let Some(source) = self.sources.get(&best) else { return };
         let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
         // RFC 5905 section 11.2: the dispersion grows with PHI, since nobody sees a change of the oscillator before the next
         // sample; and with what is not known of the frequency in any case.
         let growth = self.discipline.skew() + unbelieved + FREQUENCY_TOLERANCE;
         self.status = Status {
-            leap: self.leaps.outcome(reference_time.to_unix(self.era), &vote),
+            leap: self.leaps.outcome(reference_time.to_unix(self.era), vote),
             stratum: stratum.saturating_add(1),
             root_delay: NtpDuration::from_seconds(combined.root_delay),
             root_dispersion: NtpDuration::from_seconds(combined.root_dispersion + combined.offset_deviation),

@@ -86,6 +86,8 @@ pub struct Selection {
     pub verdicts: Vec<Verdict>,
     /// The best source and the time of all that are used, if there is any.
     pub chosen: Option<(SourceId, Combined)>,
+    /// Those who decided: the voters that were elected by and agree on the time, whether or not it is made of theirs.
+    pub deciders: Vec<SourceId>,
 }
 
 /// What selection must know besides the candidates.
@@ -93,15 +95,33 @@ pub struct Selection {
 pub struct Circumstances {
     /// The best source of last time.
     pub previous: Option<SourceId>,
-    /// How many sources are expected in all, where some have not finished their first measurements.
-    pub starting: Option<usize>,
+    /// Where some sources have not finished their first measurements: what is waited for.
+    pub starting: Option<Starting>,
     /// Some source is authenticated, or trusted by option where that stands for it, whether or not it is among the
     /// candidates.
     pub authenticated: bool,
-    /// Sources that would vote if they were all fit, whether or not they are among the candidates.
+    /// Sources that would vote if they were all fit, whether or not they are among the candidates, or found yet.
     pub configured_voters: usize,
     /// Some required source is not among the candidates.
     pub required_missing: bool,
+}
+
+/// Sources are in their first measurements: what a first time must have to be believed nevertheless.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Starting {
+    /// More than half of so many sources that agree.
+    pub expected: usize,
+    /// An error bound that is small beside this offset, in seconds, from which on the clock is stepped.
+    pub step_threshold: f64,
+}
+
+impl Starting {
+    /// Whether a first time is known well enough. What a clock is stepped by for one whose bound is at most half of the
+    /// threshold makes it no worse, wherever in that bound the truth is; and so does what is more than the threshold in any case.
+    fn is_sure(&self, combined: &Combined) -> bool {
+        let bound = combined.bound();
+        bound <= 0.5 * self.step_threshold || combined.offset.abs() - bound >= self.step_threshold
+    }
 }
 
 /// Who decides: all voters, and where they come to no majority, only those of a class that it takes more to forge.
@@ -114,9 +134,8 @@ const MIN_OF_MANY: usize = 2;
 /// How many voters must agree. It is the configured that count, not the reachable: whoever can silence honest servers
 /// could otherwise leave one liar, which would agree with itself.
 ///
-/// At the start the engine knows only the sources whose names are resolved, so the first of four may set the clock alone;
-/// `min_sources` is for those who do not want that. Of four configured sources with three dead, the last is not followed:
-/// the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
+/// A source whose name cannot be resolved is configured as well. Of four configured sources with three dead, the last is not
+/// followed: the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
 ///
 /// A reference clock is followed alone: nobody who silences servers can put words into its mouth, and it is there for when
 /// they are silent.
@@ -148,7 +167,7 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
                 *slot = if voters.contains(&index) { verdict } else { Verdict::Untrusted };
             }
         }
-        return Selection { verdicts, chosen: None };
+        return Selection { verdicts, ..Selection::default() };
     };
     for (index, (candidate, verdict)) in candidates.iter().zip(&mut verdicts).enumerate() {
         let own = interval(candidate);
@@ -168,7 +187,17 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
         let doubt = doubt(candidates, &voters, best);
         (best.id, doubt.map_or(combined, |interval| combined.at_least(interval)))
     });
-    Selection { verdicts, chosen }
+    // One reply may be late by half of its round trip; more of them may tell.
+    let is_unsure = |(_, combined): &(_, Combined)| {
+        around.previous.is_none() && around.starting.is_some_and(|starting| !starting.is_sure(combined))
+    };
+    if chosen.as_ref().is_some_and(is_unsure) {
+        verdicts.iter_mut().filter(|verdict| verdict.agrees()).for_each(|verdict| *verdict = Verdict::Waiting);
+        return Selection { verdicts, ..Selection::default() };
+    }
+    let agrees = |i: &usize| chosen.is_some() && verdicts[*i].agrees();
+    let deciders = voters.iter().copied().filter(agrees).map(|i| candidates[i].id).collect();
+    Selection { verdicts, chosen, deciders }
 }
 
 /// Whether a candidate may take part at all; `Selected` stands for "yes, so far".
@@ -269,7 +298,7 @@ fn choose<'a>(
         Some(Verdict::MissingRequired)
     } else if agreed < needed(around, config, has_refclock) {
         Some(Verdict::TooFew)
-    } else if around.previous.is_none() && around.starting.is_some_and(|expected| agreed <= expected / 2) {
+    } else if around.previous.is_none() && around.starting.is_some_and(|starting| agreed <= starting.expected / 2) {
         Some(Verdict::Waiting)
     } else {
         None

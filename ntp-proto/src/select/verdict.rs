@@ -29,7 +29,7 @@ pub enum Verdict {
     Falseticker,
     /// It is not authenticated, or not as well as those that decide, and they do not confirm it.
     Untrusted,
-    /// It agrees, but others have not finished their first measurements.
+    /// It agrees, but others have not finished their first measurements, or the first ones do not say enough.
     Waiting,
     /// It agrees, but more sources are needed.
     TooFew,
@@ -124,6 +124,11 @@ impl Verdict {
         matches!(self, Self::Selected | Self::Combined)
     }
 
+    /// Whether the source agrees on the time that is followed, be that made of its own or not.
+    pub(super) const fn agrees(self) -> bool {
+        self.is_used() || matches!(self, Self::NotPreferred | Self::NotCombined)
+    }
+
     /// Whether the fault lies with the source, so that another one may do better.
     #[must_use]
     pub const fn is_bad(self) -> bool {
@@ -149,7 +154,7 @@ impl fmt::Display for Verdict {
             Self::NoMajority => "no majority agrees on a time",
             Self::Falseticker => "disagrees with the majority",
             Self::Untrusted => "not authenticated and not confirmed by authenticated sources",
-            Self::Waiting => "agrees; waiting for the other sources' first measurements",
+            Self::Waiting => "agrees; waiting for more of the first measurements",
             Self::TooFew => "agrees; more sources are needed",
             Self::MissingRequired => "agrees; a required source is missing",
             Self::NotPreferred => "agrees; another source is preferred",

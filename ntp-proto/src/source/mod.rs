@@ -265,13 +265,18 @@ impl Source {
         self.schedule.wake(now, burst);
     }
 
-    /// The clock jumped: checks soon whether it is right, if the source is asked at all. Stamps from before the jump may
-    /// still come; nothing tells them from others, so the exchange they belong to is given up.
-    pub(crate) fn recheck(&mut self, now: Monotonic) {
+    /// The clock jumped: stamps from before may still come, and nothing tells them from others, so the exchange they belong to
+    /// is given up.
+    pub(crate) fn forget_stamps(&mut self) {
         self.in_flight = None;
         self.previous = None;
+    }
+
+    /// Asks soon whether the clock is right, at a time that is told by `random` (uniform in 0..1), unless that was done not long
+    /// ago or it is not to be asked.
+    pub(crate) fn recheck(&mut self, now: Monotonic, random: f64) {
         if self.refclock.is_none() {
-            self.schedule.resume(now, true);
+            self.schedule.ask_early(now, random);
         }
     }
 
@@ -284,19 +289,19 @@ impl Source {
     /// The server is asked at another address.
     pub(crate) fn relocate(&mut self, now: Monotonic, reference_id: ReferenceId) {
         self.config.reference_id = reference_id;
-        self.restart(now);
+        self.restart(now, 0.0);
     }
 
-    /// The clock or the path jumped: what was measured before does not count.
-    pub(crate) fn restart(&mut self, now: Monotonic) {
+    /// The clock or the path jumped: what was measured before does not count. It is measured anew at a time that is told by
+    /// `random`, uniform in 0..1.
+    pub(crate) fn restart(&mut self, now: Monotonic, random: f64) {
         self.filter.reset();
         self.residence = Residence::default();
-        self.in_flight = None;
-        self.previous = None;
-        self.association.forget_backoff();
-        match &mut self.refclock {
-            Some(refclock) => refclock.reset(),
-            None => self.schedule.restart(now),
+        self.forget_stamps();
+        if let Some(refclock) = &mut self.refclock {
+            refclock.reset();
+        } else if self.schedule.restart(now, random) {
+            self.association.forget_backoff();
         }
     }
 

@@ -16,6 +16,13 @@ const BURST_GOOD: u8 = 4;
 const BURST_MAX: u8 = 8;
 /// Longest time between the requests of a burst.
 const BURST_SPACING: Duration = Duration::from_secs(2);
+/// By how much more shortest intervals than one a burst out of turn keeps the next request out of turn away: it may take so
+/// many requests. Whatever happens to the clock, and however often, requests out of turn are thus at most as many in an hour as
+/// ordinary ones at the shortest interval: a program that sets the clock each second makes nobody ask a pool each second.
+const BURST_COST: u32 = BURST_MAX as u32;
+/// Requests out of turn are spread over this time by chance: what makes a machine ask all its sources may happen to many
+/// machines at once.
+const EARLY_SPREAD: Duration = Duration::from_secs(2);
 /// Good replies after which the interval a server asked for (kiss code RATE) is tried one step shorter again.
 const RATE_RECOVERY: u8 = 8;
 /// Intervals that a server's refusal keeps us away for, in steps of the poll interval.
@@ -64,6 +71,8 @@ pub struct Schedule {
     random: f64,
     /// The server does not want to be asked before.
     held: Option<Monotonic>,
+    /// Before then it is not asked out of turn once more.
+    early: Option<Monotonic>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -88,6 +97,7 @@ impl Schedule {
             next: Some(first),
             random: 0.0,
             held: None,
+            early: None,
         }
     }
 
@@ -242,11 +252,32 @@ impl Schedule {
         self.next = Some(next.min(at));
     }
 
-    /// The clock or the path changed: measures at the shortest interval again.
-    pub(super) fn restart(&mut self, at: Monotonic) {
+    /// Asks soon, out of turn: at a time that is told by `random`, uniform in 0..1, and in a burst unless there is to be none.
+    /// Whether it does: not again before as much time has passed as these requests take at the shortest interval.
+    pub(super) fn ask_early(&mut self, now: Monotonic, random: f64) -> bool {
+        let at = now + EARLY_SPREAD.mul_f64(random);
+        let is_limited = self.early.is_some_and(|early| now < early);
+        if is_limited || self.next.is_none() || self.held.is_some_and(|held| at < held) {
+            return false;
+        }
+        // A server that asked for fewer requests gets them one by one.
+        let burst = self.bursts != Bursts::Never && self.raised == 0;
+        let cost = if burst { BURST_COST } else { 1 };
+        self.early = Some(now + self.shortest().to_duration() * cost);
+        self.resume(at, burst);
+        true
+    }
+
+    /// The clock or the path changed: measures at the shortest interval again, and at once if it may. Whether it may is as for
+    /// [`ask_early`](Self::ask_early).
+    pub(super) fn restart(&mut self, now: Monotonic, random: f64) -> bool {
         self.poll = self.shortest();
         self.score = 0.0;
-        self.resume(at, true);
+        let is_early = self.ask_early(now, random);
+        if !is_early {
+            self.resume(now + self.poll.to_duration(), false);
+        }
+        is_early
     }
 
     fn recover(&mut self) {
@@ -411,7 +442,49 @@ mod tests {
         schedule.wake(start, true);
         assert!(schedule.next() == Some(start) && schedule.in_burst());
         schedule.rest_until(later);
-        schedule.restart(start);
+        assert!(!schedule.restart(start, 0.0));
         assert!(schedule.next() == Some(later) && !schedule.in_burst());
+    }
+
+    #[test]
+    fn requests_out_of_turn_are_as_few_as_those_at_the_shortest_interval() {
+        let start = Monotonic::default();
+        for (bursts, restarts) in [
+            (Bursts::Never, false),
+            (Bursts::Never, true),
+            (Bursts::AtStart, false),
+            (Bursts::AtStart, true),
+            (Bursts::AtEveryPoll, false),
+        ] {
+            let mut schedule = Schedule::new(poll(6), poll(6), bursts, start);
+            let mut sent = 0;
+            // Something happens every second of an hour, and nobody answers.
+            for second in 0..3600 {
+                let now = start + Duration::from_secs(second);
+                if second >= 128 {
+                    let is_early = if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25) };
+                    assert!(!is_early || schedule.next().unwrap() <= now + Duration::from_millis(500));
+                    assert!(!schedule.in_burst() || bursts != Bursts::Never);
+                }
+                if schedule.next().unwrap() <= now {
+                    schedule.handle_request(now, 0.5, false);
+                    sent += 1;
+                }
+            }
+            let ordinary = if bursts == Bursts::AtEveryPoll { 8 * 3600 / 64 } else { 3600 / 64 + 8 };
+            assert!(sent <= ordinary + 3600 / 64, "{bursts:?} {restarts}: {sent}");
+            assert!(sent >= 3600 / 64, "{bursts:?} {restarts}: {sent}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_asked_for_fewer_requests_gets_no_burst_out_of_turn() {
+        let start = Monotonic::default();
+        let mut schedule = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
+        schedule.handle_rate(start);
+        let later = start + Duration::from_secs(2000);
+        assert!(schedule.ask_early(later, 1.0) && !schedule.in_burst());
+        assert!(!schedule.ask_early(later + Duration::from_secs(127), 0.0), "two minutes is its shortest interval");
+        assert!(schedule.ask_early(later + Duration::from_secs(128), 0.0));
     }
 }

@@ -141,14 +141,14 @@ impl Boot {
 
 /// Whether a name has sources with NTS, or is to have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Nts {
+pub(super) enum Nts {
     Expected,
     Undecided,
     No,
 }
 
 impl Client {
-    fn nts_of(&self, group: &Group) -> Nts {
+    pub(super) fn nts_of(&self, group: &Group) -> Nts {
         if group.configured.options().select.noselect {
             return Nts::No;
         }
@@ -236,7 +236,7 @@ impl Client {
         }
         let present = self.clock.now();
         self.engine.expect_authentication(present, authenticated);
-        self.engine.expect_sources(self.groups.values().map(|group| group.configured.count()).sum());
+        self.expect_sources();
         self.hold();
     }
 

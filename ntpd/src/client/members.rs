@@ -16,6 +16,7 @@ use rand_core::Rng as _;
 
 use super::{
     Client, Event,
+    awaited::Search,
     refused::Refused,
     renew::own_exchanger,
     saved::{Fresh, Origin},
@@ -139,6 +140,7 @@ pub(super) struct Group {
     pub(super) refused: Refused,
     /// Whether its last key exchange failed.
     pub(super) in_vain: bool,
+    pub(super) search: Search,
 }
 
 impl Group {
@@ -227,6 +229,7 @@ impl Client {
             problem: None,
             refused: Refused::default(),
             in_vain: false,
+            search: Search::default(),
         };
         self.groups.insert(self.next_group, group);
         self.next_group += 1;
@@ -283,6 +286,7 @@ impl Client {
                         group.timeout = at;
                         // A mode proposes a member as soon as it has the answer: what is left now belongs to nobody.
                         group.keys.clear();
+                        group.note_idle();
                         break;
                     }
                 }
@@ -304,6 +308,7 @@ impl Client {
     }
 
     fn ask(&mut self, number: usize, id: QuestionId, question: Question) {
+        self.groups.get_mut(&number).into_iter().for_each(|group| group.search.begin(id));
         let events = self.events.clone();
         let require = self.groups.get(&number).map_or_else(Require::default, |group| group.configured.require());
         let saved = match &question {
@@ -378,6 +383,7 @@ impl Client {
             self.store.note_place(fresh.origin.server.as_str(), place);
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
+        group.search.end(answered.question);
         let name = group.configured.name();
         group.in_vain = answered.in_vain || group.in_vain && !matches!(answered.answer, Answer::KeyExchange(_));
         if answered.services.is_some() {

@@ -17,6 +17,7 @@ use rand_core::{Rng as _, SeedableRng as _};
 use tokio::{sync::mpsc, time::Instant};
 
 mod absent;
+mod awaited;
 mod boot;
 mod command;
 mod hardware;

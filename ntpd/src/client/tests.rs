@@ -22,6 +22,7 @@ use crate::{
     observe::{control::Change, report::SourceRow},
 };
 
+mod awaited;
 mod boot;
 mod chains;
 mod local;

@@ -143,7 +143,7 @@ impl Score {
 fn converged(trace: &Trace, limit: f64) -> f64 {
     let mut since = None;
     for point in &trace.points {
-        if point.error.abs() > limit {
+        if point.error.is_nan() || point.error.abs() > limit {
             since = None;
             continue;
         }

@@ -74,8 +74,10 @@ pub struct ClientSpec {
     pub offset: f64,
     /// Whom it asks.
     pub sources: Vec<SourceSpec>,
-    /// Updates that may step the clock by a second or more.
+    /// Updates that may step the clock.
     pub steps: StepLimit,
+    /// Offsets from which on it steps, in seconds.
+    pub step_threshold: f64,
     /// Frequency and its error bound from an earlier run.
     pub saved_frequency: Option<(Rate, f64)>,
     /// By how much its timer is late, in seconds.
@@ -101,6 +103,7 @@ impl ClientSpec {
             offset: 0.01,
             sources,
             steps: StepLimit::Updates(3),
+            step_threshold: 1.0,
             saved_frequency: None,
             late: 0.0,
             fallback_keys: false,
@@ -228,7 +231,7 @@ impl World {
         let now = now_of(&clock, self.monotonic());
         let mut engine = Engine::new(engine_config(&spec, self.start, self.random.seed()), now);
         engine.set_leap_table(now, spec.leap_table.clone());
-        engine.expect_sources(spec.sources.len());
+        engine.expect_sources(now, spec.sources.len(), Vec::new());
         let mut sources = BTreeMap::new();
         for (index, source) in spec.sources.iter().enumerate() {
             let config = source_config(source);
@@ -636,7 +639,7 @@ fn reference_id(server: ServerId) -> ReferenceId {
 fn engine_config(spec: &ClientSpec, start: UnixTime, seed: [u8; 32]) -> EngineConfig {
     EngineConfig {
         select: SelectConfig::default(),
-        step_threshold: 1.0,
+        step_threshold: spec.step_threshold,
         step_limit: spec.steps,
         max_slew: Rate::from_ppm(80_000.0),
         max_frequency: Rate::from_ppm(500.0),

@@ -188,7 +188,7 @@ impl TrackingReport {
             updates: tracking.updates,
             leap: if tracking.synchronized { status.leap.into() } else { LeapWord::NotSynchronized },
             reason: match tracking.selected {
-                None => Some(why_nothing(view)),
+                None => Some(why_nothing(view) + &without_a_server(view)),
                 Some(_) if tracking.synchronized => None,
                 Some(_) if view.engine.is_held() => Some(time.as_ref().map_or_else(
                     || "a configured name may yet turn out to offer NTS".to_owned(),
@@ -232,6 +232,13 @@ fn why_nothing(view: &View<'_>) -> String {
             format!("none of {} sources can be used ({})", many.len(), list.join("; "))
         }
     }
+}
+
+/// The names that no server is known of beside those that are, which count among those that must agree.
+fn without_a_server(view: &View<'_>) -> String {
+    let is_alone = view.engine.sources(view.now).next().is_none();
+    let names = view.unresolved.iter().filter(|_| !is_alone);
+    names.map(|missing| format!("; no server for {}: {}", missing.name, missing.reason)).collect()
 }
 
 /// The reason without what differs from source to source.

@@ -419,7 +419,11 @@ fn tracking_says_why_nothing_is_selected() {
     assert_eq!(reason(&bench).unwrap(), "no server is known yet; a.example: no such name");
 
     let first = bench.plain("b.example", None);
-    assert_eq!(reason(&bench).unwrap(), "the only source, b.example, cannot be used: no measurement yet");
+    assert_eq!(
+        reason(&bench).unwrap(),
+        "the only source, b.example, cannot be used: no measurement yet; no server for a.example: no such name"
+    );
+    bench.unresolved.clear();
     bench.engine.stop_source(bench.now, first);
     assert_eq!(reason(&bench).unwrap(), "the only source, b.example, cannot be used: not asked (offline)");
 
