@@ -1,6 +1,9 @@
 //! Clocks that do not obey, that others set or steer, that sleep, and that are left alone for days, in the virtual world: nothing
 //! is stepped against the rules, the claimed error bound holds where anybody can know it, and time is kept again after.
 
+use std::time::Duration;
+
+use clock_control::{FrequencyJump, Oscillator};
 use ntp_proto::{engine::Notice, time::Rate};
 use ntpd_tests::sim::{ClientSpec, KernelFaults, Path, Point, ServerSpec, SourceSpec, World, run_seeds};
 
@@ -8,6 +11,8 @@ const HOUR: f64 = 3600.0;
 const DAY: f64 = 24.0 * HOUR;
 /// Fastest slew of the world's clients, s/s.
 const FASTEST: f64 = 0.08;
+/// From when on first measurements are made, in seconds.
+const SETTLED: f64 = 60.0;
 /// Seconds after which a clock that was disturbed is right again.
 const RECOVERY: f64 = 0.5 * HOUR;
 
@@ -192,6 +197,31 @@ fn a_clock_without_sources_keeps_its_frequency_and_comes_back_without_a_jump() {
             assert!(fastest <= 1.001 * FASTEST, "{fastest} s in a second");
             let settled = world.trace(client).max(back + 4.0 * HOUR);
             assert!(settled < 5e-3, "{away} s alone: {settled} s");
+        }
+    });
+}
+
+#[test]
+fn a_clock_that_changes_its_rate_makes_no_liars_of_those_who_were_asked_before() {
+    run_seeds(6, |seed| {
+        let at = 8.0 * HOUR;
+        for servers in 2..=4 {
+            for ppm in [2.0, -10.0] {
+                let jump = FrequencyJump { at: Duration::from_secs_f64(at), by: Rate::from_ppm(ppm) };
+                let oscillator = Oscillator { wander: Rate::new(1e-10), jump: Some(jump), ..Oscillator::default() };
+                let mut world = World::new(seed);
+                let add = |world: &mut World| SourceSpec::new(world.add_server(ServerSpec::default()), Path::lan());
+                let sources = (0..servers).map(|_| add(&mut world)).collect();
+                let client = world.add_client(ClientSpec { oscillator, ..ClientSpec::new(sources) });
+                world.run_until(at + 2.0 * HOUR);
+                let what = format!("{servers} servers, {ppm} ppm");
+                let is_wrong = |notice: &Notice| matches!(notice, Notice::NoSelection | Notice::Falseticker(_));
+                let told = world.notices(client).iter().find(|(at, notice)| *at > SETTLED && is_wrong(notice));
+                assert_eq!(told, None, "{what}");
+                assert_true(&what, &points(&world, client, 0.0, f64::INFINITY));
+                // It shows at the next poll, which is 1024 s later at most, and is right a little after.
+                assert_right(&what, &world, client, at + 1100.0);
+            }
         }
     });
 }

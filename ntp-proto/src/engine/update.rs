@@ -2,6 +2,8 @@
 
 use core::time::Duration;
 
+use rand_core::Rng as _;
+
 use super::{Engine, Notice, Now, Output, Standing};
 use crate::{
     discipline::{Change, Discipline, LeapMode, LeapVote},
@@ -12,7 +14,7 @@ use crate::{
     source::{Loss, Source, SourceConfig},
     status::Status,
     steer::{ClockStatus, Steer},
-    time::{NtpDuration, NtpTimestamp, Rate},
+    time::{Monotonic, NtpDuration, NtpTimestamp, Rate},
 };
 
 /// Requests without an answer after which a source that never answered is called silent.
@@ -32,6 +34,12 @@ const MEAN_WEIGHT: f64 = 0.1;
 impl Engine {
     /// Takes the new sample of `id` into account.
     pub(super) fn update(&mut self, now: Now, id: SourceId) {
+        if self.sources.get(&id).is_some_and(|source| source.surprised() == Some(now.monotonic)) {
+            // It is this clock, or that source: the others know.
+            for source in self.sources.values_mut().filter(|source| source.id() != id) {
+                source.compare(now.monotonic, f64::from(self.rng.next_u32()) / f64::from(u32::MAX));
+            }
+        }
         let had_selection = self.selected.is_some();
         let selection = self.select_at(self.timeline.at(now.clock), Some(id));
         let is_used = self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used());
@@ -61,7 +69,9 @@ impl Engine {
 
     /// Chooses among the sources and keeps the verdicts. Only the source that was `heard` is held to a bad one.
     fn select_at(&mut self, at: NtpTimestamp, heard: Option<SourceId>) -> Selection {
-        let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
+        let surprised = self.sources.values().filter_map(Source::surprised).max();
+        let candidates: Vec<Candidate> =
+            self.sources.values().filter_map(|source| candidate(source, at, surprised)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         let auth = self.select.auth;
         let authenticated = self.is_authenticated();
@@ -267,16 +277,20 @@ impl Engine {
     }
 }
 
-/// A source that can be judged by its measurements.
-fn candidate(source: &Source, at: NtpTimestamp) -> Option<Candidate> {
+/// A source that can be judged by its measurements, where some source was last `surprised` then.
+fn candidate(source: &Source, at: NtpTimestamp, surprised: Option<Monotonic>) -> Option<Candidate> {
     if unfit(source).is_some() {
         return None;
     }
+    let estimate = source.filter().estimate(at)?;
+    // What this source said of the clock's rate may be over, and two who are right must not contradict each other.
+    let is_older = source.last_reply().zip(surprised).is_some_and(|(reply, surprised)| reply.at < surprised);
     Some(Candidate {
         id: source.id(),
-        estimate: source.filter().estimate(at)?,
+        estimate,
         trust: source.config().trust,
         options: source.config().options,
+        doubt: if is_older { FREQUENCY_TOLERANCE * estimate.age } else { 0.0 },
     })
 }
 

@@ -86,6 +86,17 @@ pub struct Surprise {
     pub samples: usize,
 }
 
+/// Deviations by which a measurement is off that nothing explains.
+const SURPRISE: f64 = 3.5;
+
+impl Surprise {
+    /// Whether it was hardly the packet, so that the clock may have changed.
+    #[must_use]
+    pub fn is_great(&self) -> bool {
+        self.error.abs() > SURPRISE * self.deviation
+    }
+}
+
 /// Turns a stream of samples into estimates.
 pub trait Filter: Default {
     /// Compares a sample to what was expected; `None` while nothing is expected.

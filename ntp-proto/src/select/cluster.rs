@@ -14,6 +14,8 @@ const RESELECT_DISTANCE: f64 = 1e-4;
 const EQUAL_RATIO: f64 = 1.25;
 /// Sources farther than this multiple of the best one's error bound do not improve it.
 const COMBINE_LIMIT: f64 = 3.0;
+/// By how many times its bound the frequency of a source may be beside true time's.
+const FREQUENCY_LIMIT: f64 = 3.0;
 
 /// How good a source is, in seconds of error bound; lower is better.
 fn score(candidate: &Candidate, least_stratum: u8) -> f64 {
@@ -55,17 +57,11 @@ pub(super) fn runs_at(candidate: &Candidate, common: &Interval) -> bool {
 
 /// What a candidate's frequency may be.
 fn frequency(candidate: &Candidate) -> Interval {
-    Interval::around(candidate.estimate.frequency, frequency_width(candidate))
+    let width = FREQUENCY_LIMIT * (candidate.estimate.skew + 0.5 * MAX_CLOCK_ERROR);
+    Interval::around(candidate.estimate.frequency, width)
 }
 
-/// By how much the frequency of a source may be beside another's, whose own width comes on top.
-fn frequency_width(candidate: &Candidate) -> f64 {
-    COMBINE_LIMIT * (candidate.estimate.skew + 0.5 * MAX_CLOCK_ERROR)
-}
-
-/// Whether `other` improves `best`.
+/// Whether `other` improves `best`. Its rate is for [most of all](common_frequency) to judge: the best may be a liar.
 pub(super) fn combines(best: &Candidate, other: &Candidate) -> bool {
-    let (a, b) = (&best.estimate, &other.estimate);
-    b.distance() <= COMBINE_LIMIT * a.distance()
-        && (a.frequency - b.frequency).abs() <= frequency_width(best) + frequency_width(other)
+    other.estimate.distance() <= COMBINE_LIMIT * best.estimate.distance()
 }

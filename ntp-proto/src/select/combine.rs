@@ -122,7 +122,7 @@ mod tests {
             span: 100.0,
             age: 1.0,
         };
-        Candidate { id: SourceId(1), estimate, trust: Trust::None, options: SelectOptions::default() }
+        Candidate { id: SourceId(1), estimate, trust: Trust::None, options: SelectOptions::default(), doubt: 0.0 }
     }
 
     fn offset_of(sources: &[(f64, f64)]) -> f64 {

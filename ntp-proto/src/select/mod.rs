@@ -77,6 +77,8 @@ pub struct Candidate {
     pub trust: Trust,
     /// What the administrator wants.
     pub options: SelectOptions,
+    /// What the clock may be beside that since, in seconds, because it was seen to run otherwise after this source was last asked.
+    pub doubt: f64,
 }
 
 /// The outcome.
@@ -275,7 +277,7 @@ fn doubt(candidates: &[Candidate], voters: &[usize], best: &Candidate) -> Option
 }
 
 fn interval(candidate: &Candidate) -> Interval {
-    Interval::around(candidate.estimate.offset, candidate.estimate.distance())
+    Interval::around(candidate.estimate.offset, candidate.estimate.distance() + candidate.doubt)
 }
 
 /// Picks the best of those that agree, unless something else is still wanted.
@@ -362,7 +364,7 @@ mod tests {
             span: 100.0,
             age: 1.0,
         };
-        Candidate { id: SourceId(id), estimate, trust, options: SelectOptions::default() }
+        Candidate { id: SourceId(id), estimate, trust, options: SelectOptions::default(), doubt: 0.0 }
     }
 
     fn around(candidates: &[Candidate]) -> Circumstances {

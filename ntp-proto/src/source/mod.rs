@@ -205,6 +205,8 @@ pub struct Source {
     residence: Residence,
     /// Samples in a row that were refused for a delay that is unusual.
     delayed: u8,
+    /// When a measurement was last off by more than chance explains.
+    surprised: Option<Monotonic>,
     last: Option<LastReply>,
     unsynchronized: bool,
     looping: bool,
@@ -236,6 +238,7 @@ impl Source {
             interleaved_failures: 0,
             residence: Residence::default(),
             delayed: 0,
+            surprised: None,
             last: None,
             unsynchronized: false,
             looping: false,
@@ -276,8 +279,22 @@ impl Source {
     /// ago or it is not to be asked.
     pub(crate) fn recheck(&mut self, now: Monotonic, random: f64) {
         if self.refclock.is_none() {
-            self.schedule.ask_early(now, random);
+            self.schedule.ask_early(now, random, true);
         }
+    }
+
+    /// Asks soon, once, whether another source that was surprised is right, unless that was done not long ago or it is to be asked soon
+    /// anyway.
+    pub(crate) fn compare(&mut self, now: Monotonic, random: f64) {
+        let soon = now + self.config.min_poll.to_duration();
+        if self.refclock.is_none() && self.schedule.next().is_some_and(|next| next > soon) {
+            self.schedule.ask_early(now, random, false);
+        }
+    }
+
+    /// When a measurement was last off by more than chance explains.
+    pub(crate) const fn surprised(&self) -> Option<Monotonic> {
+        self.surprised
     }
 
     /// Asks no more until [`refresh`](Self::refresh).
@@ -478,6 +495,9 @@ impl Source {
             (None, None) => {}
         }
         let (_, surprise) = judged?;
+        if surprise.is_some_and(|surprise| surprise.is_great()) {
+            self.surprised = Some(now);
+        }
         if let Some(previous) = &mut self.previous {
             previous.is_sampled = true;
         }

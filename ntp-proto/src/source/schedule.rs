@@ -27,8 +27,6 @@ const EARLY_SPREAD: Duration = Duration::from_secs(2);
 const RATE_RECOVERY: u8 = 8;
 /// Intervals that a server's refusal keeps us away for, in steps of the poll interval.
 const RATE_PENALTY: u32 = 4;
-/// Deviations by which a measurement is off that nothing explains.
-const SURPRISE: f64 = 3.5;
 /// By how much less than the interval, in steps of it, must be worth waiting for it to be shortened.
 const HYSTERESIS: f64 = 0.25;
 /// Share of an interval by which it is varied, so that neither clients nor the sources of one client ask in step.
@@ -194,7 +192,7 @@ impl Schedule {
     /// the clock.
     fn adapt(&mut self, surprise: Option<Surprise>, worth_waiting: Option<f64>) {
         let shortest = self.shortest();
-        if surprise.is_some_and(|s| s.error.abs() > SURPRISE * s.deviation) {
+        if surprise.is_some_and(|surprise| surprise.is_great()) {
             self.poll = shortest;
             return;
         }
@@ -252,16 +250,16 @@ impl Schedule {
         self.next = Some(next.min(at));
     }
 
-    /// Asks soon, out of turn: at a time that is told by `random`, uniform in 0..1, and in a burst unless there is to be none.
+    /// Asks soon, out of turn: at a time that is told by `random`, uniform in 0..1, and if `burst` in one unless there is to be none.
     /// Whether it does: not again before as much time has passed as these requests take at the shortest interval.
-    pub(super) fn ask_early(&mut self, now: Monotonic, random: f64) -> bool {
+    pub(super) fn ask_early(&mut self, now: Monotonic, random: f64, burst: bool) -> bool {
         let at = now + EARLY_SPREAD.mul_f64(random);
         let is_limited = self.early.is_some_and(|early| now < early);
         if is_limited || self.next.is_none() || self.held.is_some_and(|held| at < held) {
             return false;
         }
         // A server that asked for fewer requests gets them one by one.
-        let burst = self.bursts != Bursts::Never && self.raised == 0;
+        let burst = burst && self.bursts != Bursts::Never && self.raised == 0;
         let cost = if burst { BURST_COST } else { 1 };
         self.early = Some(now + self.shortest().to_duration() * cost);
         self.resume(at, burst);
@@ -273,7 +271,7 @@ impl Schedule {
     pub(super) fn restart(&mut self, now: Monotonic, random: f64) -> bool {
         self.poll = self.shortest();
         self.score = 0.0;
-        let is_early = self.ask_early(now, random);
+        let is_early = self.ask_early(now, random, true);
         if !is_early {
             self.resume(now + self.poll.to_duration(), false);
         }
@@ -462,7 +460,7 @@ mod tests {
             for second in 0..3600 {
                 let now = start + Duration::from_secs(second);
                 if second >= 128 {
-                    let is_early = if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25) };
+                    let is_early = if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25, true) };
                     assert!(!is_early || schedule.next().unwrap() <= now + Duration::from_millis(500));
                     assert!(!schedule.in_burst() || bursts != Bursts::Never);
                 }
@@ -483,8 +481,8 @@ mod tests {
         let mut schedule = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
         schedule.handle_rate(start);
         let later = start + Duration::from_secs(2000);
-        assert!(schedule.ask_early(later, 1.0) && !schedule.in_burst());
-        assert!(!schedule.ask_early(later + Duration::from_secs(127), 0.0), "two minutes is its shortest interval");
-        assert!(schedule.ask_early(later + Duration::from_secs(128), 0.0));
+        assert!(schedule.ask_early(later, 1.0, true) && !schedule.in_burst());
+        assert!(!schedule.ask_early(later + Duration::from_secs(127), 0.0, true), "two minutes is its shortest interval");
+        assert!(schedule.ask_early(later + Duration::from_secs(128), 0.0, true));
     }
 }
