@@ -5,11 +5,11 @@ use std::{fmt, net::IpAddr, path::Path, process::ExitCode, sync::Arc};
 use clock_control::{
     SoftClock, SystemClock, clock_facts, distribution_epoch, hardware_clock, measure_precision, permitted,
 };
-use ntp_proto::{bootstrap::ClockFacts, wire::mac::SymmetricKey};
+use ntp_proto::{bootstrap::ClockFacts, server::TooManyRules, wire::mac::SymmetricKey};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -18,7 +18,7 @@ use crate::{
     cli::{FAILED, GIVEN_UP},
     client::{BUILT, Client, Counted, Hardware, Known, Opened, Parts},
     clock::LocalClock,
-    config::{AccessChange, AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
+    config::{AccessChange, AccessRules, AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
     ke::connect::KeyExchanger,
     log, now,
     observe::{
@@ -199,6 +199,7 @@ struct Daemon {
     /// Sources that came and went since the start.
     amendments: Amendments,
     chronyc: Option<JoinHandle<()>>,
+    chronyc_access: watch::Sender<AccessRules>,
     chronyc_counts: Arc<ChronycCounts>,
     chronyc_requests: mpsc::Receiver<ChronycRequest>,
     watched: Watched,
@@ -241,10 +242,12 @@ impl Daemon {
         let control_counts = control.counts();
         let (chronyc_sender, chronyc_requests) = mpsc::channel(chronyc::QUEUE);
         let mut chronyc_counts = Arc::default();
-        let chronyc = config.chronyc.clone().map(|settings| {
-            let server = ChronycServer::bind(&settings);
+        let allow = config.chronyc.as_ref().map(|settings| settings.allow.clone()).unwrap_or_default();
+        let (chronyc_access, access) = watch::channel(AccessRules { allow, deny: Vec::new() });
+        let chronyc = config.chronyc.as_ref().map(|settings| {
+            let server = ChronycServer::bind(settings);
             chronyc_counts = server.counts();
-            tokio::spawn(server.run(settings, chronyc_sender))
+            tokio::spawn(server.run(access, settings.open.clone(), chronyc_sender))
         });
         let watched = Watched::start(&config.observe).map_err(StartError::new)?;
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
@@ -268,6 +271,7 @@ impl Daemon {
             source_files,
             amendments: Amendments::default(),
             chronyc,
+            chronyc_access,
             chronyc_counts,
             chronyc_requests,
             watched,
@@ -371,6 +375,10 @@ impl Daemon {
                 Ok(()) => done("done"),
                 Err(error) => failed(error.to_string()),
             },
+            Change::ChronycAccess(access) => match self.change_chronyc_access(access) {
+                Ok(()) => done("done"),
+                Err(error) => failed(error.to_string()),
+            },
             Change::Shutdown => {
                 self.ending = true;
                 done("ending")
@@ -386,6 +394,7 @@ impl Daemon {
             | Change::Offline { .. }
             | Change::Refresh { .. }
             | Change::Reselect
+            | Change::ResetSources
             | Change::OnOffline
             | Change::ResetFloor
             | Change::PoolsForget { .. } => self.client.change(change).and_then(|()| done("done")),
@@ -400,9 +409,17 @@ impl Daemon {
             return Err(StartError("nothing is served; [serve] of the configuration says what is".into()));
         };
         let mut serve = serve.clone();
-        serve.change_access(change).map_err(StartError::new)?;
+        serve.access.change(change).map_err(StartError::new)?;
         self.serving.set_access(&serve, &self.keys)?;
         self.config.serve = Some(serve);
+        Ok(())
+    }
+
+    /// Changes from where chronyc is answered over UDP, until the daemon ends.
+    fn change_chronyc_access(&mut self, change: &AccessChange) -> Result<(), TooManyRules> {
+        let mut access = self.chronyc_access.borrow().clone();
+        access.change(change)?;
+        self.chronyc_access.send_replace(access);
         Ok(())
     }
 }
@@ -436,7 +453,11 @@ impl chronyc::Host for Daemon {
     }
 
     fn is_served(&self, address: IpAddr) -> bool {
-        self.config.serve.as_ref().is_some_and(|serve| serve.serves(address))
+        self.config.serve.as_ref().is_some_and(|serve| serve.access.permit(address))
+    }
+
+    fn may_ask(&self, address: IpAddr) -> bool {
+        chronyc::may_ask(&self.chronyc_access.borrow(), address)
     }
 
     fn clients(&self) -> Option<&ClientLog> {

@@ -90,6 +90,10 @@ impl Host for Told {
         address.is_loopback()
     }
 
+    fn may_ask(&self, address: IpAddr) -> bool {
+        address.is_loopback()
+    }
+
     fn clients(&self) -> Option<&ClientLog> {
         self.clients.as_deref()
     }
@@ -420,6 +424,19 @@ fn settings_of_one_source_and_who_is_served_are_changed() {
             0,
             Ok("Access(AccessChange { allows: false, all: true, range: None })"),
         ),
+        (
+            table::CMDALLOW_ALL,
+            ip("2001:db8::"),
+            32,
+            Ok("ChronycAccess(AccessChange { allows: true, all: true, range: Some(2001:db8::/32) })"),
+        ),
+        (
+            table::CMDDENY,
+            ip("192.0.2.1"),
+            32,
+            Ok("ChronycAccess(AccessChange { allows: false, all: false, range: Some(192.0.2.1/32) })"),
+        ),
+        (table::CMDDENY_ALL, ip("192.0.2.1"), 33, Err(Status::BadSubnet)),
         (table::DENY, ip("2001:db8::"), 129, Err(Status::BadSubnet)),
         (table::ALLOW, ip("192.0.2.0"), -1, Err(Status::BadSubnet)),
         (table::ALLOW_ALL, Address::Unspecified, 8, Err(Status::BadSubnet)),
