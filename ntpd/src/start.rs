@@ -1,11 +1,11 @@
 //! Bringing the daemon up, keeping it, and taking it down.
 
-use std::{fmt, net::IpAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{fmt, path::Path, process::ExitCode, sync::Arc};
 
 use clock_control::{
     SoftClock, SystemClock, clock_facts, distribution_epoch, hardware_clock, measure_precision, permitted,
 };
-use ntp_proto::{bootstrap::ClockFacts, server::TooManyRules, wire::mac::SymmetricKey};
+use ntp_proto::{bootstrap::ClockFacts, wire::mac::SymmetricKey};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -18,7 +18,7 @@ use crate::{
     cli::{FAILED, GIVEN_UP},
     client::{BUILT, Client, Counted, Hardware, Known, Opened, Parts},
     clock::LocalClock,
-    config::{AccessChange, AccessRules, AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
+    config::{AccessRules, Amendments, Config, Loaded, Origin, load},
     ke::connect::KeyExchanger,
     log, now,
     observe::{
@@ -31,12 +31,13 @@ use crate::{
     },
     privilege::{self, Dropped},
     resolve::Resolver,
-    serve::{ClientLog, StatusCell},
+    serve::StatusCell,
     serving::Serving,
     source_files::SourceFiles,
     state::{Drift, LastTime, StateDirectory},
 };
 
+mod host;
 mod reload;
 
 use reload::read_source_files;
@@ -399,73 +400,6 @@ impl Daemon {
             | Change::ResetFloor
             | Change::PoolsForget { .. } => self.client.change(change).and_then(|()| done("done")),
         }
-    }
-}
-
-impl Daemon {
-    /// Changes who is served, until the configuration is read again.
-    fn change_access(&mut self, change: &AccessChange) -> Result<(), StartError> {
-        let Some(serve) = &self.config.serve else {
-            return Err(StartError("nothing is served; [serve] of the configuration says what is".into()));
-        };
-        let mut serve = serve.clone();
-        serve.access.change(change).map_err(StartError::new)?;
-        self.serving.set_access(&serve, &self.keys)?;
-        self.config.serve = Some(serve);
-        Ok(())
-    }
-
-    /// Changes from where chronyc is answered over UDP, until the daemon ends.
-    fn change_chronyc_access(&mut self, change: &AccessChange) -> Result<(), TooManyRules> {
-        let mut access = self.chronyc_access.borrow().clone();
-        access.change(change)?;
-        self.chronyc_access.send_replace(access);
-        Ok(())
-    }
-}
-
-impl chronyc::Host for Daemon {
-    fn show(&mut self, show: &Show) -> Result<Reply, ControlError> {
-        self.report(show)
-    }
-
-    fn change(&mut self, change: &Change) -> Result<(), ControlError> {
-        self.carry_out(change).map(|_| ())
-    }
-
-    fn add(&mut self, source: Added) -> Result<(), AddFault> {
-        if let Added::Server(Server { key: Some(key), .. }) = &source
-            && self.keys.iter().all(|known| known.id() != *key)
-        {
-            return Err(AddFault::UnknownKey);
-        }
-        self.amendments.add(&self.configured(), source)?;
-        self.client.set_sources(&self.sources(), &self.keys);
-        Ok(())
-    }
-
-    fn remove(&mut self, name: &str) -> bool {
-        let is_removed = self.amendments.remove(&self.configured(), name);
-        if is_removed {
-            self.client.set_sources(&self.sources(), &self.keys);
-        }
-        is_removed
-    }
-
-    fn is_served(&self, address: IpAddr) -> bool {
-        self.config.serve.as_ref().is_some_and(|serve| serve.access.permit(address))
-    }
-
-    fn may_ask(&self, address: IpAddr) -> bool {
-        chronyc::may_ask(&self.chronyc_access.borrow(), address)
-    }
-
-    fn clients(&self) -> Option<&ClientLog> {
-        self.serving.clients().map(AsRef::as_ref)
-    }
-
-    fn commands(&self) -> (u64, u64) {
-        self.chronyc_counts.get()
     }
 }
 

@@ -365,7 +365,7 @@ proptest! {
 }
 
 #[test]
-fn settings_of_one_source_and_who_is_served_are_changed() {
+fn settings_of_one_source_are_changed() {
     let mut host = Told { sources: vec![("a.example", Some("192.0.2.1")), ("b.example", None)], ..Told::default() };
     let ip = |text: &str| Address::Ip(text.parse().unwrap());
     let number = |address, value| NumberBody { address, value };
@@ -411,6 +411,12 @@ fn settings_of_one_source_and_who_is_served_are_changed() {
         let reply = ask(&request(&table::MAXDELAY, &number(address, 1.0)), None, &mut host);
         assert_eq!(status(&reply), Status::NoSuchSource as u16);
     }
+}
+
+#[test]
+fn who_is_answered_is_changed() {
+    let mut host = Told::default();
+    let ip = |text: &str| Address::Ip(text.parse().unwrap());
     for (entry, address, prefix_length, expected) in [
         (
             table::ALLOW,
@@ -446,4 +452,14 @@ fn settings_of_one_source_and_who_is_served_are_changed() {
         assert_eq!(status, expected.map_or_else(|status| status as u16, |_| 0), "{body:?}");
         assert_eq!(host.changes.borrow_mut().pop().as_deref(), expected.ok(), "{body:?}");
     }
+}
+
+#[test]
+fn measurements_are_forgotten() {
+    let mut host = Told::default();
+    assert_eq!(status(&ask(&write_request(&table::RESET, SEQUENCE, 0, &[]), None, &mut host)), 0);
+    assert_eq!(*host.changes.borrow(), ["ResetSources"]);
+    // Over UDP nobody may.
+    let reply = ask(&write_request(&table::RESET, SEQUENCE, 0, &[]), Some(&OPEN), &mut host);
+    assert_eq!((status(&reply), host.changes.borrow().len()), (Status::Unauthorized as u16, 1));
 }
