@@ -1,6 +1,6 @@
 //! Bringing the daemon up, keeping it, and taking it down.
 
-use std::{fmt, net::IpAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{fmt, path::Path, process::ExitCode, sync::Arc};
 
 use clock_control::{
     SoftClock, SystemClock, clock_facts, distribution_epoch, hardware_clock, measure_precision, permitted,
@@ -9,7 +9,7 @@ use ntp_proto::{bootstrap::ClockFacts, wire::mac::SymmetricKey};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
     task::JoinHandle,
     time::Instant,
 };
@@ -18,7 +18,7 @@ use crate::{
     cli::{FAILED, GIVEN_UP},
     client::{BUILT, Client, Counted, Hardware, Known, Opened, Parts},
     clock::LocalClock,
-    config::{AccessChange, AddFault, Added, Amendments, Config, Loaded, Origin, Server, load},
+    config::{AccessRules, Amendments, Config, Loaded, Origin, load},
     ke::connect::KeyExchanger,
     log, now,
     observe::{
@@ -31,12 +31,13 @@ use crate::{
     },
     privilege::{self, Dropped},
     resolve::Resolver,
-    serve::{ClientLog, StatusCell},
+    serve::StatusCell,
     serving::Serving,
     source_files::SourceFiles,
     state::{Drift, LastTime, StateDirectory},
 };
 
+mod host;
 mod reload;
 
 use reload::read_source_files;
@@ -199,6 +200,7 @@ struct Daemon {
     /// Sources that came and went since the start.
     amendments: Amendments,
     chronyc: Option<JoinHandle<()>>,
+    chronyc_access: watch::Sender<AccessRules>,
     chronyc_counts: Arc<ChronycCounts>,
     chronyc_requests: mpsc::Receiver<ChronycRequest>,
     watched: Watched,
@@ -241,10 +243,12 @@ impl Daemon {
         let control_counts = control.counts();
         let (chronyc_sender, chronyc_requests) = mpsc::channel(chronyc::QUEUE);
         let mut chronyc_counts = Arc::default();
-        let chronyc = config.chronyc.clone().map(|settings| {
-            let server = ChronycServer::bind(&settings);
+        let allow = config.chronyc.as_ref().map(|settings| settings.allow.clone()).unwrap_or_default();
+        let (chronyc_access, access) = watch::channel(AccessRules { allow, deny: Vec::new() });
+        let chronyc = config.chronyc.as_ref().map(|settings| {
+            let server = ChronycServer::bind(settings);
             chronyc_counts = server.counts();
-            tokio::spawn(server.run(settings, chronyc_sender))
+            tokio::spawn(server.run(access, settings.open.clone(), chronyc_sender))
         });
         let watched = Watched::start(&config.observe).map_err(StartError::new)?;
         let resolver = Resolver::new(&config.trust).map_err(StartError::new)?;
@@ -268,6 +272,7 @@ impl Daemon {
             source_files,
             amendments: Amendments::default(),
             chronyc,
+            chronyc_access,
             chronyc_counts,
             chronyc_requests,
             watched,
@@ -371,6 +376,10 @@ impl Daemon {
                 Ok(()) => done("done"),
                 Err(error) => failed(error.to_string()),
             },
+            Change::ChronycAccess(access) => match self.change_chronyc_access(access) {
+                Ok(()) => done("done"),
+                Err(error) => failed(error.to_string()),
+            },
             Change::Shutdown => {
                 self.ending = true;
                 done("ending")
@@ -386,65 +395,11 @@ impl Daemon {
             | Change::Offline { .. }
             | Change::Refresh { .. }
             | Change::Reselect
+            | Change::ResetSources
             | Change::OnOffline
             | Change::ResetFloor
             | Change::PoolsForget { .. } => self.client.change(change).and_then(|()| done("done")),
         }
-    }
-}
-
-impl Daemon {
-    /// Changes who is served, until the configuration is read again.
-    fn change_access(&mut self, change: &AccessChange) -> Result<(), StartError> {
-        let Some(serve) = &self.config.serve else {
-            return Err(StartError("nothing is served; [serve] of the configuration says what is".into()));
-        };
-        let mut serve = serve.clone();
-        serve.change_access(change).map_err(StartError::new)?;
-        self.serving.set_access(&serve, &self.keys)?;
-        self.config.serve = Some(serve);
-        Ok(())
-    }
-}
-
-impl chronyc::Host for Daemon {
-    fn show(&mut self, show: &Show) -> Result<Reply, ControlError> {
-        self.report(show)
-    }
-
-    fn change(&mut self, change: &Change) -> Result<(), ControlError> {
-        self.carry_out(change).map(|_| ())
-    }
-
-    fn add(&mut self, source: Added) -> Result<(), AddFault> {
-        if let Added::Server(Server { key: Some(key), .. }) = &source
-            && self.keys.iter().all(|known| known.id() != *key)
-        {
-            return Err(AddFault::UnknownKey);
-        }
-        self.amendments.add(&self.configured(), source)?;
-        self.client.set_sources(&self.sources(), &self.keys);
-        Ok(())
-    }
-
-    fn remove(&mut self, name: &str) -> bool {
-        let is_removed = self.amendments.remove(&self.configured(), name);
-        if is_removed {
-            self.client.set_sources(&self.sources(), &self.keys);
-        }
-        is_removed
-    }
-
-    fn is_served(&self, address: IpAddr) -> bool {
-        self.config.serve.as_ref().is_some_and(|serve| serve.serves(address))
-    }
-
-    fn clients(&self) -> Option<&ClientLog> {
-        self.serving.clients().map(AsRef::as_ref)
-    }
-
-    fn commands(&self) -> (u64, u64) {
-        self.chronyc_counts.get()
     }
 }
 

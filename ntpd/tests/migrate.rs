@@ -179,8 +179,8 @@ fn a_server_of_a_site_says_what_chronyd_did() {
     assert_eq!(clock.step_threshold.as_millis(), 100);
     let serve = config.serve.as_ref().unwrap();
     let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();
-    assert_eq!(nets(&serve.allow), ["10.0.0.0/8", "10.1.2.0/24", "2001:db8::/32"]);
-    assert_eq!(nets(&serve.deny), ["10.1.0.0/16"]);
+    assert_eq!(nets(&serve.access.allow), ["10.0.0.0/8", "10.1.2.0/24", "2001:db8::/32"]);
+    assert_eq!(nets(&serve.access.deny), ["10.1.0.0/16"]);
     assert_eq!(serve.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.0.0.1:123", "[::]:123"]);
     let limit = serve.rate_limit.unwrap();
     assert_eq!((limit.interval.log2_seconds(), limit.burst, limit.leak_log2, limit.kiss), (1, 16, Some(3), true));

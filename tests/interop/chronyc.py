@@ -9,7 +9,7 @@ import subprocess
 
 from cases import case, expect, main
 from lab import OURS, have, wait_for
-from peers import CHRONYC, CHRONYD, chrony, chrony_server, ours
+from peers import CHRONYC, CHRONYD, chrony, chrony_server, ntpctl, ours
 
 # What may differ between two answers a moment apart, or because Debian's is older than ours.
 NUMBER = re.compile(r"[-+]?\d[\d.]*(ns|us|ms|s|m|h)?")
@@ -27,7 +27,8 @@ CHANGES = [
     "offline 192.0.2.9", "onoffline", "refresh", "reselect", "rekey", "reload sources", "cyclelogs", "dump",
     "maxdelay {server} 1", "maxdelayratio {server} 2", "maxdelaydevratio {server} 10", "minpoll {server} 1",
     "maxpoll {server} 2", "polltarget {server} 8", "minstratum {server} 0", "minpoll 192.0.2.9 4", "minpoll {server} 99", "allow 192.0.2.0/24",
-    "deny all 192.0.2.0/24", "allow 192.0.2.0/33",
+    "deny all 192.0.2.0/24", "allow 192.0.2.0/33", "cmdallow 192.0.2.0/24", "cmdaccheck 192.0.2.1", "cmddeny all 192.0.2.0/24",
+    "cmdaccheck 192.0.2.1", "cmdallow 192.0.2.0/33", "dfreq 1", "doffset 0.001", "reset sources",
 ]
 
 
@@ -167,6 +168,11 @@ def changes_change_what_they_say(lab):
     expect(check() == "208 Access allowed\n", "allow", check())
     told("deny", "all", "192.0.0.0/16")
     expect(check() == "209 Access denied\n", "deny", check())
+    told("reset", "sources")
+    tracking = lambda: tell("-c", "tracking").stdout.strip().split(",")
+    expect(tracking()[-1] == "Not synchronised" and row("sourcestats")[1] in ("0", "1"), "reset sources", tracking(), row("sourcestats"))
+    told("maxdelay", lab.b.v4, "1")
+    wait_for("a clock that is synchronized anew", lambda: tracking()[-1] == "Normal")
     told("shutdown")
     wait_for("the end of the daemon", lambda: process.poll() is not None)
     expect(process.returncode == 0 and not process.local.exists(), "the end", process.returncode)
@@ -192,6 +198,28 @@ def over_udp_everybody_may_look_and_nobody_touch(lab):
     said = lambda: "is chronyd running?" in lab.log("ours-second.log")
     wait_for("what is in the way", said)
     expect(other.poll() is None and process.poll() is None, "both go on")
+
+
+@case
+def from_where_it_is_asked_changes_while_it_runs(lab):
+    chrony_server(lab.b, "served")
+    control = f'chronyc-socket = "{lab.dir}/run/chronyd.sock"\nchronyc-listen = "{lab.a.v4}:323"'
+    process = ours(lab.a, f'server = "{lab.b.v4}"', "asked", control)
+    socket = lab.dir / "run/chronyd.sock"
+    wait_for("the socket for chronyc", socket.exists)
+    tell = lambda *words: ask(lab, CHRONYC, socket, *words).stdout
+    # It does not wait long for an answer that does not come.
+    far = lambda: ask(lab, CHRONYC, lab.a.v4, "-m", "timeout 200", "retries 0", "activity", host=lab.b).stdout
+    silence = "506 Cannot talk to daemon\n"
+    expect(tell("cmdaccheck", lab.b.v4) == "209 Access denied\n" and far() == silence, "it is not answered")
+    expect(tell("cmdallow", f"{lab.b.v4}/24") == "200 OK\n", "cmdallow")
+    expect(tell("cmdaccheck", lab.b.v4) == "208 Access allowed\n" and "sources online" in far(), "it is")
+    expect(tell("cmddeny", lab.b.v4) == "200 OK\n" and far() == silence, "the longer range counts")
+    expect(tell("cmdallow", "all") == "200 OK\n" and "sources online" in far(), "rules about parts go")
+    expect(ntpctl(lab.a, process, "reload") == "configuration applied\n", "nothing waits for a start anew")
+    expect("sources online" in far(), "a reload leaves it")
+    expect(tell("cmddeny", "all") == "200 OK\n" and far() == silence, "nobody any more")
+    expect(tell("cmdaccheck", "127.0.0.1") == "208 Access allowed\n", "but this machine")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import termios
 import time
+from urllib.parse import quote
 
 from cases import case, expect, main
 from lab import OURS, PEERS, ROOT, have, match, wait_for
@@ -32,6 +33,7 @@ except ImportError:
     except ImportError:
         jsonschema = None
 
+PROMETHEUS = have(PEERS / "prometheus/usr/bin/prometheus")
 PROMTOOL = have(PEERS / "prometheus/usr/bin/promtool")
 SCHEMA = ROOT / "docs/guide/schema/status.json"
 REPORTS = {
@@ -49,9 +51,10 @@ sys.stdout.write(f"{answer.status} {answer.headers.get_content_type()}\\n" + ans
 """
 
 
-def daemon(lab, tag="watched", listen=None, more=""):
+def daemon(lab, tag="watched", listen=None, more="", again=False):
     """Ours, following a chronyd with NTS and a name that does not exist, serving NTP and NTS, and watched."""
-    chrony_nts_server(lab.b, f"for-{tag}")
+    if not again:
+        chrony_nts_server(lab.b, f"for-{tag}")
     tls = lab.certificates
     listen = listen or [f"{lab.a.v4}:9975", "127.0.0.1:9975"]
     process = ours(lab.a, f"""{trust(lab)}
@@ -109,6 +112,66 @@ def rules_are_what_prometheus_takes(_):
     for words in (["check", "rules", rules], ["test", "rules", ROOT / "tests/interop/rules.test.yml"]):
         judged = subprocess.run([PROMTOOL, *words], capture_output=True, text=True)
         expect(judged.returncode == 0, words, judged.stdout + judged.stderr)
+
+
+def expressions(part):
+    """What a dashboard, or a part of one, asks Prometheus for."""
+    if isinstance(part, dict):
+        yield from (part[key] for key in ("expr", "definition") if isinstance(part.get(key), str))
+        yield from (found for each in part.values() for found in expressions(each))
+    elif isinstance(part, list):
+        yield from (found for each in part for found in expressions(each))
+
+
+def filled_in(expression):
+    """As Grafana does it, for all machines there are."""
+    series = re.sub(r"^label_values\((.*), (\w+)\)$", r"\1", expression)
+    for variable, value in (("$job", ".+"), ("$instance", ".+"), ("$__rate_interval", "5s")):
+        series = series.replace(variable, value)
+    expect("$" not in series, "a variable that nobody fills in", expression)
+    return series
+
+
+@case
+def what_the_dashboard_asks_is_answered(lab):
+    process = daemon(lab)
+    folder = lab.dir / "prometheus"
+    folder.mkdir()
+    config = lab.write("prometheus.yml", f"""
+global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}
+rule_files: ["{ROOT}/packaging/prometheus/ntpd.rules.yml"]
+scrape_configs: [{{job_name: ntpd, static_configs: [{{targets: ["127.0.0.1:9975"]}}]}}]
+""")
+    lab.a.start(PROMETHEUS, f"--config.file={config}", f"--storage.tsdb.path={folder}", "--web.listen-address=127.0.0.1:9976",
+                log="prometheus.log", shim=False)
+    asked = set(expressions(json.loads((ROOT / "packaging/grafana/ntpd.json").read_text())))
+    expect(len(asked) > 20, "expressions of the dashboard", asked)
+    silent = set(asked)
+
+    def answer(path):
+        head, body = ask(lab, path, at="127.0.0.1:9976")
+        return json.loads(body)["data"] if head.startswith("200") else None
+
+    def is_answered(expression):
+        data = answer("/api/v1/query?query=" + quote(filled_in(expression)))
+        return data and data["result"]
+
+    def all_are_answered():
+        silent.difference_update([expression for expression in silent if is_answered(expression)])
+        return not silent
+
+    # Starts of the daemon are shown as well.
+    wait_for("its first start", lambda: is_answered("ntpd_start_time_seconds"))
+    process.terminate()
+    process.wait(10)
+    daemon(lab, "watched-again", again=True)
+    try:
+        wait_for("data for everything that is shown", all_are_answered, 60)
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {silent}: {lab.log('prometheus.log')[-2000:]}") from error
+    evaluated = lambda: [rule for group in answer("/api/v1/rules")["groups"] for rule in group["rules"]]
+    rules = wait_for("rules that were evaluated", lambda: all(r["health"] != "unknown" for r in evaluated()) and evaluated())
+    expect(all(rule["health"] == "ok" for rule in rules), "rules that can be evaluated", rules)
 
 
 @case
@@ -331,4 +394,4 @@ socket = "{folder}/control.sock"
 
 
 if __name__ == "__main__":
-    main(chronyd=CHRONYD, promtool=PROMTOOL)
+    main(chronyd=CHRONYD, prometheus=PROMETHEUS, promtool=PROMTOOL)

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 
 from cases import case, expect, main
-from lab import OURS, ROOT, have, match, sh, wait_for
+from lab import have, match, sh, wait_for
 from machine import BUILT, Machine
 from peers import chrony_server
 
@@ -131,33 +131,5 @@ def lintian_has_nothing_to_say(lab):
     expect(not complaints, "lintian", told)
 
 
-def listed(names):
-    """Programs and manual pages among these files, whichever way they are packed."""
-    return {Path(name).name.removesuffix(".gz") for name in names if re.search(r"/s?bin/.|/man\d/.", name)}
-
-
-@case
-def the_rpm_has_what_the_deb_has(lab):
-    top = lab.dir / "rpm"
-    tree = top / "ntpd-0.1.0"
-    shutil.copytree(ROOT / "packaging", tree / "packaging")
-    for name in ("LICENSE-APACHE", "LICENSE-MIT", "README.md"):
-        shutil.copy(ROOT / name, tree)
-    (top / "SOURCES").mkdir()
-    sh("tar", "-C", top, "-czf", top / "SOURCES/ntpd-0.1.0.tar.gz", tree.name)
-    stripped = top / "programs"
-    stripped.mkdir()
-    for name in ("ntpd", "ntpctl", "nts-pool-lb", "nts-pool-srv"):
-        sh("strip", "-o", stripped / name, OURS / name)
-    sh("rpmbuild", "-bb", "--nodeps", "-D", f"_topdir {top}", "-D", f"programs {stripped}", "-D", "_binary_payload w0.gzdio",
-       ROOT / "packaging/rpm/ntpd.spec")
-    for name, package in lab.packages.items():
-        rpm = next((top / "RPMS").rglob(f"{name}-0*.rpm"))
-        theirs = listed(sh("rpm", "-qlp", rpm).splitlines())
-        ours = listed(line.split()[5] for line in sh("dpkg-deb", "-c", package).splitlines())
-        expect(theirs == ours and ours, name, theirs ^ ours)
-
-
 if __name__ == "__main__":
-    main(Machine, debootstrap=have("debootstrap"), lintian=have("lintian"), dh=have("dh"),
-         rpmbuild=have("rpmbuild"))
+    main(Machine, debootstrap=have("debootstrap"), lintian=have("lintian"), dh=have("dh"))

@@ -146,8 +146,18 @@ impl Client {
                 let present = self.clock.now();
                 self.engine.choose_again(present);
             }
+            Change::ResetSources => {
+                tracing::info!("all measurements are forgotten, as an administrator wants it");
+                let present = self.clock.now();
+                self.engine.handle_interruption(present);
+            }
             Change::OnOffline => self.follow_routes(),
-            Change::Access(_) | Change::Reload | Change::ReloadSources | Change::Rekey | Change::Shutdown => {
+            Change::Access(_)
+            | Change::ChronycAccess(_)
+            | Change::Reload
+            | Change::ReloadSources
+            | Change::Rekey
+            | Change::Shutdown => {
                 return Err(ControlError::new(ErrorKind::Failed, "not for the client side"));
             }
         }

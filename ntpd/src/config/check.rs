@@ -16,8 +16,8 @@ use ntp_proto::{
 };
 
 use super::{
-    Added, ClockSettings, Config, MAX_SOURCE_DIRECTORIES, Refclock, Serve, ServeNts, Server, TrustSettings, clock,
-    control, files, hwtimestamp, keys, local, logging, observe,
+    AccessRules, Added, ClockSettings, Config, MAX_SOURCE_DIRECTORIES, Refclock, Serve, ServeNts, Server,
+    TrustSettings, clock, control, files, hwtimestamp, keys, local, logging, observe,
     problem::{Place, Report, Wrong},
     raw::{Data, Table},
     refclock,
@@ -208,7 +208,7 @@ fn serve(mut section: Section<'_>, clock: &ClockSettings) -> Serve {
         .map_or_else(default_threads, |threads| threads.value.into());
     let nts = section.section("nts").and_then(serve_nts);
     section.finish();
-    Serve { listen, allow, deny, local, smear, rate_limit, client_log, threads, nts }
+    Serve { listen, access: AccessRules { allow, deny }, local, smear, rate_limit, client_log, threads, nts }
 }
 
 /// Only a list says in time when a second comes, and says the same all day.

@@ -297,8 +297,8 @@ fn explain_clock(settings: &ClockSettings, out: &mut Out) {
 fn explain_serve(serve: &Serve, out: &mut Out) {
     out.head("[serve]");
     out.list("listen", &serve.listen);
-    out.list("allow", &serve.allow);
-    out.list("deny", &serve.deny);
+    out.list("allow", &serve.access.allow);
+    out.list("deny", &serve.access.deny);
     match &serve.local {
         None => out.plain("local", false),
         Some(local) => out.plain("local", explain_local(local)),

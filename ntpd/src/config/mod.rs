@@ -55,7 +55,7 @@ use crate::{log_files::LogFiles, observe::chronyc::Access};
 pub(crate) use local::{STRATA, local_time};
 pub(crate) use options::{DELAYS, DEVIATIONS, MAX_CORRECTION, RATIOS};
 
-pub use access::AccessChange;
+pub use access::{AccessChange, AccessRules};
 pub use amend::{AddFault, Added, Amendments};
 pub use files::{Origin, load, load_trust, parse_sources, standard_exists};
 pub(crate) use files::{SOURCE_DIRECTORIES, certificates, cookie_secrets, list, read_text};
@@ -374,10 +374,8 @@ pub struct ClockSettings {
 pub struct Serve {
     /// Where requests are taken.
     pub listen: Vec<SocketAddr>,
-    /// Who is answered; with `deny` at most [`AccessTable::CAPACITY`](ntp_proto::server::AccessTable::CAPACITY).
-    pub allow: Vec<IpNet>,
-    /// Who is not, as an exception from `allow`; the longer prefix counts.
-    pub deny: Vec<IpNet>,
+    /// Who is answered.
+    pub access: AccessRules,
     /// When the local clock is served because no source tells the time; `None`: never.
     pub local: Option<LocalConfig>,
     /// Whether leap seconds are kept from clients, and spread over a day.

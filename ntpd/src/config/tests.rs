@@ -83,6 +83,30 @@ fn the_shortest_useful_file() {
 }
 
 #[test]
+fn the_packaged_file_is_right() {
+    let text = include_str!("../../../packaging/config/ntpd.toml");
+    assert_eq!(load(text).unwrap().pools.len(), 1);
+    let is_setting =
+        |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    let uncommented = |line: &'static str| line.strip_prefix("# ").filter(|line| is_setting(line));
+    // Each table that is commented out is one: alone, and with the others.
+    let mut examples: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match (uncommented(line), examples.last_mut()) {
+            (Some(line), _) if line.starts_with('[') => examples.push(format!("{line}\n")),
+            (Some(line), Some(example)) => *example += &format!("{line}\n"),
+            (Some(line), None) => panic!("{line} is of no table"),
+            (None, _) => {}
+        }
+    }
+    assert_eq!(examples.len(), 3, "{examples:?}");
+    examples.push(examples.concat());
+    for example in examples {
+        assert_eq!(Etc::new().with("ntpd.toml", &format!("{text}{example}")).warnings(), [""; 0], "{example}");
+    }
+}
+
+#[test]
 fn where_chronyc_is_answered_is_said_in_words_there_are() {
     for (text, message) in [
         (
@@ -583,8 +607,7 @@ proptest! {
                 local: limited.then(|| LocalConfig { stratum: threads % 15 + 1, orphan: strict, wait_synced: Duration::from_millis(threads.into()), ..LocalConfig::DEFAULT }),
                 smear: strict && smears,
                 client_log: usize::from(threads) * 99,
-                allow: vec!["10.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()],
-                deny: vec!["10.1.0.0/16".parse().unwrap()],
+                access: AccessRules { allow: vec!["10.0.0.0/8".parse().unwrap(), "::/0".parse().unwrap()], deny: vec!["10.1.0.0/16".parse().unwrap()] },
                 rate_limit: limited.then_some(RateLimit { interval: PollInterval::new(-3).unwrap(), burst: 9, leak_log2: None, kiss: true }),
                 threads: usize::from(threads % 64 + 1),
                 nts: with_nts.then_some(nts),

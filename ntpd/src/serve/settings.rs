@@ -69,8 +69,8 @@ impl Settings {
     pub fn from_config(serve: &config::Serve, keys: Vec<SymmetricKey>) -> Result<Self, SettingsError> {
         let mut access = AccessTable::new();
         // Denials last: of two rules about one range the later counts.
-        let allowed = serve.allow.iter().map(|range| (range, Access::Allow));
-        for (range, rule) in allowed.chain(serve.deny.iter().map(|range| (range, Access::Deny))) {
+        let allowed = serve.access.allow.iter().map(|range| (range, Access::Allow));
+        for (range, rule) in allowed.chain(serve.access.deny.iter().map(|range| (range, Access::Deny))) {
             if let Some(prefix) = Prefix::new(range.addr(), range.prefix_len()) {
                 access.add(prefix, rule)?;
             }
@@ -150,8 +150,7 @@ mod tests {
         let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
         config::Serve {
             listen: Vec::new(),
-            allow: ranges(allow),
-            deny: ranges(deny),
+            access: config::AccessRules { allow: ranges(allow), deny: ranges(deny) },
             local: None,
             smear: false,
             client_log: 0,

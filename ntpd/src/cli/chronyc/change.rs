@@ -126,7 +126,7 @@ impl Session {
     /// Says who is served, and how a source may be used; `None` if there is nothing of this name.
     fn permit(&mut self, name: &str, arguments: &[&str]) -> Option<Outcome> {
         match (name, arguments) {
-            ("allow" | "deny", words) => {
+            ("allow" | "deny" | "cmdallow" | "cmddeny", words) => {
                 Some(access(name, words).map_or_else(|| invalid(name), |(entry, body)| self.tell(&entry, &body)))
             }
             ("selectopts", [text, words @ ..]) => Some(match (host(text), select(words)) {
@@ -254,7 +254,7 @@ fn subnet(text: Option<&str>) -> Option<Subnet> {
     Some(of(network.netmask(), network.network()))
 }
 
-/// What `allow` and `deny` ask for: `[all] [ADDRESS[/BITS]]`; everything without an address.
+/// What `allow`, `deny`, `cmdallow` and `cmddeny` ask for: `[all] [ADDRESS[/BITS]]`; everything without an address.
 fn access(name: &str, words: &[&str]) -> Option<(Entry, AccessBody)> {
     let (all, range) = match words {
         ["all", range @ ..] => (true, range),
@@ -271,8 +271,12 @@ fn access(name: &str, words: &[&str]) -> Option<(Entry, AccessBody)> {
     let entry = match (name, all) {
         ("allow", false) => requests::ALLOW,
         ("allow", true) => requests::ALLOW_ALL,
-        (_, false) => requests::DENY,
-        (_, true) => requests::DENY_ALL,
+        ("deny", false) => requests::DENY,
+        ("deny", true) => requests::DENY_ALL,
+        ("cmdallow", false) => requests::CMDALLOW,
+        ("cmdallow", true) => requests::CMDALLOW_ALL,
+        (_, false) => requests::CMDDENY,
+        (_, true) => requests::CMDDENY_ALL,
     };
     Some((entry, AccessBody { address, prefix_length }))
 }
@@ -398,6 +402,8 @@ mod tests {
         };
         assert_eq!(access("allow", &["192.0.2.0/24"]), of(requests::ALLOW, "192.0.2.0", 24));
         assert_eq!(access("deny", &["all", "2001:db8::1"]), of(requests::DENY_ALL, "2001:db8::1", 128));
+        assert_eq!(access("cmddeny", &["all", "192.0.2.1"]), of(requests::CMDDENY_ALL, "192.0.2.1", 32));
+        assert_eq!(access("cmdallow", &["192.0.2.0/24"]), of(requests::CMDALLOW, "192.0.2.0", 24));
         let everything = AccessBody { address: Address::Unspecified, prefix_length: 0 };
         assert_eq!(access("allow", &["all"]), Some((requests::ALLOW_ALL, everything)));
         assert_eq!(access("allow", &["192.0.2.1", "192.0.2.2"]), None);

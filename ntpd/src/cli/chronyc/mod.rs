@@ -221,6 +221,11 @@ allow [all] [ADDRESS[/BITS]]
                             Serve this range from now on
 deny [all] [ADDRESS[/BITS]]
                             Serve this range no more
+cmdaccheck ADDRESS          Whether chronyc is answered over UDP from this address
+cmdallow [all] [ADDRESS[/BITS]]
+                            Answer chronyc over UDP from this range
+cmddeny [all] [ADDRESS[/BITS]]
+                            Answer it from this range no more
 waitsync [TRIES [CORRECTION [SKEW [INTERVAL]]]]
                             Wait until the clock is synchronized
 makestep [THRESHOLD LIMIT]  Step the clock now, or say when it is stepped
@@ -248,6 +253,7 @@ delete ADDRESS              Remove a server
 refresh                     Look names up again
 reload sources              Read the directories of sources again
 reselect                    Choose among the sources anew
+reset sources               Forget all measurements, and measure anew
 rekey                       Make new keys for cookies, or read keys again
 cyclelogs                   Open files of measurements anew
 dump                        Accepted

@@ -64,6 +64,9 @@ pub trait Host {
     /// Whether a host with this address is served.
     fn is_served(&self, address: IpAddr) -> bool;
 
+    /// Whether requests of this protocol are answered over UDP that come from this address.
+    fn may_ask(&self, address: IpAddr) -> bool;
+
     /// Who was served, if note is taken of that.
     fn clients(&self) -> Option<&ClientLog>;
 
@@ -186,9 +189,8 @@ impl<H: Host> Asking<'_, H> {
                 Address::Ip(_) => Err(Status::AccessDenied),
                 Address::Unspecified | Address::Id(_) => Err(Status::Invalid),
             },
-            // Beyond this machine nobody is answered.
             table::CMDACCHECK => match self.get::<Address>()? {
-                Address::Ip(address) if address.is_loopback() => Err(Status::AccessAllowed),
+                Address::Ip(address) if self.host.may_ask(address) => Err(Status::AccessAllowed),
                 Address::Ip(_) => Err(Status::AccessDenied),
                 Address::Unspecified | Address::Id(_) => Err(Status::Invalid),
             },
@@ -220,6 +222,7 @@ impl<H: Host> Asking<'_, H> {
             table::REKEY if self.host.change(&Change::Rekey).is_ok() => return Ok(Status::Success.into()),
             table::REKEY => Change::Reload,
             table::RESELECT => Change::Reselect,
+            table::RESET => Change::ResetSources,
             table::ONOFFLINE => Change::OnOffline,
             table::SHUTDOWN => Change::Shutdown,
             table::ONLINE | table::OFFLINE | table::BURST => return self.of_subnet(),

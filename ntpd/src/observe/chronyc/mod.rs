@@ -20,6 +20,6 @@ mod tests;
 mod tune;
 
 pub use answer::{Answer, Host};
-pub use server::{ChronycCounts, ChronycRequest, ChronycServer, QUEUE};
+pub use server::{ChronycCounts, ChronycRequest, ChronycServer, QUEUE, may_ask};
 pub use table::Access;
 pub(crate) use table::OPEN;

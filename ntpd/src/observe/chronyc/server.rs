@@ -15,7 +15,7 @@ use std::{
 use nix::unistd::geteuid;
 use tokio::{
     net::{UdpSocket, UnixDatagram},
-    sync::{mpsc, oneshot},
+    sync::{mpsc, oneshot, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -25,7 +25,7 @@ use super::{
     packet::{Incoming, MAX_REQUEST, NULL_REPLY, Status, read_request, write_reply},
     table::{Access, Entry},
 };
-use crate::config::ChronycSettings;
+use crate::config::{AccessRules, ChronycSettings};
 
 /// Requests that may wait for the daemon's loop.
 pub const QUEUE: usize = 16;
@@ -92,16 +92,15 @@ impl Drop for File {
 /// Whom requests over UDP are taken from, and which.
 #[derive(Clone, Debug)]
 struct Rules {
-    allow: Arc<[ipnet::IpNet]>,
+    access: watch::Receiver<AccessRules>,
     open: Arc<[Access]>,
 }
 
-impl Rules {
-    /// Programs on this machine are always answered.
-    fn permit(&self, from: SocketAddr) -> bool {
-        let address: IpAddr = from.ip().to_canonical();
-        address.is_loopback() || self.allow.iter().any(|network| network.contains(&address))
-    }
+/// Whether requests over UDP from this address are answered. Programs on this machine always are.
+#[must_use]
+pub fn may_ask(rules: &AccessRules, address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || rules.permit(address)
 }
 
 impl ChronycServer {
@@ -132,10 +131,15 @@ impl ChronycServer {
         Arc::clone(&self.counts)
     }
 
-    /// Answers, one request of each socket at a time, until the future is dropped. Requests go to `requests`, a queue of
-    /// [`QUEUE`].
-    pub async fn run(self, settings: ChronycSettings, requests: mpsc::Sender<ChronycRequest>) {
-        let rules = Rules { allow: settings.allow.into(), open: settings.open.into() };
+    /// Answers, one request of each socket at a time, until the future is dropped. Over UDP, those are answered whom `access`
+    /// permits just then, and `open` is what they may ask. Requests go to `requests`, a queue of [`QUEUE`].
+    pub async fn run(
+        self,
+        access: watch::Receiver<AccessRules>,
+        open: Vec<Access>,
+        requests: mpsc::Sender<ChronycRequest>,
+    ) {
+        let rules = Rules { access, open: open.into() };
         let mut tasks = JoinSet::new();
         for socket in self.udp {
             let (requests, counts, rules) = (requests.clone(), Arc::clone(&self.counts), rules.clone());
@@ -171,7 +175,7 @@ impl Place {
         match self {
             Self::Udp(socket, rules) => {
                 let (len, from) = socket.recv_from(datagram).await?;
-                Ok((len, rules.permit(from).then_some(Asker::Udp(from))))
+                Ok((len, may_ask(&rules.access.borrow(), from.ip()).then_some(Asker::Udp(from))))
             }
             Self::Local(socket) => {
                 let (len, from) = socket.recv_from(datagram).await?;

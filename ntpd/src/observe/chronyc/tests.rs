@@ -90,6 +90,10 @@ impl Host for Told {
         address.is_loopback()
     }
 
+    fn may_ask(&self, address: IpAddr) -> bool {
+        address.is_loopback()
+    }
+
     fn clients(&self) -> Option<&ClientLog> {
         self.clients.as_deref()
     }
@@ -361,7 +365,7 @@ proptest! {
 }
 
 #[test]
-fn settings_of_one_source_and_who_is_served_are_changed() {
+fn settings_of_one_source_are_changed() {
     let mut host = Told { sources: vec![("a.example", Some("192.0.2.1")), ("b.example", None)], ..Told::default() };
     let ip = |text: &str| Address::Ip(text.parse().unwrap());
     let number = |address, value| NumberBody { address, value };
@@ -407,6 +411,12 @@ fn settings_of_one_source_and_who_is_served_are_changed() {
         let reply = ask(&request(&table::MAXDELAY, &number(address, 1.0)), None, &mut host);
         assert_eq!(status(&reply), Status::NoSuchSource as u16);
     }
+}
+
+#[test]
+fn who_is_answered_is_changed() {
+    let mut host = Told::default();
+    let ip = |text: &str| Address::Ip(text.parse().unwrap());
     for (entry, address, prefix_length, expected) in [
         (
             table::ALLOW,
@@ -420,6 +430,19 @@ fn settings_of_one_source_and_who_is_served_are_changed() {
             0,
             Ok("Access(AccessChange { allows: false, all: true, range: None })"),
         ),
+        (
+            table::CMDALLOW_ALL,
+            ip("2001:db8::"),
+            32,
+            Ok("ChronycAccess(AccessChange { allows: true, all: true, range: Some(2001:db8::/32) })"),
+        ),
+        (
+            table::CMDDENY,
+            ip("192.0.2.1"),
+            32,
+            Ok("ChronycAccess(AccessChange { allows: false, all: false, range: Some(192.0.2.1/32) })"),
+        ),
+        (table::CMDDENY_ALL, ip("192.0.2.1"), 33, Err(Status::BadSubnet)),
         (table::DENY, ip("2001:db8::"), 129, Err(Status::BadSubnet)),
         (table::ALLOW, ip("192.0.2.0"), -1, Err(Status::BadSubnet)),
         (table::ALLOW_ALL, Address::Unspecified, 8, Err(Status::BadSubnet)),
@@ -429,4 +452,14 @@ fn settings_of_one_source_and_who_is_served_are_changed() {
         assert_eq!(status, expected.map_or_else(|status| status as u16, |_| 0), "{body:?}");
         assert_eq!(host.changes.borrow_mut().pop().as_deref(), expected.ok(), "{body:?}");
     }
+}
+
+#[test]
+fn measurements_are_forgotten() {
+    let mut host = Told::default();
+    assert_eq!(status(&ask(&write_request(&table::RESET, SEQUENCE, 0, &[]), None, &mut host)), 0);
+    assert_eq!(*host.changes.borrow(), ["ResetSources"]);
+    // Over UDP nobody may.
+    let reply = ask(&write_request(&table::RESET, SEQUENCE, 0, &[]), Some(&OPEN), &mut host);
+    assert_eq!((status(&reply), host.changes.borrow().len()), (Status::Unauthorized as u16, 1));
 }

@@ -1,4 +1,4 @@
-//! Settings of one source, and who is served.
+//! Settings of one source, and who is answered.
 
 use ipnet::IpNet;
 use ntp_proto::{select::SelectOptions, source::Tune, time::PollInterval};
@@ -27,8 +27,13 @@ pub(super) fn is_known(entry: &Entry) -> bool {
         table::MAXDELAYDEVRATIO,
         table::SELECTOPTS,
     ];
-    of_source.contains(entry) || [table::ALLOW, table::ALLOW_ALL, table::DENY, table::DENY_ALL].contains(entry)
+    of_source.contains(entry) || SERVED.contains(entry) || ANSWERED.contains(entry)
 }
+
+/// Changes of who is served.
+const SERVED: [Entry; 4] = [table::ALLOW, table::ALLOW_ALL, table::DENY, table::DENY_ALL];
+/// Changes of from where requests of this protocol are answered over UDP.
+const ANSWERED: [Entry; 4] = [table::CMDALLOW, table::CMDALLOW_ALL, table::CMDDENY, table::CMDDENY_ALL];
 
 impl<H: Host> Asking<'_, H> {
     /// Changes one of them.
@@ -48,6 +53,7 @@ impl<H: Host> Asking<'_, H> {
                 let body: SelectOptionsBody = self.get()?;
                 Change::Tune { source: self.meant(body.address)?, tune: select(&body) }
             }
+            entry if ANSWERED.contains(&entry) => Change::ChronycAccess(access(self.entry, &self.get()?)?),
             _ => Change::Access(access(self.entry, &self.get()?)?),
         };
         self.host.change(&change)?;
@@ -105,8 +111,8 @@ fn select(body: &SelectOptionsBody) -> Tune {
 }
 
 fn access(entry: &Entry, body: &AccessBody) -> Result<AccessChange, Status> {
-    let allows = [table::ALLOW, table::ALLOW_ALL].contains(entry);
-    let all = [table::ALLOW_ALL, table::DENY_ALL].contains(entry);
+    let allows = [table::ALLOW, table::ALLOW_ALL, table::CMDALLOW, table::CMDALLOW_ALL].contains(entry);
+    let all = [table::ALLOW_ALL, table::DENY_ALL, table::CMDALLOW_ALL, table::CMDDENY_ALL].contains(entry);
     let range = match body.address {
         Address::Unspecified if body.prefix_length == 0 => None,
         Address::Ip(address) => {

@@ -60,6 +60,8 @@ pub enum Change {
     },
     /// Change who is served, until the configuration is read again.
     Access(AccessChange),
+    /// Change from where, beside this machine, chronyc is answered over UDP, until the daemon ends.
+    ChronycAccess(AccessChange),
     /// Read the configuration again and apply it, all or nothing.
     Reload,
     /// Read the directories of sources again, and nothing else.
@@ -86,6 +88,8 @@ pub enum Change {
     },
     /// Choose among the sources anew.
     Reselect,
+    /// Forget all measurements, and measure anew.
+    ResetSources,
     /// Open files of measurements anew, since they were moved away.
     CycleLogs,
     /// Ask those sources to which there is a route, and no others.
@@ -104,7 +108,7 @@ pub enum Change {
 }
 
 /// Every command, and the parameter it takes.
-const WORDS: [(&str, Parameter); 30] = [
+const WORDS: [(&str, Parameter); 33] = [
     ("tracking", Parameter::None),
     ("sources", Parameter::None),
     ("sourcestats", Parameter::None),
@@ -122,6 +126,8 @@ const WORDS: [(&str, Parameter); 30] = [
     ("tune", Parameter::SourceSetting),
     ("allow", Parameter::Setting),
     ("deny", Parameter::Setting),
+    ("chronyc-allow", Parameter::Setting),
+    ("chronyc-deny", Parameter::Setting),
     ("reload", Parameter::None),
     ("reload-sources", Parameter::None),
     ("burst", Parameter::Source),
@@ -129,6 +135,7 @@ const WORDS: [(&str, Parameter); 30] = [
     ("offline", Parameter::Source),
     ("refresh", Parameter::Source),
     ("reselect", Parameter::None),
+    ("reset-sources", Parameter::None),
     ("onoffline", Parameter::None),
     ("cyclelogs", Parameter::None),
     ("shutdown", Parameter::None),
@@ -230,6 +237,9 @@ impl Command {
                 Self::Change(Change::Tune { source: source.unwrap_or_default(), tune })
             }
             word @ ("allow" | "deny") => Self::Change(Change::Access(tune::parse_access(word == "allow", &setting)?)),
+            word @ ("chronyc-allow" | "chronyc-deny") => {
+                Self::Change(Change::ChronycAccess(tune::parse_access(word == "chronyc-allow", &setting)?))
+            }
             "reload" => Self::Change(Change::Reload),
             "reload-sources" => Self::Change(Change::ReloadSources),
             "burst" => Self::Change(Change::Burst { source }),
@@ -237,6 +247,7 @@ impl Command {
             "offline" => Self::Change(Change::Offline { source }),
             "refresh" => Self::Change(Change::Refresh { source }),
             "reselect" => Self::Change(Change::Reselect),
+            "reset-sources" => Self::Change(Change::ResetSources),
             "onoffline" => Self::Change(Change::OnOffline),
             "cyclelogs" => Self::Change(Change::CycleLogs),
             "shutdown" => Self::Change(Change::Shutdown),
@@ -270,6 +281,8 @@ impl Command {
                 Change::Tune { .. } => "tune",
                 Change::Access(AccessChange { allows: true, .. }) => "allow",
                 Change::Access(AccessChange { allows: false, .. }) => "deny",
+                Change::ChronycAccess(AccessChange { allows: true, .. }) => "chronyc-allow",
+                Change::ChronycAccess(AccessChange { allows: false, .. }) => "chronyc-deny",
                 Change::Reload => "reload",
                 Change::ReloadSources => "reload-sources",
                 Change::Burst { .. } => "burst",
@@ -277,6 +290,7 @@ impl Command {
                 Change::Offline { .. } => "offline",
                 Change::Refresh { .. } => "refresh",
                 Change::Reselect => "reselect",
+                Change::ResetSources => "reset-sources",
                 Change::OnOffline => "onoffline",
                 Change::CycleLogs => "cyclelogs",
                 Change::Shutdown => "shutdown",
@@ -295,7 +309,7 @@ impl Command {
             Self::Change(Change::MaxUpdateSkew(skew)) => Some(((skew.to_ppm() * 1e6).round() / 1e6).to_string()),
             Self::Change(Change::Local(local)) => Some(setting::show_local(local.as_ref())),
             Self::Change(Change::Tune { tune, .. }) => Some(tune::show_tune(tune)),
-            Self::Change(Change::Access(change)) => Some(tune::show_access(change)),
+            Self::Change(Change::Access(change) | Change::ChronycAccess(change)) => Some(tune::show_access(change)),
             Self::Show(_) | Self::Change(_) => None,
         };
         let (source, name) = match self {
@@ -315,9 +329,11 @@ impl Command {
                 | Change::MaxUpdateSkew(_)
                 | Change::Local(_)
                 | Change::Access(_)
+                | Change::ChronycAccess(_)
                 | Change::Reload
                 | Change::ReloadSources
                 | Change::Reselect
+                | Change::ResetSources
                 | Change::OnOffline
                 | Change::CycleLogs
                 | Change::Shutdown
@@ -377,7 +393,7 @@ mod tests {
             let has_setting = matches!(parameter, Parameter::Setting | Parameter::SourceSetting);
             let setting = has_setting.then(|| match word {
                 "tune" => "select +prefer".to_owned(),
-                "allow" | "deny" => "all 192.0.2.0/24".to_owned(),
+                "allow" | "deny" | "chronyc-allow" | "chronyc-deny" => "all 192.0.2.0/24".to_owned(),
                 "local" => "stratum 3 distance 1 activate 0 orphan waitsynced 0 waitunsynced 300".to_owned(),
                 "maxupdateskew" => "100".to_owned(),
                 _ => "0.5 -1".to_owned(),

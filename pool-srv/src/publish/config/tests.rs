@@ -26,6 +26,25 @@ fn parsed(text: &str) -> Result<Config, String> {
 }
 
 #[test]
+fn the_packaged_file_is_right() {
+    let text = include_str!("../../../../packaging/pool/nts-pool-srv.toml");
+    parsed(text).unwrap();
+    // Each setting that is commented out is a setting, and what it names is read.
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["balancer1", "balancer2", "update"] {
+        let key = format!("key \"{name}\" {{ algorithm hmac-sha256; secret \"AAECAwQFBgcICQoLDA0ODw==\"; }};");
+        crate::publish::private(&folder.path().join(name).with_extension("tsig"), &key);
+    }
+    crate::publish::private(&folder.path().join("cookie-secret"), "e5e973e5a6b2a43f48e7dc849e37bfcf\n");
+    let is_setting =
+        |line: &str| line.starts_with('[') || line.split_once(" = ").is_some_and(|(key, _)| !key.contains(' '));
+    let uncommented = |line| str::strip_prefix(line, "# ").filter(|line| is_setting(line));
+    assert!(text.lines().filter_map(uncommented).count() > 10);
+    let all: String = text.lines().map(|line| uncommented(line).unwrap_or(line).to_owned() + "\n").collect();
+    Config::parse(&folder.path().join("srv.toml"), &all).unwrap();
+}
+
+#[test]
 fn a_file_is_read_with_its_defaults() {
     let config = parsed(GOOD).unwrap();
     assert_eq!(config.listen, ["192.0.2.53:53", "[2001:db8::53]:5353"].map(|text| text.parse().unwrap()));
