@@ -18,6 +18,11 @@ const BEGIN: f64 = 0.5 * HOUR;
 const END: f64 = 4.0 * HOUR;
 /// From when on the clock must be right, in seconds: first measurements take some.
 const SETTLED: f64 = 120.0;
+/// By how much those are doubted who were asked before the clock was seen to change its rate, s/s.
+const DOUBT: f64 = 15e-6;
+/// How fast those creep that do, s/s, and for how long they may unseen, in seconds: the longest poll interval.
+const CREEP: f64 = 2e-6;
+const UNSEEN: f64 = 1024.0;
 /// Most that the clock may be beside honest servers' bounds: what it drifts until the next sample, in seconds.
 const DRIFT: f64 = 1e-3;
 
@@ -84,14 +89,18 @@ fn half_delay(path: &Path) -> f64 {
 }
 
 impl Case {
+    /// How far a liar goes.
+    #[expect(clippy::cast_precision_loss, reason = "at most four liars")]
+    fn share(&self, index: usize) -> f64 {
+        if self.together { 1.0 } else { (1.0 + index as f64) * if index.is_multiple_of(2) { 1.0 } else { -1.0 } }
+    }
+
     fn server(&self, index: usize) -> ServerSpec {
         let honest = ServerSpec::default();
         if index >= self.liars {
             return honest;
         }
-        #[expect(clippy::cast_precision_loss, reason = "at most four liars")]
-        let share =
-            if self.together { 1.0 } else { (1.0 + index as f64) * if index.is_multiple_of(2) { 1.0 } else { -1.0 } };
+        let share = self.share(index);
         match self.behaviour {
             Constant => ServerSpec { error: 0.5 * share, ..honest },
             Ramp => ServerSpec { lie: Lie::Ramp { from: BEGIN, rate: 50e-6 * share, most: 10.0 }, ..honest },
@@ -101,7 +110,7 @@ impl Case {
             Jumps => ServerSpec { lie: Lie::Anything { most: 1e6 * share.abs() }, ..honest },
             WrongFrequency => ServerSpec { drift: 100e-6 * share, ..honest },
             Creep => {
-                let lie = Lie::Ramp { from: BEGIN, rate: 2e-6 * share, most: 1.0 };
+                let lie = Lie::Ramp { from: BEGIN, rate: CREEP * share, most: 1.0 };
                 ServerSpec { lie, hides_delay: true, ..honest }
             }
         }
@@ -111,13 +120,18 @@ impl Case {
     /// anywhere inside of all honest bounds but one's; others are found out.
     fn allowed(&self) -> f64 {
         let worst = (self.liars..self.servers).map(|index| half_delay(&self.network.path(index))).fold(0.0, f64::max);
+        // They are believed until the honest ones are asked.
+        let crept =
+            if self.behaviour == Creep { CREEP * UNSEEN * self.share(self.liars.saturating_sub(1)).abs() } else { 0.0 };
         // Queues make a round trip longer; what is measured is some deviations more than the least.
-        1.5 * worst + DRIFT
+        1.5 * worst + crept + if matches!(self.network, Network::Mixed) { DOUBT * UNSEEN } else { DRIFT }
     }
 
-    /// Who creeps may lead the clock as far as honest bounds go; when that is found out, what it is led astray by is no lie.
+    /// Who creeps may lead the clock as far as honest bounds go, and where ways differ so may all whom a far server does not contradict; when
+    /// that is found out, what the clock is led astray by is no lie.
     fn step_threshold(&self) -> f64 {
-        if self.behaviour == Creep { STEP.max(self.allowed()) } else { STEP }
+        let is_led = self.behaviour == Creep || matches!(self.network, Network::Mixed);
+        if is_led { STEP.max(2.0 * self.allowed()) } else { STEP }
     }
 
     fn run(&self) -> Result<(), String> {

@@ -121,7 +121,15 @@ mod tests {
     use super::*;
 
     fn combined(offset: f64, frequency: f64, skew: f64) -> Combined {
-        Combined { offset, offset_deviation: 1e-5, frequency, skew, root_delay: 0.0, root_dispersion: 0.0 }
+        Combined {
+            offset,
+            offset_deviation: 1e-5,
+            frequency,
+            skew,
+            doubted_skew: skew,
+            root_delay: 0.0,
+            root_dispersion: 0.0,
+        }
     }
 
     #[test]

@@ -412,11 +412,12 @@ impl Engine {
         }
     }
 
-    /// Takes the time at which a request left, by the clock that is steered. May be called again with a better stamp.
-    pub fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind) {
+    /// Takes the time at which a request left, by the clock that is steered, and what that may be wrong by, beside what its kind may, in
+    /// seconds. May be called again with a better stamp.
+    pub fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind, error: f64) {
         let at = self.timeline.at(at);
         if let Some(source) = self.sources.get_mut(&token.source) {
-            source.handle_transmitted(token, at, stamp);
+            source.handle_transmitted(token, at, stamp, error);
         }
     }
 

@@ -125,7 +125,7 @@ impl Bench {
         loop {
             match self.engine.poll_output() {
                 Output::Transmit(token, bytes) => {
-                    self.engine.handle_transmitted(token, at(self.seconds), StampKind::Daemon);
+                    self.engine.handle_transmitted(token, at(self.seconds), StampKind::Daemon, 0.0);
                     self.request = (bytes, self.seconds, token);
                 }
                 Output::Steer(command) => {
@@ -543,7 +543,7 @@ fn better_stamps_of_the_same_departure_count_even_late() {
     let (_, sent, token) = bench.request.clone();
     // Before the program sent it, and long after: not the same packet.
     for wrong in [-0.001, 1.5] {
-        bench.engine.handle_transmitted(token, at(sent + wrong), StampKind::Hardware);
+        bench.engine.handle_transmitted(token, at(sent + wrong), StampKind::Hardware, 0.0);
     }
     let counted = |bench: &Bench| {
         let counts = bench.report().source.counts();
@@ -552,9 +552,9 @@ fn better_stamps_of_the_same_departure_count_even_late() {
     assert_eq!(counted(&bench), (0, 0));
     let (bytes, received) = bench.reply(GOOD);
     bench.deliver(bytes, received);
-    bench.engine.handle_transmitted(token, at(sent + 1e-4), StampKind::Kernel);
-    bench.engine.handle_transmitted(token, at(sent + 2e-4), StampKind::Hardware);
-    bench.engine.handle_transmitted(token, at(sent + 3e-4), StampKind::Kernel);
+    bench.engine.handle_transmitted(token, at(sent + 1e-4), StampKind::Kernel, 0.0);
+    bench.engine.handle_transmitted(token, at(sent + 2e-4), StampKind::Hardware, 0.0);
+    bench.engine.handle_transmitted(token, at(sent + 3e-4), StampKind::Kernel, 0.0);
     assert_eq!(counted(&bench), (1, 1));
 }
 

@@ -222,7 +222,7 @@ impl Engine {
         let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
         // RFC 5905 section 11.2: the dispersion grows with PHI, since nobody sees a change of the oscillator before the next
         // sample; and with what is not known of the frequency in any case.
-        let growth = self.discipline.skew() + unbelieved + FREQUENCY_TOLERANCE;
+        let growth = self.discipline.skew().max(combined.doubted_skew) + unbelieved + FREQUENCY_TOLERANCE;
         self.status = Status {
             leap: self.leaps.outcome(reference_time.to_unix(self.era), vote),
             stratum: stratum.saturating_add(1),

@@ -45,6 +45,8 @@ pub struct Tracker {
     /// Most samples that are kept.
     most: usize,
     kept: ArrayVec<Sample, MAX_SAMPLES>,
+    /// When the first sample was taken, kept or not.
+    since: Option<NtpTimestamp>,
     routes: Routes,
     thought: Option<Thought>,
 }
@@ -80,7 +82,14 @@ impl Tracker {
     #[must_use]
     pub fn with_memory(least: usize, most: usize) -> Self {
         let most = most.clamp(1, MAX_SAMPLES);
-        Self { least: least.min(most), most, kept: ArrayVec::new(), routes: Routes::default(), thought: None }
+        Self {
+            least: least.min(most),
+            most,
+            kept: ArrayVec::new(),
+            since: None,
+            routes: Routes::default(),
+            thought: None,
+        }
     }
 
     /// For how long back samples are of use, in seconds. Of samples `T` apart with deviation `r`, a filter for a walk of `q`
@@ -114,6 +123,7 @@ impl Tracker {
 
     /// Takes the newest sample.
     fn take(&mut self, sample: Sample) {
+        self.since.get_or_insert(sample.at);
         self.kept.push(sample);
         let delays = delays(&self.kept);
         self.routes.handle_sample(&delays, apart(&delays));
@@ -196,7 +206,7 @@ impl Filter for Tracker {
             let middle = f64::midpoint(low, high);
             if thought.belief.shown_after(middle.exp2()) < WORTH * noise { low = middle } else { high = middle }
         }
-        let span = (self.kept.last()?.at - self.kept.first()?.at).to_seconds();
+        let span = (self.kept.last()?.at - self.since?).to_seconds();
         Some(low.exp2().min(span / REACH))
     }
 
@@ -226,6 +236,7 @@ impl Filter for Tracker {
         for kept in &mut self.kept {
             *kept = kept.shifted(shift);
         }
+        self.since = self.since.map(|since| shift.apply(since));
         if let Some(Thought { at, belief, .. }) = &mut self.thought {
             belief.offset -= shift.ahead(*at);
             belief.frequency -= shift.rate;
@@ -237,6 +248,7 @@ impl Filter for Tracker {
         for kept in &mut self.kept {
             kept.at = kept.at + by;
         }
+        self.since = self.since.map(|since| since + by);
         if let Some(thought) = &mut self.thought {
             thought.at = thought.at + by;
         }
@@ -481,6 +493,16 @@ mod tests {
         assert_eq!(filter.estimate(start() + NtpDuration::from_seconds(800.0)).unwrap().samples, 20);
         filter.reset();
         assert_eq!((filter.least, filter.most), (20, 20));
+    }
+
+    #[test]
+    fn with_few_samples_it_can_be_asked_seldom_nevertheless() {
+        let mut filter = Tracker::with_memory(0, 8);
+        for n in 0..100 {
+            filter.handle_sample(sample(f64::from(n) * 16.0, 1e-7 * noise(n), 1e-3 + 1e-4 * noise(n + 7)));
+        }
+        let few = filter.worth_waiting().unwrap();
+        assert!(few > 64.0, "they span 112 s: {few}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The best of the sources that agree, and those near enough to help it.
 
-use super::{Candidate, Interval, deepest};
+use super::{Candidate, Interval, covered};
 use crate::{ids::SourceId, sample::MAX_CLOCK_ERROR};
 
 /// Error bound that one step of stratum is worth, in seconds.
@@ -42,11 +42,12 @@ pub(super) fn best(candidates: &[&Candidate], previous: Option<SourceId>) -> Opt
     kept.or_else(first).or(Some(best))
 }
 
-/// The frequencies on which more than half of `judges` agree, if there are any. Who drifts away inside of what the others know of
-/// the time must not be taken for the best, to whom those others then do not fit.
+/// From the first frequency to the last on which more than half of `judges` agree, if there are any. Who drifts away inside of what the
+/// others know of the time must not be taken for the best. Where liars are sure of their frequency and some of the others are not of
+/// theirs, most may agree with the liars too, so that the frequency on which the most agree says nothing.
 pub(super) fn common_frequency(judges: &[&Candidate]) -> Option<Interval> {
     let intervals: Vec<Interval> = judges.iter().map(|candidate| frequency(candidate)).collect();
-    deepest(&intervals).filter(|overlap| 2 * overlap.depth > judges.len()).map(|overlap| overlap.interval)
+    covered(&intervals, judges.len() / 2 + 1)
 }
 
 /// Whether a candidate may run at one of these frequencies.

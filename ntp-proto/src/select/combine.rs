@@ -14,6 +14,8 @@ pub struct Combined {
     pub frequency: f64,
     /// Bound on the error of that, in s/s.
     pub skew: f64,
+    /// The same if the sources that are used are of those that are wrong, in s/s.
+    pub doubted_skew: f64,
     /// Root delay through the best source, in seconds.
     pub root_delay: f64,
     /// Root dispersion through the best source, in seconds.
@@ -27,10 +29,15 @@ impl Combined {
         0.5 * self.root_delay + self.root_dispersion
     }
 
-    /// Widens the bound to where true time may be if the sources that are used are of those that are wrong, in `interval`.
-    pub(super) fn at_least(self, interval: Interval) -> Self {
-        let farthest = (interval.high - self.offset).max(self.offset - interval.low);
-        Self { root_dispersion: self.root_dispersion.max(farthest - 0.5 * self.root_delay), ..self }
+    /// Widens the bound to where true time may be if the sources that are used are of those that are wrong, in `offsets`, and how fast it
+    /// may run then, in `frequencies`.
+    pub(super) fn at_least(self, offsets: Interval, frequencies: Interval) -> Self {
+        let farthest = offsets.farthest(self.offset);
+        Self {
+            root_dispersion: self.root_dispersion.max(farthest - 0.5 * self.root_delay),
+            doubted_skew: self.skew.max(frequencies.farthest(self.frequency)),
+            ..self
+        }
     }
 }
 
@@ -54,12 +61,14 @@ pub(super) fn combine(best: &Candidate, others: &[&Candidate]) -> Combined {
     let skews =
         belongs.iter().zip(&all).map(|(belongs, estimate)| belongs * estimate.skew.max(f64::MIN_POSITIVE).powi(-2));
     let frequency = mean(all.iter().map(|estimate| estimate.frequency), skews);
+    // However many there are, each of them is seen by the same clock, whose wander they share.
+    let skew = all.iter().map(|estimate| estimate.skew).fold(f64::INFINITY, f64::min);
     Combined {
         offset,
         offset_deviation: weight.sqrt().recip(),
         frequency,
-        // However many there are, each of them is seen by the same clock, whose wander they share.
-        skew: all.iter().map(|estimate| estimate.skew).fold(f64::INFINITY, f64::min),
+        skew,
+        doubted_skew: skew,
         root_delay: best.estimate.root_delay,
         root_dispersion: best.estimate.root_dispersion + (offset - best.estimate.offset).abs(),
     }

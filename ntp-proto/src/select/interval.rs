@@ -22,6 +22,11 @@ impl Interval {
         Self { low: middle - width, high: middle + width }
     }
 
+    /// How far its farther end is from `place`.
+    pub(crate) fn farthest(&self, place: f64) -> f64 {
+        (self.high - place).max(place - self.low)
+    }
+
     /// Whether this one lies inside `outer`.
     pub(crate) fn is_inside(&self, outer: &Self) -> bool {
         self.low >= outer.low && self.high <= outer.high

@@ -8,6 +8,7 @@
 use crate::{
     filter::Estimate,
     ids::{SourceId, Trust},
+    sample::MAX_CLOCK_ERROR,
 };
 
 mod cluster;
@@ -187,7 +188,7 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
     let chosen = choose(candidates, &voters, &mut verdicts, around, config).map(|(best, others)| {
         let combined = combine::combine(best, &others);
         let doubt = doubt(candidates, &voters, best);
-        (best.id, doubt.map_or(combined, |interval| combined.at_least(interval)))
+        (best.id, doubt.map_or(combined, |(offsets, frequencies)| combined.at_least(offsets, frequencies)))
     });
     // One reply may be late by half of its round trip; more of them may tell.
     let is_unsure = |(_, combined): &(_, Combined)| {
@@ -262,18 +263,22 @@ fn majority(candidates: &[Candidate], voters: &[usize]) -> Option<Overlap> {
     deepest(&intervals).filter(|overlap| 2 * overlap.depth > voters.len())
 }
 
-/// Where true time may be, if there is more to that than what the sources that are used say: fewer than half of the voters may be wrong,
+/// Where true time may be and how fast it may run, if there is more to that than what the sources that are used say: fewer than half of the voters may be wrong,
 /// the best among them, and one whose round trip seems short has the smallest interval. A reference clock is not doubted, nor whom the
 /// administrator prefers, nor one of two.
-fn doubt(candidates: &[Candidate], voters: &[usize], best: &Candidate) -> Option<Interval> {
+fn doubt(candidates: &[Candidate], voters: &[usize], best: &Candidate) -> Option<(Interval, Interval)> {
     let is_voter = voters.iter().any(|&i| candidates[i].id == best.id);
     let is_beyond_doubt = best.options.prefer || best.trust == Trust::Local || voters.len() < MANY_VOTERS;
     if is_voter && is_beyond_doubt {
         return None;
     }
-    let around = |&i: &usize| Interval::around(candidates[i].estimate.offset, candidates[i].estimate.bound());
-    let intervals: Vec<Interval> = voters.iter().map(around).collect();
-    covered(&intervals, voters.len() / 2 + 1)
+    let covered_by_most = |interval: &dyn Fn(&Estimate) -> Interval| {
+        let intervals: Vec<Interval> = voters.iter().map(|&i| interval(&candidates[i].estimate)).collect();
+        covered(&intervals, voters.len() / 2 + 1)
+    };
+    let offsets = covered_by_most(&|e| Interval::around(e.offset, e.bound()))?;
+    let frequencies = covered_by_most(&|e| Interval::around(e.frequency, e.skew + MAX_CLOCK_ERROR))?;
+    Some((offsets, frequencies))
 }
 
 fn interval(candidate: &Candidate) -> Interval {

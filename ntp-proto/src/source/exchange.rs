@@ -21,13 +21,15 @@ const MAX_SEND_DELAY: f64 = 1.0;
 pub(super) struct Sent {
     pub(super) at: NtpTimestamp,
     pub(super) stamp: StampKind,
+    /// What that may be wrong by, beside what its kind may, in seconds.
+    error: f64,
     /// When by the kernel, if the interface says so too.
     kernel: Option<NtpTimestamp>,
 }
 
 impl Sent {
-    pub(super) const fn new(at: NtpTimestamp, stamp: StampKind) -> Self {
-        Self { at, stamp, kernel: None }
+    pub(super) const fn new(at: NtpTimestamp, stamp: StampKind, error: f64) -> Self {
+        Self { at, stamp, error, kernel: None }
     }
 
     /// Takes another stamp of the same departure if it is a better one; whether it was. Of two that differ in their clocks
@@ -126,7 +128,7 @@ impl Previous {
             received,
             server: self.server,
             local_error: stamp_error(sent_stamp).max(stamp_error(received_stamp))
-                + if is_hardware { self.error } else { 0.0 },
+                + if is_hardware { self.error.max(self.sent.error) } else { 0.0 },
             residence_error: 0.0,
         }
     }
@@ -175,9 +177,9 @@ mod tests {
 
     /// An exchange whose reply came at 1000 us by the interface and 15 us later by the kernel.
     fn exchange(stamps: &[(f64, StampKind)], received_kernel: Option<NtpTimestamp>) -> Previous {
-        let mut sent = Sent::new(at(0.0), StampKind::Daemon);
+        let mut sent = Sent::new(at(0.0), StampKind::Daemon, 0.0);
         stamps.iter().for_each(|(micros, stamp)| {
-            sent.improve(&Sent::new(at(*micros), *stamp));
+            sent.improve(&Sent::new(at(*micros), *stamp, 1e-7));
         });
         Previous {
             token: TxToken { source: SourceId(1), sequence: 1 },
@@ -206,6 +208,8 @@ mod tests {
         assert!((late.complete(at(0.0)).local_error - 1e-7).abs() < 1e-12, "the interface has no part in it");
         let alone = exchange(&[hardware], None);
         assert_eq!(alone.stamps().0, (at(30.0), StampKind::Hardware));
+        let unsure = Previous { error: 0.0, ..exchange(&[kernel, hardware], None) };
+        assert!((unsure.complete(at(0.0)).local_error - (1e-8 + 1e-7)).abs() < 1e-12, "of the two the worse");
         // A reply that only the kernel stamped.
         let received = Previous { stamp: StampKind::Kernel, ..exchange(&[kernel, hardware], None) };
         assert_eq!(received.stamps().0, (at(20.0), StampKind::Kernel));

@@ -396,8 +396,8 @@ impl Source {
 
     /// Takes the time at which a request left, on the engine's timescale. A better stamp replaces a poorer one, even after
     /// the answer came: interleaved mode still needs it.
-    pub(crate) fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind) {
-        let fresh = exchange::Sent::new(at, stamp);
+    pub(crate) fn handle_transmitted(&mut self, token: TxToken, at: NtpTimestamp, stamp: StampKind, error: f64) {
+        let fresh = exchange::Sent::new(at, stamp, error);
         let is_better = if let Some(flight) = self.in_flight.as_mut().filter(|flight| flight.token == token) {
             let is_first = flight.sent.is_none();
             flight.sent.get_or_insert(fresh).improve(&fresh) || is_first

@@ -460,7 +460,8 @@ mod tests {
             for second in 0..3600 {
                 let now = start + Duration::from_secs(second);
                 if second >= 128 {
-                    let is_early = if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25, true) };
+                    let is_early =
+                        if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25, true) };
                     assert!(!is_early || schedule.next().unwrap() <= now + Duration::from_millis(500));
                     assert!(!schedule.in_burst() || bursts != Bursts::Never);
                 }
@@ -482,7 +483,10 @@ mod tests {
         schedule.handle_rate(start);
         let later = start + Duration::from_secs(2000);
         assert!(schedule.ask_early(later, 1.0, true) && !schedule.in_burst());
-        assert!(!schedule.ask_early(later + Duration::from_secs(127), 0.0, true), "two minutes is its shortest interval");
+        assert!(
+            !schedule.ask_early(later + Duration::from_secs(127), 0.0, true),
+            "two minutes is its shortest interval"
+        );
         assert!(schedule.ask_early(later + Duration::from_secs(128), 0.0, true));
     }
 }

@@ -387,10 +387,10 @@ impl Client {
             Event::Stamped { token, stamps } => {
                 if let Some(at) = stamps.kernel {
                     let at = self.clock_at(at);
-                    self.engine.handle_transmitted(token, at, StampKind::Kernel);
+                    self.engine.handle_transmitted(token, at, StampKind::Kernel, 0.0);
                 }
                 if let Some(sent) = self.sent_by_interface(token.source, stamps.hardware) {
-                    self.engine.handle_transmitted(token, sent.at, StampKind::Hardware);
+                    self.engine.handle_transmitted(token, sent.at, StampKind::Hardware, sent.error);
                 }
             }
             Event::Received(mut received) => {
@@ -455,7 +455,7 @@ impl Client {
         match request::send(peer, token, bytes, self.events.clone(), is_stamped) {
             Ok(sent) => {
                 let at = self.clock.from_kernel().apply(sent.at);
-                self.engine.handle_transmitted(token, at, StampKind::Daemon);
+                self.engine.handle_transmitted(token, at, StampKind::Daemon, 0.0);
                 self.waiting.insert(token.source, sent.task);
                 if let Some(info) = self.info.get_mut(&token.source) {
                     info.local = Some(sent.local);

@@ -491,7 +491,7 @@ impl World {
     fn send(&mut self, number: usize, now: Now, token: TxToken, bytes: Vec<u8>) {
         let client = &mut self.clients[number];
         client.traffic.add_request(bytes.len());
-        client.engine.handle_transmitted(token, now.clock, StampKind::Kernel);
+        client.engine.handle_transmitted(token, now.clock, StampKind::Kernel, 0.0);
         if let Some(cookie) = bytes.get(88..188).filter(|_| bytes.len() > 200) {
             client.cookies.push(cookie.to_vec());
         }

@@ -86,7 +86,7 @@ fn a_reply_that_came_before_its_request_left_is_no_perfect_measurement() {
     bench.next_request();
     let (_, sent, token) = bench.request.clone();
     // It takes 1 ms each way and 2 ms at the server, and the driver stamps the request 2.5 ms late.
-    bench.engine.handle_transmitted(token, at(sent + 2.5e-3), StampKind::Hardware);
+    bench.engine.handle_transmitted(token, at(sent + 2.5e-3), StampKind::Hardware, 0.0);
     let (mut bytes, received) = bench.reply(GOOD);
     bytes[40..48].copy_from_slice(&at(sent + 3e-3).to_bits().to_be_bytes());
     bench.deliver(bytes, received + 2e-3);

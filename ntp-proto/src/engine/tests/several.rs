@@ -28,7 +28,7 @@ impl Bench {
             let deadline = loop {
                 match self.engine.poll_output() {
                     Output::Transmit(token, bytes) => {
-                        self.engine.handle_transmitted(token, at(self.seconds), StampKind::Daemon);
+                        self.engine.handle_transmitted(token, at(self.seconds), StampKind::Daemon, 0.0);
                         requests.push((bytes, self.seconds, token));
                     }
                     Output::Steer(command) => {

@@ -135,7 +135,7 @@ impl Bench {
             match self.engine.poll_output() {
                 Output::Transmit(token, datagram) => {
                     self.requests.push(datagram.clone());
-                    self.engine.handle_transmitted(token, self.now.clock, StampKind::Kernel);
+                    self.engine.handle_transmitted(token, self.now.clock, StampKind::Kernel, 0.0);
                     if let Some(offset) = self.servers.get(&token.source).copied() {
                         self.answer(token.source, &datagram, offset);
                     }
