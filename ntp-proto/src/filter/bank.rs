@@ -115,7 +115,7 @@ struct Run {
 }
 
 /// Judges all models by all points, the oldest first. `usual` is the usual excess delay, `first` what is known of what the first
-/// route adds to offsets, `tightest` an upper limit for the walks that compete.
+/// route adds to offsets, its variance in units of the noise's scale, `tightest` an upper limit for the walks that compete.
 pub(super) fn judge(points: &[Point], usual: f64, first: Bias, tightest: f64) -> Option<Belief> {
     let mut runs = [const { None }; WALKS.len() * GAPS.len() * LEANS.len()];
     let shapes = || GAPS.iter().flat_map(|gap| LEANS.iter().map(move |lean| (*gap, *lean)));
@@ -171,7 +171,6 @@ fn run(points: &[Point], model: Model, bias: Bias) -> Option<Run> {
         slant: model.noise.slant(point.excess),
         variance: noise(point).variance(point.excess),
     };
-    let bias = Bias { variance: bias.variance / USUAL_SCALE, ..bias };
     let mut track = Track::begin(seen(first), USUAL_FREQUENCY.powi(2) / USUAL_SCALE, model.lean, bias);
     // The scale is known up to a scaled inverse chi-squared distribution, as is usual where it is part of the question.
     let (mut squares, mut freedom, mut logs) = (USUAL_WEIGHT * USUAL_SCALE, USUAL_WEIGHT, 0.0);
@@ -181,12 +180,12 @@ fn run(points: &[Point], model: Model, bias: Bias) -> Option<Run> {
         let dt = (point.at - last).max(0.0);
         last = point.at;
         track.predict(dt, model.walk);
+        let usual = squares / freedom;
         if let Some(variance) = point.begins {
-            track.reroute(variance / USUAL_SCALE);
+            track.reroute(variance / usual);
         }
         let mut seen = seen(point);
         let mut expected = track.expect(&seen);
-        let usual = squares / freedom;
         let limit = expected.error.powi(2) / (OUTLIER * usual);
         let is_outlier = expected.variance < limit;
         let is_explained = expected.error.abs() <= 0.5 * point.excess + noise(point).gap;

@@ -14,6 +14,8 @@ const LATE: usize = 4;
 /// By how much a sample undercuts the shortest before it where the route is the same, relative to what keeps routes apart: three times
 /// [what one sample leaves](super::bank::FIRST_GAP), and less with more samples.
 const UNDERCUT: f64 = 0.5;
+/// How near to the shortest another sample must be that confirms a route, relative to what keeps routes apart.
+const CONFIRM: f64 = 0.5;
 /// How much the variance of what a route adds grows before what is left of older samples is given up for what was learnt from all of them.
 const LOST: f64 = 2.0;
 /// Seconds in which what was learnt of a route when it was first taken fades to a third, once those samples are forgotten: errors of
@@ -27,6 +29,8 @@ pub(super) struct Route {
     pub(super) first: usize,
     /// The shortest round trip on it, in seconds.
     pub(super) least: f64,
+    /// More than one sample says so: a single one that took too little time may have a wrong timestamp.
+    pub(super) confirmed: bool,
 }
 
 /// The routes of the samples that are kept.
@@ -36,10 +40,10 @@ pub(super) struct Routes {
     pub(super) list: ArrayVec<Route, MAX_SAMPLES>,
     /// What the first adds to offsets, as far as samples say that are forgotten.
     pub(super) origin: Option<Bias>,
-    /// The shortest round trip on the route that adds nothing, in seconds.
-    pub(super) straight: f64,
-    /// What the last adds, when most was known of that.
-    learnt: Option<Bias>,
+    /// The shortest round trip on the route that adds nothing, as far as samples say that are forgotten, in seconds.
+    straight: f64,
+    /// What the last adds, when most was known of that, and the variance as a multiple of what the noise of samples is.
+    learnt: Option<(Bias, f64)>,
 }
 
 impl Default for Routes {
@@ -52,22 +56,38 @@ impl Routes {
     /// Takes the newest of `delays`, all in seconds. A longer route is longer by more than `apart`.
     pub(super) fn handle_sample(&mut self, delays: &[f64], apart: f64) {
         let (Some(newest), Some(delay)) = (delays.len().checked_sub(1), delays.last().copied()) else { return };
+        let before = self.list.len().checked_sub(2).and_then(|place| self.list.get(place)).copied();
         let Some(route) = self.list.last_mut() else {
-            self.begin(Route { first: newest, least: delay });
+            self.begin(Route { first: newest, least: delay, confirmed: false });
             return;
         };
         let late = delays.len().saturating_sub(LATE);
         let last: &[f64] = delays.get(late..).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "at most 256")]
         let known = newest.saturating_sub(route.first).max(1) as f64;
+        let confirms = delay <= route.least + CONFIRM * apart;
         if delay < route.least - UNDERCUT * apart / known.sqrt() {
-            self.begin(Route { first: newest, least: delay });
+            self.begin(Route { first: newest, least: delay, confirmed: false });
+        } else if let (Some(before), false) = (before, route.confirmed || confirms) {
+            let confirmed = before.confirmed && (delay - before.least).abs() <= apart;
+            self.begin(Route { first: newest, least: delay, confirmed });
         } else if late > route.first && last.iter().all(|delay| *delay > route.least + apart) {
             let least = last.iter().copied().fold(f64::INFINITY, f64::min);
-            self.begin(Route { first: late, least });
+            self.begin(Route { first: late, least, confirmed: true });
         } else {
+            route.confirmed |= confirms;
             route.least = route.least.min(delay);
         }
+    }
+
+    /// The shortest round trip on the route that adds nothing, in seconds.
+    pub(super) fn straight(&self) -> f64 {
+        let shortest = |confirmed: bool| {
+            let counts = self.list.iter().filter(|route| route.confirmed || !confirmed);
+            counts.map(|route| route.least).fold(f64::INFINITY, f64::min)
+        };
+        let is_any = self.list.iter().any(|route| route.confirmed);
+        self.straight.min(shortest(is_any))
     }
 
     fn begin(&mut self, route: Route) {
@@ -83,15 +103,17 @@ impl Routes {
         }
     }
 
-    /// Takes what is believed of the last route. If that is less than was known of it, because the samples from before it are going to be
-    /// forgotten, it returns how many those are: what was learnt is worth more than what is left of them.
-    pub(super) fn learn(&mut self, bias: Bias) -> usize {
+    /// Takes what is believed of the last route, where samples have a variance of `noise`. If that is less than was known of it, because
+    /// the samples from before it are going to be forgotten, it returns how many those are: what was learnt is worth more than what is
+    /// left of them.
+    pub(super) fn learn(&mut self, bias: Bias, noise: f64) -> usize {
         let (Some(last), true) = (self.list.last(), self.list.len() > 1) else { return 0 };
+        let relative = bias.variance / noise;
         match self.learnt {
-            Some(learnt) if bias.variance > LOST * learnt.variance => last.first,
-            Some(learnt) if bias.variance > learnt.variance => 0,
+            Some((_, learnt)) if relative > LOST * learnt => last.first,
+            Some((_, learnt)) if relative > learnt => 0,
             _ => {
-                self.learnt = Some(bias);
+                self.learnt = Some((bias, relative));
                 0
             }
         }
@@ -99,15 +121,14 @@ impl Routes {
 
     /// The oldest `count` samples are forgotten, which are `seconds` older than the next.
     pub(super) fn forget(&mut self, count: usize, seconds: f64) {
-        let least = self.list.iter().map(|route| route.least).fold(f64::INFINITY, f64::min);
-        self.straight = self.straight.min(least);
+        self.straight = self.straight();
         let first = self.place(count);
         if first > 0 {
             self.list.drain(..first);
-            self.origin = self.learnt.filter(|_| self.list.len() == 1);
+            self.origin = self.learnt.filter(|_| self.list.len() == 1).map(|(bias, _)| bias);
         }
         self.list.iter_mut().for_each(|route| route.first = route.first.saturating_sub(count));
-        let left = (-seconds / FADING).exp();
+        let left = (-seconds.max(0.0) / FADING).exp();
         self.origin = self.origin.map(|bias| Bias { mean: left * bias.mean, variance: left.powi(2) * bias.variance });
         if let Some(route) = self.list.first() {
             self.straight = route.least - left * (route.least - self.straight).max(0.0);
@@ -166,17 +187,17 @@ mod tests {
         let delays = [10.0, 11.0, 20.0, 21.0, 19.0, 22.0];
         (1..=delays.len()).for_each(|count| routes.handle_sample(&delays[..count], 3.0));
         let known = |mean, variance| Bias { mean, variance };
-        assert_eq!([known(3.0, 2.0), known(4.0, 1.0), known(4.1, 1.1)].map(|bias| routes.learn(bias)), [0; 3]);
+        assert_eq!([known(3.0, 2.0), known(4.0, 1.0), known(4.1, 1.1)].map(|bias| routes.learn(bias, 1.0)), [0; 3]);
         // The first two samples are of less use than what they said.
-        assert_eq!(routes.learn(known(5.0, 2.1)), 2);
+        assert_eq!(routes.learn(known(5.0, 2.1), 1.0), 2);
         routes.forget(2, FADING);
-        assert_eq!(routes.list.as_slice(), [Route { first: 0, least: 19.0 }]);
+        assert_eq!(routes.list.as_slice(), [Route { first: 0, least: 19.0, confirmed: true }]);
         let Bias { mean, variance } = routes.origin.unwrap();
         assert!((mean - 4.0 / 1_f64.exp()).abs() < 1e-12 && (variance - 2_f64.exp().recip()).abs() < 1e-12);
         assert!((routes.straight - (19.0 - 9.0 / 1_f64.exp())).abs() < 1e-12);
         // A shorter one again.
         routes.handle_sample(&[20.0, 21.0, 19.0, 22.0, 10.5], 3.0);
-        assert_eq!(routes.list.last(), Some(&Route { first: 4, least: 10.5 }));
+        assert_eq!(routes.list.last(), Some(&Route { first: 4, least: 10.5, confirmed: false }));
         routes.take_back(4);
         assert_eq!(routes.list.len(), 1);
     }

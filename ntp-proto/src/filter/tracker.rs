@@ -5,6 +5,7 @@ use arrayvec::ArrayVec;
 use super::{
     Estimate, Filter, Surprise, UNKNOWN_SKEW,
     bank::{Belief, USUAL_SCALE, judge},
+    kalman::Bias,
     routes::Routes,
     view::{View, apart, delays},
 };
@@ -62,6 +63,8 @@ struct Thought {
     usual: f64,
     /// The shortest round trip on the present route, in seconds.
     least: f64,
+    /// The shortest of all that are kept.
+    shortest: f64,
 }
 
 impl Thought {
@@ -104,17 +107,20 @@ impl Tracker {
 
     /// Judges all models again.
     fn think(&mut self) {
-        self.thought = None;
+        let scale = self.thought.take().map_or(USUAL_SCALE, |thought| thought.belief.noise.scale);
         let Some(latest) = self.kept.last().map(|k| k.at) else { return };
         let Some(view) = View::of(&self.kept, &self.routes) else { return };
-        let belief = judge(&view.points, view.usual, view.first, self.loosest(&view));
-        self.thought = belief.map(|belief| Thought { at: latest, belief, usual: view.usual, least: view.least });
+        let first = Bias { variance: view.first.variance / scale, ..view.first };
+        let belief = judge(&view.points, view.usual, first, self.loosest(&view));
+        let View { usual, least, shortest, .. } = view;
+        self.thought = belief.map(|belief| Thought { at: latest, belief, usual, least, shortest });
         if self.thought.is_none() && self.kept.len() > 1 {
             // Numbers that nothing can be made of: they say less than the newest alone.
             self.forget(self.kept.len() - 1);
             self.think();
         }
-        let useless = self.thought.map_or(0, |thought| self.routes.learn(thought.belief.bias));
+        let useless =
+            self.thought.map_or(0, |thought| self.routes.learn(thought.belief.bias, thought.jitter().powi(2)));
         if useless > 0 {
             self.forget(useless);
             self.think();
@@ -185,15 +191,14 @@ impl Filter for Tracker {
         let thought = self.thought.as_ref().filter(|_| self.kept.len() > 2)?;
         let belief = &thought.belief;
         let dt = (sample.at - thought.at).to_seconds();
-        let extra_delay = sample.delay - thought.least;
-        let excess = extra_delay.max(0.0) + sample.dispersion;
+        let excess = (sample.delay - thought.least).max(0.0) + sample.dispersion;
         let variance = belief.shown_after(dt) + belief.noise.variance(excess);
         let slant = belief.lean * belief.noise.slant(excess);
         Some(Surprise {
             error: sample.offset - slant - belief.bias.mean - belief.offset - belief.frequency * dt,
             deviation: variance.sqrt().max(MIN_JITTER),
             jitter: thought.jitter(),
-            extra_delay,
+            extra_delay: sample.delay - thought.shortest,
             samples: self.kept.len(),
         })
     }
@@ -447,6 +452,28 @@ mod tests {
                 assert!(estimate.root_dispersion + 0.5 * estimate.root_delay > estimate.offset.abs());
             }
         }
+    }
+
+    #[test]
+    fn one_sample_that_took_too_little_time_does_not_make_all_others_crooked() {
+        for n in [10, 30, 60] {
+            let told = on_ways((0..100).map(|k| if k == n { (-8e-4, 0.0) } else { (0.0, 0.0) }));
+            let late = told[n + 5..].iter().find(|estimate| estimate.offset.abs() > 1e-4);
+            assert!(late.is_none(), "{n}: {late:?}");
+        }
+    }
+
+    #[test]
+    fn routes_are_told_where_noise_has_little_to_do_with_delays() {
+        let mut filter = Tracker::default();
+        for n in 0..120 {
+            let longer = if n < 60 { 0.0 } else { 200e-6 };
+            let offset = 20e-9 * noise(n) - 0.5 * longer;
+            let delay = 100e-6 + longer + 40e-9 * noise(n + 7);
+            filter.handle_sample(Sample { dispersion: 1e-6, ..sample(f64::from(n) * 64.0, offset, delay) });
+        }
+        let estimate = filter.estimate(start() + NtpDuration::from_seconds(119.0 * 64.0)).unwrap();
+        assert!(estimate.offset.abs() < 1e-6, "{estimate:?}");
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct View {
     pub(super) usual: f64,
     /// The shortest round trip on the present route, in seconds.
     pub(super) least: f64,
+    /// The shortest of all.
+    pub(super) shortest: f64,
 }
 
 impl View {
@@ -38,10 +40,11 @@ impl View {
         let latest = kept.last()?.at;
         let delays = delays(kept);
         let apart = apart(&delays);
-        let shortest = shortest(routes.list.iter().map(|route| route.least));
-        let straight = routes.straight.min(shortest);
+        let shortest = shortest(delays.iter().copied());
+        let straight = routes.straight();
         // What is as short as the straight one is that, taken again.
-        let is_straight = |route: &Route| route.least <= straight + apart;
+        let is_straight =
+            |route: &Route| route.least <= straight + apart && (route.confirmed || route.least >= straight);
         // How long a route is says how crooked it may be: what it takes longer than the straight one may be on one way.
         let crooked = |route: &Route| if is_straight(route) { 0.0 } else { UNIFORM * (route.least - straight).powi(2) };
         let ways = ways(&delays, &routes.list, is_straight);
@@ -63,7 +66,7 @@ impl View {
             });
         }
         let first = Bias { mean: 0.0, variance: crooked(routes.list.first()?) };
-        Some(Self { points, first: routes.origin.unwrap_or(first), usual, least: ways.last()?.least })
+        Some(Self { points, first: routes.origin.unwrap_or(first), usual, least: ways.last()?.least, shortest })
     }
 }
 

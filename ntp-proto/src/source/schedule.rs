@@ -34,6 +34,8 @@ const JITTER: f64 = 0.05;
 /// Share of the first interval after a burst that chance may take away: bursts of all sources end together, and measurements
 /// spread over time say more than as many at once.
 const SPREAD: f64 = 0.5;
+/// Share of the shortest interval after which a source is asked again of which the burst told all that is known.
+const YOUNG: f64 = 0.5;
 
 /// When a source is asked several times in quick succession.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,7 +180,10 @@ impl Schedule {
             }
             self.burst = None;
             self.adapt(surprise, worth_waiting);
-            self.next = Some(now + self.poll.to_duration().mul_f64(1.0 - SPREAD * self.random));
+            // What was learnt in a few seconds is good for less than the shortest interval.
+            let is_news = worth_waiting.is_some_and(|wait| wait < self.poll.to_duration().as_secs_f64());
+            let share = if is_news { YOUNG } else { 1.0 };
+            self.next = Some(now + self.poll.to_duration().mul_f64(share * (1.0 - SPREAD * self.random)));
             return;
         }
         let before = self.poll;
@@ -377,7 +382,7 @@ mod tests {
             assert!(answered.next().unwrap().since(start) <= Duration::from_millis(2_100));
             answered.handle_sample(start, None, Some(1.0));
         }
-        assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(40));
+        assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(20));
 
         let mut silent = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
         (0..8).for_each(|_| silent.handle_request(start, 0.5, false));
