@@ -203,6 +203,7 @@ fn a_clock_without_sources_keeps_its_frequency_and_comes_back_without_a_jump() {
 
 #[test]
 fn a_clock_that_changes_its_rate_makes_no_liars_of_those_who_were_asked_before() {
+    let mut liars = 0;
     run_seeds(6, |seed| {
         let at = 8.0 * HOUR;
         for servers in 2..=4 {
@@ -215,13 +216,15 @@ fn a_clock_that_changes_its_rate_makes_no_liars_of_those_who_were_asked_before()
                 let client = world.add_client(ClientSpec { oscillator, ..ClientSpec::new(sources) });
                 world.run_until(at + 2.0 * HOUR);
                 let what = format!("{servers} servers, {ppm} ppm");
-                let is_wrong = |notice: &Notice| matches!(notice, Notice::NoSelection | Notice::Falseticker(_));
-                let told = world.notices(client).iter().find(|(at, notice)| *at > SETTLED && is_wrong(notice));
-                assert_eq!(told, None, "{what}");
+                let told = || world.notices(client).iter().filter(|(at, _)| *at > SETTLED).map(|(_, notice)| notice);
+                liars += told().filter(|notice| matches!(notice, Notice::Falseticker(_))).count();
+                assert!(told().all(|notice| *notice != Notice::NoSelection), "{what}");
                 assert_true(&what, &points(&world, client, 0.0, f64::INFINITY));
-                // It shows at the next poll, which is 1024 s later at most, and is right a little after.
+                // It shows at the next poll, which is 1024 s later at most; the others are asked at once.
                 assert_right(&what, &world, client, at + 1100.0);
             }
         }
     });
+    // Where others are not asked at once it is one or two in each of the 36 runs.
+    assert_eq!(liars, 0, "who were right and taken for liars");
 }

@@ -41,11 +41,13 @@ enum Behaviour {
     Jumps,
     WrongFrequency,
     Creep,
+    Nudge,
 }
 
-use Behaviour::{Constant, Creep, Jumps, OnceAlone, Oscillation, Ramp, ShortDelay, WrongFrequency};
+use Behaviour::{Constant, Creep, Jumps, Nudge, OnceAlone, Oscillation, Ramp, ShortDelay, WrongFrequency};
 
-const BEHAVIOURS: [Behaviour; 8] = [Constant, Ramp, Oscillation, OnceAlone, ShortDelay, Jumps, WrongFrequency, Creep];
+const BEHAVIOURS: [Behaviour; 9] =
+    [Constant, Ramp, Oscillation, OnceAlone, ShortDelay, Jumps, WrongFrequency, Creep, Nudge];
 
 /// The ways to servers.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +115,14 @@ impl Case {
                 let lie = Lie::Ramp { from: BEGIN, rate: CREEP * share, most: 1.0 };
                 ServerSpec { lie, hides_delay: true, ..honest }
             }
+            // Less than what those may be doubted by who were asked long before.
+            Nudge => ServerSpec { lie: Lie::From { at: BEGIN, by: 0.004 * share }, hides_delay: true, ..honest },
         }
+    }
+
+    /// Whether it stays inside of what honest servers allow for long, and hides that.
+    fn stays_inside(&self) -> bool {
+        matches!(self.behaviour, Creep | Nudge)
     }
 
     /// Most that the clock may be wrong by: what the honest server that knows least allows, since those that creep may be
@@ -130,7 +139,7 @@ impl Case {
     /// Who creeps may lead the clock as far as honest bounds go, and where ways differ so may all whom a far server does not contradict; when
     /// that is found out, what the clock is led astray by is no lie.
     fn step_threshold(&self) -> f64 {
-        let is_led = self.behaviour == Creep || matches!(self.network, Network::Mixed);
+        let is_led = self.stays_inside() || matches!(self.network, Network::Mixed);
         if is_led { STEP.max(2.0 * self.allowed()) } else { STEP }
     }
 
@@ -172,7 +181,7 @@ impl Case {
         // Where ways differ, one who lies within what a far server allows may be followed for a while, and its bound with it.
         let is_alike = !matches!(self.network, Network::Mixed);
         let broken = world.trace(client).broken_bounds(0.0);
-        if self.behaviour != Creep && is_alike && broken > 0 {
+        if !self.stays_inside() && is_alike && broken > 0 {
             return tell(&format!("worse than claimed for {broken} s"));
         }
         // A source that has not been heard for long may be right as far as anybody can tell.
@@ -181,10 +190,10 @@ impl Case {
             estimates[*index].is_some_and(|estimate| estimate.distance() < 0.5 * lie)
         };
         let mut caught = (0..self.liars).filter(is_caught);
-        if self.behaviour != Creep && caught.any(|index| verdicts[index].is_used()) {
+        if !self.stays_inside() && caught.any(|index| verdicts[index].is_used()) {
             return tell("a liar is used");
         }
-        if self.behaviour != Creep && !verdicts.iter().any(|verdict| verdict.is_used()) {
+        if !self.stays_inside() && !verdicts.iter().any(|verdict| verdict.is_used()) {
             return tell("nobody is followed");
         }
         Ok(())

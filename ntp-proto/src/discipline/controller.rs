@@ -11,6 +11,8 @@ pub struct Correction {
     pub offset: f64,
     /// Rate to change it by, s/s.
     pub frequency: f64,
+    /// How much of the estimated rate that is.
+    pub gain: f64,
 }
 
 /// The seam of the discipline: estimates go in, corrections come out. The engine uses [`Controller`].
@@ -94,7 +96,7 @@ impl Discipline for Controller {
         }
         self.deviation = combined.offset_deviation;
         self.interval = interval;
-        Correction { offset: combined.offset, frequency }
+        Correction { offset: combined.offset, frequency, gain }
     }
 
     fn slew(&self, pending: f64) -> Option<(Rate, Duration)> {

@@ -2,12 +2,10 @@
 
 use core::time::Duration;
 
-use rand_core::Rng as _;
-
-use super::{Engine, Notice, Now, Output, Standing};
+use super::{Engine, Notice, Now, Output, Standing, chance};
 use crate::{
     discipline::{Change, Discipline, LeapMode, LeapVote},
-    filter::Filter,
+    filter::{Estimate, Filter},
     ids::{Leap, SourceId},
     sample::FREQUENCY_TOLERANCE,
     select::{Candidate, Circumstances, Combined, SelectOptions, Selection, Starting, Verdict, is_vouched, votes},
@@ -31,26 +29,64 @@ const INTERVAL_WEIGHT: f64 = 0.2;
 /// Weight of the newest update in the mean square of offsets.
 const MEAN_WEIGHT: f64 = 0.1;
 
+/// What the error of the timeline's frequency may be beside its skew, s/s.
+struct FrequencyError {
+    /// The part of the frequency that was not applied.
+    unbelieved: f64,
+    /// What is wrong with what was applied, if those are wrong that it is from.
+    doubted: f64,
+}
+
+/// The sources that could be judged, and what was made of them.
+struct Judged {
+    candidates: Vec<Candidate>,
+    selection: Selection,
+}
+
+impl Judged {
+    fn verdict(&self, id: SourceId) -> Option<Verdict> {
+        let place = self.candidates.iter().position(|candidate| candidate.id == id)?;
+        self.selection.verdicts.get(place).copied()
+    }
+}
+
 impl Engine {
     /// Takes the new sample of `id` into account.
     pub(super) fn update(&mut self, now: Now, id: SourceId) {
-        if self.sources.get(&id).is_some_and(|source| source.surprised() == Some(now.monotonic)) {
-            // It is this clock, or that source: the others know.
-            for source in self.sources.values_mut().filter(|source| source.id() != id) {
-                source.compare(now.monotonic, f64::from(self.rng.next_u32()) / f64::from(u32::MAX));
-            }
+        let judged = self.judge(now);
+        if self.asks_others(now, id, &judged) {
+            self.publish(now);
+            return;
         }
         let had_selection = self.selected.is_some();
-        let selection = self.select_at(self.timeline.at(now.clock), Some(id));
-        let is_used = self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used());
+        let selection = self.keep_all(judged, Some(id));
+        let is_used = self.is_used(id);
         if selection.chosen.is_none() || ((is_used || !had_selection) && !self.held) {
             self.apply(now, &selection);
         }
     }
 
+    /// Whether a source that was used was surprised, or contradicts the others now, and these are asked whether it is this clock or that
+    /// source. Before they answer nothing follows: they know no better of a clock that may have changed since they were asked.
+    fn asks_others(&mut self, now: Now, id: SourceId, judged: &Judged) -> bool {
+        let is_surprised = self.sources.get(&id).is_some_and(|source| source.surprised() == Some(now.monotonic));
+        let contradicts = matches!(judged.verdict(id), Some(Verdict::Falseticker | Verdict::NoMajority));
+        let mut asked = false;
+        if self.is_used(id) && (is_surprised || contradicts) {
+            for source in self.sources.values_mut().filter(|source| source.id() != id) {
+                asked |= source.compare(now.monotonic, chance(&mut self.rng));
+            }
+        }
+        asked
+    }
+
+    fn is_used(&self, id: SourceId) -> bool {
+        self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used())
+    }
+
     /// Judges the sources again, and does what they say without waiting for the next sample.
     pub(super) fn follow_sources(&mut self, now: Now) {
-        let selection = self.select_at(self.timeline.at(now.clock), None);
+        let selection = self.select_at(now, None);
         self.apply(now, &selection);
     }
 
@@ -63,15 +99,21 @@ impl Engine {
     /// Judges the sources again without a new sample; `heard` has answered with something that is none.
     pub(super) fn reselect(&mut self, now: Now, heard: Option<SourceId>) {
         let had_selection = self.selected.is_some();
-        let selection = self.select_at(self.timeline.at(now.clock), heard);
+        let selection = self.select_at(now, heard);
         if !had_selection && !self.held { self.apply(now, &selection) } else { self.publish(now) }
     }
 
     /// Chooses among the sources and keeps the verdicts. Only the source that was `heard` is held to a bad one.
-    fn select_at(&mut self, at: NtpTimestamp, heard: Option<SourceId>) -> Selection {
-        let surprised = self.sources.values().filter_map(Source::surprised).max();
+    fn select_at(&mut self, now: Now, heard: Option<SourceId>) -> Selection {
+        let judged = self.judge(now);
+        self.keep_all(judged, heard)
+    }
+
+    /// Chooses among the sources.
+    fn judge(&self, now: Now) -> Judged {
+        let at = self.timeline.at(now.clock);
         let candidates: Vec<Candidate> =
-            self.sources.values().filter_map(|source| candidate(source, at, surprised)).collect();
+            self.sources.values().filter_map(|source| candidate(source, at, now.monotonic)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         let auth = self.select.auth;
         let authenticated = self.is_authenticated();
@@ -91,12 +133,18 @@ impl Engine {
             required_missing: self.sources.values().any(|s| s.config().options.require && !is_candidate(s.id())),
         };
         let selection = self.choose(&candidates, &circumstances);
+        Judged { candidates, selection }
+    }
+
+    /// Keeps what sources were found to be.
+    fn keep_all(&mut self, judged: Judged, heard: Option<SourceId>) -> Selection {
         let ids: Vec<SourceId> = self.sources.keys().copied().collect();
         for id in ids {
-            let judged = candidates.iter().position(|c| c.id == id).and_then(|i| selection.verdicts.get(i).copied());
-            let verdict = judged.or_else(|| self.sources.get(&id).and_then(unfit)).unwrap_or(Verdict::NoSamples);
+            let own = judged.verdict(id).or_else(|| self.sources.get(&id).and_then(unfit));
+            let verdict = own.unwrap_or(Verdict::NoSamples);
             self.keep(id, verdict, heard == Some(id));
         }
+        let selection = judged.selection;
         let best = selection.chosen.map(|(best, _)| best);
         if best != self.selected {
             self.selected = best;
@@ -159,7 +207,11 @@ impl Engine {
             None => 0.0,
         });
         let vote = self.leap_vote(&selection.deciders);
-        self.describe(now, best, &combined, (combined.frequency - shift.rate).abs(), &vote);
+        let unknown = FrequencyError {
+            unbelieved: (combined.frequency - shift.rate).abs(),
+            doubted: correction.gain * combined.doubted_skew,
+        };
+        self.describe(now, best, &combined, &unknown, &vote);
         if !self.follow(now) && offset.abs() >= self.notable_offset {
             self.outputs.push_back(Output::Notice(Notice::Wrong(NtpDuration::from_seconds(offset))));
         }
@@ -215,14 +267,14 @@ impl Engine {
         vote
     }
 
-    /// Writes down what we now say about our own clock; `unbelieved` is the part of the frequency that was not applied.
-    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined, unbelieved: f64, vote: &LeapVote) {
+    /// Writes down what we now say about our own clock.
+    fn describe(&mut self, now: Now, best: SourceId, combined: &Combined, unknown: &FrequencyError, vote: &LeapVote) {
         let reference_time = self.timeline.at(now.clock);
         let Some(source) = self.sources.get(&best) else { return };
         let stratum = source.filter().latest().map_or(15, |sample| sample.stratum);
         // RFC 5905 section 11.2: the dispersion grows with PHI, since nobody sees a change of the oscillator before the next
         // sample; and with what is not known of the frequency in any case.
-        let growth = self.discipline.skew().max(combined.doubted_skew) + unbelieved + FREQUENCY_TOLERANCE;
+        let growth = self.discipline.skew().max(unknown.doubted) + unknown.unbelieved + FREQUENCY_TOLERANCE;
         self.status = Status {
             leap: self.leaps.outcome(reference_time.to_unix(self.era), vote),
             stratum: stratum.saturating_add(1),
@@ -277,20 +329,24 @@ impl Engine {
     }
 }
 
-/// A source that can be judged by its measurements, where some source was last `surprised` then.
-fn candidate(source: &Source, at: NtpTimestamp, surprised: Option<Monotonic>) -> Option<Candidate> {
+/// A source that can be judged by its measurements.
+fn candidate(source: &Source, at: NtpTimestamp, now: Monotonic) -> Option<Candidate> {
     if unfit(source).is_some() {
         return None;
     }
     let estimate = source.filter().estimate(at)?;
-    // What this source said of the clock's rate may be over, and two who are right must not contradict each other.
-    let is_older = source.last_reply().zip(surprised).is_some_and(|(reply, surprised)| reply.at < surprised);
+    // What it said of the clock's rate may be over, and two who are right must not contradict each other.
+    let doubt = if source.is_doubted(now) { FREQUENCY_TOLERANCE * estimate.age } else { 0.0 };
     Some(Candidate {
         id: source.id(),
-        estimate,
+        estimate: Estimate {
+            peer_distance: estimate.peer_distance + doubt,
+            root_dispersion: estimate.root_dispersion + doubt,
+            offset_deviation: f64::hypot(estimate.offset_deviation, doubt),
+            ..estimate
+        },
         trust: source.config().trust,
         options: source.config().options,
-        doubt: if is_older { FREQUENCY_TOLERANCE * estimate.age } else { 0.0 },
     })
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Innovation {
     pub(super) variance: f64,
 }
 
-/// What is known of the first route beforehand: a bias in seconds, and its variance.
+/// What a route adds to measured offsets in seconds, and the variance of that.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Bias {
     pub(super) mean: f64,

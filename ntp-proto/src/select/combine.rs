@@ -30,12 +30,13 @@ impl Combined {
     }
 
     /// Widens the bound to where true time may be if the sources that are used are of those that are wrong, in `offsets`, and how fast it
-    /// may run then, in `frequencies`.
-    pub(super) fn at_least(self, offsets: Interval, frequencies: Interval) -> Self {
-        let farthest = offsets.farthest(self.offset);
+    /// may run then, in `frequencies`, as far as there are such.
+    pub(super) fn at_least(self, offsets: Option<Interval>, frequencies: Option<Interval>) -> Self {
+        let farthest = offsets.map_or(0.0, |offsets| offsets.farthest(self.offset));
+        let fastest = frequencies.map_or(0.0, |frequencies| frequencies.farthest(self.frequency));
         Self {
             root_dispersion: self.root_dispersion.max(farthest - 0.5 * self.root_delay),
-            doubted_skew: self.skew.max(frequencies.farthest(self.frequency)),
+            doubted_skew: self.skew.max(fastest),
             ..self
         }
     }
@@ -131,7 +132,7 @@ mod tests {
             span: 100.0,
             age: 1.0,
         };
-        Candidate { id: SourceId(1), estimate, trust: Trust::None, options: SelectOptions::default(), doubt: 0.0 }
+        Candidate { id: SourceId(1), estimate, trust: Trust::None, options: SelectOptions::default() }
     }
 
     fn offset_of(sources: &[(f64, f64)]) -> f64 {

@@ -78,8 +78,6 @@ pub struct Candidate {
     pub trust: Trust,
     /// What the administrator wants.
     pub options: SelectOptions,
-    /// What the clock may be beside that since, in seconds, because it was seen to run otherwise after this source was last asked.
-    pub doubt: f64,
 }
 
 /// The outcome.
@@ -187,8 +185,10 @@ pub fn select(candidates: &[Candidate], around: &Circumstances, config: &SelectC
     }
     let chosen = choose(candidates, &voters, &mut verdicts, around, config).map(|(best, others)| {
         let combined = combine::combine(best, &others);
-        let doubt = doubt(candidates, &voters, best);
-        (best.id, doubt.map_or(combined, |(offsets, frequencies)| combined.at_least(offsets, frequencies)))
+        (
+            best.id,
+            if is_beyond_doubt(best, &voters, candidates) { combined } else { doubt(combined, &voters, candidates) },
+        )
     });
     // One reply may be late by half of its round trip; more of them may tell.
     let is_unsure = |(_, combined): &(_, Combined)| {
@@ -263,26 +263,27 @@ fn majority(candidates: &[Candidate], voters: &[usize]) -> Option<Overlap> {
     deepest(&intervals).filter(|overlap| 2 * overlap.depth > voters.len())
 }
 
-/// Where true time may be and how fast it may run, if there is more to that than what the sources that are used say: fewer than half of the voters may be wrong,
-/// the best among them, and one whose round trip seems short has the smallest interval. A reference clock is not doubted, nor whom the
-/// administrator prefers, nor one of two.
-fn doubt(candidates: &[Candidate], voters: &[usize], best: &Candidate) -> Option<(Interval, Interval)> {
+/// Whether the best source's word is enough for how large the error is claimed to be: a reference clock's is, and whose the
+/// administrator prefers, and that of one of two.
+fn is_beyond_doubt(best: &Candidate, voters: &[usize], candidates: &[Candidate]) -> bool {
     let is_voter = voters.iter().any(|&i| candidates[i].id == best.id);
-    let is_beyond_doubt = best.options.prefer || best.trust == Trust::Local || voters.len() < MANY_VOTERS;
-    if is_voter && is_beyond_doubt {
-        return None;
-    }
+    is_voter && (best.options.prefer || best.trust == Trust::Local || voters.len() < MANY_VOTERS)
+}
+
+/// Widens what is claimed: fewer than half of the voters may be wrong, the best among them, and one whose round trip seems short has the
+/// smallest interval.
+fn doubt(combined: Combined, voters: &[usize], candidates: &[Candidate]) -> Combined {
     let covered_by_most = |interval: &dyn Fn(&Estimate) -> Interval| {
         let intervals: Vec<Interval> = voters.iter().map(|&i| interval(&candidates[i].estimate)).collect();
         covered(&intervals, voters.len() / 2 + 1)
     };
-    let offsets = covered_by_most(&|e| Interval::around(e.offset, e.bound()))?;
-    let frequencies = covered_by_most(&|e| Interval::around(e.frequency, e.skew + MAX_CLOCK_ERROR))?;
-    Some((offsets, frequencies))
+    let offsets = covered_by_most(&|e| Interval::around(e.offset, e.bound().max(e.distance())));
+    let frequencies = covered_by_most(&|e| Interval::around(e.frequency, e.skew + MAX_CLOCK_ERROR));
+    combined.at_least(offsets, frequencies)
 }
 
 fn interval(candidate: &Candidate) -> Interval {
-    Interval::around(candidate.estimate.offset, candidate.estimate.distance() + candidate.doubt)
+    Interval::around(candidate.estimate.offset, candidate.estimate.distance())
 }
 
 /// Picks the best of those that agree, unless something else is still wanted.
@@ -369,7 +370,7 @@ mod tests {
             span: 100.0,
             age: 1.0,
         };
-        Candidate { id: SourceId(id), estimate, trust, options: SelectOptions::default(), doubt: 0.0 }
+        Candidate { id: SourceId(id), estimate, trust, options: SelectOptions::default() }
     }
 
     fn around(candidates: &[Candidate]) -> Circumstances {

@@ -1,5 +1,7 @@
 //! One server that we ask for the time: what was sent to it, what came back, and what we make of that.
 
+use core::time::Duration;
+
 use chacha20::ChaCha12Rng;
 use rand_core::Rng;
 
@@ -39,6 +41,8 @@ use residence::Residence;
 
 /// Requests without an answer after which a source counts as lost.
 const LOST_AFTER: u32 = 8;
+/// For how long a source is doubted that was asked because of another one's surprise: until the answer should be here.
+const DOUBTED: Duration = Duration::from_secs(8);
 /// Refusals (DENY, RSTR) in a row after which an unauthenticated source is believed.
 const DENIALS_BELIEVED: u8 = 3;
 
@@ -207,6 +211,8 @@ pub struct Source {
     delayed: u8,
     /// When a measurement was last off by more than chance explains.
     surprised: Option<Monotonic>,
+    /// When it was asked because another source's was, unless it answered since.
+    doubted: Option<Monotonic>,
     last: Option<LastReply>,
     unsynchronized: bool,
     looping: bool,
@@ -239,6 +245,7 @@ impl Source {
             residence: Residence::default(),
             delayed: 0,
             surprised: None,
+            doubted: None,
             last: None,
             unsynchronized: false,
             looping: false,
@@ -279,17 +286,23 @@ impl Source {
     /// ago or it is not to be asked.
     pub(crate) fn recheck(&mut self, now: Monotonic, random: f64) {
         if self.refclock.is_none() {
-            self.schedule.ask_early(now, random, true);
+            self.schedule.ask_early(now, random);
         }
     }
 
-    /// Asks soon, once, whether another source that was surprised is right, unless that was done not long ago or it is to be asked soon
-    /// anyway.
-    pub(crate) fn compare(&mut self, now: Monotonic, random: f64) {
-        let soon = now + self.config.min_poll.to_duration();
-        if self.refclock.is_none() && self.schedule.next().is_some_and(|next| next > soon) {
-            self.schedule.ask_early(now, random, false);
+    /// Asks soon, once, whether another source that was surprised is right, unless that was done not long ago or it is not to be asked;
+    /// whether it does.
+    pub(crate) fn compare(&mut self, now: Monotonic, random: f64) -> bool {
+        let is_asked = self.refclock.is_none() && self.schedule.ask_once(now, random);
+        if is_asked {
+            self.doubted = Some(now);
         }
+        is_asked
+    }
+
+    /// Whether it was asked because of another source's surprise and has not answered yet, for as long as it may take.
+    pub(crate) fn is_doubted(&self, now: Monotonic) -> bool {
+        self.doubted.is_some_and(|since| now < since + DOUBTED)
     }
 
     /// When a measurement was last off by more than chance explains.
@@ -306,6 +319,7 @@ impl Source {
     /// The server is asked at another address.
     pub(crate) fn relocate(&mut self, now: Monotonic, reference_id: ReferenceId) {
         self.config.reference_id = reference_id;
+        self.schedule.forget_limits();
         self.restart(now, 0.0);
     }
 
@@ -495,6 +509,7 @@ impl Source {
             (None, None) => {}
         }
         let (_, surprise) = judged?;
+        self.doubted = None;
         if surprise.is_some_and(|surprise| surprise.is_great()) {
             self.surprised = Some(now);
         }

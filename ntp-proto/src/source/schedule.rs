@@ -20,6 +20,11 @@ const BURST_SPACING: Duration = Duration::from_secs(2);
 /// many requests. Whatever happens to the clock, and however often, requests out of turn are thus at most as many in an hour as
 /// ordinary ones at the shortest interval: a program that sets the clock each second makes nobody ask a pool each second.
 const BURST_COST: u32 = BURST_MAX as u32;
+/// Shortest intervals in which there is one request because of other sources' surprises: servers that surprise on purpose make at most as
+/// many as the longest of the usual intervals.
+const ONCE_COST: u32 = 16;
+/// Such requests that are saved up: a clock that changes its rate surprises each source a few times.
+const ONCE_SAVED: u32 = 3;
 /// Requests out of turn are spread over this time by chance: what makes a machine ask all its sources may happen to many
 /// machines at once.
 const EARLY_SPREAD: Duration = Duration::from_secs(2);
@@ -51,8 +56,7 @@ pub enum Bursts {
 
 /// The poll interval of one source and its next deadline.
 ///
-/// A score rises with the samples the filter can use and falls with surprises; each whole point is one step of the
-/// interval.
+/// A score rises with requests that stay without an answer; each whole point is one step of the interval.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
     min: PollInterval,
@@ -73,6 +77,8 @@ pub struct Schedule {
     held: Option<Monotonic>,
     /// Before then it is not asked out of turn once more.
     early: Option<Monotonic>,
+    /// Until when the requests because of other sources are spent.
+    once: Option<Monotonic>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,6 +104,7 @@ impl Schedule {
             random: 0.0,
             held: None,
             early: None,
+            once: None,
         }
     }
 
@@ -255,20 +262,42 @@ impl Schedule {
         self.next = Some(next.min(at));
     }
 
-    /// Asks soon, out of turn: at a time that is told by `random`, uniform in 0..1, and if `burst` in one unless there is to be none.
+    /// Asks soon, out of turn: at a time that is told by `random`, uniform in 0..1, and in a burst unless there is to be none.
     /// Whether it does: not again before as much time has passed as these requests take at the shortest interval.
-    pub(super) fn ask_early(&mut self, now: Monotonic, random: f64, burst: bool) -> bool {
-        let at = now + EARLY_SPREAD.mul_f64(random);
-        let is_limited = self.early.is_some_and(|early| now < early);
-        if is_limited || self.next.is_none() || self.held.is_some_and(|held| at < held) {
+    pub(super) fn ask_early(&mut self, now: Monotonic, random: f64) -> bool {
+        if !self.may_ask(now, self.early, random) {
             return false;
         }
         // A server that asked for fewer requests gets them one by one.
-        let burst = burst && self.bursts != Bursts::Never && self.raised == 0;
+        let burst = self.bursts != Bursts::Never && self.raised == 0;
         let cost = if burst { BURST_COST } else { 1 };
         self.early = Some(now + self.shortest().to_duration() * cost);
-        self.resume(at, burst);
+        self.resume(now + EARLY_SPREAD.mul_f64(random), burst);
         true
+    }
+
+    /// Asks soon, out of turn, once. Whether it does: one time in [`ONCE_COST`] shortest intervals, in the long run.
+    pub(super) fn ask_once(&mut self, now: Monotonic, random: f64) -> bool {
+        let cost = self.shortest().to_duration() * ONCE_COST;
+        let spent = self.once.map_or(now, |spent| spent.max(now));
+        let is_asked = self.burst.is_none() && spent <= now + cost * ONCE_SAVED && self.may_ask(now, None, random);
+        if is_asked {
+            self.once = Some(spent + cost);
+            self.resume(now + EARLY_SPREAD.mul_f64(random), false);
+        }
+        is_asked
+    }
+
+    /// Another server is asked in the old one's place.
+    pub(super) const fn forget_limits(&mut self) {
+        self.early = None;
+        self.once = None;
+    }
+
+    fn may_ask(&self, now: Monotonic, not_before: Option<Monotonic>, random: f64) -> bool {
+        let at = now + EARLY_SPREAD.mul_f64(random);
+        let is_limited = not_before.is_some_and(|early| now < early);
+        !is_limited && self.next.is_some() && self.held.is_none_or(|held| at >= held)
     }
 
     /// The clock or the path changed: measures at the shortest interval again, and at once if it may. Whether it may is as for
@@ -276,7 +305,7 @@ impl Schedule {
     pub(super) fn restart(&mut self, now: Monotonic, random: f64) -> bool {
         self.poll = self.shortest();
         self.score = 0.0;
-        let is_early = self.ask_early(now, random, true);
+        let is_early = self.ask_early(now, random);
         if !is_early {
             self.resume(now + self.poll.to_duration(), false);
         }
@@ -465,8 +494,7 @@ mod tests {
             for second in 0..3600 {
                 let now = start + Duration::from_secs(second);
                 if second >= 128 {
-                    let is_early =
-                        if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25, true) };
+                    let is_early = if restarts { schedule.restart(now, 0.25) } else { schedule.ask_early(now, 0.25) };
                     assert!(!is_early || schedule.next().unwrap() <= now + Duration::from_millis(500));
                     assert!(!schedule.in_burst() || bursts != Bursts::Never);
                 }
@@ -487,11 +515,8 @@ mod tests {
         let mut schedule = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
         schedule.handle_rate(start);
         let later = start + Duration::from_secs(2000);
-        assert!(schedule.ask_early(later, 1.0, true) && !schedule.in_burst());
-        assert!(
-            !schedule.ask_early(later + Duration::from_secs(127), 0.0, true),
-            "two minutes is its shortest interval"
-        );
-        assert!(schedule.ask_early(later + Duration::from_secs(128), 0.0, true));
+        assert!(schedule.ask_early(later, 1.0) && !schedule.in_burst());
+        assert!(!schedule.ask_early(later + Duration::from_secs(127), 0.0), "two minutes is its shortest interval");
+        assert!(schedule.ask_early(later + Duration::from_secs(128), 0.0));
     }
 }
