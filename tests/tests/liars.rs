@@ -18,8 +18,6 @@ const BEGIN: f64 = 0.5 * HOUR;
 const END: f64 = 4.0 * HOUR;
 /// From when on the clock must be right, in seconds: first measurements take some.
 const SETTLED: f64 = 120.0;
-/// By how much those are doubted who were asked before the clock was seen to change its rate, s/s.
-const DOUBT: f64 = 15e-6;
 /// How fast those creep that do, s/s, and for how long they may unseen, in seconds: the longest poll interval.
 const CREEP: f64 = 2e-6;
 const UNSEEN: f64 = 1024.0;
@@ -133,7 +131,7 @@ impl Case {
         let crept =
             if self.behaviour == Creep { CREEP * UNSEEN * self.share(self.liars.saturating_sub(1)).abs() } else { 0.0 };
         // Queues make a round trip longer; what is measured is some deviations more than the least.
-        1.5 * worst + crept + if matches!(self.network, Network::Mixed) { DOUBT * UNSEEN } else { DRIFT }
+        1.5 * worst + crept + DRIFT
     }
 
     /// Who creeps may lead the clock as far as honest bounds go, and where ways differ so may all whom a far server does not contradict; when

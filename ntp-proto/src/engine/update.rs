@@ -5,14 +5,14 @@ use core::time::Duration;
 use super::{Engine, Notice, Now, Output, Standing, chance};
 use crate::{
     discipline::{Change, Discipline, LeapMode, LeapVote},
-    filter::{Estimate, Filter},
+    filter::Filter,
     ids::{Leap, SourceId},
     sample::FREQUENCY_TOLERANCE,
     select::{Candidate, Circumstances, Combined, SelectOptions, Selection, Starting, Verdict, is_vouched, votes},
     source::{Loss, Source, SourceConfig},
     status::Status,
     steer::{ClockStatus, Steer},
-    time::{Monotonic, NtpDuration, NtpTimestamp, Rate},
+    time::{NtpDuration, NtpTimestamp, Rate},
 };
 
 /// Requests without an answer after which a source that never answered is called silent.
@@ -53,6 +53,10 @@ impl Judged {
 impl Engine {
     /// Takes the new sample of `id` into account.
     pub(super) fn update(&mut self, now: Now, id: SourceId) {
+        if self.waits_for_others(now) {
+            self.publish(now);
+            return;
+        }
         let judged = self.judge(now);
         if self.asks_others(now, id, &judged) {
             self.publish(now);
@@ -66,8 +70,13 @@ impl Engine {
         }
     }
 
-    /// Whether a source that was used was surprised, or contradicts the others now, and these are asked whether it is this clock or that
-    /// source. Before they answer nothing follows: they know no better of a clock that may have changed since they were asked.
+    /// Whether some are asked just now whether it was this clock or another source that changed. Until they answer nothing follows: what they
+    /// said before may be over, and who answers first is not to be believed more for that.
+    fn waits_for_others(&self, now: Now) -> bool {
+        self.sources.values().any(|source| source.is_compared(now.monotonic))
+    }
+
+    /// Whether a source that was used was surprised, or contradicts the others now, and these are asked.
     fn asks_others(&mut self, now: Now, id: SourceId, judged: &Judged) -> bool {
         let is_surprised = self.sources.get(&id).is_some_and(|source| source.surprised() == Some(now.monotonic));
         let contradicts = matches!(judged.verdict(id), Some(Verdict::Falseticker | Verdict::NoMajority));
@@ -112,8 +121,7 @@ impl Engine {
     /// Chooses among the sources.
     fn judge(&self, now: Now) -> Judged {
         let at = self.timeline.at(now.clock);
-        let candidates: Vec<Candidate> =
-            self.sources.values().filter_map(|source| candidate(source, at, now.monotonic)).collect();
+        let candidates: Vec<Candidate> = self.sources.values().filter_map(|source| candidate(source, at)).collect();
         let is_candidate = |id: SourceId| candidates.iter().any(|candidate| candidate.id == id);
         let auth = self.select.auth;
         let authenticated = self.is_authenticated();
@@ -330,21 +338,13 @@ impl Engine {
 }
 
 /// A source that can be judged by its measurements.
-fn candidate(source: &Source, at: NtpTimestamp, now: Monotonic) -> Option<Candidate> {
+fn candidate(source: &Source, at: NtpTimestamp) -> Option<Candidate> {
     if unfit(source).is_some() {
         return None;
     }
-    let estimate = source.filter().estimate(at)?;
-    // What it said of the clock's rate may be over, and two who are right must not contradict each other.
-    let doubt = if source.is_doubted(now) { FREQUENCY_TOLERANCE * estimate.age } else { 0.0 };
     Some(Candidate {
         id: source.id(),
-        estimate: Estimate {
-            peer_distance: estimate.peer_distance + doubt,
-            root_dispersion: estimate.root_dispersion + doubt,
-            offset_deviation: f64::hypot(estimate.offset_deviation, doubt),
-            ..estimate
-        },
+        estimate: source.filter().estimate(at)?,
         trust: source.config().trust,
         options: source.config().options,
     })

@@ -41,8 +41,8 @@ use residence::Residence;
 
 /// Requests without an answer after which a source counts as lost.
 const LOST_AFTER: u32 = 8;
-/// For how long a source is doubted that was asked because of another one's surprise: until the answer should be here.
-const DOUBTED: Duration = Duration::from_secs(8);
+/// For how long an answer is waited for that was asked for because of another source's surprise: such requests leave within two seconds.
+const COMPARED: Duration = Duration::from_secs(4);
 /// Refusals (DENY, RSTR) in a row after which an unauthenticated source is believed.
 const DENIALS_BELIEVED: u8 = 3;
 
@@ -212,7 +212,7 @@ pub struct Source {
     /// When a measurement was last off by more than chance explains.
     surprised: Option<Monotonic>,
     /// When it was asked because another source's was, unless it answered since.
-    doubted: Option<Monotonic>,
+    compared: Option<Monotonic>,
     last: Option<LastReply>,
     unsynchronized: bool,
     looping: bool,
@@ -245,7 +245,7 @@ impl Source {
             residence: Residence::default(),
             delayed: 0,
             surprised: None,
-            doubted: None,
+            compared: None,
             last: None,
             unsynchronized: false,
             looping: false,
@@ -295,14 +295,14 @@ impl Source {
     pub(crate) fn compare(&mut self, now: Monotonic, random: f64) -> bool {
         let is_asked = self.refclock.is_none() && self.schedule.ask_once(now, random);
         if is_asked {
-            self.doubted = Some(now);
+            self.compared = Some(now);
         }
         is_asked
     }
 
-    /// Whether it was asked because of another source's surprise and has not answered yet, for as long as it may take.
-    pub(crate) fn is_doubted(&self, now: Monotonic) -> bool {
-        self.doubted.is_some_and(|since| now < since + DOUBTED)
+    /// Whether it was asked because of another source's surprise and has not answered yet, for as long as that may take.
+    pub(crate) fn is_compared(&self, now: Monotonic) -> bool {
+        self.compared.is_some_and(|since| now < since + COMPARED)
     }
 
     /// When a measurement was last off by more than chance explains.
@@ -509,7 +509,7 @@ impl Source {
             (None, None) => {}
         }
         let (_, surprise) = judged?;
-        self.doubted = None;
+        self.compared = None;
         if surprise.is_some_and(|surprise| surprise.is_great()) {
             self.surprised = Some(now);
         }

@@ -39,8 +39,10 @@ const JITTER: f64 = 0.05;
 /// Share of the first interval after a burst that chance may take away: bursts of all sources end together, and measurements
 /// spread over time say more than as many at once.
 const SPREAD: f64 = 0.5;
-/// Share of the shortest interval after which a source is asked again of which the burst told all that is known.
+/// Share of the interval after which a source is asked again, two times, of which a burst told all that is known.
 const YOUNG: f64 = 0.5;
+/// Intervals below this are short enough for anything.
+const SHORT_ENOUGH: Duration = Duration::from_secs(16);
 
 /// When a source is asked several times in quick succession.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +73,8 @@ pub struct Schedule {
     bursts: Bursts,
     burst: Option<Burst>,
     next: Option<Monotonic>,
+    /// All that is known was told by a burst.
+    young: bool,
     /// Chance, 0..1.
     random: f64,
     /// The server does not want to be asked before.
@@ -101,6 +105,7 @@ impl Schedule {
             bursts,
             burst: (bursts != Bursts::Never).then_some(Burst::default()),
             next: Some(first),
+            young: false,
             random: 0.0,
             held: None,
             early: None,
@@ -149,7 +154,8 @@ impl Schedule {
     pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, urgent: bool) {
         self.random = random;
         let interval = if urgent { self.shortest() } else { self.poll };
-        let mut wait = interval.to_duration();
+        let is_young = core::mem::take(&mut self.young) && self.burst.is_none();
+        let mut wait = interval.to_duration().mul_f64(if is_young { YOUNG } else { 1.0 });
         // A server that asked for fewer requests gets them one by one.
         if self.bursts == Bursts::AtEveryPoll && self.burst.is_none() && self.raised == 0 {
             self.burst = Some(Burst::default());
@@ -188,8 +194,10 @@ impl Schedule {
             self.burst = None;
             self.adapt(surprise, worth_waiting);
             // What was learnt in a few seconds is good for less than the shortest interval.
-            let is_news = worth_waiting.is_some_and(|wait| wait < self.poll.to_duration().as_secs_f64());
-            let share = if is_news { YOUNG } else { 1.0 };
+            let interval = self.poll.to_duration();
+            let is_news = worth_waiting.is_some_and(|wait| wait < interval.as_secs_f64());
+            self.young = is_news && interval >= SHORT_ENOUGH;
+            let share = if self.young { YOUNG } else { 1.0 };
             self.next = Some(now + self.poll.to_duration().mul_f64(share * (1.0 - SPREAD * self.random)));
             return;
         }
