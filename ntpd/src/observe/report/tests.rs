@@ -358,7 +358,7 @@ fn every_source_says_why_it_is_used_or_not() {
     assert_eq!(brief("lost.example"), ('?', "none", Asked::Unresolved, "no such name"));
 
     let best = row(&report, "key.example");
-    assert_eq!((best.stratum, best.poll_log2_seconds, best.reach), (Some(1), 6, 0o37));
+    assert_eq!((best.stratum, best.poll_log2_seconds, best.reach), (Some(1), 6, 0o77));
     assert!((best.measured_offset_seconds.unwrap() - 0.020_5).abs() < 0.03, "{best:?}");
     assert!(best.error_seconds.unwrap() < 0.01 && best.last_reply_age_seconds.unwrap() < 64.0);
 }
