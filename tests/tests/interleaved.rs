@@ -68,7 +68,7 @@ fn it_begins_as_soon_as_basic_mode() {
     let way = Way { path: Path::lan(), polls: (6, 10) };
     let good = |interleaved| {
         let (mut world, _, client) = world(1, ServerSpec::default(), way, interleaved);
-        world.run_until(30.0);
+        world.run_until(15.0);
         (world.traffic(client).requests, source(&world, client, |report| report.source.counts().good))
     };
     assert_eq!(good(true), good(false));
