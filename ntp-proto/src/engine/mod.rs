@@ -332,7 +332,7 @@ impl Engine {
 
     /// Says how many sources there will be once all names are resolved, and which of them are not there yet. From then on the
     /// first time is believed as soon as most of them agree on it, without waiting for the bursts to end. Those that are
-    /// awaited count among the voters as if they were there and silent: whoever keeps names from being resolved gains nothing.
+    /// awaited count among the voters as if they were there and silent: a name is not believed alone because it is resolved first.
     pub fn expect_sources(&mut self, now: Now, count: usize, awaited: Vec<Awaited>) {
         self.expected_sources = Some(count);
         if self.awaited != awaited {

@@ -135,7 +135,7 @@ const MIN_OF_MANY: usize = 2;
 /// How many voters must agree. It is the configured that count, not the reachable: whoever can silence honest servers
 /// could otherwise leave one liar, which would agree with itself.
 ///
-/// A source whose name cannot be resolved is configured as well. Of four configured sources with three dead, the last is not
+/// A source whose name is not resolved yet is configured as well. Of four configured sources with three dead, the last is not
 /// followed: the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
 ///
 /// A reference clock is followed alone: nobody who silences servers can put words into its mouth, and it is there for when

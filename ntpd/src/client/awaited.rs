@@ -1,12 +1,16 @@
 //! Sources that there will be once names are resolved.
 //!
-//! Where many servers are configured, one alone is not followed; whoever keeps the other names from being resolved must not
-//! change that. So a name counts for as many sources as are wanted from it until it was found out how many it has. One that
-//! cannot be resolved goes on to count, as a server does that is silent.
+//! Where many servers are configured, one alone is not followed, also not because its name is resolved first. So a name counts for
+//! as many sources as are wanted from it until it was found out how many it has, or that it cannot be resolved. Then it counts no
+//! more: a machine that has its own server and no way to a pool keeps that server's time.
 
 use std::collections::BTreeSet;
 
-use ntp_proto::{engine::Awaited, ids::Trust, pool::QuestionId};
+use ntp_proto::{
+    engine::Awaited,
+    ids::Trust,
+    pool::{Answer, QuestionId},
+};
 
 use super::{Client, Group, boot::Nts};
 
@@ -15,7 +19,9 @@ use super::{Client, Group, boot::Nts};
 pub(super) struct Search {
     /// What was asked and is not answered yet.
     pub(super) open: BTreeSet<QuestionId>,
-    /// It has found all that there was.
+    /// Something could not be found.
+    failed: bool,
+    /// It has found all that there was, or failed.
     is_over: bool,
 }
 
@@ -24,17 +30,19 @@ impl Search {
         self.open.insert(question);
     }
 
-    pub(super) fn end(&mut self, question: QuestionId) {
+    pub(super) fn end(&mut self, question: QuestionId, answer: &Answer) {
         self.open.remove(&question);
+        self.failed |= matches!(answer, Answer::Failed(_));
     }
 }
 
 impl Group {
-    /// Nothing is to be asked now. Where there are servers, nothing failed last, and no other answer is waited for that could
-    /// bring more, the name has no more than these.
+    /// Nothing is to be asked now. Where there are servers or something failed, and no other answer is waited for that could bring more,
+    /// the name has no more than these.
     pub(super) fn note_idle(&mut self) {
         let is_waiting = self.search.open.iter().any(|question| !self.mode.is_look(*question));
-        self.search.is_over |= !self.members.is_empty() && self.problem.is_none() && !is_waiting;
+        let is_known = self.search.failed || self.problem.is_some() || !self.members.is_empty();
+        self.search.is_over |= is_known && !is_waiting;
     }
 
     /// How many sources it is to have and has not yet.

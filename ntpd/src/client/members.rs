@@ -383,7 +383,7 @@ impl Client {
             self.store.note_place(fresh.origin.server.as_str(), place);
         }
         let Some(group) = self.groups.get_mut(&number) else { return };
-        group.search.end(answered.question);
+        group.search.end(answered.question, &answered.answer);
         let name = group.configured.name();
         group.in_vain = answered.in_vain || group.in_vain && !matches!(answered.answer, Answer::KeyExchange(_));
         if answered.services.is_some() {

@@ -16,16 +16,14 @@ fn failed(question: u32) -> Answered {
 }
 
 #[test]
-fn a_name_that_is_not_resolved_counts_until_it_is_or_is_taken_out() {
+fn a_name_counts_until_it_is_resolved_or_cannot_be_or_is_taken_out() {
     let names = ["192.0.2.1", "a.invalid", "b.invalid", "c.invalid"].map(server).concat();
     let mut bench = Bench::new(&names);
     assert_eq!((bench.sources().len(), awaited(&bench)), (1, 3));
     bench.with(|client| client.handle_answered(1, addresses(0, &["192.0.2.2:123"])));
+    assert_eq!((bench.sources().len(), awaited(&bench)), (2, 2));
     bench.with(|client| client.handle_answered(2, failed(0)));
-    assert_eq!((bench.sources().len(), awaited(&bench)), (2, 2), "what failed counts on");
-    let config = Config::parse("test", &["192.0.2.1", "a.invalid", "c.invalid"].map(server).concat()).unwrap();
-    bench.with(|client| client.set_sources(&config, &[]));
-    assert_eq!(awaited(&bench), 1);
+    assert_eq!(awaited(&bench), 1, "there is no waiting for what failed");
     bench.with(|client| client.change(&Change::Offline { source: Some("c.invalid".to_owned()) }).unwrap());
     assert_eq!(awaited(&bench), 0, "nobody asks it");
 }
@@ -33,12 +31,12 @@ fn a_name_that_is_not_resolved_counts_until_it_is_or_is_taken_out() {
 #[test]
 fn a_pool_has_as_many_servers_as_were_found() {
     let mut bench = Bench::new("[[pool]]\nname = \"pool.invalid\"\nnts = \"off\"\ncount = 4\n");
-    // Service records, addresses, and all again later.
+    // There are no service records, but addresses.
     for turn in 0.. {
         let open: Vec<u32> = bench.client.groups[&0].search.open.iter().map(|question| question.0).collect();
         for question in open {
             assert_eq!(awaited(&bench), 4 - bench.sources().len());
-            let answer = if turn < 3 { failed(question) } else { addresses(question, &["192.0.2.1:123"]) };
+            let answer = if turn < 1 { failed(question) } else { addresses(question, &["192.0.2.1:123"]) };
             bench.with(|client| client.handle_answered(0, answer));
         }
         if !bench.sources().is_empty() {
@@ -50,4 +48,16 @@ fn a_pool_has_as_many_servers_as_were_found() {
     assert_eq!((bench.sources().len(), awaited(&bench)), (1, 0), "it has but one");
     bench.with(|client| client.restart_group("pool.invalid"));
     assert_eq!(awaited(&bench), 4, "it is begun anew");
+}
+
+#[test]
+fn a_pool_that_cannot_be_found_keeps_nobody_else_from_being_followed() {
+    let mut bench = Bench::new("[[pool]]\nname = \"pool.invalid\"\nnts = \"off\"\ncount = 4\n");
+    assert_eq!(awaited(&bench), 4);
+    for _ in 0..4 {
+        let open: Vec<u32> = bench.client.groups[&0].search.open.iter().map(|question| question.0).collect();
+        open.into_iter().for_each(|question| bench.with(|client| client.handle_answered(0, failed(question))));
+        bench.pools_after(Duration::from_secs(3600));
+    }
+    assert_eq!(awaited(&bench), 0);
 }
