@@ -16,7 +16,6 @@ const USUAL_EXCESS: f64 = 0.1;
 const USUAL_WEIGHT: f64 = 2.0;
 /// Variance of a share that is uniform in -1/2..1/2.
 const UNIFORM: f64 = 1.0 / 12.0;
-
 /// How much longer another route is at least, in usual differences between the delays of two samples.
 const APART: f64 = 5.0;
 
@@ -37,7 +36,7 @@ pub(super) struct View {
 impl View {
     /// Looks at samples, the oldest first, that came by `routes`. `None` without samples.
     pub(super) fn of(kept: &[Sample], routes: &Routes) -> Option<Self> {
-        let latest = kept.last()?.at;
+        let (latest, oldest) = (kept.last()?.at, routes.list.first()?);
         let delays = delays(kept);
         let apart = apart(&delays);
         let shortest = shortest(delays.iter().copied());
@@ -65,7 +64,7 @@ impl View {
                 begins: before.map(|_| crooked(route)),
             });
         }
-        let first = Bias { mean: 0.0, variance: crooked(routes.list.first()?) };
+        let first = Bias { mean: 0.0, variance: crooked(oldest) };
         Some(Self { points, first: routes.origin.unwrap_or(first), usual, least: ways.last()?.least, shortest })
     }
 }
