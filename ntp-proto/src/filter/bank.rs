@@ -71,6 +71,12 @@ impl Noise {
         self.scale * (excess + self.gap).powi(2)
     }
 
+    /// Whether a packet of this excess delay may show a clock that is beside the true one by so much, both in seconds: none is off by more
+    /// than half of what it took longer, whichever way it was held up on.
+    pub(super) fn explains(&self, beside: f64, excess: f64) -> bool {
+        beside.abs() <= 0.5 * excess + self.gap
+    }
+
     /// What the lean is multiplied with: nothing for the shortest delays, which are as short both ways.
     pub(super) fn slant(&self, excess: f64) -> f64 {
         excess * excess / (excess + self.knee)
@@ -188,9 +194,9 @@ fn run(points: &[Point], model: Model, bias: Bias) -> Option<Run> {
         let mut expected = track.expect(&seen);
         let limit = expected.error.powi(2) / (OUTLIER * usual);
         let is_outlier = expected.variance < limit;
-        let is_explained = expected.error.abs() <= 0.5 * point.excess + noise(point).gap;
-        if is_outlier && !is_explained && dt > 0.0 {
-            // No packet is off by more than half of what it took longer: the clock itself does something else now.
+        let beside = point.offset - track.mean[OFFSET] - track.mean[BIAS];
+        if is_outlier && !noise(point).explains(beside, point.excess) && dt > 0.0 {
+            // It was not the packet: the clock itself does something else now.
             rarities += 1.0;
             track.covariance[FREQUENCY][FREQUENCY] += (expected.error / dt).powi(2) / usual;
             track.covariance[OFFSET][OFFSET] += expected.error.powi(2) / usual;
@@ -323,6 +329,21 @@ mod tests {
                 right += u32::from(believe(&points).lean / lean > 1.0);
             }
             assert!(right >= 18, "{right} of 20 lean by {lean} or more");
+        }
+    }
+
+    #[test]
+    fn a_packet_that_is_held_up_where_none_usually_is_does_not_move_the_clock() {
+        for seed in 0..20 {
+            let (mut points, offset) =
+                samples(seed, 1e-10, |dice| (1e-4 * dice.exponential(), 1e-3 * dice.exponential()));
+            let held_up = 20e-3;
+            let late = points.last_mut().unwrap();
+            late.offset += 0.5 * held_up;
+            late.excess += held_up;
+            let belief = believe(&points);
+            assert!(belief.lean < -0.1, "too easy: {belief:?}");
+            assert!((belief.offset - offset).abs() < 5e-4, "{offset} {belief:?}");
         }
     }
 

@@ -82,6 +82,9 @@ pub struct Surprise {
     pub jitter: f64,
     /// The delay less the smallest one in memory, in seconds.
     pub extra_delay: f64,
+    /// Whether the packet alone may be the reason: none is off by more than half of what it took longer than its route takes at least,
+    /// wherever it is usually held up.
+    pub explained: bool,
     /// Samples in memory.
     pub samples: usize,
 }
@@ -93,7 +96,7 @@ impl Surprise {
     /// Whether it was hardly the packet, so that the clock may have changed.
     #[must_use]
     pub fn is_great(&self) -> bool {
-        self.error.abs() > SURPRISE * self.deviation
+        self.error.abs() > SURPRISE * self.deviation && !self.explained
     }
 }
 

@@ -61,7 +61,9 @@ impl Routes {
             self.begin(Route { first: newest, least: delay, confirmed: false });
             return;
         };
-        let late = delays.len().saturating_sub(LATE);
+        // Three are enough if only one says otherwise, whose timestamps may be wrong.
+        let is_alone = delays.len() == route.first + LATE;
+        let late = if is_alone { route.first + 1 } else { delays.len().saturating_sub(LATE) };
         let last: &[f64] = delays.get(late..).unwrap_or_default();
         #[expect(clippy::cast_precision_loss, reason = "at most 256")]
         let known = newest.saturating_sub(route.first).max(1) as f64;
@@ -73,6 +75,9 @@ impl Routes {
             self.begin(Route { first: newest, least: delay, confirmed });
         } else if late > route.first && last.iter().all(|delay| *delay > route.least + apart) {
             let least = last.iter().copied().fold(f64::INFINITY, f64::min);
+            // What confirmed the route before may have been these samples, when nobody knew yet how little delays vary.
+            let before = delays.get(route.first..late).unwrap_or_default();
+            route.confirmed &= before.iter().filter(|delay| **delay <= route.least + CONFIRM * apart).count() > 1;
             self.begin(Route { first: late, least, confirmed: true });
         } else {
             route.confirmed |= confirms;
@@ -163,6 +168,12 @@ mod tests {
     #[test]
     fn a_longer_route_begins_with_its_first_sample() {
         assert_eq!(told(&[10.0, 11.0, 10.5, 20.0, 21.0, 19.0, 22.0, 18.5]), [(0, 10.0), (3, 18.5)]);
+    }
+
+    #[test]
+    fn of_four_samples_three_outvote_the_first() {
+        assert_eq!(told(&[10.0, 20.0, 21.0, 20.5]), [(0, 10.0), (1, 20.0)]);
+        assert_eq!(told(&[10.0, 20.0, 21.0, 11.0, 20.5]), [(0, 10.0)]);
     }
 
     #[test]

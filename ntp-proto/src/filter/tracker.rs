@@ -193,12 +193,13 @@ impl Filter for Tracker {
         let dt = (sample.at - thought.at).to_seconds();
         let excess = (sample.delay - thought.least).max(0.0) + sample.dispersion;
         let variance = belief.shown_after(dt) + belief.noise.variance(excess);
-        let slant = belief.lean * belief.noise.slant(excess);
+        let beside = sample.offset - belief.bias.mean - belief.offset - belief.frequency * dt;
         Some(Surprise {
-            error: sample.offset - slant - belief.bias.mean - belief.offset - belief.frequency * dt,
+            error: beside - belief.lean * belief.noise.slant(excess),
             deviation: variance.sqrt().max(MIN_JITTER),
             jitter: thought.jitter(),
             extra_delay: sample.delay - thought.shortest,
+            explained: belief.noise.explains(beside, excess),
             samples: self.kept.len(),
         })
     }
@@ -460,6 +461,23 @@ mod tests {
             let told = on_ways((0..100).map(|k| if k == n { (-8e-4, 0.0) } else { (0.0, 0.0) }));
             let late = told[n + 5..].iter().find(|estimate| estimate.offset.abs() > 1e-4);
             assert!(late.is_none(), "{n}: {late:?}");
+        }
+    }
+
+    #[test]
+    fn a_first_sample_that_took_too_little_time_is_soon_outvoted() {
+        // With so few samples nobody knows yet how much delays vary.
+        for (way, waits, poll) in [(27e-6, 0.7e-6, 16.0), (140e-6, 4e-6, 64.0)] {
+            let wait = |n: i32| -waits * (0.5 + 0.4999 * noise(n)).ln();
+            let mut filter = Tracker::default();
+            for n in 0..300 {
+                let t = if n < 4 { f64::from(n) * 2.0 } else { f64::from(n - 4) * poll + 8.0 };
+                let early = if n == 0 { 49e-6 } else { 0.0 };
+                let (there, back) = (way + wait(n) - early, way + wait(n + 7_919));
+                filter.handle_sample(sample(t, 0.5 * (there - back), there + back));
+                let estimate = filter.estimate(start() + NtpDuration::from_seconds(t)).unwrap();
+                assert!(n < 3 || estimate.offset.abs() < 2.0 * waits, "{n}: {estimate:?}");
+            }
         }
     }
 

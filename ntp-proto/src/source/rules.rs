@@ -63,10 +63,8 @@ impl SampleRules {
         if self.max_delay_ratio.is_some_and(|ratio| sample.delay > ratio * least) {
             return Err(Refusal::DelayRatio);
         }
-        // A packet that is late by so much is off by half of it, at most.
-        let is_explained = expected.error.abs() <= 0.5 * expected.extra_delay;
         let is_late = |most| expected.extra_delay > most * expected.jitter;
-        if is_explained && self.max_delay_deviations.is_some_and(is_late) {
+        if expected.explained && self.max_delay_deviations.is_some_and(is_late) {
             return Err(Refusal::DelayDeviations);
         }
         Ok(())
@@ -91,7 +89,8 @@ mod tests {
     }
 
     fn expected(error: f64, extra_delay: f64) -> Surprise {
-        Surprise { error, deviation: 1e-4, jitter: 1e-4, extra_delay, samples: MIN_KNOWN }
+        let explained = error <= 0.5 * extra_delay;
+        Surprise { error, deviation: 1e-4, jitter: 1e-4, extra_delay, explained, samples: MIN_KNOWN }
     }
 
     #[test]
