@@ -41,6 +41,8 @@ use residence::Residence;
 
 /// Requests without an answer after which a source counts as lost.
 const LOST_AFTER: u32 = 8;
+/// Requests without an answer after which a source that answered before is left in peace for twice as long as the time before.
+const MISSES_A_STEP: u32 = 2;
 /// For how long an answer is waited for that was asked for because of another source's surprise: such requests leave within two seconds.
 const COMPARED: Duration = Duration::from_secs(4);
 /// Refusals (DENY, RSTR) in a row after which an unauthenticated source is believed.
@@ -369,7 +371,8 @@ impl Source {
         if let Some(reason) = self.association.keys_wanted(now) {
             actions.push(Action::NeedKeys(reason));
         }
-        let urgent = (1..=LOST_AFTER).contains(&self.unanswered) && self.filter.latest().is_some();
+        let may_have_stopped = self.unanswered < LOST_AFTER && self.filter.latest().is_some();
+        let again = i8::try_from(self.unanswered / MISSES_A_STEP).ok().filter(|_| may_have_stopped);
         self.reach.handle_request();
         match self.request(rng) {
             Some((flight, datagram)) => {
@@ -382,7 +385,7 @@ impl Source {
             None => {}
         }
         let random = f64::from(rng.next_u32()) / f64::from(u32::MAX);
-        self.schedule.handle_request(now, random, urgent);
+        self.schedule.handle_request(now, random, again);
         actions
     }
 

@@ -34,8 +34,9 @@ const RATE_RECOVERY: u8 = 8;
 const RATE_PENALTY: u32 = 4;
 /// By how much less than the interval, in steps of it, must be worth waiting for it to be shortened.
 const HYSTERESIS: f64 = 0.25;
-/// Share of an interval by which it is varied, so that neither clients nor the sources of one client ask in step.
-const JITTER: f64 = 0.05;
+/// Share of an interval that chance may add to it, so that neither clients nor the sources of one client ask in step. Nothing is
+/// taken away: who limits its clients counts on them to keep to the interval.
+const JITTER: f64 = 0.03;
 /// Share of the first interval after a burst that chance may take away: bursts of all sources end together, and measurements
 /// spread over time say more than as many at once.
 const SPREAD: f64 = 0.5;
@@ -83,6 +84,8 @@ pub struct Schedule {
     early: Option<Monotonic>,
     /// Until when the requests because of other sources are spent.
     once: Option<Monotonic>,
+    /// When it is its turn, if the last request is answered: until then that request counts as lost.
+    due: Option<Monotonic>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -110,6 +113,7 @@ impl Schedule {
             held: None,
             early: None,
             once: None,
+            due: None,
         }
     }
 
@@ -149,13 +153,15 @@ impl Schedule {
         self.min.step(self.raised, self.min, self.max)
     }
 
-    /// A request goes out at `now`; `random` is uniform in 0..1. If `urgent`, a source that answered before has stopped,
-    /// and the next request comes after the shortest interval.
-    pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, urgent: bool) {
+    /// A request goes out at `now`; `random` is uniform in 0..1. If there is no answer, the next one follows `again` steps above the
+    /// shortest interval, if that is earlier than in its turn; `None`: in its turn. Its turn comes later by as much as this one came
+    /// earlier, up to one more interval: what is lost on the way costs no more packets than what is not.
+    pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, again: Option<i8>) {
         self.random = random;
-        let interval = if urgent { self.shortest() } else { self.poll };
         let is_young = core::mem::take(&mut self.young) && self.burst.is_none();
-        let mut wait = interval.to_duration().mul_f64(if is_young { YOUNG } else { 1.0 });
+        let interval = self.poll.to_duration();
+        let early = self.due.take().map_or(Duration::ZERO, |due| due.since(now).min(interval));
+        let mut wait = interval.mul_f64(if is_young { YOUNG } else { 1.0 }) + early;
         // A server that asked for fewer requests gets them one by one.
         if self.bursts == Bursts::AtEveryPoll && self.burst.is_none() && self.raised == 0 {
             self.burst = Some(Burst::default());
@@ -168,7 +174,17 @@ impl Schedule {
                 wait = BURST_SPACING.min(wait / 4);
             }
         }
-        self.next = Some(now + wait.mul_f64(1.0 + JITTER * (2.0 * random - 1.0)));
+        let varied = |wait: Duration| now + wait.mul_f64(1.0 + JITTER * random);
+        let retry = again.map(|steps| self.shortest().step(steps, self.min, self.max).to_duration());
+        self.next = Some(varied(retry.map_or(wait, |retry| wait.min(retry))));
+        self.due = Some(varied(wait)).filter(|due| self.next < Some(*due));
+    }
+
+    /// The last request was answered.
+    pub(super) const fn handle_answer(&mut self) {
+        if let (Some(_), Some(due)) = (self.next, self.due.take()) {
+            self.next = Some(due);
+        }
     }
 
     /// A device is looked at, at an even pace. What was missed by a late timer is not made up for.
@@ -238,6 +254,7 @@ impl Schedule {
     /// Stays away until `until`, unless an administrator wants otherwise.
     pub(super) fn rest_until(&mut self, until: Monotonic) {
         self.burst = None;
+        self.due = None;
         self.held = Some(until);
         if self.next.is_some() {
             self.next = Some(until);
@@ -247,6 +264,7 @@ impl Schedule {
     /// Asks no more until told to.
     pub(super) fn stop(&mut self) {
         self.burst = None;
+        self.due = None;
         self.next = None;
     }
 
@@ -267,6 +285,7 @@ impl Schedule {
         if burst {
             self.burst = Some(Burst::default());
         }
+        self.due = None;
         self.next = Some(next.min(at));
     }
 
@@ -404,7 +423,8 @@ mod tests {
         for _ in 0..200 {
             schedule.handle_sample(Monotonic::default(), None, Some(1e6));
         }
-        let surprise = Surprise { error: 5e-3, deviation: 1e-4, jitter: 1e-4, extra_delay: 0.0, samples: 8 };
+        let surprise =
+            Surprise { error: 5e-3, deviation: 1e-4, jitter: 1e-4, extra_delay: 0.0, explained: false, samples: 8 };
         schedule.handle_sample(Monotonic::default(), Some(surprise), Some(1e6));
         assert_eq!(schedule.poll(), poll(6));
     }
@@ -415,14 +435,14 @@ mod tests {
         let mut answered = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
         for _ in 0..4 {
             assert!(answered.in_burst());
-            answered.handle_request(start, 0.75, false);
+            answered.handle_request(start, 0.75, None);
             assert!(answered.next().unwrap().since(start) <= Duration::from_millis(2_100));
             answered.handle_sample(start, None, Some(1.0));
         }
         assert!(!answered.in_burst() && answered.next().unwrap().since(start) == Duration::from_secs(20));
 
         let mut silent = Schedule::new(poll(6), poll(10), Bursts::AtStart, start);
-        (0..8).for_each(|_| silent.handle_request(start, 0.5, false));
+        (0..8).for_each(|_| silent.handle_request(start, 0.5, None));
         assert!(!silent.in_burst() && silent.next().unwrap().since(start) >= Duration::from_secs(60));
     }
 
@@ -432,14 +452,14 @@ mod tests {
         let mut schedule = Schedule::new(poll(6), poll(10), Bursts::AtEveryPoll, start);
         for _ in 0..3 {
             for _ in 0..4 {
-                schedule.handle_request(start, 0.5, false);
-                assert!(schedule.in_burst() && schedule.next().unwrap().since(start) <= Duration::from_secs(2));
+                schedule.handle_request(start, 0.5, None);
+                assert!(schedule.in_burst() && schedule.next().unwrap().since(start) <= Duration::from_millis(2_100));
                 schedule.handle_sample(start, None, Some(1e6));
             }
             assert!(!schedule.in_burst() && schedule.next().unwrap().since(start) >= Duration::from_secs(64));
         }
         schedule.handle_rate(start);
-        schedule.handle_request(start, 0.5, false);
+        schedule.handle_request(start, 0.5, None);
         assert!(!schedule.in_burst(), "not after a server asked for less");
     }
 
@@ -467,7 +487,7 @@ mod tests {
         assert_eq!(schedule.poll(), poll(9));
         // The wait is longer still, but never above the longest interval.
         assert_eq!(schedule.next().unwrap().since(start), Duration::from_secs(1024));
-        schedule.handle_request(schedule.next().unwrap(), 0.5, true);
+        schedule.handle_request(schedule.next().unwrap(), 0.0, Some(0));
         assert_eq!(schedule.next().unwrap().since(start), Duration::from_secs(1024 + 512));
     }
 
@@ -507,7 +527,7 @@ mod tests {
                     assert!(!schedule.in_burst() || bursts != Bursts::Never);
                 }
                 if schedule.next().unwrap() <= now {
-                    schedule.handle_request(now, 0.5, false);
+                    schedule.handle_request(now, 0.5, None);
                     sent += 1;
                 }
             }
