@@ -175,7 +175,7 @@ fn a_server_of_a_site_says_what_chronyd_did() {
     assert!(
         (clock.max_slew_rate.to_ppm() - 1_000.0).abs() < 1e-6 && (clock.max_frequency.to_ppm() - 400.0).abs() < 1e-6
     );
-    assert_eq!((clock.select.min_sources, clock.leap), (2, ntp_proto::discipline::LeapMode::Ignore));
+    assert_eq!((clock.select.min_sources, clock.leap), (Some(2), ntp_proto::discipline::LeapMode::Ignore));
     assert_eq!(clock.step_threshold.as_millis(), 100);
     let serve = config.serve.as_ref().unwrap();
     let nets = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>();

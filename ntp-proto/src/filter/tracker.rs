@@ -30,11 +30,11 @@ const MIN_SKEW: f64 = 1e-12;
 const BOUND: f64 = 3.5;
 /// A measurement is worth its packet once what is believed is as uncertain as this, relative to the variance of a usual
 /// measurement.
-const WORTH: f64 = 4.0;
+const WORTH: f64 = 4.5;
 /// Samples in which a change of the frequency shows.
 const UNSEEN: usize = 3;
 /// What was learnt in so many seconds is good for one.
-const REACH: f64 = 4.0;
+const REACH: f64 = 5.0;
 /// Waits that are considered, log2 seconds, and how finely.
 const WAITS: (f64, f64) = (-6.0, 20.0);
 const WAIT_RESOLUTION: f64 = 0.05;

@@ -51,8 +51,8 @@ pub enum AuthSelect {
 /// Limits of selection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SelectConfig {
-    /// Fewest voting sources that must agree; two where three or more are configured.
-    pub min_sources: usize,
+    /// Fewest voting sources that must agree; `None`: two where three or more are configured, or else one.
+    pub min_sources: Option<usize>,
     /// Largest error bound of a source, in seconds.
     pub max_distance: f64,
     /// Largest spread of a source's measurements, in seconds.
@@ -63,7 +63,7 @@ pub struct SelectConfig {
 
 impl Default for SelectConfig {
     fn default() -> Self {
-        Self { min_sources: 1, max_distance: 3.0, max_jitter: 1.0, auth: AuthSelect::Mix }
+        Self { min_sources: None, max_distance: 3.0, max_jitter: 1.0, auth: AuthSelect::Mix }
     }
 }
 
@@ -139,10 +139,10 @@ const MIN_OF_MANY: usize = 2;
 /// followed: the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
 ///
 /// A reference clock is followed alone: nobody who silences servers can put words into its mouth, and it is there for when
-/// they are silent.
+/// they are silent. An administrator who says how many it takes knows of other reasons, for one whose servers nobody can silence.
 fn needed(around: &Circumstances, config: &SelectConfig, has_refclock: bool) -> usize {
     let is_many = around.configured_voters >= MANY_VOTERS && !has_refclock;
-    config.min_sources.max(if is_many { MIN_OF_MANY } else { 1 })
+    config.min_sources.unwrap_or(if is_many { MIN_OF_MANY } else { 1 })
 }
 
 /// Chooses among candidates.
@@ -618,10 +618,17 @@ mod tests {
     #[test]
     fn one_that_is_left_of_many_is_not_followed() {
         let sources = [candidate(5, 0.5, 0.01, Trust::None)];
-        for (configured_voters, followed) in [(1, true), (2, true), (3, false), (5, false)] {
+        for (configured_voters, min_sources, followed) in [
+            (1, None, true),
+            (2, None, true),
+            (3, None, false),
+            (5, None, false),
+            (5, Some(1), true),
+            (1, Some(2), false),
+        ] {
             let around = Circumstances { configured_voters, ..around(&sources) };
-            let selection = select(&sources, &around, &SelectConfig::default());
-            assert_eq!(selection.chosen.is_some(), followed, "{configured_voters}");
+            let selection = select(&sources, &around, &SelectConfig { min_sources, ..SelectConfig::default() });
+            assert_eq!(selection.chosen.is_some(), followed, "{configured_voters} {min_sources:?}");
             assert_eq!(selection.verdicts[0] == Verdict::TooFew, !followed);
         }
     }

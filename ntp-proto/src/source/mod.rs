@@ -41,8 +41,6 @@ use residence::Residence;
 
 /// Requests without an answer after which a source counts as lost.
 const LOST_AFTER: u32 = 8;
-/// Requests without an answer after which a source that answered before is left in peace for twice as long as the time before.
-const MISSES_A_STEP: u32 = 2;
 /// For how long an answer is waited for that was asked for because of another source's surprise: such requests leave within two seconds.
 const COMPARED: Duration = Duration::from_secs(4);
 /// Refusals (DENY, RSTR) in a row after which an unauthenticated source is believed.
@@ -371,8 +369,8 @@ impl Source {
         if let Some(reason) = self.association.keys_wanted(now) {
             actions.push(Action::NeedKeys(reason));
         }
-        let may_have_stopped = self.unanswered < LOST_AFTER && self.filter.latest().is_some();
-        let again = i8::try_from(self.unanswered / MISSES_A_STEP).ok().filter(|_| may_have_stopped);
+        // Each that is lost doubles the time to the next, as is usual where nobody knows whether anybody is there.
+        let again = i8::try_from(self.unanswered).ok().filter(|_| self.filter.latest().is_some());
         self.reach.handle_request();
         match self.request(rng) {
             Some((flight, datagram)) => {

@@ -90,7 +90,7 @@ pub(super) fn clock(section: Option<Section<'_>>) -> ClockSettings {
     settings.select.max_distance = seconds("max-distance", limits.max_distance);
     settings.select.max_jitter = seconds("max-jitter", limits.max_jitter);
     let min_sources = section.field("min-sources", values::integer(1..=16_u8));
-    settings.select.min_sources = min_sources.map_or(limits.min_sources, |found| found.value.into());
+    settings.select.min_sources = min_sources.map(|found| found.value.into());
     settings.select.auth =
         section.field("auth-select-mode", values::word(AUTH_SELECT)).map_or(limits.auth, |found| found.value);
     settings.leap = section.field("leap", values::word(LEAP)).map_or(LeapMode::System, |found| found.value);

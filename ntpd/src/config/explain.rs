@@ -286,7 +286,9 @@ fn explain_clock(settings: &ClockSettings, out: &mut Out) {
     out.string("log-change", show_duration(settings.log_change));
     out.string("max-distance", show_duration(Duration::from_secs_f64(settings.select.max_distance)));
     out.string("max-jitter", show_duration(Duration::from_secs_f64(settings.select.max_jitter)));
-    out.plain("min-sources", settings.select.min_sources);
+    if let Some(count) = settings.select.min_sources {
+        out.plain("min-sources", count);
+    }
     out.string("auth-select-mode", word_for(clock::AUTH_SELECT, &settings.select.auth));
     out.string("leap", word_for(clock::LEAP, &settings.leap));
     if let Some(file) = &settings.leap_file {
