@@ -22,6 +22,10 @@ impl Interval {
         Self { low: middle - width, high: middle + width }
     }
 
+    fn middle(&self) -> f64 {
+        f64::midpoint(self.low, self.high)
+    }
+
     /// How far its farther end is from `place`.
     pub(crate) fn farthest(&self, place: f64) -> f64 {
         (self.high - place).max(place - self.low)
@@ -63,6 +67,42 @@ pub(crate) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
     found.map(|interval| Overlap { interval, depth: best, single: places == 1 })
 }
 
+/// Where most intervals overlap; but where none covers all, so that somebody is wrong, and those that overlap there do so by their edges,
+/// where more than half of them overlap [more firmly](firmness), by one of them. Liars whose error just leaves the reach of the honest
+/// are met by the farthest of these before they are alone.
+pub(crate) fn agreement(intervals: &[Interval]) -> Option<Overlap> {
+    let deepest = deepest(intervals)?;
+    if deepest.depth == intervals.len() {
+        return Some(deepest);
+    }
+    let Interval { low, high } = deepest.interval;
+    let middles = || intervals.iter().map(Interval::middle);
+    let firmest = |places: &mut dyn Iterator<Item = f64>| {
+        let firm = places.map(|place| (place, firmness(intervals, place)));
+        firm.max_by(|a, b| a.1.total_cmp(&b.1))
+    };
+    let (_, there) = firmest(&mut middles().map(|middle| middle.max(low).min(high)))?;
+    let covering =
+        |place: f64| intervals.iter().filter(move |interval| interval.low <= place && place <= interval.high);
+    let is_majority = |place: &f64| 2 * covering(*place).count() > intervals.len();
+    let other = firmest(&mut middles().filter(is_majority)).filter(|(_, firmness)| *firmness >= there + 1.0);
+    Some(other.map_or(deepest, |(place, _)| {
+        let all = Interval { low: f64::NEG_INFINITY, high: f64::INFINITY };
+        let interval =
+            covering(place).fold(all, |all, one| Interval { low: all.low.max(one.low), high: all.high.min(one.high) });
+        Overlap { interval, depth: covering(place).count(), single: true }
+    }))
+}
+
+/// How firmly intervals cover a place: each counts 1 where it is in its middle, and less and less towards its edges.
+fn firmness(intervals: &[Interval], place: f64) -> f64 {
+    let firm = |interval: &Interval| {
+        let (beside, width) = (place - interval.middle(), 0.5 * (interval.high - interval.low));
+        if width > 0.0 { (1.0 - (beside / width).powi(2)).max(0.0) } else { f64::from(beside == 0.0) }
+    };
+    intervals.iter().map(firm).sum()
+}
+
 /// Where intervals start and end, in order, and whether they start there. At one point starts go before ends: closed intervals that
 /// touch overlap.
 fn edges(intervals: &[Interval]) -> Vec<(f64, bool)> {
@@ -101,6 +141,25 @@ mod tests {
     fn overlap_of_three_with_a_liar() {
         let overlap = deepest(&intervals(&[(-1.0, 1.0), (-0.5, 2.0), (-0.2, 0.3), (9.0, 10.0)])).unwrap();
         assert_eq!(overlap, Overlap { interval: Interval { low: -0.2, high: 0.3 }, depth: 3, single: true });
+    }
+
+    #[test]
+    fn liars_at_the_edge_of_the_honest_are_no_majority_with_some_of_them() {
+        let honest = [(-17.0, 16.3), (-16.3, 16.9), (-16.7, 16.9)];
+        let all = intervals(&[&[(16.7, 49.1), (16.6, 49.0)], honest.as_slice()].concat());
+        assert_eq!(deepest(&all).unwrap().depth, 4);
+        let expected = Overlap { interval: Interval { low: -16.3, high: 16.3 }, depth: 3, single: true };
+        assert_eq!(agreement(&all), Some(expected));
+        // Nearer, nobody can tell: all may be right.
+        let near = intervals(&[&[(13.0, 45.0), (13.0, 45.0)], honest.as_slice()].concat());
+        assert_eq!(agreement(&near), deepest(&near));
+        // One that is sure, at the edge of others that are not, may be right as well.
+        let sure = intervals(&[&[(15.0, 15.1)], honest.as_slice()].concat());
+        assert_eq!(agreement(&sure), deepest(&sure));
+        // And nobody's word is taken for there being few.
+        let split = intervals(&[(0.0, 1.0), (0.9, 1.9), (1.8, 2.8)]);
+        assert_eq!(agreement(&split), deepest(&split));
+        assert_eq!(agreement(&[]), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod interval;
 mod verdict;
 
 pub use combine::Combined;
+use interval::agreement;
 pub(crate) use interval::{Interval, deepest};
 use interval::{Overlap, covered};
 pub use verdict::Verdict;
@@ -260,7 +261,7 @@ pub(crate) fn votes(trust: Trust, options: SelectOptions, authenticated: bool, a
 /// Where more than half of the voters agree.
 fn majority(candidates: &[Candidate], voters: &[usize]) -> Option<Overlap> {
     let intervals: Vec<Interval> = voters.iter().map(|&i| interval(&candidates[i])).collect();
-    deepest(&intervals).filter(|overlap| 2 * overlap.depth > voters.len())
+    agreement(&intervals).filter(|overlap| 2 * overlap.depth > voters.len())
 }
 
 /// Whether the best source's word is enough for how large the error is claimed to be: a reference clock's is, and whose the
