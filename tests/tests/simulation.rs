@@ -293,6 +293,22 @@ fn temperature(ppm: f64, period: f64) -> Temperature {
 }
 
 #[test]
+fn without_sources_a_machine_that_is_heated_and_cooled_is_known_to_come_back_to_its_mean() {
+    run_seeds(5, |seed| {
+        let mut world = World::new(seed);
+        let server = world.add_server(ServerSpec { silent_from: 12.0 * HOUR, ..ServerSpec::default() });
+        let mut spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
+        spec.oscillator.temperature = Some(temperature(1.0, 80.0 * 60.0));
+        let client = world.add_client(spec);
+        world.run_until(18.0 * HOUR);
+        // It runs 1 ppm fast when the server falls silent, which would be 21 ms if it went on.
+        let error = world.trace(client).max(12.0 * HOUR);
+        assert!(error < 8e-3, "{error}");
+        assert_bounded("heated and cooled", &world, client, 12.0 * HOUR);
+    });
+}
+
+#[test]
 fn the_bound_holds_when_sources_are_lost_and_temperature_changes() {
     for ppm in [2.0, 5.0] {
         let mut world = World::new(1);

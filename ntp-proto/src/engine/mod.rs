@@ -10,7 +10,9 @@ use chacha20::ChaCha12Rng;
 use rand_core::{Rng as _, SeedableRng};
 
 use crate::{
-    discipline::{ChangeLimit, Controller, LeapMode, LeapRule, LeapTable, StepLimit, StepPolicy, Timeline},
+    discipline::{
+        ChangeLimit, Controller, FrequencyHistory, LeapMode, LeapRule, LeapTable, StepLimit, StepPolicy, Timeline,
+    },
     ids::{Leap, ReferenceId, SourceId, StampKind, Trust},
     select::{SelectConfig, SelectOptions, Verdict},
     source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, Tune, TxToken},
@@ -178,6 +180,7 @@ pub struct Engine {
     next_id: u32,
     timeline: Timeline,
     discipline: Controller,
+    frequencies: FrequencyHistory,
     step_policy: StepPolicy,
     change_limit: Option<ChangeLimit>,
     notable_offset: f64,
@@ -244,6 +247,7 @@ impl Engine {
             next_id: 1,
             timeline,
             discipline,
+            frequencies: FrequencyHistory::default(),
             step_policy: StepPolicy::new(config.step_threshold, config.step_limit),
             change_limit: config.change_limit,
             notable_offset: config.notable_offset,
@@ -505,6 +509,7 @@ impl Engine {
         // A leap second that is not quite due is looked at again.
         let again = [self.refresh.or(Some(now.monotonic)), self.leap_due.map(|due| due.at)];
         if again.into_iter().flatten().any(|at| now.monotonic >= at) {
+            self.coast(now);
             self.publish(now);
         }
     }

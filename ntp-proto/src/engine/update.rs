@@ -203,6 +203,7 @@ impl Engine {
         for source in self.sources.values_mut() {
             source.handle_shift(&shift);
         }
+        self.frequencies.note(now.monotonic, self.timeline.natural());
         let offset = correction.offset;
         let history = &mut self.history;
         history.updates += 1;
