@@ -67,34 +67,40 @@ pub(crate) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
     found.map(|interval| Overlap { interval, depth: best, single: places == 1 })
 }
 
-/// Where most intervals overlap; but where none covers all, so that somebody is wrong, and those that overlap there do so by their edges,
-/// where more than half of them overlap [more firmly](firmness), by one of them. Liars whose error just leaves the reach of the honest
-/// are met by the farthest of these before they are alone.
+/// By how much more [firmly](firmness) a majority must agree than any other to be preferred to a larger one.
+const FIRMER: f64 = 0.5;
+
+/// Where most intervals overlap; but where nowhere all do, so that somebody is wrong, that of several majorities which agrees clearly
+/// more firmly than any other. Liars whose error just leaves the reach of the honest are met by the farthest of these before they are
+/// alone, and with some of the honest at their edges they would be the most.
 pub(crate) fn agreement(intervals: &[Interval]) -> Option<Overlap> {
     let deepest = deepest(intervals)?;
     if deepest.depth == intervals.len() {
         return Some(deepest);
     }
-    let Interval { low, high } = deepest.interval;
-    let middles = || intervals.iter().map(Interval::middle);
-    let firmest = |places: &mut dyn Iterator<Item = f64>| {
-        let firm = places.map(|place| (place, firmness(intervals, place)));
-        firm.max_by(|a, b| a.1.total_cmp(&b.1))
-    };
-    let (_, there) = firmest(&mut middles().map(|middle| middle.max(low).min(high)))?;
-    let covering =
-        |place: f64| intervals.iter().filter(move |interval| interval.low <= place && place <= interval.high);
-    let is_majority = |place: &f64| 2 * covering(*place).count() > intervals.len();
-    let other = firmest(&mut middles().filter(is_majority)).filter(|(_, firmness)| *firmness >= there + 1.0);
-    Some(other.map_or(deepest, |(place, _)| {
-        let all = Interval { low: f64::NEG_INFINITY, high: f64::INFINITY };
-        let interval =
-            covering(place).fold(all, |all, one| Interval { low: all.low.max(one.low), high: all.high.min(one.high) });
-        Overlap { interval, depth: covering(place).count(), single: true }
-    }))
+    let ends = [deepest.interval.low, deepest.interval.high];
+    let places = intervals.iter().map(Interval::middle).chain(ends);
+    let mut majorities: Vec<(Overlap, f64)> = places
+        .map(|place| (covering(intervals, place), firmness(intervals, place)))
+        .filter(|(overlap, _)| 2 * overlap.depth > intervals.len())
+        .collect();
+    majorities.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let (firmest, most) = *majorities.first()?;
+    let next = majorities.iter().find(|(other, _)| *other != firmest).map_or(0.0, |(_, next)| *next);
+    Some(if most >= next + FIRMER { firmest } else { deepest })
 }
 
-/// How firmly intervals cover a place: each counts 1 where it is in its middle, and less and less towards its edges.
+/// What all intervals have in common that cover a place.
+fn covering(intervals: &[Interval], place: f64) -> Overlap {
+    let all = Interval { low: f64::NEG_INFINITY, high: f64::INFINITY };
+    let none = Overlap { interval: all, depth: 0, single: true };
+    let covers = |one: &&Interval| one.low <= place && place <= one.high;
+    intervals.iter().filter(covers).fold(none, |Overlap { interval: Interval { low, high }, depth, single }, one| {
+        Overlap { interval: Interval { low: low.max(one.low), high: high.min(one.high) }, depth: depth + 1, single }
+    })
+}
+
+/// How firmly intervals cover a place: each counts 1 in its middle, and less and less towards its edges.
 fn firmness(intervals: &[Interval], place: f64) -> f64 {
     let firm = |interval: &Interval| {
         let (beside, width) = (place - interval.middle(), 0.5 * (interval.high - interval.low));
@@ -156,10 +162,21 @@ mod tests {
         // One that is sure, at the edge of others that are not, may be right as well.
         let sure = intervals(&[&[(15.0, 15.1)], honest.as_slice()].concat());
         assert_eq!(agreement(&sure), deepest(&sure));
-        // And nobody's word is taken for there being few.
+        // Nor where both agree as firmly with the one between.
         let split = intervals(&[(0.0, 1.0), (0.9, 1.9), (1.8, 2.8)]);
         assert_eq!(agreement(&split), deepest(&split));
         assert_eq!(agreement(&[]), None);
+    }
+
+    #[test]
+    fn who_is_in_the_middle_of_those_who_know_little_is_believed_rather_than_who_is_at_their_edge() {
+        // The first jumped; two that are far away agree with it as well as with the last.
+        let all = intervals(&[(-59.0, -3.1), (-35.0, 35.0), (-45.0, 45.0), (-3.0, 3.0)]);
+        assert!(!deepest(&all).unwrap().single);
+        assert_eq!(
+            agreement(&all),
+            Some(Overlap { interval: Interval { low: -3.0, high: 3.0 }, depth: 3, single: true })
+        );
     }
 
     #[test]
