@@ -400,6 +400,45 @@ mod tests {
         assert_eq!(schedule.poll(), poll(8));
     }
 
+    #[test]
+    fn what_is_lost_is_asked_for_again_soon_and_costs_no_more_requests() {
+        let start = Monotonic::default();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut schedule = schedule();
+        schedule.handle_sample(start, None, Some(1e6));
+        schedule.handle_request(start, 0.0, Some(0));
+        assert_eq!(schedule.next(), Some(at(64)), "if it is lost");
+        schedule.handle_answer();
+        assert_eq!(schedule.next(), Some(at(1024)), "in its turn");
+        schedule.handle_request(at(1024), 0.0, Some(0));
+        schedule.handle_request(at(1088), 0.0, Some(1));
+        assert_eq!(schedule.next(), Some(at(1088 + 128)), "twice as long after the second");
+        schedule.handle_answer();
+        assert_eq!(schedule.next(), Some(at(3 * 1024)), "as if nothing had been lost");
+        // Who never answers is not owed for ever.
+        for (number, seconds) in [(0, 3072), (1, 3136), (2, 3264), (3, 3520), (4, 4032), (5, 5056), (6, 6080)] {
+            schedule.handle_request(at(seconds), 0.0, Some(number));
+        }
+        schedule.handle_answer();
+        assert!(schedule.next() <= Some(at(6080 + 2 * 1024)), "{:?}", schedule.next());
+        // A server that wants to be left alone is, whatever comes late.
+        schedule.handle_request(at(9000), 0.0, Some(0));
+        schedule.rest_until(at(20_000));
+        schedule.handle_answer();
+        assert_eq!(schedule.next(), Some(at(20_000)));
+    }
+
+    #[test]
+    fn chance_only_lengthens_intervals() {
+        let start = Monotonic::default();
+        for random in [0.0, 0.5, 1.0] {
+            let mut schedule = schedule();
+            schedule.handle_request(start, random, None);
+            let waited = schedule.next().unwrap().since(start).as_secs_f64();
+            assert!((64.0..=66.0).contains(&waited), "{waited}");
+        }
+    }
+
     fn poll(log2: i8) -> PollInterval {
         PollInterval::new(log2).unwrap()
     }
