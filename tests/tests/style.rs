@@ -158,7 +158,7 @@ fn lint_files_of_the_protocol_crates_agree() {
 fn tree(package: &str, options: &[&str]) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
-        .args(["tree", "--offline", "--locked", "-p", package, "-e", "normal", "--prefix", "none", "--format", "{p}"])
+        .args(["tree", "--locked", "-p", package, "-e", "normal", "--prefix", "none", "--format", "{p}"])
         .args(options)
         .output()
         .expect("cargo runs");
@@ -205,7 +205,7 @@ fn formats_and_server_need_no_allocator() {
 fn no_dependency_asks_for_a_newer_compiler_than_we_do() {
     let output = Command::new(env!("CARGO"))
         .current_dir(root())
-        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
+        .args(["metadata", "--locked", "--format-version", "1"])
         .output()
         .expect("cargo runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
