@@ -298,7 +298,7 @@ fn without_sources_a_machine_that_is_heated_and_cooled_is_known_to_come_back_to_
         let mut world = World::new(seed);
         let server = world.add_server(ServerSpec { silent_from: 12.0 * HOUR, ..ServerSpec::default() });
         let mut spec = ClientSpec::new(vec![SourceSpec::new(server, Path::lan())]);
-        spec.oscillator.temperature = Some(temperature(1.0, 80.0 * 60.0));
+        spec.oscillator.temperature = Some(Temperature { turns: 0.25, ..temperature(1.0, 80.0 * 60.0) });
         let client = world.add_client(spec);
         world.run_until(18.0 * HOUR);
         // It runs 1 ppm fast when the server falls silent, which would be 21 ms if it went on.

@@ -77,6 +77,11 @@ impl Controller {
         self.correction_time_ratio = ratio;
     }
 
+    /// Takes word that the frequency was changed by `change` s/s, which nobody measured.
+    pub fn handle_guess(&mut self, change: f64) {
+        self.skew = (self.skew + change.abs()).min(UNKNOWN_SKEW);
+    }
+
     /// Uses no new frequency whose own error bound is larger than this.
     pub const fn set_max_update_skew(&mut self, limit: Rate) {
         self.max_update_skew = limit.get();

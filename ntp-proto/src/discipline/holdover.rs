@@ -21,6 +21,8 @@ const LAST_SPACING: Duration = Duration::from_secs(1024);
 const LONGEST_GAP: Duration = Duration::from_secs(6 * 3600);
 /// Frequencies whose mean says something.
 const ENOUGH: usize = 16;
+/// A deviation from the mean that is larger than so many usual ones was never seen to go.
+const FARTHEST: f64 = 2.0;
 /// As so many losses that did not overlap it counts that a frequency may stay what it is: a quartz on its own walks.
 const DOUBT: f64 = 1.0;
 
@@ -42,7 +44,7 @@ impl Default for FrequencyHistory {
 }
 
 impl FrequencyHistory {
-    /// Takes what the frequency is known to be at `now`.
+    /// Takes what the frequency is known to be at `now`, relative to the oscillator's.
     pub fn note(&mut self, now: Monotonic, frequency: Rate) {
         let frequency = frequency.get();
         let Some((since, before)) = self.heard.replace((now, frequency)) else {
@@ -80,8 +82,8 @@ impl FrequencyHistory {
         self.spacing *= 2;
     }
 
-    /// What to expect of the frequency when nothing was heard for `lost`; `None` if nothing is known that speaks against its being what
-    /// it was.
+    /// What to expect of the frequency, relative to the oscillator's, when nothing was heard for `lost`; `None` if nothing is known that
+    /// speaks against its being what it was.
     #[must_use]
     pub fn expect(&self, lost: Duration) -> Option<Rate> {
         let (_, heard) = self.heard?;
@@ -91,7 +93,7 @@ impl FrequencyHistory {
         let means = self.means();
         let mean = *means.last()?;
         // What is gone does not come back.
-        let left = (1..=steps.min(KEPT)).map(|steps| self.left_after(steps, &means)).fold(1.0, f64::min);
+        let left = (1..=steps.min(KEPT)).map(|steps| self.left_after(steps, &means, heard - mean)).fold(1.0, f64::min);
         (left < 1.0).then(|| Rate::new(mean + left * (heard - mean)))
     }
 
@@ -106,9 +108,9 @@ impl FrequencyHistory {
         self.kept.iter().enumerate().map(next).collect()
     }
 
-    /// How much of a deviation from the mean before is left after so many steps, 0..1.
+    /// How much of such a deviation from the mean, in s/s, is left after so many steps, 0..1.
     #[expect(clippy::cast_precision_loss, reason = "at most 128")]
-    fn left_after(&self, steps: usize, means: &[f64]) -> f64 {
+    fn left_after(&self, steps: usize, means: &[f64], deviation: f64) -> f64 {
         let later = self.kept.iter().skip(steps);
         let (mut both, mut square, mut count) = (0.0, 0.0, 0.0);
         for ((now, later), mean) in self.kept.iter().zip(later).zip(means).skip(ENOUGH - 1) {
@@ -116,7 +118,8 @@ impl FrequencyHistory {
             square += (now - mean).powi(2);
             count += 1.0;
         }
-        if square == 0.0 {
+        // Another machine's, or another load's, is nothing that the past of this one could tell of.
+        if square == 0.0 || deviation.powi(2) * count > FARTHEST.powi(2) * square {
             return 1.0;
         }
         let losses = count / steps as f64;

@@ -5,13 +5,8 @@ use crate::{
     ids::Leap,
     sample::Shift,
     steer::Steer,
-    time::{NtpDuration, NtpTimestamp, Rate},
+    time::{NtpDuration, NtpTimestamp},
 };
-
-/// Usual intervals between updates without one after which the sources count as lost.
-const LOST_INTERVALS: f64 = 4.0;
-/// Less than this is no change of a frequency, s/s.
-const NEGLIGIBLE_CHANGE: f64 = 1e-11;
 
 impl Engine {
     /// Whether the clock is left alone.
@@ -44,24 +39,6 @@ impl Engine {
             self.held = true;
             self.let_run(now);
         }
-    }
-
-    /// Without sources for longer than usual: gives the timeline the frequency that is to be expected by now.
-    pub(super) fn coast(&mut self, now: Now) {
-        let Some(lost) = self.history.last.map(|last| now.monotonic.since(last)) else { return };
-        if self.held || lost.as_secs_f64() < LOST_INTERVALS * self.history.usual_interval {
-            return;
-        }
-        let Some(expected) = self.frequencies.expect(lost) else { return };
-        let change = (1.0 + expected.get()) / (1.0 + self.timeline.natural().get()) - 1.0;
-        if change.abs() < NEGLIGIBLE_CHANGE {
-            return;
-        }
-        let shift = self.timeline.correct(now.clock, 0.0, change);
-        self.sources.values_mut().for_each(|source| source.handle_shift(&shift));
-        // What was claimed is of a frequency that stays as it was.
-        self.status.dispersion_rate = Rate::new(self.status.dispersion_rate.get() + shift.rate.abs());
-        self.slew(now);
     }
 
     /// Gives the clock its natural frequency.

@@ -24,6 +24,7 @@ use crate::{
 };
 
 mod hold;
+mod holdover;
 mod leap;
 mod orphan;
 mod refclock;
@@ -472,6 +473,7 @@ impl Engine {
     /// Takes word that the machine slept or moved, so that nothing measured before holds, nor what was said of the clock.
     pub fn handle_interruption(&mut self, now: Now) {
         self.status.leap = Leap::Unsynchronized;
+        self.frequencies = FrequencyHistory::default();
         for source in self.sources.values_mut() {
             source.restart(now.monotonic, chance(&mut self.rng));
         }
@@ -506,10 +508,10 @@ impl Engine {
                 self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
             }
         }
+        self.coast(now);
         // A leap second that is not quite due is looked at again.
         let again = [self.refresh.or(Some(now.monotonic)), self.leap_due.map(|due| due.at)];
         if again.into_iter().flatten().any(|at| now.monotonic >= at) {
-            self.coast(now);
             self.publish(now);
         }
     }

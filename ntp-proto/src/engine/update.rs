@@ -89,7 +89,7 @@ impl Engine {
         asked
     }
 
-    fn is_used(&self, id: SourceId) -> bool {
+    pub(super) fn is_used(&self, id: SourceId) -> bool {
         self.verdicts.get(&id).is_some_and(|standing| standing.verdict.is_used())
     }
 
@@ -203,7 +203,7 @@ impl Engine {
         for source in self.sources.values_mut() {
             source.handle_shift(&shift);
         }
-        self.frequencies.note(now.monotonic, self.timeline.natural());
+        self.remember_frequency(now);
         let offset = correction.offset;
         let history = &mut self.history;
         history.updates += 1;

@@ -199,7 +199,7 @@ impl Filter for Tracker {
             deviation: variance.sqrt().max(MIN_JITTER),
             jitter: thought.jitter(),
             extra_delay: sample.delay - thought.shortest,
-            explained: belief.noise.explains(beside, excess),
+            explained: beside.abs() <= 0.5 * excess,
             samples: self.kept.len(),
         })
     }

@@ -67,12 +67,14 @@ pub(crate) fn deepest(intervals: &[Interval]) -> Option<Overlap> {
     found.map(|interval| Overlap { interval, depth: best, single: places == 1 })
 }
 
-/// By how much more [firmly](firmness) a majority must agree than any other to be preferred to a larger one.
+/// By how much more [firmly](firmness) a majority must agree than any other to be as good as a larger one.
 const FIRMER: f64 = 0.5;
 
-/// Where most intervals overlap; but where nowhere all do, so that somebody is wrong, that of several majorities which agrees clearly
-/// more firmly than any other. Liars whose error just leaves the reach of the honest are met by the farthest of these before they are
-/// alone, and with some of the honest at their edges they would be the most.
+/// Where most intervals overlap. Where nowhere all do somebody is wrong, and if another majority agrees clearly more firmly than any
+/// other, the truth may be there as well: then it is the span of both. Liars whose error just leaves the reach of the honest are met by
+/// the farthest of these before they are alone, and with some of the honest at their edges they are the most for a while.
+///
+/// Firmness gives nobody a place that the number of those who agree does not: liars can be as firm as they like.
 pub(crate) fn agreement(intervals: &[Interval]) -> Option<Overlap> {
     let deepest = deepest(intervals)?;
     if deepest.depth == intervals.len() {
@@ -87,7 +89,12 @@ pub(crate) fn agreement(intervals: &[Interval]) -> Option<Overlap> {
     majorities.sort_by(|a, b| b.1.total_cmp(&a.1));
     let (firmest, most) = *majorities.first()?;
     let next = majorities.iter().find(|(other, _)| *other != firmest).map_or(0.0, |(_, next)| *next);
-    Some(if most >= next + FIRMER { firmest } else { deepest })
+    if most < next + FIRMER || firmest == deepest {
+        return Some(deepest);
+    }
+    let (a, b) = (deepest.interval, firmest.interval);
+    let interval = Interval { low: a.low.min(b.low), high: a.high.max(b.high) };
+    Some(Overlap { interval, depth: deepest.depth, single: false })
 }
 
 /// What all intervals have in common that cover a place.
@@ -154,14 +161,11 @@ mod tests {
         let honest = [(-17.0, 16.3), (-16.3, 16.9), (-16.7, 16.9)];
         let all = intervals(&[&[(16.7, 49.1), (16.6, 49.0)], honest.as_slice()].concat());
         assert_eq!(deepest(&all).unwrap().depth, 4);
-        let expected = Overlap { interval: Interval { low: -16.3, high: 16.3 }, depth: 3, single: true };
-        assert_eq!(agreement(&all), Some(expected));
+        let both = Overlap { interval: Interval { low: -16.3, high: 16.9 }, depth: 4, single: false };
+        assert_eq!(agreement(&all), Some(both), "which only honest ones cover");
         // Nearer, nobody can tell: all may be right.
         let near = intervals(&[&[(13.0, 45.0), (13.0, 45.0)], honest.as_slice()].concat());
         assert_eq!(agreement(&near), deepest(&near));
-        // One that is sure, at the edge of others that are not, may be right as well.
-        let sure = intervals(&[&[(15.0, 15.1)], honest.as_slice()].concat());
-        assert_eq!(agreement(&sure), deepest(&sure));
         // Nor where both agree as firmly with the one between.
         let split = intervals(&[(0.0, 1.0), (0.9, 1.9), (1.8, 2.8)]);
         assert_eq!(agreement(&split), deepest(&split));
@@ -169,14 +173,17 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_the_middle_of_those_who_know_little_is_believed_rather_than_who_is_at_their_edge() {
-        // The first jumped; two that are far away agree with it as well as with the last.
-        let all = intervals(&[(-59.0, -3.1), (-35.0, 35.0), (-45.0, 45.0), (-3.0, 3.0)]);
-        assert!(!deepest(&all).unwrap().single);
-        assert_eq!(
-            agreement(&all),
-            Some(Overlap { interval: Interval { low: -3.0, high: 3.0 }, depth: 3, single: true })
-        );
+    fn being_sure_of_a_lie_makes_no_majority() {
+        for all in [
+            // One that knows little is wrong by almost as much as it may be, and the last says what it says, sure of it.
+            [(-0.02, 0.18), (-1e-4, 1e-4), (0.0799, 0.0801)].as_slice(),
+            &[(-35.0, 35.0), (-1.0, 5.0), (-5.0, 1.0), (19.9, 20.1), (19.9, 20.1)],
+        ] {
+            let all = intervals(all);
+            let found = agreement(&all).unwrap();
+            let agreeing = all.iter().filter(|own| found.interval.is_inside(own)).count();
+            assert!(!found.single && agreeing <= 1, "{found:?}");
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ use residence::Residence;
 
 /// Requests without an answer after which a source counts as lost.
 const LOST_AFTER: u32 = 8;
+/// Requests without an answer after which the time to the next is doubled: whether a server is gone is found out in half an hour.
+const MISSES_A_STEP: u32 = 2;
 /// For how long an answer is waited for that was asked for because of another source's surprise: such requests leave within two seconds.
 const COMPARED: Duration = Duration::from_secs(4);
 /// Refusals (DENY, RSTR) in a row after which an unauthenticated source is believed.
@@ -369,8 +371,7 @@ impl Source {
         if let Some(reason) = self.association.keys_wanted(now) {
             actions.push(Action::NeedKeys(reason));
         }
-        // Each that is lost doubles the time to the next, as is usual where nobody knows whether anybody is there.
-        let again = i8::try_from(self.unanswered).ok().filter(|_| self.filter.latest().is_some());
+        let again = i8::try_from(self.unanswered / MISSES_A_STEP).ok().filter(|_| self.filter.latest().is_some());
         self.reach.handle_request();
         match self.request(rng) {
             Some((flight, datagram)) => {

@@ -42,6 +42,8 @@ const JITTER: f64 = 0.03;
 const SPREAD: f64 = 0.5;
 /// Share of the interval after which a source is asked again, two times, of which a burst told all that is known.
 const YOUNG: f64 = 0.5;
+/// An answer that takes longer may be lost.
+const SOONEST_RETRY: Duration = Duration::from_secs(4);
 /// Intervals below this are short enough for anything.
 const SHORT_ENOUGH: Duration = Duration::from_secs(16);
 
@@ -84,7 +86,7 @@ pub struct Schedule {
     early: Option<Monotonic>,
     /// Until when the requests because of other sources are spent.
     once: Option<Monotonic>,
-    /// When it is its turn, if the last request is answered: until then that request counts as lost.
+    /// When its next turn is once the last request is answered; `None` if that is [`next`](Self::next) already.
     due: Option<Monotonic>,
 }
 
@@ -175,7 +177,7 @@ impl Schedule {
             }
         }
         let varied = |wait: Duration| now + wait.mul_f64(1.0 + JITTER * random);
-        let retry = again.map(|steps| self.shortest().step(steps, self.min, self.max).to_duration());
+        let retry = again.map(|steps| self.shortest().step(steps, self.min, self.max).to_duration().max(SOONEST_RETRY));
         self.next = Some(varied(retry.map_or(wait, |retry| wait.min(retry))));
         self.due = Some(varied(wait)).filter(|due| self.next < Some(*due));
     }

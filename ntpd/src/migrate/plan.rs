@@ -158,6 +158,15 @@ impl Plan {
         }
     }
 
+    /// How many sources have to agree. Files say 1 where it is the default there; here it would end a protection.
+    pub(super) fn set_min_sources(&mut self, directive: &Directive, count: String) {
+        if count == "1" {
+            self.note(directive, "the default; here two of three or more have to agree");
+        } else {
+            self.set(directive, "clock", "min-sources", count);
+        }
+    }
+
     /// Sets a key whose value cannot be checked yet.
     pub(super) fn put(&mut self, table: &'static str, key: &'static str, value: String, mut comments: Vec<String>) {
         if let Some(at) = self.settings.iter().position(|known| known.table == table && known.key == key) {

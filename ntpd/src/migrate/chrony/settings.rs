@@ -72,7 +72,7 @@ impl Settings {
             "maxjitter" => seconds(plan, directive, "max-jitter", number(one(words)?)?),
             "minsources" => {
                 let count: i64 = one(words)?.parse().map_err(|_| "a whole number is needed")?;
-                plan.set(directive, "clock", "min-sources", count.to_string());
+                plan.set_min_sources(directive, count.to_string());
             }
             "leapsecmode" => match one(words)?.to_ascii_lowercase().as_str() {
                 mode @ ("system" | "step" | "slew" | "ignore") => plan.set(directive, "clock", "leap", quote(mode)),

@@ -222,7 +222,7 @@ impl Ntp<'_> {
                 comments: lone.take().unwrap_or_default(),
             };
             match key.to_ascii_lowercase().as_str() {
-                "minsane" => self.plan.set(&part, "clock", "min-sources", format!("{value:.0}")),
+                "minsane" => self.plan.set_min_sources(&part, format!("{value:.0}")),
                 "maxdist" | "maxdistance" => match duration(value) {
                     Some(text) => self.plan.set(&part, "clock", "max-distance", quote(&text)),
                     None => self.plan.drop(&part, "out of range"),
