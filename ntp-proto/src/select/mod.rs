@@ -137,7 +137,7 @@ const MIN_OF_MANY: usize = 2;
 /// could otherwise leave one liar, which would agree with itself.
 ///
 /// A source whose name is not resolved yet is configured as well. Of four configured sources with three dead, the last is not
-/// followed: the clock keeps its frequency and its bound grows until another answers or the dead are taken out.
+/// followed: the clock goes on alone and its bound grows until another answers or the dead are taken out.
 ///
 /// A reference clock is followed alone: nobody who silences servers can put words into its mouth, and it is there for when
 /// they are silent. An administrator who says how many it takes knows of other reasons, for one whose servers nobody can silence.
