@@ -24,6 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import random_scenarios
 from scenarios import H, SCENARIOS, config_text
 
 HERE = Path(__file__).resolve().parent
@@ -266,6 +267,22 @@ def table(results, clients):
     return "\n".join(out) + "\n"
 
 
+def ratios(results, ours, theirs):
+    """Of two clients, geometric means over the seeds of both of what they have in each scenario, the worst first."""
+    keys, rows = ("rms", "p95", "max", "pkts"), []
+    for name, found in results.items():
+        runs = [{run["seed"]: run for run in found[client]["runs"] if "error" not in run} for client in (ours, theirs)]
+        both = [(one, runs[1][seed]) for seed, one in runs[0].items() if seed in runs[1]]
+        if both:
+            rows.append((name, [statistics.geometric_mean(a[key] / b[key] for a, b in both) for key in keys]))
+    rows.sort(key=lambda row: -row[1][0])
+    out = [f"\n### {ours} / {theirs}\n", "| scenario | RMS | p95 | max | packets | |", "|---|---|---|---|---|---|"]
+    out += [f"| {name} | {' | '.join(f'{of:.2f}' for of in row)} | {SCENARIOS[name]['desc']} |" for name, row in rows if name in SCENARIOS]
+    means = [statistics.geometric_mean(row[place] for _, row in rows) for place in range(len(keys))]
+    out.append(f"| all | {' | '.join(f'{of:.2f}' for of in means)} | {sum(row[0] > 1 for _, row in rows)} of {len(rows)} above 1 |")
+    return "\n".join(out) + "\n"
+
+
 def finite(value):
     """RFC 8259 has no infinity: what never happened is null."""
     if isinstance(value, dict):
@@ -282,6 +299,7 @@ def arguments():
     parser.add_argument("--ntpd", type=os.path.abspath, default=HERE.parents[2] / "target/release/ntpd", help="{ntpd}")
     parser.add_argument("--client", action="append", default=[], metavar="[NAME=]SPEC.json", help="with another name")
     parser.add_argument("--scenarios", default="all", help="names with commas between, or all")
+    parser.add_argument("--random", nargs=2, type=int, metavar=("SEED", "COUNT"), help="so many scenarios by chance instead")
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=2)
@@ -311,6 +329,8 @@ def merge(files):
 
 def main():
     options = arguments()
+    if options.random:
+        random_scenarios.scenarios(*options.random)
     names = list(SCENARIOS) if options.scenarios == "all" else options.scenarios.split(",")
     if options.list:
         print("\n".join(f"{name:12} {SCENARIOS[name]['desc']}" for name in names))
@@ -339,6 +359,8 @@ def main():
         results.setdefault(name, {})[client] = {"median": summarize(found), "runs": found}
     order = dict.fromkeys([client for by in results.values() for client in by])
     print(table(finite(results), order))
+    if len(clients) == 2:
+        print(ratios(results, *(client["name"] for client in clients)))
     if options.json:
         described = {name: {"desc": SCENARIOS[name]["desc"], "config": config_text(SCENARIOS[name])} for name in names}
         Path(options.json).write_text(json.dumps({"scenarios": described, "results": finite(results)}, indent=1))
