@@ -17,8 +17,10 @@ const MOST: f64 = 0.9;
 /// jumps between two polls, where the seed decides most of all: over 30 seeds up to 1.04.
 const MOST_BY_LUCK: f64 = 1.2;
 const LUCKY: [&str; 5] = ["cold-lan", "cold-wan", "cold-far", "mobile", "temp-step"];
-/// How much later than chronyd a clock may become right with so few seeds; over 30 none does: near-and-far takes 162 s here, 61 s there.
-const LATER: f64 = 2.2;
+/// How much later than chronyd a clock may become right with so few seeds; over 30 none does.
+const LATER: f64 = 1.6;
+/// The same of near-and-far, which takes 162 s with these seeds and 61 s over 30.
+const LATER_BY_LUCK: f64 = 2.2;
 /// More packets than chronyd by chance: silent servers are asked again at first, which over 30 seeds of outage makes 1.04.
 const SPARE: f64 = 1.06;
 
@@ -72,7 +74,8 @@ fn check(compared: &[Compared], most: f64) {
             // Where chronyd does not get there soon, it does so by chance.
             let Some(theirs) = one.theirs[key].as_f64().filter(|seconds| *seconds <= soon) else { continue };
             let ours = median(one.ours.iter().map(to));
-            assert!(ours <= LATER * theirs, "{}: {key} after {ours} s, chronyd after {theirs} s", one.name);
+            let later = if one.name == "near-and-far" { LATER_BY_LUCK } else { LATER };
+            assert!(ours <= later * theirs, "{}: {key} after {ours} s, chronyd after {theirs} s", one.name);
         }
     }
 }
