@@ -42,6 +42,10 @@ const JITTER: f64 = 0.03;
 const SPREAD: f64 = 0.5;
 /// Share of the interval after which a source is asked again, two times, of which a burst told all that is known.
 const YOUNG: f64 = 0.5;
+/// Most requests that a source owes: as many as it takes to find out that a server is gone.
+const MOST_OWED: f64 = 8.0;
+/// Share of what it owes that a source gives back at a turn: gaps between samples cost more than what they are long.
+const GIVEN_BACK: f64 = 0.25;
 /// An answer that takes longer may be lost.
 const SOONEST_RETRY: Duration = Duration::from_secs(4);
 /// Intervals below this are short enough for anything.
@@ -88,6 +92,8 @@ pub struct Schedule {
     once: Option<Monotonic>,
     /// When its next turn is once the last request is answered; `None` if that is [`next`](Self::next) already.
     due: Option<Monotonic>,
+    /// By how many intervals requests came before their turn because others had no answer; later turns are put off for that.
+    owed: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,6 +122,7 @@ impl Schedule {
             early: None,
             once: None,
             due: None,
+            owed: 0.0,
         }
     }
 
@@ -156,14 +163,16 @@ impl Schedule {
     }
 
     /// A request goes out at `now`; `random` is uniform in 0..1. If there is no answer, the next one follows `again` steps above the
-    /// shortest interval, if that is earlier than in its turn; `None`: in its turn. Its turn comes later by as much as this one came
-    /// earlier, up to one more interval: what is lost on the way costs no more packets than what is not.
+    /// shortest interval, if that is earlier than in its turn; `None`: in its turn. Later turns are put off, each by up to one
+    /// interval, until what is lost on the way cost no more packets than what is not.
     pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, again: Option<i8>) {
         self.random = random;
         let is_young = core::mem::take(&mut self.young) && self.burst.is_none();
         let interval = self.poll.to_duration();
-        let early = self.due.take().map_or(Duration::ZERO, |due| due.since(now).min(interval));
-        let mut wait = interval.mul_f64(if is_young { YOUNG } else { 1.0 }) + early;
+        let early = self.due.take().map_or(Duration::ZERO, |due| due.since(now));
+        self.owed = (self.owed + early.as_secs_f64() / interval.as_secs_f64()).min(MOST_OWED);
+        let mut put_off = (self.owed * GIVEN_BACK).min(1.0);
+        let mut wait = interval.mul_f64(put_off + if is_young { YOUNG } else { 1.0 });
         // A server that asked for fewer requests gets them one by one.
         if self.bursts == Bursts::AtEveryPoll && self.burst.is_none() && self.raised == 0 {
             self.burst = Some(Burst::default());
@@ -174,8 +183,10 @@ impl Schedule {
                 self.burst = None;
             } else {
                 wait = BURST_SPACING.min(wait / 4);
+                put_off = 0.0;
             }
         }
+        self.owed -= put_off;
         let varied = |wait: Duration| now + wait.mul_f64(1.0 + JITTER * random);
         let retry = again.map(|steps| self.shortest().step(steps, self.min, self.max).to_duration().max(SOONEST_RETRY));
         self.next = Some(varied(retry.map_or(wait, |retry| wait.min(retry))));
@@ -413,17 +424,46 @@ mod tests {
         schedule.handle_answer();
         assert_eq!(schedule.next(), Some(at(1024)), "in its turn");
         schedule.handle_request(at(1024), 0.0, Some(0));
+        assert_eq!(schedule.next(), Some(at(1088)), "if it is lost");
         schedule.handle_request(at(1088), 0.0, Some(1));
         assert_eq!(schedule.next(), Some(at(1088 + 128)), "twice as long after the second");
         schedule.handle_answer();
-        assert_eq!(schedule.next(), Some(at(3 * 1024)), "as if nothing had been lost");
-        // Who never answers is not owed for ever.
-        for (number, seconds) in [(0, 3072), (1, 3136), (2, 3264), (3, 3520), (4, 4032), (5, 5056), (6, 6080)] {
-            schedule.handle_request(at(seconds), 0.0, Some(number));
+        // It came 960 s before its turn, of which a quarter is given back each time.
+        assert_eq!(schedule.next(), Some(at(1088 + 1024 + 240)));
+        for number in 3..33 {
+            let now = schedule.next().unwrap();
+            assert!(now <= at(1024 * number), "request {number} of those that would have been made");
+            schedule.handle_request(now, 0.0, Some(0));
+            schedule.handle_answer();
+            assert!(schedule.next().unwrap().since(now) <= Duration::from_secs(1024 + 180), "{number}");
         }
-        schedule.handle_answer();
-        assert!(schedule.next() <= Some(at(6080 + 2 * 1024)), "{:?}", schedule.next());
-        // A server that wants to be left alone is, whatever comes late.
+        assert!(schedule.next() > Some(at(1024 * 33 - 10)), "one more: {:?}", schedule.next());
+    }
+
+    #[test]
+    fn who_never_answers_is_not_owed_for_ever() {
+        let mut schedule = schedule();
+        schedule.handle_sample(Monotonic::default(), None, Some(1e6));
+        for number in 0..100 {
+            schedule.handle_request(schedule.next().unwrap(), 0.0, Some(number / 2));
+        }
+        let mut gaps = Vec::new();
+        for _ in 0..40 {
+            let now = schedule.next().unwrap();
+            schedule.handle_request(now, 0.0, Some(0));
+            schedule.handle_answer();
+            gaps.push(schedule.next().unwrap().since(now).as_secs() - 1024);
+        }
+        // Eight came in the time of two.
+        let put_off: u64 = gaps.iter().sum();
+        assert!(gaps[0] == 1024 && gaps[39] == 0 && put_off / 1024 == 6, "{put_off} {gaps:?}");
+    }
+
+    #[test]
+    fn a_server_that_wants_to_be_left_alone_is_whatever_comes_late() {
+        let start = Monotonic::default();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut schedule = schedule();
         schedule.handle_request(at(9000), 0.0, Some(0));
         schedule.rest_until(at(20_000));
         schedule.handle_answer();
