@@ -29,8 +29,8 @@ mod trace;
 
 pub use faults::KernelFaults;
 pub use managed::{Traffic, Want};
-use server::server_status;
 pub use server::{Lie, ServerSpec};
+use server::{blur, server_status};
 pub use trace::{Point, Trace};
 
 /// Where the world begins, on the Unix timescale: 2026-11-24.
@@ -519,10 +519,12 @@ impl World {
             server.keyring = Keyring::new(&fresh);
             server.responder.set_keyring(Some(server.keyring.clone()));
         }
+        let [received, written, left] =
+            [0, 8, 16].map(|at| u64::from_le_bytes(fresh[at..at + 8].try_into().expect("eight")));
         let meta = RxMeta {
             peer: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
             peer_port: 40_000,
-            received: true_time - spec.ahead_of_time(source.path.there + source.path.jitter),
+            received: blur(true_time, received) - spec.ahead_of_time(source.path.there + source.path.jitter),
             kind: StampKind::Kernel,
             monotonic,
         };
@@ -533,14 +535,15 @@ impl World {
             &server_status(&spec, true_time, seconds),
             || {
                 let ahead = spec.ahead_of_time(source.path.back + source.path.jitter_back);
-                true_time + NtpDuration::from_seconds(worked) + ahead
+                blur(true_time + NtpDuration::from_seconds(worked), written) + ahead
             },
             &mut reply,
         );
         let Verdict::Reply { len, want_transmit_stamp, .. } = verdict else { return };
         server.answers += 1;
         if let Some(token) = want_transmit_stamp {
-            server.responder.transmitted(&token, true_time + NtpDuration::from_seconds(worked + queued));
+            let true_time = true_time + NtpDuration::from_seconds(worked + queued);
+            server.responder.transmitted(&token, blur(true_time, left));
         }
         reply.truncate(len);
         self.clients[number].traffic.add_reply(len);

@@ -8,6 +8,9 @@ use ntp_proto::{
 
 use super::super::Random;
 
+/// How finely servers read their clocks, log2 seconds.
+const PRECISION: i8 = -23;
+
 /// A server.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerSpec {
@@ -132,12 +135,19 @@ impl ServerSpec {
     }
 }
 
+/// A timestamp as servers write it: what is below their precision is filled by chance, of which `random` has the bits (RFC 5905
+/// section 6).
+pub(super) const fn blur(time: NtpTimestamp, random: u64) -> NtpTimestamp {
+    let chance = u64::MAX >> (64 - 32 + PRECISION.unsigned_abs());
+    NtpTimestamp::from_bits(time.to_bits() & !chance | random & chance)
+}
+
 pub(super) fn server_status(spec: &ServerSpec, true_time: NtpTimestamp, seconds: f64) -> Status {
     let error = spec.error_at(seconds);
     Status {
         leap: spec.leap,
         stratum: spec.stratum,
-        precision: -24,
+        precision: PRECISION,
         root_dispersion: NtpDuration::from_seconds(spec.bound + spec.bound_rate * seconds),
         max_distance: NtpDuration::from_seconds(3.0),
         reference_id: ReferenceId(*b"SIM\0"),
