@@ -586,11 +586,26 @@ mod tests {
         let selection = run(&sources);
         assert_eq!(selection.verdicts, [Verdict::TooFew, Verdict::NoMajority, Verdict::NoMajority]);
         assert_eq!(selection.chosen, None);
-        // Where one that covers both places is not alone, it is followed, and its bound holds.
+        // Where one that covers both places is not alone, they are followed, and so is who says what they do more exactly.
         let sources = [sources[0], candidate(4, 0.01, 0.1, Trust::None), sources[1], sources[2]];
-        let (best, combined) = run(&sources).chosen.unwrap();
-        assert!(best == SourceId(1) && combined.offset.abs() <= combined.bound());
-        assert!(combined.offset.abs() < 0.01);
+        let selection = run(&sources);
+        assert_eq!(selection.verdicts[3], Verdict::Falseticker);
+        let (best, combined) = selection.chosen.unwrap();
+        assert!(best == SourceId(2) && combined.offset.abs() < 1e-3, "{combined:?}");
+        // Be it a liar that does: it moves the clock no farther than they would, and the bound reaches to where the other is.
+        for honest in [-0.08, 0.08] {
+            let sources = [
+                sources[0],
+                sources[1],
+                candidate(2, 0.02, 1e-4, Trust::None),
+                candidate(3, honest, 1e-4, Trust::None),
+            ];
+            let (_, combined) = run(&sources).chosen.unwrap();
+            assert!(
+                combined.offset.abs() < 0.021 && combined.bound() >= (combined.offset - honest).abs(),
+                "{combined:?}"
+            );
+        }
     }
 
     #[test]
