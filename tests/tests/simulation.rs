@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use clock_control::Temperature;
+use clock_control::{Oscillator, Temperature};
 use ntp_proto::{
     discipline::{ChangeLimit, LeapTable},
     engine::SourceState,
@@ -11,7 +11,7 @@ use ntp_proto::{
     source::Loss,
     time::{Rate, UnixTime},
 };
-use ntpd_tests::sim::{ClientSpec, Path, Plot, ServerSpec, SourceSpec, World, run_seeds};
+use ntpd_tests::sim::{ClientSpec, Path, Plot, ServerId, ServerSpec, SourceSpec, World, run_seeds};
 
 /// Where plots of failed or requested runs go.
 fn plot_dir() -> std::path::PathBuf {
@@ -46,6 +46,25 @@ fn a_lan_clock_is_held_within_100_us_rms() {
         plot("lan", seed, &world, client, rms > 100e-6 || broken > 0);
         assert!(rms < 100e-6, "rms {rms}");
         assert_eq!(broken, 0, "the true error must never exceed the claimed one");
+    });
+}
+
+#[test]
+fn several_servers_that_say_the_same_are_each_asked_less_often() {
+    run_seeds(3, |seed| {
+        let [(alone, error_alone), (four, error_of_four)] = [1, 4].map(|count| {
+            let mut world = World::new(seed);
+            let sources = lan_sources(&mut world, &vec![0.0; count]);
+            let spec = ClientSpec::new(sources);
+            let client = world.add_client(ClientSpec {
+                oscillator: Oscillator { wander: Rate::new(2e-8), ..spec.oscillator },
+                ..spec
+            });
+            world.run_until(12.0 * 3600.0);
+            ((0..count).map(|server| world.answers(ServerId(server))).sum::<u64>(), world.trace(client).rms(3600.0))
+        });
+        eprintln!("  one: {alone} answers, {error_alone:.1e} s; four: {four}, {error_of_four:.1e} s");
+        assert!(four < 3 * alone && error_of_four < 1.1 * error_alone, "{four} {alone} {error_of_four} {error_alone}");
     });
 }
 

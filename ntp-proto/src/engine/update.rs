@@ -152,6 +152,7 @@ impl Engine {
             let verdict = own.unwrap_or(Verdict::NoSamples);
             self.keep(id, verdict, heard == Some(id));
         }
+        self.tell_redundancies(&judged);
         let selection = judged.selection;
         let best = selection.chosen.map(|(best, _)| best);
         if best != self.selected {
@@ -159,6 +160,16 @@ impl Engine {
             self.outputs.push_back(Output::Notice(best.map_or(Notice::NoSelection, Notice::Selected)));
         }
         selection
+    }
+
+    /// Tells each source how much of what it says the others say as well. What is silent says nothing.
+    fn tell_redundancies(&mut self, judged: &Judged) {
+        let is_heard = |id: SourceId| self.sources.get(&id).is_some_and(Source::is_answering);
+        let redundancies = judged.selection.redundancies(&judged.candidates, is_heard);
+        for (id, source) in &mut self.sources {
+            let place = judged.candidates.iter().position(|candidate| candidate.id == *id);
+            source.set_redundancy(place.and_then(|place| redundancies.get(place)).copied().unwrap_or(1.0));
+        }
     }
 
     /// Whether any source is authenticated, or is expected to be.

@@ -105,8 +105,9 @@ pub trait Filter: Default {
     /// Compares a sample to what was expected; `None` while nothing is expected.
     fn surprise(&self, sample: &Sample) -> Option<Surprise>;
 
-    /// Seconds after which another measurement tells more than is believed without it; `None` without samples.
-    fn worth_waiting(&self) -> Option<f64>;
+    /// Seconds after which another measurement tells more than is believed without it, where this source and the others tell
+    /// `redundancy` times as much together as this one alone (1 or more); `None` without samples.
+    fn worth_waiting(&self, redundancy: f64) -> Option<f64>;
 
     /// Takes one sample, newer than all before.
     fn handle_sample(&mut self, sample: Sample);

@@ -204,7 +204,7 @@ impl Filter for Tracker {
         })
     }
 
-    fn worth_waiting(&self) -> Option<f64> {
+    fn worth_waiting(&self, redundancy: f64) -> Option<f64> {
         let thought = self.thought.as_ref()?;
         let noise = thought.jitter().powi(2);
         let (mut low, mut high) = WAITS;
@@ -213,7 +213,8 @@ impl Filter for Tracker {
             if thought.belief.shown_after(middle.exp2()) < WORTH * noise { low = middle } else { high = middle }
         }
         let span = (self.kept.last()?.at - self.since?).to_seconds();
-        Some(low.exp2().min(span / REACH))
+        // Others take away half of a sample's use, its share in the mean, but not that the wander since the last is seen.
+        Some((low.exp2() * redundancy.sqrt()).min(span / REACH))
     }
 
     fn handle_sample(&mut self, sample: Sample) {
@@ -509,7 +510,7 @@ mod tests {
         for n in 0..140 {
             let longer = if n < 70 { 0.0 } else { 8e-3 };
             filter.handle_sample(sample(f64::from(n) * 64.0, 1e-5 * noise(n), 2e-3 + longer + 1e-4 * noise(n + 7)));
-            waits.push(filter.worth_waiting().unwrap());
+            waits.push(filter.worth_waiting(1.0).unwrap());
         }
         assert!(waits[139] > 0.5 * waits[69], "{waits:?}");
     }
@@ -546,8 +547,11 @@ mod tests {
         for n in 0..100 {
             filter.handle_sample(sample(f64::from(n) * 16.0, 1e-7 * noise(n), 1e-3 + 1e-4 * noise(n + 7)));
         }
-        let few = filter.worth_waiting().unwrap();
+        let few = filter.worth_waiting(1.0).unwrap();
         assert!(few > 64.0, "they span 112 s: {few}");
+        // What others say as well is waited for longer, within a share of what was seen.
+        let beside = [1.5, 1e9].map(|redundancy| filter.worth_waiting(redundancy).unwrap());
+        assert!(beside[0] >= few && beside[1] > beside[0] && beside[1] < 400.0, "{few} {beside:?}");
     }
 
     #[test]
@@ -599,7 +603,7 @@ mod tests {
         filter.refine_latest(Some(sample(0.0, 1.0, 1e-3)), Some(sample(16.0, 2.0, 1e-3)));
         assert_eq!(filter.latest(), Some(&sample(16.0, 2.0, 1e-3)));
         filter.refine_latest(None, None);
-        assert_eq!((filter.estimate(start()), filter.worth_waiting()), (None, None));
+        assert_eq!((filter.estimate(start()), filter.worth_waiting(1.0)), (None, None));
     }
 
     #[test]

@@ -92,6 +92,23 @@ pub struct Selection {
     pub deciders: Vec<SourceId>,
 }
 
+impl Selection {
+    /// For each candidate, how many times as much it and those that are used and `is_heard` tell together as it alone, by the
+    /// variances of their usual measurements; 1 for one that does not agree with them.
+    pub(crate) fn redundancies(&self, candidates: &[Candidate], is_heard: impl Fn(SourceId) -> bool) -> Vec<f64> {
+        let told = |candidate: &Candidate| candidate.estimate.jitter.powi(-2);
+        let judged = || candidates.iter().zip(&self.verdicts);
+        let by_others = |id: SourceId| -> f64 {
+            let others = judged().filter(|(other, verdict)| verdict.is_used() && other.id != id && is_heard(other.id));
+            others.map(|(other, _)| told(other)).sum()
+        };
+        let redundancy = |(candidate, verdict): (&Candidate, &Verdict)| {
+            if verdict.agrees() { 1.0 + by_others(candidate.id) / told(candidate) } else { 1.0 }
+        };
+        judged().map(redundancy).collect()
+    }
+}
+
 /// What selection must know besides the candidates.
 #[derive(Clone, Copy, Debug)]
 pub struct Circumstances {
@@ -573,6 +590,20 @@ mod tests {
             let found: Vec<_> = selection.verdicts.iter().map(|verdict| verdict.is_used()).collect();
             assert_eq!(found, used, "{auth:?}");
         }
+    }
+
+    #[test]
+    fn who_says_what_others_say_is_redundant() {
+        let sources = [0.0, 1e-4, -1e-4, 9.0].into_iter().zip([1e-3, 1e-3, 1e-2, 1e-3]).zip(1..);
+        let sources: Vec<_> = sources.map(|((offset, wide), id)| candidate(id, offset, wide, Trust::None)).collect();
+        let selection = run(&sources);
+        assert_eq!(selection.verdicts[2..], [Verdict::NotCombined, Verdict::Falseticker]);
+        let near =
+            |found: &[f64], expected: [f64; 4]| found.iter().zip(expected).all(|(a, b)| (a / b - 1.0).abs() < 1e-9);
+        let all = selection.redundancies(&sources, |_| true);
+        assert!(near(&all, [2.0, 2.0, 201.0, 1.0]), "{all:?}");
+        let one_is_silent = selection.redundancies(&sources, |id| id != SourceId(2));
+        assert!(near(&one_is_silent, [1.0, 2.0, 101.0, 1.0]), "{one_is_silent:?}");
     }
 
     #[test]

@@ -205,6 +205,8 @@ pub struct Source {
     previous: Option<Previous>,
     /// Timeouts in a row since the server last answered, with whatever it was.
     unanswered: u32,
+    /// How many times as much is told by all sources together as by this one.
+    redundancy: f64,
     /// Interleaved replies in a row that were no use.
     interleaved_failures: u8,
     /// How long the server keeps requests.
@@ -243,6 +245,7 @@ impl Source {
             in_flight: None,
             previous: None,
             unanswered: 0,
+            redundancy: 1.0,
             interleaved_failures: 0,
             residence: Residence::default(),
             delayed: 0,
@@ -310,6 +313,11 @@ impl Source {
     /// When a measurement was last off by more than chance explains.
     pub(crate) const fn surprised(&self) -> Option<Monotonic> {
         self.surprised
+    }
+
+    /// All sources together tell `redundancy` times as much as this one alone.
+    pub(crate) const fn set_redundancy(&mut self, redundancy: f64) {
+        self.redundancy = redundancy;
     }
 
     /// Asks no more until [`refresh`](Self::refresh).
@@ -518,7 +526,7 @@ impl Source {
         if let Some(previous) = &mut self.previous {
             previous.is_sampled = true;
         }
-        self.schedule.handle_sample(now, surprise, self.filter.worth_waiting());
+        self.schedule.handle_sample(now, surprise, self.filter.worth_waiting(self.redundancy));
         self.counts.good += 1;
         Ok(Outcome::Sampled)
     }
