@@ -17,6 +17,15 @@ pub(super) struct Point {
     pub(super) begins: Option<f64>,
 }
 
+/// What the delays alone tell of how packets wait, in seconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queue {
+    /// The usual excess delay.
+    pub(super) usual: f64,
+    /// What the shortest round trip seen exceeds the shortest there is by, beyond what exponential waits explain.
+    pub(super) unseen: f64,
+}
+
 /// What all models say together, at the time of the newest sample.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Belief {
@@ -63,6 +72,8 @@ pub(super) struct Noise {
     pub(super) gap: f64,
     /// Excess delay from which on it leans to one way, in seconds.
     pub(super) knee: f64,
+    /// [`Queue::unseen`].
+    pub(super) unseen: f64,
 }
 
 impl Noise {
@@ -77,8 +88,9 @@ impl Noise {
         beside.abs() <= 0.5 * excess + self.gap
     }
 
-    /// What the lean is multiplied with: nothing for the shortest delays, which are as short both ways.
+    /// What the lean is multiplied with: nothing for the shortest delays there are, which are as short both ways.
     pub(super) fn slant(&self, excess: f64) -> f64 {
+        let excess = excess + self.unseen;
         excess * excess / (excess + self.knee)
     }
 }
@@ -120,15 +132,16 @@ struct Run {
     runs: usize,
 }
 
-/// Judges all models by all points, the oldest first. `usual` is the usual excess delay, `first` what is known of what the first
+/// Judges all models by all points, the oldest first. `first` is what is known of what the first
 /// route adds to offsets, its variance in units of the noise's scale, `tightest` an upper limit for the walks that compete.
-pub(super) fn judge(points: &[Point], usual: f64, first: Bias, tightest: f64) -> Option<Belief> {
+pub(super) fn judge(points: &[Point], queue: Queue, first: Bias, tightest: f64) -> Option<Belief> {
+    let Queue { usual, unseen } = queue;
     let mut runs = [const { None }; WALKS.len() * GAPS.len() * LEANS.len()];
     let shapes = || GAPS.iter().flat_map(|gap| LEANS.iter().map(move |lean| (*gap, *lean)));
     let models = WALKS.iter().flat_map(|walk| shapes().map(move |(gap, lean)| (gap, lean, *walk)));
     for ((gap, lean, walk), slot) in models.zip(&mut runs) {
         let model = Model {
-            noise: Noise { scale: 1.0, gap: gap * usual, knee: KNEE * usual },
+            noise: Noise { scale: 1.0, gap: gap * usual, knee: KNEE * usual, unseen },
             walk: walk.min(tightest).powi(2) / USUAL_SCALE,
             lean: lean.powi(2) / USUAL_SCALE,
         };
@@ -285,7 +298,8 @@ mod tests {
     }
 
     fn believe(points: &[Point]) -> Belief {
-        judge(points, usual(points), Bias { mean: 0.0, variance: 0.0 }, f64::INFINITY).unwrap()
+        judge(points, Queue { usual: usual(points), unseen: 0.0 }, Bias { mean: 0.0, variance: 0.0 }, f64::INFINITY)
+            .unwrap()
     }
 
     #[test]
