@@ -85,7 +85,7 @@ impl Noise {
     /// Whether a packet of this excess delay may show a clock that is beside the true one by so much, both in seconds: none is off by more
     /// than half of what it took longer, whichever way it was held up on.
     pub(super) fn explains(&self, beside: f64, excess: f64) -> bool {
-        beside.abs() <= 0.5 * excess + self.gap
+        beside.abs() <= 0.5 * (excess + self.unseen) + self.gap
     }
 
     /// What the lean is multiplied with: nothing for the shortest delays there are, which are as short both ways.
@@ -132,7 +132,7 @@ struct Run {
     runs: usize,
 }
 
-/// Judges all models by all points, the oldest first. `first` is what is known of what the first
+/// Judges all models by all points, the oldest first, whose delays tell `queue`. `first` is what is known of what the first
 /// route adds to offsets, its variance in units of the noise's scale, `tightest` an upper limit for the walks that compete.
 pub(super) fn judge(points: &[Point], queue: Queue, first: Bias, tightest: f64) -> Option<Belief> {
     let Queue { usual, unseen } = queue;

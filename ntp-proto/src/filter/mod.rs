@@ -106,7 +106,7 @@ pub trait Filter: Default {
     fn surprise(&self, sample: &Sample) -> Option<Surprise>;
 
     /// Seconds after which another measurement tells more than is believed without it, where this source and the others tell
-    /// `redundancy` times as much together as this one alone (1 or more); `None` without samples.
+    /// `redundancy` times as much together as this one alone (1 or more; the more, the longer); `None` without samples.
     fn worth_waiting(&self, redundancy: f64) -> Option<f64>;
 
     /// Takes one sample, newer than all before.

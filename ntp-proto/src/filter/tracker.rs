@@ -199,7 +199,7 @@ impl Filter for Tracker {
             deviation: variance.sqrt().max(MIN_JITTER),
             jitter: thought.jitter(),
             extra_delay: sample.delay - thought.shortest,
-            explained: beside.abs() <= 0.5 * excess,
+            explained: beside.abs() <= 0.5 * (excess + belief.noise.unseen),
             samples: self.kept.len(),
         })
     }
@@ -213,7 +213,7 @@ impl Filter for Tracker {
             if thought.belief.shown_after(middle.exp2()) < WORTH * noise { low = middle } else { high = middle }
         }
         let span = (self.kept.last()?.at - self.since?).to_seconds();
-        // Others take away half of a sample's use, its share in the mean, but not that the wander since the last is seen.
+        // By measurement: each filter sees the wander by its own samples alone, so it pays for more than its share of them.
         Some((low.exp2() * redundancy.sqrt()).min(span / REACH))
     }
 
@@ -500,17 +500,18 @@ mod tests {
 
     #[test]
     fn where_no_packet_is_short_the_shortest_is_not_taken_for_straight() {
-        let mut random = ChaCha12Rng::seed_from_u64(1);
-        let mut wait = |mean: f64| -mean * ((f64::from(random.next_u32()) + 0.5) / f64::from(u32::MAX)).ln();
-        let mut error = |waits: u32| {
+        let mean_square = |waits: u32, seed: u64| {
+            let mut random = ChaCha12Rng::seed_from_u64(seed);
+            let mut wait = |mean: f64| -mean * ((f64::from(random.next_u32()) + 0.5) / f64::from(u32::MAX)).ln();
             let mut way = |mean: f64| 9e-3 + (0..waits).map(|_| wait(mean)).sum::<f64>();
-            let told = on_ways((0..600).map(|_| (way(1e-3), way(6e-3))));
-            told[200..].iter().map(|estimate| estimate.offset).sum::<f64>() / 400.0
+            let told = on_ways((0..400).map(|_| (way(1e-3), way(6e-3))));
+            told[200..].iter().map(|estimate| estimate.offset.powi(2)).sum::<f64>() / 200.0
         };
-        // 6.4 ms of the last if the shortest that was seen is taken for the shortest.
-        for (waits, most) in [(1, 1e-4), (2, 3e-4), (4, 1e-3), (8, 3e-3)] {
+        let error = |waits| ((1..=6).map(|seed| mean_square(waits, seed)).sum::<f64>() / 6.0).sqrt();
+        // 6.7 ms of the last if the shortest that was seen is taken for the shortest.
+        for (waits, most) in [(1, 3e-4), (2, 7e-4), (4, 2e-3), (8, 5.5e-3)] {
             let found = error(waits);
-            assert!(found.abs() < most, "{waits}: {found}");
+            assert!(found < most, "{waits}: {found}");
         }
     }
 

@@ -74,11 +74,7 @@ const FIRMER: f64 = 0.5;
 /// other, the truth may be there as well: then it is the span of both. Liars whose error just leaves the reach of the honest are met by
 /// the farthest of these before they are alone, and with some of the honest at their edges they are the most for a while.
 ///
-/// Where several places are covered by as many, those who cover all of them are right in any case. If they are several, the place where
-/// one of these majorities agrees clearly more firmly than any other is taken: it lies where those would be followed to anyway, and who
-/// is surer than they are says more exactly where.
-///
-/// Otherwise firmness gives nobody a place that the number of those who agree does not: liars can be as firm as they like.
+/// Firmness gives nobody a place that the number of those who agree does not: liars can be as firm as they like.
 pub(crate) fn agreement(intervals: &[Interval]) -> Option<Overlap> {
     let deepest = deepest(intervals)?;
     if deepest.depth == intervals.len() {
@@ -95,10 +91,6 @@ pub(crate) fn agreement(intervals: &[Interval]) -> Option<Overlap> {
     let next = majorities.iter().find(|(other, _)| *other != firmest).map_or(0.0, |(_, next)| *next);
     if most < next + FIRMER || firmest == deepest {
         return Some(deepest);
-    }
-    let undoubted = intervals.iter().filter(|own| deepest.interval.is_inside(own)).count();
-    if firmest.depth == deepest.depth && undoubted >= 2 {
-        return Some(Overlap { single: false, ..firmest });
     }
     let (a, b) = (deepest.interval, firmest.interval);
     let interval = Interval { low: a.low.min(b.low), high: a.high.max(b.high) };
@@ -178,17 +170,6 @@ mod tests {
         let split = intervals(&[(0.0, 1.0), (0.9, 1.9), (1.8, 2.8)]);
         assert_eq!(agreement(&split), deepest(&split));
         assert_eq!(agreement(&[]), None);
-    }
-
-    #[test]
-    fn one_that_is_surer_than_those_who_agree_with_all_is_not_doubted_for_one_that_is_less_sure() {
-        let all = intervals(&[(-0.87, -0.01), (0.0, 0.02), (-0.09, 0.1), (-0.19, 0.2)]);
-        let found = agreement(&all).unwrap();
-        assert_eq!(found, Overlap { interval: all[1], depth: 3, single: false });
-        assert_eq!(deepest(&all).unwrap().interval, Interval { low: -0.09, high: 0.02 }, "where both are in doubt");
-        // Nobody knows which of two that are equally sure is right.
-        let equal = intervals(&[(-0.04, -0.02), (0.02, 0.04), (-0.19, 0.2), (-0.2, 0.19)]);
-        assert_eq!(agreement(&equal), deepest(&equal));
     }
 
     #[test]

@@ -381,18 +381,20 @@ impl Source {
         }
         let again = i8::try_from(self.unanswered / MISSES_A_STEP).ok().filter(|_| self.filter.latest().is_some());
         self.reach.handle_request();
-        match self.request(rng) {
-            Some((flight, datagram)) => {
-                self.counts.sent += 1;
-                actions.push(Action::Transmit(flight.token, datagram));
-                self.in_flight = Some(flight);
-            }
-            // Whether keys can be had at all is for the key exchange to tell.
-            None if self.association.nts_keys().is_some() => self.count_unanswered(&mut actions),
-            None => {}
-        }
+        let request = self.request(rng);
         let random = f64::from(rng.next_u32()) / f64::from(u32::MAX);
-        self.schedule.handle_request(now, random, again);
+        if let Some((flight, datagram)) = request {
+            self.counts.sent += 1;
+            actions.push(Action::Transmit(flight.token, datagram));
+            self.in_flight = Some(flight);
+            self.schedule.handle_request(now, random, again);
+        } else {
+            // Whether keys can be had at all is for the key exchange to tell.
+            if self.association.nts_keys().is_some() {
+                self.count_unanswered(&mut actions);
+            }
+            self.schedule.skip(now, random);
+        }
         actions
     }
 

@@ -46,6 +46,8 @@ const YOUNG: f64 = 0.5;
 const MOST_OWED: f64 = 8.0;
 /// Share of what it owes that a source gives back at a turn: gaps between samples cost more than what they are long.
 const GIVEN_BACK: f64 = 0.25;
+/// Most intervals by which a turn is put off.
+const MOST_PUT_OFF: f64 = 0.5;
 /// An answer that takes longer may be lost.
 const SOONEST_RETRY: Duration = Duration::from_secs(4);
 /// Intervals below this are short enough for anything.
@@ -163,15 +165,15 @@ impl Schedule {
     }
 
     /// A request goes out at `now`; `random` is uniform in 0..1. If there is no answer, the next one follows `again` steps above the
-    /// shortest interval, if that is earlier than in its turn; `None`: in its turn. Later turns are put off, each by up to one
-    /// interval, until what is lost on the way cost no more packets than what is not.
+    /// shortest interval, if that is earlier than in its turn; `None`: in its turn. Later turns are put off, each by up to half an
+    /// interval, until what was lost on the way cost no more packets than what was not; but none in a burst.
     pub(super) fn handle_request(&mut self, now: Monotonic, random: f64, again: Option<i8>) {
         self.random = random;
         let is_young = core::mem::take(&mut self.young) && self.burst.is_none();
         let interval = self.poll.to_duration();
         let early = self.due.take().map_or(Duration::ZERO, |due| due.since(now));
         self.owed = (self.owed + early.as_secs_f64() / interval.as_secs_f64()).min(MOST_OWED);
-        let mut put_off = (self.owed * GIVEN_BACK).min(1.0);
+        let mut put_off = (self.owed * GIVEN_BACK).min(MOST_PUT_OFF);
         let mut wait = interval.mul_f64(put_off + if is_young { YOUNG } else { 1.0 });
         // A server that asked for fewer requests gets them one by one.
         if self.bursts == Bursts::AtEveryPoll && self.burst.is_none() && self.raised == 0 {
@@ -191,6 +193,12 @@ impl Schedule {
         let retry = again.map(|steps| self.shortest().step(steps, self.min, self.max).to_duration().max(SOONEST_RETRY));
         self.next = Some(varied(retry.map_or(wait, |retry| wait.min(retry))));
         self.due = Some(varied(wait)).filter(|due| self.next < Some(*due));
+    }
+
+    /// Its turn comes at `now` and there is nothing to send.
+    pub(super) fn skip(&mut self, now: Monotonic, random: f64) {
+        self.due = None;
+        self.handle_request(now, random, None);
     }
 
     /// The last request was answered.
@@ -332,6 +340,7 @@ impl Schedule {
     pub(super) const fn forget_limits(&mut self) {
         self.early = None;
         self.once = None;
+        self.owed = 0.0;
     }
 
     fn may_ask(&self, now: Monotonic, not_before: Option<Monotonic>, random: f64) -> bool {
@@ -454,9 +463,31 @@ mod tests {
             schedule.handle_answer();
             gaps.push(schedule.next().unwrap().since(now).as_secs() - 1024);
         }
-        // Eight came in the time of two.
+        // Eight came within 1920 s, the time of two. All others waited for their turn.
         let put_off: u64 = gaps.iter().sum();
-        assert!(gaps[0] == 1024 && gaps[39] == 0 && put_off / 1024 == 6, "{put_off} {gaps:?}");
+        assert!(gaps[0] == 512 && gaps[39] == 0 && put_off / 1024 == 6, "{put_off} {gaps:?}");
+    }
+
+    #[test]
+    fn nothing_is_owed_for_another_server_or_for_what_was_not_sent() {
+        let silent = |again: bool| {
+            let mut schedule = schedule();
+            schedule.handle_sample(Monotonic::default(), None, Some(1e6));
+            for number in 0..8 {
+                let now = schedule.next().unwrap();
+                if again { schedule.handle_request(now, 0.0, Some(number / 2)) } else { schedule.skip(now, 0.0) }
+            }
+            schedule
+        };
+        let gap = |mut schedule: Schedule| {
+            let now = schedule.next().unwrap();
+            schedule.handle_request(now, 0.0, None);
+            schedule.next().unwrap().since(now).as_secs()
+        };
+        let mut moved = silent(true);
+        moved.forget_limits();
+        moved.handle_answer();
+        assert_eq!([gap(silent(true)), gap(moved), gap(silent(false))], [1536, 1024, 1024]);
     }
 
     #[test]

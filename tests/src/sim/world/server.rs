@@ -138,7 +138,7 @@ impl ServerSpec {
 /// A timestamp as servers write it: what is below their precision is filled by chance, of which `random` has the bits (RFC 5905
 /// section 6).
 pub(super) const fn blur(time: NtpTimestamp, random: u64) -> NtpTimestamp {
-    let chance = u64::MAX >> (64 - 32 + PRECISION.unsigned_abs());
+    let chance = (1 << (32 - PRECISION.unsigned_abs())) - 1;
     NtpTimestamp::from_bits(time.to_bits() & !chance | random & chance)
 }
 
