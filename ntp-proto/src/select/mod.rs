@@ -367,21 +367,22 @@ fn choose<'a>(
             verdicts[i] = Verdict::NotCombined;
         }
     }
-    // Who is in doubt and says what these do may say it more exactly, and moves the clock by no more than they are unsure of.
-    let doubted = |&i: &usize| verdicts[i] == Verdict::NoMajority && !best.options.prefer;
-    let doubted: Vec<usize> = voters.iter().copied().filter(doubted).collect();
-    let together = combine::combine(best, &others);
-    for i in doubted {
-        let beside = (candidates[i].estimate.offset - together.offset).abs();
-        if beside <= NEAR * together.offset_deviation
-            && is_steady(&candidates[i])
-            && cluster::combines(best, &candidates[i])
-        {
-            verdicts[i] = Verdict::Combined;
-            others.push(&candidates[i]);
-        }
+    let is_doubted = |i: &usize| verdicts[*i] == Verdict::NoMajority && is_steady(&candidates[*i]);
+    let doubted = voters.iter().copied().filter(is_doubted).filter(|_| !best.options.prefer);
+    let same: Vec<usize> = doubted.filter(|&i| says_the_same(&candidates[i], best, &others)).collect();
+    for i in same {
+        verdicts[i] = Verdict::Combined;
+        others.push(&candidates[i]);
     }
     Some((best, others))
+}
+
+/// Whether one that is in doubt says what these say together. It may say it more exactly, and moves the clock by no more than they are
+/// unsure of.
+fn says_the_same(doubted: &Candidate, best: &Candidate, others: &[&Candidate]) -> bool {
+    let together = combine::combine(best, others);
+    let beside = (doubted.estimate.offset - together.offset).abs();
+    beside <= NEAR * together.offset_deviation && cluster::combines(best, doubted)
 }
 
 #[cfg(test)]
