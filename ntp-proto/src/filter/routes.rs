@@ -9,8 +9,12 @@ use arrayvec::ArrayVec;
 
 use super::{kalman::Bias, tracker::MAX_SAMPLES};
 
-/// Samples in a row that are late before a longer route is believed in: so many are hardly ever held up one after the other.
+/// Fewest samples in a row that are late before a longer route is believed in.
 const LATE: usize = 4;
+/// How improbable it must be that so many were held up one after the other: minus the logarithm of the probability, which is one in a million.
+const RARE: f64 = 14.0;
+/// Of so many samples one is late before anything is known.
+const USUALLY_LATE: f64 = 32.0;
 /// By how much a sample undercuts the shortest before it where the route is the same, relative to what keeps routes apart: three times
 /// [what one sample leaves](super::bank::FIRST_GAP), and less with more samples.
 const UNDERCUT: f64 = 0.5;
@@ -61,24 +65,24 @@ impl Routes {
             self.begin(Route { first: newest, least: delay, confirmed: false });
             return;
         };
-        // Three are enough if only one says otherwise, whose timestamps may be wrong.
-        let is_alone = delays.len() == route.first + LATE;
-        let late = if is_alone { route.first + 1 } else { delays.len().saturating_sub(LATE) };
-        let last: &[f64] = delays.get(late..).unwrap_or_default();
+        let is_late = |delay: &&f64| **delay > route.least + apart;
+        let own: &[f64] = delays.get(route.first..).unwrap_or_default();
+        let run = own.iter().rev().take_while(is_late).count();
+        let (earlier, last) = own.split_at(own.len() - run);
         #[expect(clippy::cast_precision_loss, reason = "at most 256")]
         let known = newest.saturating_sub(route.first).max(1) as f64;
         let confirms = delay <= route.least + CONFIRM * apart;
         if delay < route.least - UNDERCUT * apart / known.sqrt() {
             self.begin(Route { first: newest, least: delay, confirmed: false });
         } else if let (Some(before), false) = (before, route.confirmed || confirms) {
-            let confirmed = before.confirmed && (delay - before.least).abs() <= apart;
-            self.begin(Route { first: newest, least: delay, confirmed });
-        } else if late > route.first && last.iter().all(|delay| *delay > route.least + apart) {
+            // What does not confirm it came the way before: it may have been held up, and says nothing of another.
+            let least = if before.confirmed { delay.min(before.least) } else { delay };
+            self.begin(Route { first: newest, least, confirmed: before.confirmed });
+        } else if !earlier.is_empty() && run >= too_many_late(earlier.len(), earlier.iter().filter(is_late).count()) {
             let least = last.iter().copied().fold(f64::INFINITY, f64::min);
             // What confirmed the route before may have been these samples, when nobody knew yet how little delays vary.
-            let before = delays.get(route.first..late).unwrap_or_default();
-            route.confirmed &= before.iter().filter(|delay| **delay <= route.least + CONFIRM * apart).count() > 1;
-            self.begin(Route { first: late, least, confirmed: true });
+            route.confirmed &= earlier.iter().filter(|delay| **delay <= route.least + CONFIRM * apart).count() > 1;
+            self.begin(Route { first: delays.len() - run, least, confirmed: true });
         } else {
             route.confirmed |= confirms;
             route.least = route.least.min(delay);
@@ -146,6 +150,19 @@ impl Routes {
     }
 }
 
+/// Samples in a row that are not late by chance on a route of which `late` of the `known` ones were.
+fn too_many_late(known: usize, late: usize) -> usize {
+    // If only one says otherwise its timestamps may be wrong.
+    if known == 1 {
+        return LATE - 1;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "at most 256")]
+    let share = (late as f64 + 1.0) / (known as f64 + USUALLY_LATE);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer casts saturate")]
+    let rare = (RARE / -share.ln()).ceil() as usize;
+    rare.max(LATE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +180,24 @@ mod tests {
         assert_eq!(told(&[10.0, 12.0, 30.0, 40.0, 30.0, 11.0, 9.6, 12.5]), [(0, 9.6)]);
         // Three at the end may be held up as well.
         assert_eq!(told(&[10.0, 11.0, 30.0, 40.0, 30.0]), [(0, 10.0)]);
+    }
+
+    #[test]
+    fn where_many_are_held_up_it_takes_more_of_them() {
+        // 20 of 60 are late, and then so many in a row.
+        let so_many = |count: usize| -> Vec<f64> {
+            let usual = (0..60).map(|n| if n % 3 == 1 { 30.0 } else { 10.0 });
+            usual.chain([40.0, 22.0, 35.0, 23.0].into_iter().cycle().take(count)).collect()
+        };
+        for (count, expected) in [(4, 1), (9, 1), (10, 2)] {
+            assert_eq!(told(&so_many(count)).len(), expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_confirm_a_shorter_route_came_by_the_one_before() {
+        let all = [20.0, 21.0, 19.0, 20.5, 10.0, 45.0, 44.0, 10.5, 11.0];
+        assert_eq!(told(&all), [(0, 19.0), (4, 10.0), (5, 19.0), (7, 10.5)]);
     }
 
     #[test]

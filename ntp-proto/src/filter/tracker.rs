@@ -516,6 +516,25 @@ mod tests {
     }
 
     #[test]
+    fn packets_held_up_around_a_change_of_routes_say_nothing_of_the_clock() {
+        // Two after the first on the shorter route; the first before another; four in a row later.
+        for seed in [1, 19, 29] {
+            let mut random = ChaCha12Rng::seed_from_u64(seed);
+            let mut uniform = || (f64::from(random.next_u32()) + 0.5) / f64::from(u32::MAX);
+            let mut way = || 17e-3 + 3.1e-3 * uniform() + if uniform() < 0.1 { -24.3e-3 * uniform().ln() } else { 0.0 };
+            let mut filter = Tracker::default();
+            for n in 0..700 {
+                let (there, back) = (way(), way() - if n >= 600 { 5.1e-3 } else { 0.0 });
+                let t = f64::from(n) * 64.0;
+                let expected = filter.estimate(start() + NtpDuration::from_seconds(t));
+                let is_near = expected.is_none_or(|estimate| n < 64 || estimate.offset.abs() < 8e-3);
+                assert!(is_near, "{seed} {n}: {expected:?}");
+                filter.handle_sample(sample(t, 0.5 * (there - back), there + back));
+            }
+        }
+    }
+
+    #[test]
     fn a_route_that_comes_back_is_known() {
         let told = on_ways((0..400).map(|n| if (n / 100) % 2 == 0 { (0.0, 0.0) } else { (0.0, 8e-3) }));
         assert!(told[10..].iter().all(|estimate| estimate.offset.abs() < 1e-3), "before it shows as well");
