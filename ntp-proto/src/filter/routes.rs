@@ -15,6 +15,8 @@ const LATE: usize = 4;
 const RARE: f64 = 14.0;
 /// Of so many samples one is late before anything is known.
 const USUALLY_LATE: f64 = 32.0;
+/// Late samples in a row that are a longer route however many usually are late.
+const ENOUGH: usize = 32;
 /// By how much a sample undercuts the shortest before it where the route is the same, relative to what keeps routes apart: three times
 /// [what one sample leaves](super::bank::FIRST_GAP), and less with more samples.
 const UNDERCUT: f64 = 0.5;
@@ -60,33 +62,69 @@ impl Routes {
     /// Takes the newest of `delays`, all in seconds. A longer route is longer by more than `apart`.
     pub(super) fn handle_sample(&mut self, delays: &[f64], apart: f64) {
         let (Some(newest), Some(delay)) = (delays.len().checked_sub(1), delays.last().copied()) else { return };
-        let before = self.list.len().checked_sub(2).and_then(|place| self.list.get(place)).copied();
-        let Some(route) = self.list.last_mut() else {
+        let Some(route) = self.list.last().copied() else {
             self.begin(Route { first: newest, least: delay, confirmed: false });
             return;
         };
-        let is_late = |delay: &&f64| **delay > route.least + apart;
+        let before = self.list.len().checked_sub(2).and_then(|place| self.list.get(place)).copied();
         let own: &[f64] = delays.get(route.first..).unwrap_or_default();
-        let run = own.iter().rev().take_while(is_late).count();
-        let (earlier, last) = own.split_at(own.len() - run);
+        let run = own.iter().rev().take_while(|delay| **delay > route.least + apart).count();
         #[expect(clippy::cast_precision_loss, reason = "at most 256")]
         let known = newest.saturating_sub(route.first).max(1) as f64;
+        let shorter = |than: f64| delay < than - UNDERCUT * apart / known.sqrt();
         let confirms = delay <= route.least + CONFIRM * apart;
-        if delay < route.least - UNDERCUT * apart / known.sqrt() {
+        if shorter(route.least) {
             self.begin(Route { first: newest, least: delay, confirmed: false });
         } else if let (Some(before), false) = (before, route.confirmed || confirms) {
             // What does not confirm it came the way before: it may have been held up, and says nothing of another.
-            let least = if before.confirmed { delay.min(before.least) } else { delay };
-            self.begin(Route { first: newest, least, confirmed: before.confirmed });
-        } else if !earlier.is_empty() && run >= too_many_late(earlier.len(), earlier.iter().filter(is_late).count()) {
-            let least = last.iter().copied().fold(f64::INFINITY, f64::min);
-            // What confirmed the route before may have been these samples, when nobody knew yet how little delays vary.
-            route.confirmed &= earlier.iter().filter(|delay| **delay <= route.least + CONFIRM * apart).count() > 1;
-            self.begin(Route { first: delays.len() - run, least, confirmed: true });
-        } else {
+            let resumes = before.confirmed && !shorter(before.least);
+            let least = if resumes { delay.min(before.least) } else { delay };
+            self.begin(Route { first: newest, least, confirmed: resumes });
+        } else if run >= LATE - 1 && self.are_too_many(run, delays, apart) {
+            self.take_longer(delays, run, apart);
+        } else if let Some(route) = self.list.last_mut() {
             route.confirmed |= confirms;
             route.least = route.least.min(delay);
         }
+    }
+
+    /// Whether the last `run` samples, which are late, are more than chance makes of them.
+    fn are_too_many(&self, run: usize, delays: &[f64], apart: f64) -> bool {
+        let known = delays.len() - run;
+        // If only one says otherwise its timestamps may be wrong.
+        if known == 1 {
+            return true;
+        }
+        let ends = self.list.iter().skip(1).map(|next| next.first).chain([known]);
+        let late = |(route, end): (&Route, usize)| {
+            let own = delays.get(route.first..end.min(known)).unwrap_or_default();
+            own.iter().filter(|delay| **delay > route.least + apart).count()
+        };
+        let late: usize = self.list.iter().zip(ends).map(late).sum();
+        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
+        let share = (late as f64 + 1.0) / (known as f64 + USUALLY_LATE);
+        #[expect(clippy::cast_precision_loss, reason = "at most 256")]
+        let improbable = run as f64 * -share.ln() >= RARE;
+        run >= LATE && (improbable || run >= ENOUGH)
+    }
+
+    /// Believes that the last `run` samples came by a longer route.
+    fn take_longer(&mut self, delays: &[f64], run: usize, apart: f64) {
+        let (before, late) = delays.split_at(delays.len() - run);
+        if let Some(route) = self.list.last_mut() {
+            // What confirmed the route before may have been these samples, when nobody knew yet how little delays vary.
+            let own = before.get(route.first..).unwrap_or_default();
+            route.confirmed &= own.iter().filter(|delay| **delay <= route.least + CONFIRM * apart).count() > 1;
+            // One that was resumed by samples which are all late has none.
+            if route.first >= before.len() {
+                self.list.pop();
+            }
+        }
+        self.begin(Route {
+            first: before.len(),
+            least: late.iter().copied().fold(f64::INFINITY, f64::min),
+            confirmed: true,
+        });
     }
 
     /// The shortest round trip on the route that adds nothing, in seconds.
@@ -150,19 +188,6 @@ impl Routes {
     }
 }
 
-/// Samples in a row that are not late by chance on a route of which `late` of the `known` ones were.
-fn too_many_late(known: usize, late: usize) -> usize {
-    // If only one says otherwise its timestamps may be wrong.
-    if known == 1 {
-        return LATE - 1;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "at most 256")]
-    let share = (late as f64 + 1.0) / (known as f64 + USUALLY_LATE);
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float to integer casts saturate")]
-    let rare = (RARE / -share.ln()).ceil() as usize;
-    rare.max(LATE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,13 +216,27 @@ mod tests {
         };
         for (count, expected) in [(4, 1), (9, 1), (10, 2)] {
             assert_eq!(told(&so_many(count)).len(), expected, "{count}");
+            // One that is a little shorter does not make it forgotten how many are late.
+            let shorter = [&so_many(0), [9.8, 9.9].as_slice(), &so_many(count)[60..]].concat();
+            assert_eq!(told(&shorter).len(), expected + 1, "{count}");
         }
+        // However many are late, a route is noticed.
+        let mut delays: Vec<f64> = (0..200).map(|n| if n % 10 > 0 { 30.0 } else { 10.0 }).collect();
+        delays.extend([31.0; 32]);
+        assert!(told(&delays).len() > 1);
     }
 
     #[test]
     fn what_does_not_confirm_a_shorter_route_came_by_the_one_before() {
         let all = [20.0, 21.0, 19.0, 20.5, 10.0, 45.0, 44.0, 10.5, 11.0];
         assert_eq!(told(&all), [(0, 19.0), (4, 10.0), (5, 19.0), (7, 10.5)]);
+        // Or by a longer one, as more of them show.
+        let mut delays = vec![20.0, 21.0, 19.0, 20.5, 10.0, 45.0, 44.0];
+        assert_eq!(told(&delays).last(), Some(&(5, 19.0)));
+        delays.extend([46.0, 45.5, 44.5]);
+        assert_eq!(told(&delays), [(0, 19.0), (4, 10.0), (5, 44.0)]);
+        // One that is shorter than that as well is another, and not confirmed by itself.
+        assert_eq!(told(&[20.0, 21.0, 19.0, 5.0, 12.0, 20.0, 20.5]), [(0, 19.0), (3, 5.0), (4, 12.0), (5, 20.0)]);
     }
 
     #[test]

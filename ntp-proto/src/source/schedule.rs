@@ -340,6 +340,7 @@ impl Schedule {
     pub(super) const fn forget_limits(&mut self) {
         self.early = None;
         self.once = None;
+        self.due = None;
         self.owed = 0.0;
     }
 
