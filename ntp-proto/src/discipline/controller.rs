@@ -20,6 +20,9 @@ pub trait Discipline {
     /// Takes what the sources say together, relative to the timeline, and how long ago (in seconds) they were last heard.
     fn handle_combined(&mut self, combined: &Combined, interval: f64) -> Correction;
 
+    /// Takes word that the frequency was changed by `change` s/s, which nobody measured.
+    fn handle_guess(&mut self, change: f64);
+
     /// How the clock is to make up for `pending` seconds: at which rate on top of its natural one, and for how long.
     fn slew(&self, pending: f64) -> Option<(Rate, Duration)>;
 
@@ -56,16 +59,19 @@ const MIN_SLEW_SECONDS: f64 = 1.0;
 const MAX_SLEW_SECONDS: f64 = 1e4;
 /// Less than this is not worth a slew, in seconds: the resolution of kernel timestamps.
 const NEGLIGIBLE: f64 = 1e-9;
+/// No frequency from an earlier run is known better than this, s/s: one that was known exactly would never be corrected.
+const LEAST_SKEW: f64 = 1e-9;
 
 impl Controller {
-    /// Starts with a frequency known to within `skew` s/s (`None`: not at all); slews are limited to `max_slew`.
+    /// Starts with a frequency known to within `skew` s/s (`None`: not at all), but not better than any oscillator keeps it; slews
+    /// are limited to `max_slew`.
     #[must_use]
     pub fn new(skew: Option<f64>, max_slew: Rate) -> Self {
         Self {
             max_slew,
             max_update_skew: MAX_UPDATE_SKEW.get(),
             correction_time_ratio: CORRECTION_TIME_RATIO,
-            skew: skew.unwrap_or(UNKNOWN_SKEW),
+            skew: skew.map_or(UNKNOWN_SKEW, |skew| skew.clamp(LEAST_SKEW, UNKNOWN_SKEW)),
             residual: 0.0,
             deviation: 0.0,
             interval: 1.0,
@@ -75,11 +81,6 @@ impl Controller {
     /// Makes up for an offset as large as its own deviation in so many update intervals.
     pub const fn set_correction_time_ratio(&mut self, ratio: f64) {
         self.correction_time_ratio = ratio;
-    }
-
-    /// Takes word that the frequency was changed by `change` s/s, which nobody measured.
-    pub fn handle_guess(&mut self, change: f64) {
-        self.skew = (self.skew + change.abs()).min(UNKNOWN_SKEW);
     }
 
     /// Uses no new frequency whose own error bound is larger than this.
@@ -102,6 +103,10 @@ impl Discipline for Controller {
         self.deviation = combined.offset_deviation;
         self.interval = interval;
         Correction { offset: combined.offset, frequency, gain }
+    }
+
+    fn handle_guess(&mut self, change: f64) {
+        self.skew = (self.skew + change.abs()).min(UNKNOWN_SKEW);
     }
 
     fn slew(&self, pending: f64) -> Option<(Rate, Duration)> {
@@ -153,6 +158,18 @@ mod tests {
         let correction = controller.handle_combined(&combined(0.0, 40e-6, 1e-7), 64.0);
         assert!((correction.frequency - 40e-6).abs() < 1e-9);
         assert!(controller.skew() < 2e-7);
+    }
+
+    #[test]
+    fn whatever_was_saved_is_corrected_by_what_is_measured() {
+        for saved in [0.0, 1e-30, 1e-12, 1e-6, 1e300, f64::INFINITY] {
+            let mut controller = Controller::new(Some(saved), Rate::from_ppm(500.0));
+            let mut off = 40e-6;
+            for _ in 0..100 {
+                off -= controller.handle_combined(&combined(0.0, off, 1e-8), 64.0).frequency;
+            }
+            assert!(off.abs() < 1e-9 && controller.skew() < 2e-8, "{saved}: {off} {}", controller.skew());
+        }
     }
 
     #[test]
