@@ -153,11 +153,9 @@ pub(super) fn judge(points: &[Point], queue: Queue, first: Bias, tightest: f64) 
     let mean =
         |value: &dyn Fn(&Run) -> f64| runs.iter().flatten().map(|run| weigh(run) * value(run)).sum::<f64>() / total;
     let of = |place: usize| mean(&|r| r.track.mean[place]);
-    let (offset, frequency) = (of(OFFSET), of(FREQUENCY));
-    let bias = Bias {
-        mean: of(BIAS),
-        variance: mean(&|r| r.scale * r.track.covariance[BIAS][BIAS] + (r.track.mean[BIAS] - of(BIAS)).powi(2)),
-    };
+    let (offset, frequency, added) = (of(OFFSET), of(FREQUENCY), of(BIAS));
+    let variance = mean(&|r| r.scale * r.track.covariance[BIAS][BIAS] + (r.track.mean[BIAS] - added).powi(2));
+    let bias = Bias { mean: added, variance };
     let beside = |r: &Run| (r.track.mean[OFFSET] - offset, r.track.mean[FREQUENCY] - frequency);
     let beside_shown = |r: &Run| beside(r).0 + r.track.mean[BIAS] - bias.mean;
     Some(Belief {

@@ -142,14 +142,6 @@ impl Routes {
         self.learnt = None;
     }
 
-    /// The newest sample, of this index, is taken back.
-    pub(super) fn take_back(&mut self, newest: usize) {
-        if self.list.last().is_some_and(|route| route.first == newest) {
-            self.list.pop();
-            self.learnt = None;
-        }
-    }
-
     /// Takes what is believed of the last route, where samples have a variance of `noise`. If that is less than was known of it, because
     /// the samples from before it are going to be forgotten, it returns how many those are: what was learnt is worth more than what is
     /// left of them.
@@ -283,7 +275,5 @@ mod tests {
         // A shorter one again.
         routes.handle_sample(&[20.0, 21.0, 19.0, 22.0, 10.5], 3.0);
         assert_eq!(routes.list.last(), Some(&Route { first: 4, least: 10.5, confirmed: false }));
-        routes.take_back(4);
-        assert_eq!(routes.list.len(), 1);
     }
 }

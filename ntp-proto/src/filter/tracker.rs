@@ -49,6 +49,8 @@ pub struct Tracker {
     /// When the first sample was taken, kept or not.
     since: Option<NtpTimestamp>,
     routes: Routes,
+    /// As they were before the newest sample, which may be replaced by what is known of it later.
+    routes_before: Routes,
     thought: Option<Thought>,
 }
 
@@ -91,6 +93,7 @@ impl Tracker {
             kept: ArrayVec::new(),
             since: None,
             routes: Routes::default(),
+            routes_before: Routes::default(),
             thought: None,
         }
     }
@@ -132,6 +135,7 @@ impl Tracker {
         self.since.get_or_insert(sample.at);
         self.kept.push(sample);
         let delays = delays(&self.kept);
+        self.routes_before.clone_from(&self.routes);
         self.routes.handle_sample(&delays, apart(&delays));
     }
 
@@ -142,15 +146,16 @@ impl Tracker {
         }
         let (Some(first), Some(next)) = (self.kept.first(), self.kept.get(count)) else {
             self.kept.clear();
-            self.routes = Routes::default();
+            (self.routes, self.routes_before) = (Routes::default(), Routes::default());
             return;
         };
-        self.routes.forget(count, (next.at - first.at).to_seconds());
+        let seconds = (next.at - first.at).to_seconds();
+        self.routes.forget(count, seconds);
+        self.routes_before.forget(count, seconds);
         self.kept.drain(..count);
     }
 
-    /// The strongest walk whose memory is not shorter than was asked for. Of samples `T` apart with deviation `r`, a filter
-    /// for a walk of `q` a second averages over about `(r² T / q²)^(1/4)` seconds.
+    /// The strongest walk whose [memory](Self::memory) is not shorter than was asked for.
     fn loosest(&self, view: &View) -> f64 {
         let (Some(first), true) = (view.points.first(), self.least > 1) else { return f64::INFINITY };
         #[expect(clippy::cast_precision_loss, reason = "at most 256")]
@@ -230,7 +235,7 @@ impl Filter for Tracker {
 
     fn refine_latest(&mut self, exact: Option<Sample>, next: Option<Sample>) {
         if self.kept.pop().is_some() {
-            self.routes.take_back(self.kept.len());
+            self.routes.clone_from(&self.routes_before);
             exact.into_iter().for_each(|exact| self.take(exact));
         }
         match next {
@@ -632,6 +637,24 @@ mod tests {
         let told = refined.estimate(now).unwrap();
         assert_eq!((told.samples, told.span), (64, 63.0 * 16.0), "as many as are kept in any case");
         assert!((told.offset - at_once.estimate(now).unwrap().offset).abs() < 1e-7, "{told:?}");
+    }
+
+    #[test]
+    fn a_sample_that_was_replaced_leaves_no_route_behind() {
+        let exact = |n: i32| sample(f64::from(n) * 16.0, 1e-6 * noise(n), 1e-3 + 1e-5 * noise(n + 7).abs());
+        // Now it seems to have come a shorter way, now a longer one.
+        let early = |n: i32| Sample { delay: [6e-4, 1e-3, 1e-3, 5e-3, 1e-3][n as usize % 5], ..exact(n) };
+        let (mut at_once, mut refined) = (Tracker::default(), Tracker::default());
+        refined.handle_sample(early(0));
+        for n in 0..60 {
+            at_once.handle_sample(exact(n));
+            refined.refine_latest(Some(exact(n)), Some(early(n + 1)));
+        }
+        refined.refine_latest(Some(exact(60)), None);
+        at_once.handle_sample(exact(60));
+        assert_eq!(refined.routes.list, at_once.routes.list);
+        let now = start() + NtpDuration::from_seconds(960.0);
+        assert_eq!(refined.estimate(now), at_once.estimate(now));
     }
 
     #[test]
