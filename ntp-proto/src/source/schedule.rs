@@ -189,10 +189,14 @@ impl Schedule {
             }
         }
         self.owed -= put_off;
-        let varied = |wait: Duration| now + wait.mul_f64(1.0 + JITTER * random);
         let retry = again.map(|steps| self.shortest().step(steps, self.min, self.max).to_duration().max(SOONEST_RETRY));
-        self.next = Some(varied(retry.map_or(wait, |retry| wait.min(retry))));
-        self.due = Some(varied(wait)).filter(|due| self.next < Some(*due));
+        self.next = Some(self.varied(now, retry.map_or(wait, |retry| wait.min(retry))));
+        self.due = Some(self.varied(now, wait)).filter(|due| self.next < Some(*due));
+    }
+
+    /// So long after `now`, and a little more by chance.
+    fn varied(&self, now: Monotonic, wait: Duration) -> Monotonic {
+        now + wait.mul_f64(1.0 + JITTER * self.random)
     }
 
     /// Its turn comes at `now` and there is nothing to send.
@@ -230,6 +234,10 @@ impl Schedule {
             }
             self.burst = None;
             self.adapt(surprise, worth_waiting);
+            if self.bursts == Bursts::AtEveryPoll {
+                self.next = Some(self.varied(now, self.poll.to_duration()));
+                return;
+            }
             // What was learnt in a few seconds is good for less than the shortest interval.
             let interval = self.poll.to_duration();
             let is_news = worth_waiting.is_some_and(|wait| wait < interval.as_secs_f64());
@@ -563,13 +571,14 @@ mod tests {
     fn a_source_may_be_asked_in_bursts_at_every_poll() {
         let start = Monotonic::default();
         let mut schedule = Schedule::new(poll(6), poll(10), Bursts::AtEveryPoll, start);
-        for _ in 0..3 {
+        for worth in [1.0, 1e6, 64.0] {
             for _ in 0..4 {
                 schedule.handle_request(start, 0.5, None);
                 assert!(schedule.in_burst() && schedule.next().unwrap().since(start) <= Duration::from_millis(2_100));
-                schedule.handle_sample(start, None, Some(1e6));
+                schedule.handle_sample(start, None, Some(worth));
             }
-            assert!(!schedule.in_burst() && schedule.next().unwrap().since(start) >= Duration::from_secs(64));
+            let waited = schedule.next().unwrap().since(start);
+            assert!(!schedule.in_burst() && waited >= schedule.poll().to_duration(), "{worth}: {waited:?}");
         }
         schedule.handle_rate(start);
         schedule.handle_request(start, 0.5, None);
