@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clock_control::{FrequencyJump, Oscillator};
-use ntp_proto::{engine::Notice, time::Rate};
+use ntp_proto::{discipline::StepLimit, engine::Notice, time::Rate};
 use ntpd_tests::sim::{ClientSpec, KernelFaults, Path, Point, ServerSpec, SourceSpec, World, run_seeds};
 
 const HOUR: f64 = 3600.0;
@@ -18,10 +18,15 @@ const RECOVERY: f64 = 0.5 * HOUR;
 
 /// A client of three servers on a local network, whose clock is this much ahead.
 fn kept(seed: u64, ahead: f64) -> (World, usize) {
+    kept_by(seed, ClientSpec { offset: ahead, ..ClientSpec::new(Vec::new()) })
+}
+
+/// The same for a client like this one.
+fn kept_by(seed: u64, spec: ClientSpec) -> (World, usize) {
     let mut world = World::new(seed);
     let add = |world: &mut World| SourceSpec::new(world.add_server(ServerSpec::default()), Path::lan());
     let sources = (0..3).map(|_| add(&mut world)).collect();
-    let client = world.add_client(ClientSpec { offset: ahead, ..ClientSpec::new(sources) });
+    let client = world.add_client(ClientSpec { sources, ..spec });
     (world, client)
 }
 
@@ -64,12 +69,25 @@ fn a_kernel_that_refuses_its_frequency_is_known_to_drift() {
 #[test]
 fn a_kernel_that_refuses_steps_is_slewed() {
     run_seeds(3, |seed| {
-        let (mut world, client) = kept(seed, -30.0);
-        world.set_faults(client, KernelFaults { no_steps: true, ..KernelFaults::default() });
-        world.run_until(2.0 * HOUR);
-        assert_true("refused", &points(&world, client, 0.0, f64::INFINITY));
-        assert_eq!(world.steps(client), 0);
-        assert_right("slewed", &world, client, HOUR);
+        for steps in [StepLimit::Updates(3), StepLimit::Always] {
+            let (mut world, client) = kept_by(seed, ClientSpec { offset: -30.0, steps, ..ClientSpec::new(Vec::new()) });
+            world.set_faults(client, KernelFaults { no_steps: true, ..KernelFaults::default() });
+            world.run_until(2.0 * HOUR);
+            assert_true("refused", &points(&world, client, 0.0, f64::INFINITY));
+            assert_eq!(world.steps(client), 0);
+            assert_right("slewed", &world, client, HOUR);
+            let said = |world: &World| {
+                world.notices(client).iter().filter(|(_, notice)| matches!(notice, Notice::Step(_))).count()
+            };
+            assert_eq!(said(&world), 1, "{steps:?}: it is not said to be stepped again and again");
+            // Obeyed again, it is stepped where that is still allowed.
+            world.set_faults(client, KernelFaults::default());
+            world.jump(client, 40.0, true);
+            world.run_until(4.0 * HOUR);
+            let stepped = u32::from(steps == StepLimit::Always);
+            assert_eq!((world.steps(client), said(&world)), (stepped, 1 + stepped as usize), "{steps:?}");
+            assert_right("obeyed again", &world, client, 3.0 * HOUR);
+        }
     });
 }
 

@@ -60,7 +60,10 @@ impl Engine {
     /// Makes the clock jump.
     pub(super) fn step(&mut self, by: NtpDuration) {
         self.slew_end = None;
-        self.outputs.push_back(Output::Notice(Notice::Step(by)));
+        // A kernel that refused the last one is tried, and said to have obeyed when it has.
+        if !self.steps_refused {
+            self.outputs.push_back(Output::Notice(Notice::Step(by)));
+        }
         self.outputs.push_back(Output::Steer(Steer::Step(by)));
         self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
     }

@@ -120,7 +120,7 @@ pub struct RxInfo {
 pub enum Output {
     /// Send this from a fresh port, and call [`Engine::handle_transmitted`] with the time at which it left.
     Transmit(TxToken, Datagram),
-    /// Steer the clock, and call [`Engine::handle_steered`] with what it did.
+    /// Steer the clock, and call [`Engine::handle_steered`] with what it did, or [`Engine::handle_refused`].
     Steer(Steer),
     /// Exchange keys for this source, and call [`Engine::set_keys`].
     NeedKeys(SourceId, KeysReason),
@@ -145,7 +145,7 @@ pub enum Notice {
     Kiss(SourceId, Kiss),
     /// The clock is about to jump by this much.
     Step(NtpDuration),
-    /// The clock is wrong by this much and will be slewed.
+    /// The clock is wrong by this much and will be slewed: no step is allowed, or it was refused.
     Wrong(NtpDuration),
     /// Sources say together that the clock is wrong by this much, which is too much to be true and ignored.
     Ignored(NtpDuration),
@@ -183,6 +183,8 @@ pub struct Engine {
     discipline: Controller,
     frequencies: FrequencyHistory,
     step_policy: StepPolicy,
+    /// The clock did not jump when it was last told to.
+    steps_refused: bool,
     change_limit: Option<ChangeLimit>,
     notable_offset: f64,
     outputs: VecDeque<Output>,
@@ -192,6 +194,8 @@ pub struct Engine {
     leap_due: Option<leap::Due>,
     status: Status,
     selected: Option<SourceId>,
+    /// Sources were asked whether it was this clock or another source that changed, and nothing follows until they answer.
+    comparing: bool,
     history: History,
 }
 
@@ -250,6 +254,7 @@ impl Engine {
             discipline,
             frequencies: FrequencyHistory::default(),
             step_policy: StepPolicy::new(config.step_threshold, config.step_limit),
+            steps_refused: false,
             change_limit: config.change_limit,
             notable_offset: config.notable_offset,
             outputs,
@@ -262,6 +267,7 @@ impl Engine {
                 ..Status::UNSYNCHRONIZED
             },
             selected: None,
+            comparing: false,
             history: History::default(),
         }
     }
@@ -426,12 +432,24 @@ impl Engine {
         }
     }
 
-    /// Takes word of what the clock did. A command that was refused is simply not reported.
+    /// Takes word of what the clock did.
     pub fn handle_steered(&mut self, applied: &Applied) {
         self.timeline.handle_applied(applied);
         if let Steer::Step(by) = applied.command {
+            if core::mem::take(&mut self.steps_refused) {
+                self.outputs.push_back(Output::Notice(Notice::Step(by)));
+            }
             // What was told before the step counted all that was pending as an error.
             self.tell(applied.at + by);
+        }
+    }
+
+    /// Takes word that the clock did not do what it was told. One that does not jump is slewed, unless it is held.
+    pub fn handle_refused(&mut self, now: Now, command: Steer) {
+        if let (Steer::Step(by), false) = (command, self.held) {
+            self.steps_refused = true;
+            self.outputs.push_back(Output::Notice(Notice::Wrong(by)));
+            self.slew(now);
         }
     }
 
@@ -507,6 +525,10 @@ impl Engine {
                 self.slew_end = None;
                 self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
             }
+        }
+        if self.comparing && !self.waits_for_others(now) {
+            self.comparing = false;
+            if self.held { self.reselect(now, None) } else { self.follow_sources(now) }
         }
         self.coast(now);
         // A leap second that is not quite due is looked at again.

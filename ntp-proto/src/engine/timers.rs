@@ -6,11 +6,14 @@ use crate::time::Monotonic;
 impl Engine {
     /// The earliest deadline, and what it is for.
     pub(super) fn next_timeout(&self) -> (Option<Monotonic>, &'static str) {
+        let answers =
+            self.sources.values().filter_map(|source| source.compared_until()).max().filter(|_| self.comparing);
         let poll = self.sources.values().filter_map(|source| source.schedule().next()).min();
         [
             (self.slew_end, "end of slew"),
             (self.refresh, "refresh of the clock's status"),
             (self.leap_due.map(|due| due.at), "leap second"),
+            (answers, "answers of other sources"),
             (poll, "next request"),
         ]
         .into_iter()

@@ -62,18 +62,20 @@ impl Engine {
             self.publish(now);
             return;
         }
+        let was_comparing = core::mem::take(&mut self.comparing);
         let had_selection = self.selected.is_some();
         let selection = self.keep_all(judged, Some(id));
-        let is_used = self.is_used(id);
-        if selection.chosen.is_none() || ((is_used || !had_selection) && !self.held) {
+        let is_news = was_comparing || !had_selection || self.is_used(id);
+        if selection.chosen.is_none() || (is_news && !self.held) {
             self.apply(now, &selection);
         }
     }
 
     /// Whether some are asked just now whether it was this clock or another source that changed. Until they answer nothing follows: what they
     /// said before may be over, and who answers first is not to be believed more for that.
-    fn waits_for_others(&self, now: Now) -> bool {
-        self.sources.values().any(|source| source.is_compared(now.monotonic))
+    pub(super) fn waits_for_others(&self, now: Now) -> bool {
+        self.comparing
+            && self.sources.values().any(|source| source.compared_until().is_some_and(|end| now.monotonic < end))
     }
 
     /// Whether a source that was used was surprised, or contradicts the others now, and these are asked.
@@ -86,6 +88,7 @@ impl Engine {
                 asked |= source.compare(now.monotonic, chance(&mut self.rng));
             }
         }
+        self.comparing |= asked;
         asked
     }
 

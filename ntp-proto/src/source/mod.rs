@@ -295,19 +295,21 @@ impl Source {
         }
     }
 
-    /// Asks soon, once, whether another source that was surprised is right, unless that was done not long ago or it is not to be asked;
-    /// whether it does.
+    /// Asks soon, once, whether another source that was surprised is right; whether it does. Not if that was done not long ago, if
+    /// it has just answered or does not answer, nor if nothing follows from what it says.
     pub(crate) fn compare(&mut self, now: Monotonic, random: f64) -> bool {
-        let is_asked = self.refclock.is_none() && self.schedule.ask_once(now, random);
+        let is_fresh = self.last.is_some_and(|last| now < last.at + COMPARED);
+        let is_of_use = !is_fresh && self.unanswered == 0 && !self.config.options.noselect && self.refclock.is_none();
+        let is_asked = is_of_use && self.schedule.ask_once(now, random);
         if is_asked {
             self.compared = Some(now);
         }
         is_asked
     }
 
-    /// Whether it was asked because of another source's surprise and has not answered yet, for as long as that may take.
-    pub(crate) fn is_compared(&self, now: Monotonic) -> bool {
-        self.compared.is_some_and(|since| now < since + COMPARED)
+    /// Until when its answer is waited for, if it was asked because of another source's surprise and has not answered yet.
+    pub(crate) fn compared_until(&self) -> Option<Monotonic> {
+        self.compared.map(|since| since + COMPARED)
     }
 
     /// When a measurement was last off by more than chance explains.

@@ -149,6 +149,34 @@ fn after_a_jump_sources_are_soon_asked_and_not_all_at_once() {
     }
 }
 
+/// How long after the first of `bench`'s sources says that the clock is off it is believed, in seconds, where some sources do not
+/// answer.
+fn believed_after(bench: &mut Bench, silent: &[SourceId]) -> f64 {
+    let off = Answer { offset: 0.05, ..GOOD };
+    let (mut first, mut seconds) = (None, bench.seconds);
+    while seconds < 9000.0 {
+        seconds += 0.1;
+        let asked = bench.go_on(seconds - bench.seconds, |id| Some(off).filter(|_| !silent.contains(&id)));
+        first = first.or(asked.iter().find(|(id, _)| !silent.contains(id)).map(|(_, at)| *at));
+        if bench.engine.tracking(now(bench.seconds)).last_offset > 0.02 {
+            break;
+        }
+    }
+    bench.seconds - first.unwrap()
+}
+
+#[test]
+fn a_surprise_waits_for_those_who_may_answer_and_no_longer() {
+    let answering = believed_after(&mut settled(Bursts::Never), &[]);
+    assert!((0.1..2.3).contains(&answering), "all are asked within 2 s: {answering}");
+    let mut bench = settled(Bursts::Never);
+    bench.go_on(3600.0, |id| Some(GOOD).filter(|_| id.0 > 1));
+    let gone = believed_after(&mut bench, &[SourceId(1)]);
+    assert!((0.1..2.3).contains(&gone), "who has not answered for an hour is not waited for: {gone}");
+    let lost = believed_after(&mut settled(Bursts::Never), &[SourceId(1)]);
+    assert!((0.1..4.3).contains(&lost), "nor anybody for longer than an answer takes: {lost}");
+}
+
 #[test]
 fn a_clock_that_jumps_all_the_time_makes_nobody_ask_all_the_time() {
     for bursts in [Bursts::Never, Bursts::AtStart] {

@@ -27,12 +27,12 @@ impl World {
                 client.kernel_history.push((self.now.as_secs_f64(), status));
                 command
             }
-            Steer::Step(_) if faults.no_steps => return,
+            Steer::Step(_) if faults.no_steps => return self.refuse(number, command),
             Steer::Step(_) => {
                 client.steps += 1;
                 command
             }
-            Steer::Frequency(_) if faults.no_frequency => return,
+            Steer::Frequency(_) if faults.no_frequency => return self.refuse(number, command),
             Steer::Frequency(rate) => Steer::Frequency(faults.largest_frequency.map_or(rate, |most| rate.clamp(most))),
         };
         if let Ok(applied) = client.clock.steer(command) {
@@ -43,6 +43,11 @@ impl World {
             let still = !matches!(command, Steer::Frequency(_));
             self.clients[number].engine.handle_foreign_frequency(now, rate, still);
         }
+    }
+
+    fn refuse(&mut self, number: usize, command: Steer) {
+        let now = self.present(number);
+        self.clients[number].engine.handle_refused(now, command);
     }
 
     /// From now on a client's kernel does not obey all commands.
