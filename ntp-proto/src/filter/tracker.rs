@@ -204,7 +204,7 @@ impl Filter for Tracker {
             deviation: variance.sqrt().max(MIN_JITTER),
             jitter: thought.jitter(),
             extra_delay: sample.delay - thought.shortest,
-            explained: beside.abs() <= 0.5 * (excess + belief.noise.unseen),
+            explained: belief.noise.explains(beside, excess),
             samples: self.kept.len(),
         })
     }
