@@ -37,7 +37,7 @@ pub enum Verdict {
     MissingRequired,
     /// It agrees, but another source is preferred.
     NotPreferred,
-    /// It agrees, but its error bound or frequency is too far from the best one's to improve it.
+    /// It agrees, but its error bound is too large beside the best one's to improve it, or its frequency is not that of most.
     NotCombined,
     /// It agrees and its time is combined with the best one's.
     Combined,
@@ -158,7 +158,7 @@ impl fmt::Display for Verdict {
             Self::TooFew => "agrees; more sources are needed",
             Self::MissingRequired => "agrees; a required source is missing",
             Self::NotPreferred => "agrees; another source is preferred",
-            Self::NotCombined => "agrees; too far from the best to improve it",
+            Self::NotCombined => "agrees; too uncertain beside the best, or at another frequency than most",
             Self::Combined => "agrees; combined with the best",
             Self::Selected => "best source",
         })

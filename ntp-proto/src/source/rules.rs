@@ -31,7 +31,7 @@ pub struct SampleRules {
     pub min_samples: usize,
     /// Most samples that are kept, 1 to 256. With one there is no frequency.
     pub max_samples: usize,
-    /// Samples that the filter has to go by for the poll interval to grow.
+    /// How often is asked: the interval is what is worth waiting for, times 8 and divided by this.
     pub poll_target: u8,
 }
 

@@ -10,7 +10,7 @@ pub enum Tune {
     MinPoll(PollInterval),
     /// Longest poll interval; the shortest follows if it is longer.
     MaxPoll(PollInterval),
-    /// Samples that the filter has to go by for the poll interval to grow, 1 at least.
+    /// How often is asked, in proportion to this: 1 at least, 8 usually.
     PollTarget(u8),
     /// The stratum that the server counts as having at least, 0 to 15.
     MinStratum(u8),

@@ -26,6 +26,10 @@ const NO_OPTIONS: SelectOptions = SelectOptions { noselect: false, prefer: false
 /// Poll intervals of chrony: 64 s to 1024 s.
 const DEFAULT_POLL: (i8, i8) = (6, 10);
 
+/// The shortest interval that who serves everybody permits, log2 seconds; and bursts at the start alone (support.ntp.org,
+/// "Open Access Time Server"). Only an administrator knows whose the servers of a pool are.
+const PUBLIC_POLL: i8 = 6;
+
 /// Words for [`Family`].
 pub(super) const FAMILIES: &[(&str, Family)] = &[("ipv4", Family::Ipv4), ("ipv6", Family::Ipv6)];
 
@@ -50,12 +54,13 @@ pub(super) fn select_words(options: SelectOptions) -> Vec<&'static str> {
     SELECT.iter().zip(given).filter_map(|((word, _), given)| given.then_some(*word)).collect()
 }
 
-/// Reads all of them but the roots, which depend on the rest.
-pub(super) fn options(section: &mut Section<'_>) -> SourceOptions {
-    let (min_poll, max_poll) = poll_range(section);
+/// Reads all of them but the roots, which depend on the rest. Servers that are `found` may be anybody's: what these do not permit is
+/// said.
+pub(super) fn options(section: &mut Section<'_>, found: bool) -> SourceOptions {
+    let (min_poll, max_poll) = poll_range(section, found);
+    let burst = burst(section, found);
     let mut flag = |key, default| section.field(key, values::boolean).map_or(default, |flag| flag.value);
-    let (iburst, burst, interleaved) = (flag("iburst", true), flag("burst", false), flag("interleaved", true));
-    let offline = flag("offline", false);
+    let (iburst, interleaved, offline) = (flag("iburst", true), flag("interleaved", true), flag("offline", false));
     let family = section.field("family", values::word(FAMILIES)).map(|family| family.value);
     let version = section.field("version", values::integer(3..=4_u8)).map_or(4, |version| version.value);
     let (rules, select) = (rules(section), select(section));
@@ -147,10 +152,22 @@ pub(super) fn own_roots(section: &mut Section<'_>, is_plain: Option<&str>) -> Op
 }
 
 /// Where only one end is given and lies beyond the other's default, the other follows, as in chrony.
-fn poll_range(section: &mut Section<'_>) -> (PollInterval, PollInterval) {
+fn poll_range(section: &mut Section<'_>, found: bool) -> (PollInterval, PollInterval) {
     let default = |log2| PollInterval::new(log2).unwrap_or(PollInterval::MIN);
     let (min, max) = (default(DEFAULT_POLL.0), default(DEFAULT_POLL.1));
-    match (section.field("min-poll", values::poll), section.field("max-poll", values::poll)) {
+    let [least, most] = ["min-poll", "max-poll"].map(|key| {
+        let given = section.field(key, values::poll);
+        if let Some(given) = given.as_ref().filter(|given| found && given.value.log2_seconds() < PUBLIC_POLL) {
+            let what = format!("{} is more often than public servers permit", given.value.log2_seconds());
+            section.warning(
+                &given.place,
+                key,
+                Wrong::new(what).accepted("6 (64 s) or more; less for servers of your own"),
+            );
+        }
+        given
+    });
+    match (least, most) {
         (Some(least), Some(most)) if least.value > most.value => {
             let (least, most) = (least.value.log2_seconds(), most);
             let what = format!("{} is less than `min-poll`, which is {least}", most.value.log2_seconds());
@@ -162,6 +179,16 @@ fn poll_range(section: &mut Section<'_>) -> (PollInterval, PollInterval) {
         (None, Some(most)) => (min.min(most.value), most.value),
         (None, None) => (min, max),
     }
+}
+
+/// Whether each measurement is a burst.
+fn burst(section: &mut Section<'_>, found: bool) -> bool {
+    let Some(Found { value, place }) = section.field("burst", values::boolean) else { return false };
+    if value && found {
+        let wrong = Wrong::new("public servers permit bursts at the start alone");
+        section.warning(&place, "burst", wrong.accepted("false; true for servers of your own"));
+    }
+    value
 }
 
 pub(super) fn select(section: &mut Section<'_>) -> SelectOptions {

@@ -126,7 +126,7 @@ fn pool(mut section: Section<'_>) -> Option<(Pool, Place)> {
     let nts = section.field("nts", values::word(NTS));
     let port = section.field("port", values::integer(1..=u16::MAX));
     let ke_port = section.field("ke-port", values::integer(1..=u16::MAX));
-    let mut options = options(&mut section);
+    let mut options = options(&mut section, true);
     let is_plain = match (mode, &nts) {
         (PoolModeName::Classic, _) => Some("mode \"classic\" is plain NTP"),
         (_, Some(Found { value: NtsUse::Off, .. })) => Some("nts = \"off\" is plain NTP"),
@@ -221,7 +221,7 @@ fn server(mut section: Section<'_>) -> Option<Found<Server>> {
     if let (Some(Found { value: (_, Some(port)), .. }), Some(Found { place, .. })) = (&address, &separate_port) {
         section.error(place, "port", Wrong::new(format!("`address` names a port already, {port}")));
     }
-    let mut options = options(&mut section);
+    let mut options = options(&mut section, false);
     let is_plain = match (&key, &nts) {
         (Some(_), _) => Some("a server with a symmetric key has none"),
         (None, Some(Found { value: NtsUse::Off, .. })) => Some("nts = \"off\" is plain NTP"),

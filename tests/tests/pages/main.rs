@@ -8,6 +8,7 @@ use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
 use ntpd::cli::{Cli, chronyc, ctl::Ctl};
 
+mod defaults;
 mod keys;
 mod man;
 mod words;
@@ -78,4 +79,12 @@ fn every_key_is_explained() {
             assert!(known[table].contains(name), "ntpd.toml(5) explains `{name}` of [{table}], which there is not");
         }
     }
+}
+
+#[test]
+fn defaults_are_those_of_the_daemon() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/man/ntpd.toml.5"));
+    let (unnamed, named) = defaults::unnamed(&page.expect("ntpd.toml(5)"));
+    assert!(unnamed.is_empty(), "ntpd.toml(5) does not name these defaults:\n{}", unnamed.join("\n"));
+    assert!(named >= 60, "{named} defaults are named");
 }

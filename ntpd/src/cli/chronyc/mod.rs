@@ -238,7 +238,7 @@ burst GOOD/MAX [[MASK/]ADDRESS]
                             Ask several times in a row
 minpoll ADDRESS LOG2        Change the shortest poll interval of a source
 maxpoll ADDRESS LOG2        Change its longest poll interval
-polltarget ADDRESS SAMPLES  Change how many samples its poll interval aims at
+polltarget ADDRESS NUMBER   Change how often it is asked: 8 usually, 16 twice as often
 minstratum ADDRESS STRATUM  Change the stratum it counts as having at least
 maxdelay ADDRESS SECONDS    Change the longest round trip that is taken
 maxdelayratio ADDRESS RATIO

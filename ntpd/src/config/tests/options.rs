@@ -29,6 +29,22 @@ fn mistakes_about_a_source_say_what_is_accepted() {
 }
 
 #[test]
+#[rustfmt::skip]
+fn what_public_servers_do_not_permit_is_said_of_pools_and_of_nothing_else() {
+    let often = "accepted: 6 (64 s) or more; less for servers of your own";
+    for (text, warnings) in [
+        ("[[pool]]\nname = \"a\"\nmin-poll = 4", vec![format!("ntpd.toml:3:12: pool.min-poll: 4 is more often than public servers permit; {often}")]),
+        ("[[pool]]\nname = \"a\"\nmax-poll = -1", vec![format!("ntpd.toml:3:12: pool.max-poll: -1 is more often than public servers permit; {often}")]),
+        ("[[pool]]\nname = \"a\"\nburst = true", vec!["ntpd.toml:3:9: pool.burst: public servers permit bursts at the start alone; accepted: false; true for servers of your own".to_owned()]),
+        ("[[pool]]\nname = \"a\"\nmin-poll = 6\nmax-poll = 6\niburst = true\nburst = false", Vec::new()),
+        ("[[server]]\naddress = \"a\"\nmin-poll = 0\nmax-poll = 4\nburst = true", Vec::new()),
+    ] {
+        let etc = Etc::new().with("ntpd.toml", text);
+        assert_eq!(etc.warnings(), warnings, "{text}");
+    }
+}
+
+#[test]
 fn a_source_can_have_roots_and_rules_of_its_own() {
     let (certificate, _) = certificate_and_key();
     let etc = Etc::new().with("ca.pem", &certificate).with(

@@ -8,7 +8,7 @@ use ntp_proto::{select::SelectOptions, source::Tune, time::PollInterval};
 use crate::config::{AccessChange, DELAYS, DEVIATIONS, RATIOS};
 
 /// What `tune` takes.
-const ACCEPTED: &str = "min-poll LOG2, max-poll LOG2, poll-target SAMPLES, min-stratum STRATUM, max-delay SECONDS, \
+const ACCEPTED: &str = "min-poll LOG2, max-poll LOG2, poll-target NUMBER, min-stratum STRATUM, max-delay SECONDS, \
                         max-delay-ratio NUMBER or off, max-delay-dev-ratio NUMBER or off, or select with any of \
                         noselect, prefer, trust, require, each after + or -";
 
