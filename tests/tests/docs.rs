@@ -121,6 +121,21 @@ fn limits_are_those_of_the_code_and_are_tested() {
 }
 
 #[test]
+fn constants_of_the_clock_are_those_of_the_code() {
+    let page = fs::read_to_string(root().join("docs/clock.md")).expect("docs/clock.md");
+    let table = page.split("\n## Constants\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("constants");
+    let said = said();
+    let mut constants = 0;
+    for row in table.lines().filter_map(|line| line.strip_prefix("| `")) {
+        for name in row.split('`').next().unwrap_or_default().split(", ") {
+            assert!(said.contains(&format!("const {name}:")), "there is no constant {name}");
+            constants += 1;
+        }
+    }
+    assert!(constants >= 80, "{constants} constants are explained");
+}
+
+#[test]
 fn programs_services_and_documents_agree_on_the_folder_of_a_pool() {
     let read = |name: &str| fs::read_to_string(root().join(name)).expect(name);
     for (name, needed) in [

@@ -562,7 +562,7 @@ impl World {
         reply.truncate(len);
         self.clients[number].traffic.add_reply(len);
         let is_hasty = seconds < server.served + spec.patience;
-        if let Some(kiss) = spec.kiss.or(is_hasty.then_some(*b"RATE")) {
+        if let Some(kiss) = spec.kiss.or_else(|| is_hasty.then_some(*b"RATE")) {
             reply[1] = 0;
             reply[12..16].copy_from_slice(&kiss);
             server.kisses += 1;
