@@ -14,8 +14,8 @@ import sys
 from cases import TooOld, case, expect, main
 from lab import ROOT, have, match, sh, shape, wait_for
 from peers import (CHRONYC, CHRONYD, KEY_HEX, NTPD_RS, NTPD_RS_CTL, NTPSEC, OURS, NtpdRsUser, chrony, chrony_nts_server,
-                   chrony_server, chronyc, ntpctl, ntpd_rs_nts_server, ntpsec_nts_server, our_nts_server, ours, report, stop,
-                   synchronized, trust)
+                   chrony_server, chronyc, ntpctl, ntpd_rs_nts_server, ntpsec_nts_server, ntpsec_server, our_nts_server, ours, report,
+                   stop, synchronized, trust)
 
 
 # Servers to measure against. Host a is the server, host b the client.
@@ -212,6 +212,24 @@ def our_client_from_ntpsec(lab):
         daemon.terminate()
         daemon.wait(5)
     expect(server.poll() is None, "the peer still runs", lab.log("ntpsec-s.log")[-2000:])
+
+
+@case
+def our_client_asks_ntpsec_less_that_wants_it(lab):
+    if not NTPSEC:
+        return "ntpsec is not here"
+    # Two at once and then one in seven seconds; whoever asks more often is told so, once in a second.
+    ntpsec_server(lab.a, "s", "limit average 0.2 burst 10 kod 1\nrestrict default limited kod")
+    text = f'[[server]]\naddress = "{lab.a.v4}"\nnts = "off"\niburst = false\nmin-poll = 0\nmax-poll = 6\n'
+    daemon, _ = run_ours(lab, text, "rate", 120)
+    wait_for("word that this is too often", lambda: "kiss code" in lab.log("ours-rate.log"), 60)
+    row = lambda name: report(lab.b, daemon, name)["sources"][0]
+    wait_for("an interval that is long enough", lambda: row("sources")["poll-log2-seconds"] >= 3, 120)
+    before = row("ntpdata")
+    wait_for("replies at that interval", lambda: row("ntpdata")["good"] >= before["good"] + 4, 150)
+    after = row("ntpdata")
+    expect(after["sent"] - before["sent"] <= after["good"] - before["good"] + 1, "it is hardly refused again", before, after)
+    expect(synchronized(lab.b, daemon), "it is synchronized all the same")
 
 
 @case
