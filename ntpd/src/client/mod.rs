@@ -9,7 +9,6 @@ use ntp_proto::{
     ids::{ReferenceId, SourceId, StampKind},
     server::LocalReference,
     source::TxToken,
-    steer::Steer,
     time::{Monotonic, NtpTimestamp, UnixTime},
     wire::SymmetricKey,
 };
@@ -36,6 +35,7 @@ mod request;
 mod restore;
 mod resume;
 mod saved;
+mod steering;
 mod steps;
 mod tell;
 #[cfg(test)]
@@ -55,6 +55,7 @@ use refclocks::Feed;
 pub use refclocks::Opened;
 use request::{Received, Waiting};
 use restore::Restores;
+use steering::Refusing;
 use steps::OwnSteps;
 use watch::{Alarm, ClockWatch, Disturbance};
 
@@ -151,7 +152,7 @@ pub struct Client {
     random: ChaCha12Rng,
     events: mpsc::Sender<Event>,
     inbox: mpsc::Receiver<Event>,
-    steering_failed: bool,
+    refusing: Refusing,
     gave_up: bool,
     told: Told,
 }
@@ -234,7 +235,7 @@ impl Client {
             random,
             events,
             inbox,
-            steering_failed: false,
+            refusing: Refusing::default(),
             gave_up: false,
             told: Told::default(),
         };
@@ -464,57 +465,6 @@ impl Client {
             }
             // A packet that cannot be sent is a packet lost: the engine notices when no reply comes.
             Err(error) => tracing::debug!(%peer, %error, "request not sent"),
-        }
-    }
-
-    fn steer(&mut self, command: Steer) {
-        match self.clock.steer(command) {
-            Ok(applied) => {
-                if let (Steer::Step(by), true) = (applied.command, self.clock.is_machines()) {
-                    self.watch.handle_own_step(by);
-                    self.steps.add(now::monotonic(), applied.at, by);
-                }
-                if self.clock.is_machines() {
-                    self.hardware.handle_steered(&applied);
-                }
-                self.engine.handle_steered(&applied);
-                self.steering_failed = false;
-            }
-            Err(error) if !self.steering_failed => {
-                self.steering_failed = true;
-                tracing::error!(
-                    reason = %error,
-                    "cannot steer the clock, which runs free; give back the right to set it (CAP_SYS_TIME), or run with -x to leave \
-                     it alone"
-                );
-            }
-            Err(_) => {}
-        }
-        if let Some(rate) = self.clock.take_foreign_frequency() {
-            let present = self.clock.now();
-            self.engine.handle_foreign_frequency(present, rate, !matches!(command, Steer::Frequency(_)));
-        }
-    }
-
-    fn look_at_clocks(&mut self) {
-        for disturbance in self.watch.check() {
-            match disturbance {
-                Disturbance::Jump(at, by) if self.clock.follows_kernel() => {
-                    self.hardware.handle_jump(by);
-                    let present = self.clock.now();
-                    self.engine.handle_jump(present, at, by);
-                }
-                Disturbance::Sleep(slept) => {
-                    tracing::info!(
-                        seconds = slept.as_secs(),
-                        "the machine slept; measuring anew, until then the clock may be off"
-                    );
-                    self.hardware.handle_sleep();
-                    let present = self.clock.now();
-                    self.engine.handle_interruption(present);
-                }
-                Disturbance::Jump(..) => {}
-            }
         }
     }
 }
