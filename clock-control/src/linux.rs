@@ -1,14 +1,14 @@
 //! The machine's own clock on Linux.
 //!
-//! The kernel's phase-locked loop is not used. A rate is set as tick length and frequency together, which reaches
-//! ±100 000 ppm where the frequency alone ends at ±500; a step is one `ADJ_SETOFFSET`, which the kernel carries out
-//! without a window between reading and setting.
+//! The kernel's phase-locked loop is not used, and what others begin with it or with adjtime(3) is ended. A rate is set as
+//! tick length and frequency together, which reaches ±100 000 ppm where the frequency alone ends at ±500; a step is one
+//! `ADJ_SETOFFSET`, which the kernel carries out without a window between reading and setting.
 
-use std::{fs, io};
+use std::{fs, io, mem};
 
 use ntp_proto::{
     ids::Leap,
-    steer::{Applied, ClockStatus, Steer},
+    steer::{Applied, ClockStatus, Foreign, Steer},
     time::{ClockMap, NtpDuration, NtpTimestamp, Rate, UnixTime},
 };
 
@@ -35,16 +35,11 @@ const ERA_SECONDS: i64 = 1 << 32;
 /// Where the kernel caps its error bounds, in microseconds (`NTP_PHASE_LIMIT`).
 const MAX_ERROR_MICROS: i64 = 16_000_000;
 
-/// Status bits that belong to us: whether the clock is synchronized, which leap second comes, and the kernel's own
-/// loops, which have to be off.
-const OUR_STATUS: i32 = libc::STA_UNSYNC
-    | libc::STA_INS
-    | libc::STA_DEL
-    | libc::STA_PLL
-    | libc::STA_FLL
-    | libc::STA_FREQHOLD
-    | libc::STA_PPSFREQ
-    | libc::STA_PPSTIME;
+/// Status bits of the kernel's own loops, which have to be off.
+const LOOPS: i32 = libc::STA_PLL | libc::STA_FLL | libc::STA_PPSFREQ | libc::STA_PPSTIME;
+
+/// Status bits that belong to us: whether the clock is synchronized, which leap second comes, and the loops.
+const OUR_STATUS: i32 = libc::STA_UNSYNC | libc::STA_INS | libc::STA_DEL | libc::STA_FREQHOLD | LOOPS;
 
 /// Bit of `CAP_SYS_TIME` in a capability set (capabilities(7)).
 const CAP_SYS_TIME: u32 = 25;
@@ -72,7 +67,9 @@ pub struct SystemClock {
     told: Option<ClockStatus>,
     /// Tick and frequency as the kernel had them after our last change.
     ours: Option<(i64, i64)>,
-    foreign: Option<Rate>,
+    /// Whatever others had begun before us is ended, so that what goes on was begun after.
+    begun: bool,
+    foreign: Vec<Foreign>,
 }
 
 impl SystemClock {
@@ -85,9 +82,13 @@ impl SystemClock {
     ///
     /// [`ClockError`] if the kernel does not let us read its time-keeping state.
     pub fn open(era: UnixTime) -> Result<Self, ClockError> {
-        let clock = Self { user_hz: sys::user_hz().map_err(refused)?, era, told: None, ours: None, foreign: None };
+        let clock = Self::new(sys::user_hz().map_err(refused)?, era);
         clock.frequency()?;
         Ok(clock)
+    }
+
+    const fn new(user_hz: i64, era: UnixTime) -> Self {
+        Self { user_hz, era, told: None, ours: None, begun: false, foreign: Vec::new() }
     }
 
     /// The rate the kernel has set now, whoever set it.
@@ -100,16 +101,21 @@ impl SystemClock {
         Ok(rate_of(state.tick, state.freq, self.user_hz))
     }
 
-    /// The rate that somebody else had set over ours when we last steered: another daemon runs, or an administrator
-    /// used `adjtimex`. Forgotten once told.
-    pub const fn take_foreign_frequency(&mut self) -> Option<Rate> {
-        self.foreign.take()
+    /// How somebody else was steering when we last did: another daemon runs, or an administrator used `adjtimex`. What was
+    /// left from before our first command is not told. Forgotten once told.
+    pub fn take_foreign(&mut self) -> Vec<Foreign> {
+        mem::take(&mut self.foreign)
     }
 
-    fn note_foreign_change(&mut self, state: &Timex) {
-        if self.ours.is_some_and(|ours| ours != (state.tick, state.freq)) {
-            self.foreign = Some(rate_of(state.tick, state.freq, self.user_hz));
-        }
+    /// Takes note of what others do, where `left` is what adjtime(3) has left, in microseconds.
+    fn note_foreign(&mut self, state: &Timex, left: i64) {
+        let changed = self.ours.is_some_and(|ours| ours != (state.tick, state.freq));
+        let frequency = changed.then(|| Foreign::Frequency(rate_of(state.tick, state.freq, self.user_hz)));
+        let slew = (left != 0).then(|| Foreign::Slew(NtpDuration::from_nanos(left.saturating_mul(1_000))));
+        let loop_left = NtpDuration::from_nanos(state.offset.saturating_mul(unit_nanos(state.status)));
+        let kernel_loop = is_in_loop(state).then_some(Foreign::Loop(loop_left));
+        let begun = slew.into_iter().chain(kernel_loop).filter(|_| self.begun);
+        self.foreign = frequency.into_iter().chain(begun).collect();
     }
 }
 
@@ -120,7 +126,12 @@ impl Clock for SystemClock {
 
     fn steer(&mut self, command: Steer) -> Result<Applied, ClockError> {
         let before = sys::adjust(&Timex::default()).map_err(refused)?;
-        self.note_foreign_change(&before);
+        // Kernels before 2.6.28 do not tell (adjtimex(2)).
+        let only_left = Timex { modes: libc::ADJ_OFFSET_SS_READ, ..Timex::default() };
+        let left = sys::adjust(&only_left).map_or(0, |state| state.offset);
+        self.note_foreign(&before, left);
+        // If that is refused, so is the command, or there is more to tell the next time.
+        self.begun |= endings(&before, left).iter().all(|request| sys::adjust(request).is_ok());
         let (status, told) = (before.status, self.told);
         let kernel = Kernel { user_hz: self.user_hz, status, told, time: reading(&before), era: self.era };
         let (request, command) = plan(command, &kernel)?;
@@ -172,6 +183,29 @@ fn refused(error: io::Error) -> ClockError {
         Some(libc::EINVAL) => ClockError::Invalid,
         _ => ClockError::System(error),
     }
+}
+
+/// Whether a loop of the kernel is on, or still makes up for what it was told while it was.
+const fn is_in_loop(state: &Timex) -> bool {
+    state.status & LOOPS != 0 || state.offset != 0
+}
+
+/// What to write, in order, so that nobody's slew goes on beside ours; `left` is what adjtime(3) has left.
+fn endings(state: &Timex, left: i64) -> Vec<Timex> {
+    let mut requests = Vec::new();
+    if left != 0 {
+        requests.push(Timex { modes: libc::ADJ_OFFSET_SINGLESHOT, offset: 0, ..Timex::default() });
+    }
+    if is_in_loop(state) {
+        // An offset outlives the loop that it was given to, and the kernel takes another one, of zero, only while that is on.
+        // Switching it off makes the kernel forget the unit of its fractions.
+        let off = state.status & !LOOPS;
+        let unit = if state.status & libc::STA_NANO != 0 { libc::ADJ_NANO } else { 0 };
+        let status = Timex { modes: libc::ADJ_STATUS | unit, ..Timex::default() };
+        requests.push(Timex { modes: status.modes | libc::ADJ_OFFSET, status: off | libc::STA_PLL, ..status });
+        requests.push(Timex { status: off, ..status });
+    }
+    requests
 }
 
 /// Works out what to write for a command, and what the command comes to once limited and rounded.
@@ -259,10 +293,14 @@ fn micros_at_least(span: NtpDuration) -> i64 {
     rounded_up.clamp(0, MAX_ERROR_MICROS)
 }
 
+/// Nanoseconds in what the kernel counts fractions of its time in.
+const fn unit_nanos(status: i32) -> i64 {
+    if status & libc::STA_NANO != 0 { 1 } else { 1_000 }
+}
+
 /// What the clock read during a call.
 fn reading(state: &Timex) -> UnixTime {
-    let scale = if state.status & libc::STA_NANO != 0 { 1 } else { 1_000 };
-    let nanos = u32::try_from(state.time_fraction * scale).unwrap_or_default();
+    let nanos = u32::try_from(state.time_fraction * unit_nanos(state.status)).unwrap_or_default();
     UnixTime { seconds: state.time_seconds, nanos }
 }
 
@@ -409,17 +447,69 @@ mod tests {
 
     #[test]
     fn a_change_by_somebody_else_is_noticed_once() {
-        let mut clock = SystemClock { user_hz: 100, era: ERA, told: None, ours: None, foreign: None };
+        let mut clock = SystemClock::new(100, ERA);
         let state = |tick, freq| Timex { tick, freq, ..Timex::default() };
-        clock.note_foreign_change(&state(10_000, 655_360));
-        assert_eq!(clock.take_foreign_frequency(), None, "what was there before us is no change");
+        clock.note_foreign(&state(10_000, 655_360), 0);
+        assert_eq!(clock.take_foreign(), [], "what was there before us is no change");
         clock.ours = Some((10_000, 655_360));
-        clock.note_foreign_change(&state(10_000, 655_360));
-        assert_eq!(clock.take_foreign_frequency(), None);
-        clock.note_foreign_change(&state(10_001, 0));
-        let found = clock.take_foreign_frequency().unwrap();
+        clock.note_foreign(&state(10_000, 655_360), 0);
+        assert_eq!(clock.take_foreign(), []);
+        clock.note_foreign(&state(10_001, 0), 0);
+        let [Foreign::Frequency(found)] = clock.take_foreign()[..] else { panic!("no frequency") };
         assert!((found.to_ppm() - 100.0).abs() < 1e-9);
-        assert_eq!(clock.take_foreign_frequency(), None);
+        assert_eq!(clock.take_foreign(), []);
+    }
+
+    /// A kernel whose loop is on, or was, with this much left, in its own unit.
+    fn looping(status: i32, offset: i64) -> Timex {
+        Timex { status, offset, ..Timex::default() }
+    }
+
+    #[test]
+    fn slews_and_loops_of_others_are_told_unless_they_are_older_than_we() {
+        // status, offset, what adjtime(3) has left, what is found
+        let cases = [
+            (0, 0, 0, vec![]),
+            (libc::STA_UNSYNC | libc::STA_INS | libc::STA_NANO, 0, 0, vec![]),
+            (0, 0, -250_000, vec![Foreign::Slew(NtpDuration::from_nanos(-250_000_000))]),
+            (libc::STA_NANO, 0, 3, vec![Foreign::Slew(NtpDuration::from_nanos(3_000))]),
+            (libc::STA_PLL, 0, 0, vec![Foreign::Loop(NtpDuration::ZERO)]),
+            (libc::STA_FLL, 7, 0, vec![Foreign::Loop(NtpDuration::from_nanos(7_000))]),
+            (libc::STA_PPSFREQ, 0, 0, vec![Foreign::Loop(NtpDuration::ZERO)]),
+            (libc::STA_NANO, -7, 0, vec![Foreign::Loop(NtpDuration::from_nanos(-7))]),
+            (
+                libc::STA_PLL,
+                1,
+                2,
+                vec![Foreign::Slew(NtpDuration::from_nanos(2_000)), Foreign::Loop(NtpDuration::from_nanos(1_000))],
+            ),
+        ];
+        for (status, offset, left, found) in cases {
+            let mut clock = SystemClock::new(100, ERA);
+            clock.note_foreign(&looping(status, offset), left);
+            assert_eq!(clock.take_foreign(), [], "{status} {offset} {left}: somebody who may be gone");
+            clock.begun = true;
+            clock.note_foreign(&looping(status, offset), left);
+            assert_eq!(clock.take_foreign(), found, "{status} {offset} {left}");
+        }
+    }
+
+    #[test]
+    fn slews_and_loops_of_others_are_ended() {
+        let (nano, pll, ins) = (libc::STA_NANO, libc::STA_PLL, libc::STA_INS);
+        let written = |status, offset, left| {
+            let requests = endings(&looping(status, offset), left);
+            assert!(requests.iter().all(|request| request.offset == 0), "nothing is left");
+            requests.iter().map(|request| (request.modes, request.status)).collect::<Vec<_>>()
+        };
+        assert_eq!(written(libc::STA_UNSYNC | ins | nano, 0, 0), [], "nothing to end");
+        let slew = (libc::ADJ_OFFSET_SINGLESHOT, 0);
+        assert_eq!(written(nano, 0, -1), [slew]);
+        let (off, zero) = (libc::ADJ_STATUS, libc::ADJ_STATUS | libc::ADJ_OFFSET);
+        assert_eq!(written(pll | ins, 5, 0), [(zero, pll | ins), (off, ins)], "leap seconds stay");
+        assert_eq!(written(libc::STA_FLL, 0, 1), [slew, (zero, pll), (off, 0)]);
+        let unit = libc::ADJ_NANO;
+        assert_eq!(written(nano, 5, 0), [(zero | unit, nano | pll), (off | unit, nano)], "what an older loop has left");
     }
 
     #[test]

@@ -18,6 +18,9 @@ use ntp_proto::time::{NtpTimestamp, UnixTime};
 pub(crate) struct Timex {
     /// Which of the fields are to be written (`ADJ_*`); 0 only reads.
     pub(crate) modes: u32,
+    /// What the kernel's loop has left, in nanoseconds if `STA_NANO` says so, microseconds otherwise; of adjtime(3) instead,
+    /// always in microseconds, if that is what `modes` is about.
+    pub(crate) offset: i64,
     /// Parts per million, scaled by 2^16.
     pub(crate) freq: i64,
     /// Microseconds.
@@ -51,6 +54,7 @@ pub(crate) fn adjust(request: &Timex) -> io::Result<Timex> {
     // SAFETY: `timex` is a C structure of integers, for which all zeros is a valid value.
     let mut raw: libc::timex = unsafe { MaybeUninit::zeroed().assume_init() };
     raw.modes = request.modes;
+    raw.offset = narrow(request.offset)?;
     raw.freq = narrow(request.freq)?;
     raw.maxerror = narrow(request.maxerror)?;
     raw.esterror = narrow(request.esterror)?;
@@ -65,6 +69,7 @@ pub(crate) fn adjust(request: &Timex) -> io::Result<Timex> {
     }
     Ok(Timex {
         modes: request.modes,
+        offset: widen(raw.offset),
         freq: widen(raw.freq),
         maxerror: widen(raw.maxerror),
         esterror: widen(raw.esterror),

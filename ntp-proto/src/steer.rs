@@ -1,7 +1,7 @@
 //! What is asked of a clock, and what it did.
 //!
-//! [`Steer`] is the only message that crosses to whoever may set the clock, and [`Applied`] the only one that comes
-//! back, so that a privileged helper needs no other.
+//! [`Steer`] is the only message that crosses to whoever may set the clock; [`Applied`] comes back, and [`Foreign`] if
+//! somebody else was found to steer. A privileged helper needs no other.
 
 use crate::{
     ids::Leap,
@@ -32,6 +32,18 @@ pub struct ClockStatus {
     pub estimated_error: NtpDuration,
     /// TAI - UTC in seconds, where known.
     pub tai_offset: Option<i16>,
+}
+
+/// How another program was found to steer the clock. Its frequency lasts until the next of ours; whatever else it began is
+/// ended.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Foreign {
+    /// It had the clock run at this rate relative to its oscillator.
+    Frequency(Rate),
+    /// It called adjtime(3), of which so much was left.
+    Slew(NtpDuration),
+    /// It had the kernel's own loop on, which had so much left to make up for.
+    Loop(NtpDuration),
 }
 
 /// A command that a clock carried out.

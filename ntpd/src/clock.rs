@@ -3,7 +3,7 @@
 use clock_control::{Clock, ClockError, SimClock, SoftClock, SystemClock};
 use ntp_proto::{
     engine::Now,
-    steer::{Applied, Steer},
+    steer::{Applied, Foreign, Steer},
     time::{ClockMap, Monotonic, NtpDuration, NtpTimestamp, Rate},
 };
 
@@ -90,11 +90,11 @@ impl LocalClock {
         }
     }
 
-    /// The rate that another program has set over ours, if one did.
-    pub const fn take_foreign_frequency(&mut self) -> Option<Rate> {
+    /// How other programs were found to steer the clock by the last command.
+    pub fn take_foreign(&mut self) -> Vec<Foreign> {
         match self {
-            Self::System(clock) => clock.take_foreign_frequency(),
-            Self::Soft(_) | Self::Simulated(_) => None,
+            Self::System(clock) => clock.take_foreign(),
+            Self::Soft(_) | Self::Simulated(_) => Vec::new(),
         }
     }
 

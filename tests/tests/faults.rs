@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use clock_control::{FrequencyJump, Oscillator};
-use ntp_proto::{discipline::StepLimit, engine::Notice, time::Rate};
+use ntp_proto::{discipline::StepLimit, engine::Notice, steer::Foreign, time::Rate};
 use ntpd_tests::sim::{ClientSpec, KernelFaults, Path, Point, ServerSpec, SourceSpec, World, run_seeds};
 
 const HOUR: f64 = 3600.0;
@@ -15,6 +15,8 @@ const FASTEST: f64 = 0.08;
 const SETTLED: f64 = 60.0;
 /// Seconds after which a clock that was disturbed is right again.
 const RECOVERY: f64 = 0.5 * HOUR;
+/// The same, if sources were asked at once.
+const SOON: f64 = 30.0;
 
 /// A client of three servers on a local network, whose clock is this much ahead.
 fn kept(seed: u64, ahead: f64) -> (World, usize) {
@@ -142,7 +144,7 @@ fn another_program_that_steers_is_told_of_and_outlived() {
             world.meddle(client, Rate::from_ppm(ppm));
             world.run_until(HOUR + 100.0 * f64::from(turn + 1));
         }
-        let foreign = |(_, notice): &&(f64, Notice)| matches!(notice, Notice::ForeignFrequency(_));
+        let foreign = |(_, notice): &&(f64, Notice)| matches!(notice, Notice::Foreign(Foreign::Frequency(_)));
         assert_eq!(world.notices(client).iter().filter(foreign).count(), 72);
         // 80 ppm for a minute until it is noticed, each time, and until sources say what came of it.
         let worst = world.trace(client).max(60.0);
@@ -151,6 +153,35 @@ fn another_program_that_steers_is_told_of_and_outlived() {
         world.run_until(6.0 * HOUR);
         assert_right("left alone", &world, client, 4.0 * HOUR);
         assert_true("left alone", &points(&world, client, 4.0 * HOUR, f64::INFINITY));
+    });
+}
+
+#[test]
+fn a_slew_that_another_program_began_is_told_of_and_made_up_for() {
+    run_seeds(3, |seed| {
+        for ppm in [500.0, -500.0, 8_000.0] {
+            let (mut world, client) = kept(seed, 0.0);
+            let begun = [2.0, 3.0, 4.0].map(|hours| hours * HOUR);
+            for began in begun {
+                world.run_until(began);
+                world.slew_behind(client, Rate::from_ppm(ppm));
+            }
+            world.run_until(begun[2] + HOUR);
+            let told = |(_, notice): &&(f64, Notice)| matches!(notice, Notice::Foreign(Foreign::Slew(_)));
+            let told: Vec<f64> = world.notices(client).iter().filter(told).map(|(at, _)| *at).collect();
+            assert_eq!(told.len(), begun.len(), "{ppm}");
+            for (began, noticed) in begun.into_iter().zip(told) {
+                let what = format!("{ppm} ppm, told {} s later", noticed - began);
+                // The kernel is told something that often.
+                assert!((0.0..=64.0).contains(&(noticed - began)), "{what}");
+                // Sources are asked at once, within some seconds.
+                let after = points(&world, client, noticed + SOON, began + HOUR);
+                assert_true(&what, &after);
+                let worst = after.iter().map(|point| point.error.abs()).fold(0.0, f64::max);
+                assert!(worst < 1e-3, "{what}: {worst} s off");
+            }
+            assert_eq!(world.steps(client), 0);
+        }
     });
 }
 

@@ -8,6 +8,9 @@
  *   clock raw                seconds on CLOCK_MONOTONIC_RAW
  *   clock set UNIX           sets the clock; only in a guest
  *   clock step SECONDS       moves the clock; only in a guest
+ *   clock frequency PPM      sets the frequency, as another daemon does; only in a guest
+ *   clock slew SECONDS       begins a slew by adjtime(3); only in a guest
+ *   clock loop SECONDS       has the kernel's loop make up for an offset, fast; only in a guest
  */
 #include <errno.h>
 #include <stdint.h>
@@ -61,18 +64,21 @@ static void show(const struct timex *kernel, int state)
 {
 	static const char *names[] = {"OK", "INS", "DEL", "OOP", "WAIT", "ERROR"};
 	long fraction = kernel->status & STA_NANO ? kernel->time.tv_usec : kernel->time.tv_usec * 1000;
+	struct timex rest = {.modes = ADJ_OFFSET_SS_READ};
+	adjtimex(&rest);
 	printf("{\"state\": \"%s\", \"unsync\": %d, \"ins\": %d, \"pll\": %d, \"ppm\": %.6f, \"tick\": %ld, \"maxerror\": %ld, "
-	       "\"esterror\": %ld, \"tai\": %d, \"unix\": %lld.%09ld, \"error\": %.9f, \"raw\": %.3f}\n",
+	       "\"esterror\": %ld, \"tai\": %d, \"offset\": %ld, \"slew\": %ld, \"unix\": %lld.%09ld, \"error\": %.9f, \"raw\": %.3f}\n",
 	       state >= 0 && state < 6 ? names[state] : "?", !!(kernel->status & STA_UNSYNC), !!(kernel->status & STA_INS),
 	       !!(kernel->status & (STA_PLL | STA_FLL)), kernel->freq / 65536.0, kernel->tick, kernel->maxerror, kernel->esterror,
-	       kernel->tai, (long long)kernel->time.tv_sec, fraction, error_now() / 1e9,
+	       kernel->tai, kernel->offset, rest.offset, (long long)kernel->time.tv_sec, fraction, error_now() / 1e9,
 	       read_clock(CLOCK_MONOTONIC_RAW) / 1e9);
 	fflush(stdout);
 }
 
 static int usage(void)
 {
-	fprintf(stderr, "clock: show | watch SECONDS | wait LIMIT SECONDS | raw | set UNIX | step SECONDS\n");
+	fprintf(stderr, "clock: show | watch SECONDS | wait LIMIT SECONDS | raw | set UNIX | step SECONDS | "
+			"frequency PPM | slew SECONDS | loop SECONDS\n");
 	return 2;
 }
 
@@ -136,7 +142,8 @@ int main(int count, char **words)
 		return wait_for(atof(words[2]), atof(words[3]));
 	if (!strcmp(verb, "raw") && count == 2)
 		return printf("%.3f\n", read_clock(CLOCK_MONOTONIC_RAW) / 1e9) < 0;
-	if (count != 3 || (strcmp(verb, "set") && strcmp(verb, "step")))
+	if (count != 3 || (strcmp(verb, "set") && strcmp(verb, "step") && strcmp(verb, "frequency") && strcmp(verb, "slew") &&
+			   strcmp(verb, "loop")))
 		return usage();
 	if (!in_guest()) {
 		fprintf(stderr, "clock: this is no guest; the clock stays as it is\n");
@@ -148,6 +155,17 @@ int main(int count, char **words)
 	if (!strcmp(verb, "set")) {
 		struct timespec to = {.tv_sec = nanos / SECOND, .tv_nsec = nanos % SECOND};
 		failed = clock_settime(CLOCK_REALTIME, &to);
+	} else if (!strcmp(verb, "frequency")) {
+		struct timex frequency = {.modes = ADJ_FREQUENCY, .freq = (long)(argument * 65536)};
+		failed = adjtimex(&frequency) < 0;
+	} else if (!strcmp(verb, "slew")) {
+		struct timeval by = {.tv_sec = nanos / SECOND, .tv_usec = nanos % SECOND / 1000};
+		failed = adjtime(&by, NULL);
+	} else if (!strcmp(verb, "loop")) {
+		int state;
+		struct timex loop = {.modes = ADJ_STATUS | ADJ_NANO | ADJ_TIMECONST | ADJ_OFFSET, .constant = 0, .offset = nanos};
+		loop.status = read_kernel(&state).status | STA_PLL;
+		failed = adjtimex(&loop) < 0;
 	} else {
 		struct timex step;
 		memset(&step, 0, sizeof step);

@@ -130,6 +130,53 @@ def a_small_offset_is_slewed_with_the_tick(said):
 
 
 @case(f"""
+truth_is 1800000000
+clock set 1800000000
+clock slew 0.2
+clock loop 0.1
+report left clock show
+start_daemon
+report first clock wait {RIGHT} 30
+sleep 6
+report quiet clock show
+report early grep -c 'another program steers' $LOG
+by_frequency() {{ clock frequency 300; logged 1 'another program steers'; }}
+by_slew() {{ clock slew 0.2; logged 2 'another program steers'; }}
+by_loop() {{ clock loop -0.2; logged 3 'another program steers'; }}
+for means in frequency slew loop; do
+	echo "@noticed $(elapsed by_$means)"
+	sleep 1
+	report ended clock show
+	sleep 5
+	report again clock wait {RIGHT} 20
+done
+clock slew -0.2
+sleep 5
+report again clock wait {RIGHT} 20
+end_daemon
+report after clock show
+""")
+def whoever_steers_too_is_noticed_told_of_and_ended(said):
+    left = said.clock("left")
+    expect(left["pll"] and left["offset"] > 0 and left["slew"] > 0, "what a daemon left that is gone", left)
+    expect(said.one("early") == "0", "is told of nobody", said.lines("log"))
+    quiet, after = said.clock("quiet"), said.clock("after")
+    for clock in [quiet, *said.clocks("ended"), *said.clocks("again"), after]:
+        expect(not clock["pll"] and clock["offset"] == 0 and clock["slew"] == 0, "nobody else's slew goes on", clock)
+    for clock in [quiet, *said.clocks("again")]:
+        expect_good(clock, "right again")
+    expect(len(said.clocks("again")) == 4, "each time", said.lines("again"))
+    noticed = [float(seconds) for seconds in said.lines("noticed")]
+    expect(len(noticed) == 3 and all(seconds < 5 for seconds in noticed), "noticed with the next update", noticed)
+    told = said.logged("another program steers")
+    expect(len(told) == 3, "each told once", told)
+    for line, means in zip(told, ["another frequency", "adjtime()", "own loop"], strict=True):
+        expect(means in line, "says what was noticed", told)
+    expect(abs(after["ppm"] - quiet["ppm"]) < 100 and after["tick"] == 10_000, "our frequency is in force", quiet, after)
+    expect(not said.logged("made the clock jump") and not said.logged("stepping the clock"), "nobody stepped", said.lines("log"))
+
+
+@case(f"""
 truth_is 1798761574 1798761600
 clock set 1798761574
 start_daemon

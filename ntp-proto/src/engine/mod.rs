@@ -18,11 +18,12 @@ use crate::{
     source::{Action, Arrival, Datagram, KeysReason, Loss, NtsKeys, Outcome, Source, SourceConfig, Tune, TxToken},
     stamping::Converted,
     status::Status,
-    steer::{Applied, Steer},
+    steer::{Applied, Foreign, Steer},
     time::{Monotonic, NtpDuration, NtpTimestamp, Rate, UnixTime},
     wire::Kiss,
 };
 
+mod foreign;
 mod hold;
 mod holdover;
 mod leap;
@@ -155,8 +156,8 @@ pub enum Notice {
     Unsynchronized,
     /// Somebody else made the clock jump.
     Jump(NtpDuration),
-    /// Another program had the clock run at this rate relative to its oscillator.
-    ForeignFrequency(Rate),
+    /// Another program steers the clock too.
+    Foreign(Foreign),
     /// A leap second is made by ourselves: clocks go on by this much.
     LeapSecond(NtpDuration),
 }
@@ -450,20 +451,6 @@ impl Engine {
             self.steps_refused = true;
             self.outputs.push_back(Output::Notice(Notice::Wrong(by)));
             self.slew(now);
-        }
-    }
-
-    /// Takes word that another program had the clock run at `rate`, since nobody knows when. If it `still` does, our own rate is
-    /// set again. What the clock gained meanwhile only sources can tell.
-    pub fn handle_foreign_frequency(&mut self, now: Now, rate: Rate, still: bool) {
-        self.outputs.push_back(Output::Notice(Notice::ForeignFrequency(rate)));
-        if still {
-            self.timeline.handle_applied(&Applied { command: Steer::Frequency(rate), at: now.clock });
-            if self.held {
-                self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
-            } else {
-                self.slew(now);
-            }
         }
     }
 

@@ -63,11 +63,13 @@ impl Client {
                 if self.refusing.note(&command, true) {
                     tracing::error!(reason = %error, "{}", consequence(&command));
                 }
+                let present = self.clock.now();
+                self.engine.handle_refused(present, command);
             }
         }
-        if let Some(rate) = self.clock.take_foreign_frequency() {
+        for foreign in self.clock.take_foreign() {
             let present = self.clock.now();
-            self.engine.handle_foreign_frequency(present, rate, !matches!(command, Steer::Frequency(_)));
+            self.engine.handle_foreign(present, foreign, !matches!(command, Steer::Frequency(_)));
         }
     }
 

@@ -3,7 +3,12 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use ntp_proto::{engine::Notice, ids::SourceId, time::Monotonic};
+use ntp_proto::{
+    engine::Notice,
+    ids::SourceId,
+    steer::Foreign,
+    time::{Monotonic, NtpDuration},
+};
 
 use super::Client;
 use crate::observe::SourceInfo;
@@ -19,6 +24,8 @@ enum Topic {
     Wrong,
     Ignored,
     ForeignFrequency,
+    ForeignSlew,
+    ForeignLoop,
 }
 
 /// When each was told last.
@@ -110,9 +117,16 @@ impl Client {
                 seconds = by.to_seconds(),
                 "somebody else made the clock jump; measuring anew. Find the program that sets it, and stop it"
             ),
-            Notice::ForeignFrequency(rate) => {
+            Notice::Foreign(foreign) => {
+                let (noticed, frequency_ppm, left) = match foreign {
+                    Foreign::Frequency(rate) => ("another frequency", Some(rate.to_ppm()), None),
+                    Foreign::Slew(left) => ("a slew by adjtime()", None, Some(left)),
+                    Foreign::Loop(left) => ("the kernel's own loop", None, Some(left)),
+                };
                 tracing::warn!(
-                    frequency_ppm = rate.to_ppm(),
+                    noticed,
+                    frequency_ppm,
+                    seconds_left = left.map(NtpDuration::to_seconds),
                     "another program steers this clock too, and time is kept badly until it is stopped: find it and stop it"
                 );
             }
@@ -128,7 +142,9 @@ const fn topic_of(notice: Notice) -> Option<Topic> {
         Notice::Kiss(id, _) => Some(Topic::Kiss(id)),
         Notice::Wrong(_) => Some(Topic::Wrong),
         Notice::Ignored(_) => Some(Topic::Ignored),
-        Notice::ForeignFrequency(_) => Some(Topic::ForeignFrequency),
+        Notice::Foreign(Foreign::Frequency(_)) => Some(Topic::ForeignFrequency),
+        Notice::Foreign(Foreign::Slew(_)) => Some(Topic::ForeignSlew),
+        Notice::Foreign(Foreign::Loop(_)) => Some(Topic::ForeignLoop),
         Notice::Selected(_)
         | Notice::NoSelection
         | Notice::Step(_)

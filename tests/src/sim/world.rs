@@ -147,6 +147,7 @@ struct Client {
     notices: Vec<(f64, Notice)>,
     faults: KernelFaults,
     meddled: Option<Rate>,
+    slewed: Option<Rate>,
     /// Somebody outside the world looks after its sources.
     managed: bool,
     traffic: Traffic,
@@ -265,6 +266,7 @@ impl World {
             notices: Vec::new(),
             faults: KernelFaults::default(),
             meddled: None,
+            slewed: None,
             managed: false,
             traffic: Traffic::default(),
             away: None,

@@ -1,7 +1,11 @@
 //! What goes wrong with a client's clock.
 
 use clock_control::Clock as _;
-use ntp_proto::{engine::Notice, steer::Steer, time::Rate};
+use ntp_proto::{
+    engine::Notice,
+    steer::{Foreign, Steer},
+    time::{NtpDuration, Rate},
+};
 
 use super::World;
 
@@ -41,7 +45,16 @@ impl World {
         if let Some(rate) = client.meddled.take() {
             let now = self.present(number);
             let still = !matches!(command, Steer::Frequency(_));
-            self.clients[number].engine.handle_foreign_frequency(now, rate, still);
+            self.clients[number].engine.handle_foreign(now, Foreign::Frequency(rate), still);
+        }
+        if let Some(rate) = self.clients[number].slewed.take() {
+            self.bend(number, Rate::new(-rate.get()));
+            let now = self.present(number);
+            self.clients[number].engine.handle_foreign(
+                now,
+                Foreign::Slew(NtpDuration::from_seconds(rate.get())),
+                false,
+            );
         }
     }
 
@@ -67,6 +80,13 @@ impl World {
         self.present(client);
         let client = &mut self.clients[client];
         client.meddled = client.clock.steer(Steer::Frequency(rate)).ok().map(|_| rate);
+    }
+
+    /// Another program has a client's clock gain this much beside its rate, until that is noticed and ended with the next
+    /// command.
+    pub fn slew_behind(&mut self, client: usize, rate: Rate) {
+        self.bend(client, rate);
+        self.clients[client].slewed = Some(rate);
     }
 
     /// What a client's engine had to say, and when.
