@@ -28,8 +28,14 @@ const ONCE_SAVED: u32 = 3;
 /// Requests out of turn are spread over this time by chance: what makes a machine ask all its sources may happen to many
 /// machines at once.
 const EARLY_SPREAD: Duration = Duration::from_secs(2);
-/// Good replies after which the interval a server asked for (kiss code RATE) is tried one step shorter again.
+/// Good replies after which the interval a server asked for (kiss code RATE) is tried one step shorter again; twice as many after each
+/// time that was refused.
 const RATE_RECOVERY: u8 = 8;
+/// Most good replies that this takes.
+const SLOWEST_RECOVERY: u8 = 128;
+/// What servers are given that ask for less, log2 seconds, though the longest interval that was set is shorter: 1024 s, which is more
+/// than any asks for.
+const RATE_CEILING: i8 = 10;
 /// Intervals that a server's refusal keeps us away for, in steps of the poll interval.
 const RATE_PENALTY: u32 = 4;
 /// By how much less than the interval, in steps of it, must be worth waiting for it to be shortened.
@@ -79,6 +85,10 @@ pub struct Schedule {
     /// Steps above `min` that the server has asked for.
     raised: i8,
     good_since_raise: u8,
+    /// Good replies after which fewer are tried.
+    recovery: u8,
+    /// Fewer were tried, and have not been in force for long.
+    trying: bool,
     bursts: Bursts,
     burst: Option<Burst>,
     next: Option<Monotonic>,
@@ -115,6 +125,8 @@ impl Schedule {
             score: 0.0,
             raised: 0,
             good_since_raise: 0,
+            recovery: RATE_RECOVERY,
+            trying: false,
             bursts,
             burst: (bursts != Bursts::Never).then_some(Burst::default()),
             next: Some(first),
@@ -138,8 +150,8 @@ impl Schedule {
     pub(super) fn set_range(&mut self, min: PollInterval, max: PollInterval, target: u8) {
         (self.min, self.max) = (min, max.max(min));
         self.share = f64::from(SampleRules::default().poll_target) / f64::from(target.max(1));
-        self.raised = self.raised.min(self.max.log2_seconds() - self.min.log2_seconds());
-        self.poll = self.poll.clamp(self.shortest(), self.max);
+        self.raised = self.raised.min(self.ceiling().log2_seconds() - self.min.log2_seconds());
+        self.poll = self.poll.clamp(self.shortest(), self.longest());
     }
 
     /// When to ask next; `None` while the source rests.
@@ -161,7 +173,16 @@ impl Schedule {
     }
 
     fn shortest(&self) -> PollInterval {
-        self.min.step(self.raised, self.min, self.max)
+        self.min.step(self.raised, self.min, self.ceiling())
+    }
+
+    fn longest(&self) -> PollInterval {
+        self.max.max(self.shortest())
+    }
+
+    /// The longest interval that a server can ask for.
+    fn ceiling(&self) -> PollInterval {
+        PollInterval::new(RATE_CEILING).map_or(self.max, |ceiling| self.max.max(ceiling))
     }
 
     /// A request goes out at `now`; `random` is uniform in 0..1. If there is no answer, the next one follows `again` steps above the
@@ -189,7 +210,8 @@ impl Schedule {
             }
         }
         self.owed -= put_off;
-        let retry = again.map(|steps| self.shortest().step(steps, self.min, self.max).to_duration().max(SOONEST_RETRY));
+        let retry =
+            again.map(|steps| self.shortest().step(steps, self.min, self.longest()).to_duration().max(SOONEST_RETRY));
         self.next = Some(self.varied(now, retry.map_or(wait, |retry| wait.min(retry))));
         self.due = Some(self.varied(now, wait)).filter(|due| self.next < Some(*due));
     }
@@ -266,18 +288,21 @@ impl Schedule {
         if wanted >= current + 1.0 || wanted < current - HYSTERESIS {
             #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
             let steps = (wanted.floor() - current) as i8;
-            self.poll = self.poll.step(steps, shortest, self.max);
+            self.poll = self.poll.step(steps, shortest, self.longest());
         }
     }
 
     /// The server asked for fewer requests (kiss code RATE).
     pub(super) fn handle_rate(&mut self, now: Monotonic) {
         // RFC 5905 section 7.4 has the interval lengthened at once, so counted from the one in force.
-        self.poll = self.poll.step(1, self.min, self.max);
+        self.poll = self.poll.step(1, self.min, self.ceiling());
         self.raised = self.poll.log2_seconds() - self.min.log2_seconds();
         self.good_since_raise = 0;
+        if core::mem::take(&mut self.trying) {
+            self.recovery = self.recovery.saturating_mul(2).min(SLOWEST_RECOVERY);
+        }
         self.score = 0.0;
-        self.rest_until(now + self.poll.to_duration().saturating_mul(RATE_PENALTY).min(self.max.to_duration()));
+        self.rest_until(now + self.poll.to_duration().saturating_mul(RATE_PENALTY).min(self.ceiling().to_duration()));
     }
 
     /// Stays away until `until`, unless an administrator wants otherwise.
@@ -371,12 +396,20 @@ impl Schedule {
     }
 
     fn recover(&mut self) {
+        if self.raised == 0 && !self.trying {
+            return;
+        }
+        self.good_since_raise = self.good_since_raise.saturating_add(1);
+        if self.good_since_raise < self.recovery {
+            return;
+        }
+        self.good_since_raise = 0;
         if self.raised > 0 {
-            self.good_since_raise += 1;
-            if self.good_since_raise >= RATE_RECOVERY {
-                self.good_since_raise = 0;
-                self.raised -= 1;
-            }
+            self.raised -= 1;
+            self.trying = true;
+        } else {
+            // What was refused once is granted now.
+            (self.trying, self.recovery) = (false, RATE_RECOVERY);
         }
     }
 
@@ -390,7 +423,7 @@ impl Schedule {
         #[expect(clippy::cast_possible_truncation, reason = "float to integer casts saturate")]
         let steps = whole as i8;
         let (shortest, before) = (self.shortest(), self.poll);
-        self.poll = self.poll.step(steps, shortest, self.max);
+        self.poll = self.poll.step(steps, shortest, self.longest());
         self.score = if self.poll == before && steps > 0 { 1.0_f64.next_down() } else { self.score - whole };
     }
 }
@@ -598,6 +631,36 @@ mod tests {
             schedule.handle_sample(Monotonic::default(), None, Some(1.0));
         }
         assert_eq!(schedule.poll(), poll(6));
+    }
+
+    #[test]
+    fn rate_is_heeded_beyond_the_longest_interval_and_what_it_refused_is_tried_less_and_less() {
+        let start = Monotonic::default();
+        let mut schedule = Schedule::new(poll(4), poll(4), Bursts::Never, start);
+        // A server that wants 200 s.
+        let is_refused = |schedule: &Schedule| schedule.poll() < poll(8);
+        let (mut refused, mut halves) = (0, Vec::new());
+        for number in 1..=2000 {
+            if is_refused(&schedule) {
+                refused += 1;
+                schedule.handle_rate(start);
+            } else {
+                schedule.handle_sample(start, None, Some(1.0));
+            }
+            if number % 1000 == 0 {
+                halves.push(core::mem::take(&mut refused));
+            }
+        }
+        assert!(halves[0] < 16 && halves[1] <= 8, "{halves:?}");
+        for _ in 0..20 {
+            schedule.handle_rate(start);
+        }
+        assert_eq!(schedule.poll(), poll(10), "never above the ceiling");
+        // It wants nothing any more.
+        for _ in 0..1100 {
+            schedule.handle_sample(start, None, Some(1.0));
+        }
+        assert_eq!((schedule.poll(), schedule.recovery), (poll(4), RATE_RECOVERY));
     }
 
     #[test]

@@ -157,7 +157,7 @@ fn believed_after(bench: &mut Bench, silent: &[SourceId]) -> f64 {
     while seconds < 9000.0 {
         seconds += 0.1;
         let asked = bench.go_on(seconds - bench.seconds, |id| Some(off).filter(|_| !silent.contains(&id)));
-        first = first.or(asked.iter().find(|(id, _)| !silent.contains(id)).map(|(_, at)| *at));
+        first = first.or_else(|| asked.iter().find(|(id, _)| !silent.contains(id)).map(|(_, at)| *at));
         if bench.engine.tracking(now(bench.seconds)).last_offset > 0.02 {
             break;
         }
