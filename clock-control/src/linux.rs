@@ -109,7 +109,12 @@ impl SystemClock {
 
     /// Takes note of what others do, where `left` is what adjtime(3) has left, in microseconds.
     fn note_foreign(&mut self, state: &Timex, left: i64) {
-        let changed = self.ours.is_some_and(|ours| ours != (state.tick, state.freq));
+        let set = (state.tick, state.freq);
+        let changed = self.ours.is_some_and(|ours| ours != set);
+        if changed {
+            // Told once, though it goes on until ours is set again.
+            self.ours = Some(set);
+        }
         let frequency = changed.then(|| Foreign::Frequency(rate_of(state.tick, state.freq, self.user_hz)));
         let slew = (left != 0).then(|| Foreign::Slew(NtpDuration::from_nanos(left.saturating_mul(1_000))));
         let loop_left = NtpDuration::from_nanos(state.offset.saturating_mul(unit_nanos(state.status)));
@@ -126,7 +131,7 @@ impl Clock for SystemClock {
 
     fn steer(&mut self, command: Steer) -> Result<Applied, ClockError> {
         let before = sys::adjust(&Timex::default()).map_err(refused)?;
-        // Kernels before 2.6.28 do not tell (adjtimex(2)).
+        // Where that is not to be had, in a sandbox perhaps, nothing is known of it.
         let only_left = Timex { modes: libc::ADJ_OFFSET_SS_READ, ..Timex::default() };
         let left = sys::adjust(&only_left).map_or(0, |state| state.offset);
         self.note_foreign(&before, left);
@@ -458,6 +463,8 @@ mod tests {
         let [Foreign::Frequency(found)] = clock.take_foreign()[..] else { panic!("no frequency") };
         assert!((found.to_ppm() - 100.0).abs() < 1e-9);
         assert_eq!(clock.take_foreign(), []);
+        clock.note_foreign(&state(10_001, 0), 0);
+        assert_eq!(clock.take_foreign(), [], "while our answer is on its way");
     }
 
     /// A kernel whose loop is on, or was, with this much left, in its own unit.

@@ -1,7 +1,7 @@
 //! What is asked of a clock, and what it did.
 //!
-//! [`Steer`] is the only message that crosses to whoever may set the clock; [`Applied`] comes back, and [`Foreign`] if
-//! somebody else was found to steer. A privileged helper needs no other.
+//! [`Steer`] is the only message that crosses to whoever may set the clock; [`Applied`] comes back or that it was
+//! refused, and [`Foreign`] if somebody else was found to steer, whose slews end with any command. A privileged helper needs no other.
 
 use crate::{
     ids::Leap,

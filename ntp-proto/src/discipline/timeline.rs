@@ -37,6 +37,12 @@ impl Timeline {
         self.map
     }
 
+    /// The rate the clock runs at now, relative to its oscillator.
+    #[must_use]
+    pub const fn applied(&self) -> Rate {
+        self.applied
+    }
+
     /// The timescale's reading when the clock reads `clock`.
     #[must_use]
     pub fn at(&self, clock: NtpTimestamp) -> NtpTimestamp {

@@ -1,14 +1,27 @@
 //! Another program that steers the clock too.
 
+use super::update::STATUS_INTERVAL;
 use super::{Engine, Notice, Now, Output, chance};
-use crate::steer::{Applied, Foreign, Steer};
+use crate::{
+    steer::{Applied, Foreign, Steer},
+    time::NtpDuration,
+};
+
+/// How fast the kernel moves the clock for adjtime(3) and by its own loop, s/s (`MAXFREQ`, and 500 us a second).
+const FASTEST: f64 = 5e-4;
 
 impl Engine {
     /// Takes word that another program steered the clock, since nobody knows when. If a frequency of its own is `still` in force,
-    /// ours is set again. What the clock gained meanwhile only sources can tell: they are soon asked, though not each time if
-    /// this goes on.
+    /// ours is set again. What the clock gained since our last command only sources can tell: they are soon asked, though not each
+    /// time if this goes on, and until then it may be off by that.
     pub fn handle_foreign(&mut self, now: Now, foreign: Foreign, still: bool) {
         self.outputs.push_back(Output::Notice(Notice::Foreign(foreign)));
+        let rate = match foreign {
+            Foreign::Frequency(rate) => self.timeline.applied().get() - rate.get(),
+            Foreign::Slew(_) | Foreign::Loop(_) => FASTEST,
+        };
+        let unseen = rate.abs() * STATUS_INTERVAL.as_secs_f64();
+        self.status.root_dispersion = self.status.root_dispersion + NtpDuration::from_seconds(unseen);
         if let (Foreign::Frequency(rate), true) = (foreign, still) {
             self.timeline.handle_applied(&Applied { command: Steer::Frequency(rate), at: now.clock });
             if self.held {

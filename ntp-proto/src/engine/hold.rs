@@ -68,6 +68,15 @@ impl Engine {
         self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
     }
 
+    /// Takes word that the clock did not do what it was told. One that does not jump is slewed, unless it is held.
+    pub fn handle_refused(&mut self, now: Now, command: Steer) {
+        if let (Steer::Step(by), false) = (command, self.held) {
+            self.steps_refused = true;
+            self.outputs.push_back(Output::Notice(Notice::StepRefused(by)));
+            self.slew(now);
+        }
+    }
+
     /// Somebody else made a held clock jump by `by` when it read `at`. There is no time that we believe in more.
     pub(super) fn handle_jump_while_held(&mut self, at: NtpTimestamp, by: NtpDuration) {
         let shift = Shift { from: self.timeline.at(at), offset: by.to_seconds(), rate: 0.0 };

@@ -146,8 +146,10 @@ pub enum Notice {
     Kiss(SourceId, Kiss),
     /// The clock is about to jump by this much.
     Step(NtpDuration),
-    /// The clock is wrong by this much and will be slewed: no step is allowed, or it was refused.
+    /// The clock is wrong by this much and will be slewed: no step is allowed.
     Wrong(NtpDuration),
+    /// The clock did not jump by this much, and is slewed instead.
+    StepRefused(NtpDuration),
     /// Sources say together that the clock is wrong by this much, which is too much to be true and ignored.
     Ignored(NtpDuration),
     /// They have said so too often: the clock should be left to an administrator.
@@ -445,15 +447,6 @@ impl Engine {
         }
     }
 
-    /// Takes word that the clock did not do what it was told. One that does not jump is slewed, unless it is held.
-    pub fn handle_refused(&mut self, now: Now, command: Steer) {
-        if let (Steer::Step(by), false) = (command, self.held) {
-            self.steps_refused = true;
-            self.outputs.push_back(Output::Notice(Notice::Wrong(by)));
-            self.slew(now);
-        }
-    }
-
     /// Takes word that the clock jumped by `by` when it read `at`, by nobody's command here. The time believed in stays
     /// unless the clock is held, and the sources are soon asked whether that is right, though not each time if it jumps often.
     pub fn handle_jump(&mut self, now: Now, at: NtpTimestamp, by: NtpDuration) {
@@ -513,10 +506,7 @@ impl Engine {
                 self.outputs.push_back(Output::Steer(Steer::Frequency(self.timeline.natural())));
             }
         }
-        if self.comparing && !self.waits_for_others(now) {
-            self.comparing = false;
-            if self.held { self.reselect(now, None) } else { self.follow_sources(now) }
-        }
+        self.end_comparison(now);
         self.coast(now);
         // A leap second that is not quite due is looked at again.
         let again = [self.refresh.or(Some(now.monotonic)), self.leap_due.map(|due| due.at)];

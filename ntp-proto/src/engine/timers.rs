@@ -6,8 +6,9 @@ use crate::time::Monotonic;
 impl Engine {
     /// The earliest deadline, and what it is for.
     pub(super) fn next_timeout(&self) -> (Option<Monotonic>, &'static str) {
-        let answers =
-            self.sources.values().filter_map(|source| source.compared_until()).max().filter(|_| self.comparing);
+        let compared = self.sources.values().filter_map(|source| source.compared_until()).max();
+        // Those who were asked may have answered with nothing of use, or be removed: then there is no more to wait for.
+        let answers = self.comparing.then(|| compared.unwrap_or_default());
         let poll = self.sources.values().filter_map(|source| source.schedule().next()).min();
         [
             (self.slew_end, "end of slew"),

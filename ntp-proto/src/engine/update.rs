@@ -21,7 +21,7 @@ const SILENT_FROM_START: u32 = 4;
 const BAD_UPDATES: u8 = 8;
 /// The kernel lets its own error bound grow by 500 ppm, and calls the clock unsynchronized at 16 s: the bound is told anew
 /// long before that.
-const STATUS_INTERVAL: Duration = Duration::from_secs(64);
+pub(super) const STATUS_INTERVAL: Duration = Duration::from_secs(64);
 /// The error at which the kernel itself calls the clock unsynchronized, in seconds.
 const MAX_KERNEL_ERROR: f64 = 16.0;
 /// Weight of the newest update in the usual interval between updates: sources may answer one after the other.
@@ -73,9 +73,17 @@ impl Engine {
 
     /// Whether some are asked just now whether it was this clock or another source that changed. Until they answer nothing follows: what they
     /// said before may be over, and who answers first is not to be believed more for that.
-    pub(super) fn waits_for_others(&self, now: Now) -> bool {
+    fn waits_for_others(&self, now: Now) -> bool {
         self.comparing
             && self.sources.values().any(|source| source.compared_until().is_some_and(|end| now.monotonic < end))
+    }
+
+    /// Does what the sources say, once nobody else is waited for.
+    pub(super) fn end_comparison(&mut self, now: Now) {
+        if self.comparing && !self.waits_for_others(now) {
+            self.comparing = false;
+            if self.held { self.reselect(now, None) } else { self.follow_sources(now) }
+        }
     }
 
     /// Whether a source that was used was surprised, or contradicts the others now, and these are asked.

@@ -479,7 +479,7 @@ impl Source {
             Kiss::Rate => self.schedule.handle_rate(now),
             Kiss::Deny | Kiss::Restrict => {
                 self.denials = self.denials.saturating_add(1);
-                self.schedule.rest_until(now + self.config.max_poll.to_duration());
+                self.schedule.rest_until(now + self.config.max_poll.max(self.schedule.poll()).to_duration());
                 if self.config.trust > Trust::None || self.denials >= DENIALS_BELIEVED {
                     self.denials = DENIALS_BELIEVED;
                     self.schedule.rest_until(now + response::DENIED_REST);
@@ -523,7 +523,6 @@ impl Source {
             (None, None) => {}
         }
         let (_, surprise) = judged?;
-        self.compared = None;
         if surprise.is_some_and(|surprise| surprise.is_great()) {
             self.surprised = Some(now);
         }

@@ -228,6 +228,7 @@ impl Source {
         let (token, sent) = (flight.token, flight.sent);
         self.in_flight = None;
         self.unanswered = 0;
+        self.compared = None;
         self.schedule.handle_answer();
         self.counts.valid += 1;
         if let Some(kiss) = Kiss::of(&header) {

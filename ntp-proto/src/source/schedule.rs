@@ -148,9 +148,15 @@ impl Schedule {
 
     /// Keeps to other limits from now on. What is waited for now stays.
     pub(super) fn set_range(&mut self, min: PollInterval, max: PollInterval, target: u8) {
+        let asked = self.min.log2_seconds() + self.raised;
         (self.min, self.max) = (min, max.max(min));
         self.share = f64::from(SampleRules::default().poll_target) / f64::from(target.max(1));
-        self.raised = self.raised.min(self.ceiling().log2_seconds() - self.min.log2_seconds());
+        // What a server asked for is an interval, whatever the shortest of ours is.
+        self.raised = if self.raised > 0 {
+            (asked.min(self.ceiling().log2_seconds()) - self.min.log2_seconds()).max(0)
+        } else {
+            0
+        };
         self.poll = self.poll.clamp(self.shortest(), self.longest());
     }
 
@@ -369,12 +375,15 @@ impl Schedule {
         is_asked
     }
 
-    /// Another server is asked in the old one's place.
+    /// Another server is asked in the old one's place, which asked for nothing so far.
     pub(super) const fn forget_limits(&mut self) {
         self.early = None;
         self.once = None;
         self.due = None;
         self.owed = 0.0;
+        self.held = None;
+        (self.raised, self.good_since_raise) = (0, 0);
+        (self.recovery, self.trying) = (RATE_RECOVERY, false);
     }
 
     fn may_ask(&self, now: Monotonic, not_before: Option<Monotonic>, random: f64) -> bool {
@@ -396,7 +405,8 @@ impl Schedule {
     }
 
     fn recover(&mut self) {
-        if self.raised == 0 && !self.trying {
+        // Answers at longer intervals say nothing of what the server refused.
+        if (self.raised == 0 && !self.trying) || self.poll > self.shortest() {
             return;
         }
         self.good_since_raise = self.good_since_raise.saturating_add(1);
@@ -661,6 +671,31 @@ mod tests {
             schedule.handle_sample(start, None, Some(1.0));
         }
         assert_eq!((schedule.poll(), schedule.recovery), (poll(4), RATE_RECOVERY));
+    }
+
+    #[test]
+    fn what_a_server_asked_for_is_forgotten_by_answers_at_that_interval_alone() {
+        let start = Monotonic::default();
+        let mut schedule = schedule();
+        (0..2).for_each(|_| schedule.handle_rate(start));
+        // A calm clock is asked for more seldom anyway.
+        schedule.handle_sample(start, None, Some(1e6));
+        (0..1000).for_each(|_| schedule.handle_sample(start, None, Some(1e6)));
+        let surprise =
+            Surprise { error: 1.0, deviation: 1e-4, jitter: 1e-4, extra_delay: 0.0, explained: false, samples: 8 };
+        schedule.handle_sample(start, Some(surprise), Some(1e6));
+        assert_eq!(schedule.poll(), poll(8));
+        // It stays that interval when others are set.
+        for (least, most) in [(4, 10), (7, 10), (4, 5), (6, 10)] {
+            schedule.set_range(poll(least), poll(most), 8);
+            assert_eq!(schedule.shortest(), poll(8), "{least} to {most}");
+        }
+        schedule.set_range(poll(9), poll(10), 8);
+        assert_eq!(schedule.shortest(), poll(9));
+        // Another server asked for nothing.
+        schedule.forget_limits();
+        schedule.set_range(poll(6), poll(10), 8);
+        assert_eq!(schedule.shortest(), poll(6));
     }
 
     #[test]

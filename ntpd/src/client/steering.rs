@@ -47,7 +47,9 @@ const fn consequence(command: &Steer) -> &'static str {
 
 impl Client {
     pub(super) fn steer(&mut self, command: Steer) {
-        match self.clock.steer(command) {
+        let outcome = self.clock.steer(command);
+        let is_set = matches!(&outcome, Ok(applied) if matches!(applied.command, Steer::Frequency(_)));
+        match outcome {
             Ok(applied) => {
                 if let (Steer::Step(by), true) = (applied.command, self.clock.is_machines()) {
                     self.watch.handle_own_step(by);
@@ -69,7 +71,7 @@ impl Client {
         }
         for foreign in self.clock.take_foreign() {
             let present = self.clock.now();
-            self.engine.handle_foreign(present, foreign, !matches!(command, Steer::Frequency(_)));
+            self.engine.handle_foreign(present, foreign, !is_set);
         }
     }
 

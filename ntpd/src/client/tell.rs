@@ -98,10 +98,9 @@ impl Client {
                     "stepping the clock; times logged before are wrong by as much"
                 );
             }
-            Notice::Wrong(by) => tracing::warn!(
-                seconds = by.to_seconds(),
-                "clock is wrong, and no step is allowed any more: slewing, which takes long; `ntpctl makestep` steps it"
-            ),
+            Notice::Wrong(by) | Notice::StepRefused(by) => {
+                tracing::warn!(seconds = by.to_seconds(), "{}", why_slewed(notice));
+            }
             Notice::Ignored(by) => tracing::warn!(
                 seconds = by.to_seconds(),
                 "offset above clock.max-change ignored; if the sources are right, set the clock by hand or start the daemon anew"
@@ -135,12 +134,21 @@ impl Client {
     }
 }
 
+/// Why a clock that is far off is slewed.
+const fn why_slewed(notice: Notice) -> &'static str {
+    if matches!(notice, Notice::StepRefused(_)) {
+        "the kernel refuses to step the clock: slewing, which takes long; give back the right to set it (CAP_SYS_TIME)"
+    } else {
+        "clock is wrong, and no step is allowed any more: slewing, which takes long; `ntpctl makestep` steps it"
+    }
+}
+
 /// What is not told again so soon.
 const fn topic_of(notice: Notice) -> Option<Topic> {
     match notice {
         Notice::Falseticker(id) => Some(Topic::Falseticker(id)),
         Notice::Kiss(id, _) => Some(Topic::Kiss(id)),
-        Notice::Wrong(_) => Some(Topic::Wrong),
+        Notice::Wrong(_) | Notice::StepRefused(_) => Some(Topic::Wrong),
         Notice::Ignored(_) => Some(Topic::Ignored),
         Notice::Foreign(Foreign::Frequency(_)) => Some(Topic::ForeignFrequency),
         Notice::Foreign(Foreign::Slew(_)) => Some(Topic::ForeignSlew),

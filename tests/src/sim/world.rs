@@ -4,7 +4,6 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap, VecDeque},
     net::{IpAddr, Ipv4Addr},
-    sync::atomic::AtomicU64,
     time::Duration,
 };
 
@@ -15,10 +14,7 @@ use ntp_proto::{
     ids::{ReferenceId, SourceId, StampKind, Trust},
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::{SelectConfig, SelectOptions},
-    server::{
-        Access, AccessTable, InterleaveSlot, InterleaveTable, Prefix, RateLimit, RateTable, ReplyClass, Responder,
-        RxMeta, Verdict,
-    },
+    server::{Access, AccessTable, InterleaveSlot, InterleaveTable, Prefix, Responder, RxMeta, Verdict},
     source::{Authentication, Bursts, Loss, NtsKeys, SampleRules, SourceConfig, TxToken},
     steer::{ClockStatus, Steer},
     time::{Monotonic, NtpDuration, NtpTimestamp, PollInterval, Rate, UnixTime},
@@ -218,7 +214,6 @@ impl World {
         let mut responder = Responder::new(access, self.random.seed());
         responder.set_interleave_table(Some(interleave_table()));
         responder.set_keyring(Some(keyring.clone()));
-        responder.set_rate_table(spec.limit.map(rate_table));
         self.servers.push(Server { spec, responder, keyring, answers: 0, served: f64::NEG_INFINITY, kisses: 0 });
         ServerId(self.servers.len() - 1)
     }
@@ -555,7 +550,7 @@ impl World {
             },
             &mut reply,
         );
-        let Verdict::Reply { len, want_transmit_stamp, class, .. } = verdict else { return };
+        let Verdict::Reply { len, want_transmit_stamp, .. } = verdict else { return };
         server.answers += 1;
         if let Some(token) = want_transmit_stamp {
             let true_time = true_time + NtpDuration::from_seconds(worked + queued);
@@ -567,8 +562,6 @@ impl World {
         if let Some(kiss) = spec.kiss.or_else(|| is_hasty.then_some(*b"RATE")) {
             reply[1] = 0;
             reply[12..16].copy_from_slice(&kiss);
-            server.kisses += 1;
-        } else if class == ReplyClass::Kiss {
             server.kisses += 1;
         } else {
             server.served = seconds;
@@ -621,12 +614,6 @@ fn interleave_table() -> InterleaveTable<'static> {
     // A world is small and lives as long as its test: its tables may stay.
     let slots: &'static [InterleaveSlot] = Box::leak((0..1024).map(|_| InterleaveSlot::default()).collect());
     InterleaveTable::new(slots)
-}
-
-/// Room for a few clients of a server that limits rates.
-fn rate_table(limit: RateLimit) -> RateTable<'static> {
-    let slots: &'static [AtomicU64] = Box::leak((0..64).map(|_| AtomicU64::new(0)).collect());
-    RateTable::new(slots, limit, &[6; 16])
 }
 
 /// Runs `run` for a few seeds, each of which is printed, so that a failure can be replayed: with `NTPD_SEED` set, only

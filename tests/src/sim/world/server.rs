@@ -2,7 +2,6 @@
 
 use ntp_proto::{
     ids::{Leap, ReferenceId},
-    server::RateLimit,
     status::Status,
     time::{ClockMap, NtpDuration, NtpTimestamp, Rate},
 };
@@ -37,8 +36,6 @@ pub struct ServerSpec {
     pub kiss: Option<[u8; 4]>,
     /// Whoever asks sooner than so many seconds after the last answer is told to slow down (kiss code RATE).
     pub patience: f64,
-    /// The rate limit of its responder.
-    pub limit: Option<RateLimit>,
     /// It gives no keys after this time, in seconds.
     pub keyless_from: f64,
     /// Mean time that it works on a request before it reads its clock for the transmit timestamp, in seconds.
@@ -65,7 +62,6 @@ impl Default for ServerSpec {
             forgets_keys: false,
             kiss: None,
             patience: 0.0,
-            limit: None,
             keyless_from: f64::INFINITY,
             work: 0.0,
             queue: 0.0,
