@@ -7,7 +7,7 @@ use crate::{
     nts::{AeadAlgorithm, AeadKey, CookieJar, Keyring, SessionKeys},
     select::SelectOptions,
     source::{Authentication, Bursts, Refusal, SampleRules},
-    steer::ClockStatus,
+    steer::{ClockStatus, Foreign},
     time::PollInterval,
     wire::Header,
 };

@@ -178,6 +178,25 @@ fn a_surprise_waits_for_those_who_may_answer_and_no_longer() {
 }
 
 #[test]
+fn what_another_program_may_have_done_to_the_clock_is_in_the_bound_until_sources_say() {
+    for (foreign, expected) in [
+        (Foreign::Frequency(Rate::from_ppm(-300.0)), 0.0192),
+        (Foreign::Slew(NtpDuration::from_seconds(0.001)), 0.032),
+        (Foreign::Loop(NtpDuration::ZERO), 0.532),
+    ] {
+        let mut bench = settled(Bursts::Never);
+        let bound = |bench: &Bench| bench.engine.status().root_dispersion_at(at(bench.seconds)).to_seconds();
+        let before = bound(&bench);
+        bench.engine.handle_foreign(now(bench.seconds), foreign, true);
+        let grown = bound(&bench) - before;
+        assert!((grown - expected).abs() < 1e-6, "{foreign:?}: {grown}");
+        let asked = bench.go_on(2.5, |_| Some(GOOD));
+        assert_eq!((asked.len(), most(&asked)), (4, 1), "{foreign:?}");
+        assert!(bound(&bench) < before + 1e-3, "{foreign:?}: {} {before}", bound(&bench));
+    }
+}
+
+#[test]
 fn a_clock_that_jumps_all_the_time_makes_nobody_ask_all_the_time() {
     for bursts in [Bursts::Never, Bursts::AtStart] {
         for (every, sleeps) in [(1.0, false), (1.0, true), (60.0, true)] {
