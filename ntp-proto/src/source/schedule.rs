@@ -82,9 +82,9 @@ pub struct Schedule {
     share: f64,
     poll: PollInterval,
     score: f64,
-    /// Steps above `min` that the server has asked for.
-    raised: i8,
-    good_since_raise: u8,
+    /// The interval that the server has asked for.
+    asked: Option<PollInterval>,
+    good_since_asked: u8,
     /// Good replies after which fewer are tried.
     recovery: u8,
     /// Fewer were tried, and have not been in force for long.
@@ -123,8 +123,8 @@ impl Schedule {
             share: 1.0,
             poll: min,
             score: 0.0,
-            raised: 0,
-            good_since_raise: 0,
+            asked: None,
+            good_since_asked: 0,
             recovery: RATE_RECOVERY,
             trying: false,
             bursts,
@@ -148,15 +148,8 @@ impl Schedule {
 
     /// Keeps to other limits from now on. What is waited for now stays.
     pub(super) fn set_range(&mut self, min: PollInterval, max: PollInterval, target: u8) {
-        let asked = self.min.log2_seconds() + self.raised;
         (self.min, self.max) = (min, max.max(min));
         self.share = f64::from(SampleRules::default().poll_target) / f64::from(target.max(1));
-        // What a server asked for is an interval, whatever the shortest of ours is.
-        self.raised = if self.raised > 0 {
-            (asked.min(self.ceiling().log2_seconds()) - self.min.log2_seconds()).max(0)
-        } else {
-            0
-        };
         self.poll = self.poll.clamp(self.shortest(), self.longest());
     }
 
@@ -179,7 +172,7 @@ impl Schedule {
     }
 
     fn shortest(&self) -> PollInterval {
-        self.min.step(self.raised, self.min, self.ceiling())
+        self.asked.map_or(self.min, |asked| asked.max(self.min))
     }
 
     fn longest(&self) -> PollInterval {
@@ -188,7 +181,8 @@ impl Schedule {
 
     /// The longest interval that a server can ask for.
     fn ceiling(&self) -> PollInterval {
-        PollInterval::new(RATE_CEILING).map_or(self.max, |ceiling| self.max.max(ceiling))
+        let longest = self.longest();
+        PollInterval::new(RATE_CEILING).map_or(longest, |ceiling| ceiling.max(longest))
     }
 
     /// A request goes out at `now`; `random` is uniform in 0..1. If there is no answer, the next one follows `again` steps above the
@@ -203,7 +197,7 @@ impl Schedule {
         let mut put_off = (self.owed * GIVEN_BACK).min(MOST_PUT_OFF);
         let mut wait = interval.mul_f64(put_off + if is_young { YOUNG } else { 1.0 });
         // A server that asked for fewer requests gets them one by one.
-        if self.bursts == Bursts::AtEveryPoll && self.burst.is_none() && self.raised == 0 {
+        if self.bursts == Bursts::AtEveryPoll && self.burst.is_none() && self.asked.is_none() {
             self.burst = Some(Burst::default());
         }
         if let Some(burst) = &mut self.burst {
@@ -302,8 +296,8 @@ impl Schedule {
     pub(super) fn handle_rate(&mut self, now: Monotonic) {
         // RFC 5905 section 7.4 has the interval lengthened at once, so counted from the one in force.
         self.poll = self.poll.step(1, self.min, self.ceiling());
-        self.raised = self.poll.log2_seconds() - self.min.log2_seconds();
-        self.good_since_raise = 0;
+        self.asked = Some(self.poll);
+        self.good_since_asked = 0;
         if core::mem::take(&mut self.trying) {
             self.recovery = self.recovery.saturating_mul(2).min(SLOWEST_RECOVERY);
         }
@@ -356,7 +350,7 @@ impl Schedule {
             return false;
         }
         // A server that asked for fewer requests gets them one by one.
-        let burst = self.bursts != Bursts::Never && self.raised == 0;
+        let burst = self.bursts != Bursts::Never && self.asked.is_none();
         let cost = if burst { BURST_COST } else { 1 };
         self.early = Some(now + self.shortest().to_duration() * cost);
         self.resume(now + EARLY_SPREAD.mul_f64(random), burst);
@@ -382,7 +376,7 @@ impl Schedule {
         self.due = None;
         self.owed = 0.0;
         self.held = None;
-        (self.raised, self.good_since_raise) = (0, 0);
+        (self.asked, self.good_since_asked) = (None, 0);
         (self.recovery, self.trying) = (RATE_RECOVERY, false);
     }
 
@@ -406,16 +400,17 @@ impl Schedule {
 
     fn recover(&mut self) {
         // Answers at longer intervals say nothing of what the server refused.
-        if (self.raised == 0 && !self.trying) || self.poll > self.shortest() {
+        if (self.asked.is_none() && !self.trying) || self.poll > self.shortest() {
             return;
         }
-        self.good_since_raise = self.good_since_raise.saturating_add(1);
-        if self.good_since_raise < self.recovery {
+        self.good_since_asked = self.good_since_asked.saturating_add(1);
+        if self.good_since_asked < self.recovery {
             return;
         }
-        self.good_since_raise = 0;
-        if self.raised > 0 {
-            self.raised -= 1;
+        self.good_since_asked = 0;
+        if let Some(asked) = self.asked {
+            self.asked = Some(asked.step(-1, PollInterval::MIN, asked)).filter(|shorter| *shorter > self.min);
+            self.poll = self.poll.min(self.longest());
             self.trying = true;
         } else {
             // What was refused once is granted now.
@@ -671,6 +666,18 @@ mod tests {
             schedule.handle_sample(start, None, Some(1.0));
         }
         assert_eq!((schedule.poll(), schedule.recovery), (poll(4), RATE_RECOVERY));
+    }
+
+    #[test]
+    fn the_longest_interval_is_kept_to_again_whatever_is_worth_waiting_for() {
+        let start = Monotonic::default();
+        for worth in [1.0, 32.0, 320.0, 1e6] {
+            let mut schedule = Schedule::new(poll(4), poll(5), Bursts::Never, start);
+            (0..4).for_each(|_| schedule.handle_rate(start));
+            assert_eq!(schedule.poll(), poll(8));
+            (0..100).for_each(|_| schedule.handle_sample(start, None, Some(worth)));
+            assert!(schedule.poll() <= poll(5), "{worth}: {:?}", schedule.poll());
+        }
     }
 
     #[test]
