@@ -616,18 +616,26 @@ mod tests {
         assert!(walk(60) < 0.1 * walk(1), "{} {}", walk(60), walk(1));
     }
 
-    #[test]
-    fn a_refined_sample_counts_once_and_as_if_it_had_been_exact_at_once() {
-        let exact = |n: i32| sample(f64::from(n) * 16.0, 1e-6 * noise(n), 1e-3 + 1e-5 * noise(n + 7).abs());
-        let early = |n| Sample { offset: exact(n).offset - 5e-5, dispersion: 1e-4, ..exact(n) };
+    /// The `n`th of samples 16 s apart.
+    fn exact(n: i32) -> Sample {
+        sample(f64::from(n) * 16.0, 1e-6 * noise(n), 1e-3 + 1e-5 * noise(n + 7).abs())
+    }
+
+    /// A filter that takes `count` of them at once, and one for which each is what `early` says until the next one comes.
+    fn at_once_and_refined(count: i32, early: impl Fn(i32) -> Sample) -> (Tracker, Tracker) {
         let (mut at_once, mut refined) = (Tracker::default(), Tracker::default());
         refined.handle_sample(early(0));
-        for n in 0..80 {
+        for n in 0..count {
             at_once.handle_sample(exact(n));
-            refined.refine_latest(Some(exact(n)), Some(early(n + 1)));
+            refined.refine_latest(Some(exact(n)), (n + 1 < count).then(|| early(n + 1)));
         }
-        refined.refine_latest(Some(exact(80)), None);
-        at_once.handle_sample(exact(80));
+        (at_once, refined)
+    }
+
+    #[test]
+    fn a_refined_sample_counts_once_and_as_if_it_had_been_exact_at_once() {
+        let early = |n| Sample { offset: exact(n).offset - 5e-5, dispersion: 1e-4, ..exact(n) };
+        let (at_once, mut refined) = at_once_and_refined(81, early);
         let now = start() + NtpDuration::from_seconds(1280.0);
         assert_eq!(refined.estimate(now), at_once.estimate(now));
         // What is taken back is as if it had never been.
@@ -641,17 +649,9 @@ mod tests {
 
     #[test]
     fn a_sample_that_was_replaced_leaves_no_route_behind() {
-        let exact = |n: i32| sample(f64::from(n) * 16.0, 1e-6 * noise(n), 1e-3 + 1e-5 * noise(n + 7).abs());
         // Now it seems to have come a shorter way, now a longer one.
         let early = |n: i32| Sample { delay: [6e-4, 1e-3, 1e-3, 5e-3, 1e-3][n as usize % 5], ..exact(n) };
-        let (mut at_once, mut refined) = (Tracker::default(), Tracker::default());
-        refined.handle_sample(early(0));
-        for n in 0..60 {
-            at_once.handle_sample(exact(n));
-            refined.refine_latest(Some(exact(n)), Some(early(n + 1)));
-        }
-        refined.refine_latest(Some(exact(60)), None);
-        at_once.handle_sample(exact(60));
+        let (at_once, refined) = at_once_and_refined(61, early);
         assert_eq!(refined.routes.list, at_once.routes.list);
         let now = start() + NtpDuration::from_seconds(960.0);
         assert_eq!(refined.estimate(now), at_once.estimate(now));
