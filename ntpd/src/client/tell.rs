@@ -22,6 +22,7 @@ enum Topic {
     Falseticker(SourceId),
     Kiss(SourceId),
     Wrong,
+    StepRefused,
     Ignored,
     ForeignFrequency,
     ForeignSlew,
@@ -148,7 +149,8 @@ const fn topic_of(notice: Notice) -> Option<Topic> {
     match notice {
         Notice::Falseticker(id) => Some(Topic::Falseticker(id)),
         Notice::Kiss(id, _) => Some(Topic::Kiss(id)),
-        Notice::Wrong(_) | Notice::StepRefused(_) => Some(Topic::Wrong),
+        Notice::Wrong(_) => Some(Topic::Wrong),
+        Notice::StepRefused(_) => Some(Topic::StepRefused),
         Notice::Ignored(_) => Some(Topic::Ignored),
         Notice::Foreign(Foreign::Frequency(_)) => Some(Topic::ForeignFrequency),
         Notice::Foreign(Foreign::Slew(_)) => Some(Topic::ForeignSlew),
