@@ -33,8 +33,8 @@ const EARLY_SPREAD: Duration = Duration::from_secs(2);
 const RATE_RECOVERY: u8 = 8;
 /// Most good replies that this takes.
 const SLOWEST_RECOVERY: u8 = 128;
-/// What servers are given that ask for less, log2 seconds, though the longest interval that was set is shorter: 1024 s, which is more
-/// than any asks for.
+/// Longest interval that a server can ask for where the longest that was set is shorter, log2 seconds: 1024 s, the longest there is
+/// by default.
 const RATE_CEILING: i8 = 10;
 /// Intervals that a server's refusal keeps us away for, in steps of the poll interval.
 const RATE_PENALTY: u32 = 4;
